@@ -1,2 +1,44 @@
-//! Skeleton.
-fn main() {}
+//! The project's own chores: `cargo xtask demo`, `cargo xtask test`, `cargo xtask check` and the
+//! parts they are made of. Nothing of the product is linked in, so that this builds in seconds and
+//! can say what is missing before anything else is compiled.
+
+mod packages;
+mod process;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own chores", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install the Debian packages that the demo and the tests need, if any is missing.
+    Packages,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: &Chore) -> Result<()> {
+    let _workspace = Workspace::find()?;
+    match chore {
+        Chore::Packages => packages::ensure(),
+    }
+}

@@ -1,0 +1,89 @@
+//! The Debian packages that the demo and the tests need: found missing, planned, and installed, or
+//! named where we may not install.
+//!
+//! Nothing is touched when nothing is missing, and apt is not even asked.
+
+mod need;
+mod plan;
+mod sources;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+use need::Need;
+use plan::{Plan, Release};
+
+/// Makes sure that every need is met; installs what is missing if we may.
+///
+/// # Errors
+/// When something is missing and we are neither root nor have sudo without a password: the text
+/// then holds the packages and the commands. Also when apt fails.
+pub fn ensure() -> Result<()> {
+    let missing: Vec<&Need> = need::ALL.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Packages needed that this machine does not have:");
+    for need in &missing {
+        println!("  {:<16} {}", need.package, need.why);
+    }
+    let mut prefix = Privilege::find().command_prefix();
+    if let Some(prefix) = &prefix {
+        // What apt knows may be old or, in a new container, empty.
+        let refresh = plan::refresh();
+        plan::Step::Run(refresh).execute(prefix)?;
+    }
+    let plan = Plan::new(&missing, &release()?, &sources::configured()?, qemu_in_reach()?)?;
+    for note in plan.notes() {
+        println!("{note}");
+    }
+    let Some(prefix) = prefix.take() else {
+        bail!("this needs root, or sudo without a password. Please run:\n{}", plan.as_shell());
+    };
+    plan.execute(prefix)?;
+    match missing.iter().find(|need| !need.is_met()) {
+        Some(need) => bail!("{} is installed but does not provide: {}", need.package, need.why),
+        None => Ok(()),
+    }
+}
+
+/// How we may act as root, if at all.
+enum Privilege {
+    Root,
+    Sudo,
+    Nobody,
+}
+
+impl Privilege {
+    fn find() -> Self {
+        if rustix::process::geteuid().is_root() {
+            Self::Root
+        } else if process::probe("sudo", &["-n", "true"]).is_some() {
+            Self::Sudo
+        } else {
+            Self::Nobody
+        }
+    }
+
+    fn command_prefix(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Root => Some(&[]),
+            Self::Sudo => Some(&["sudo", "-n"]),
+            Self::Nobody => None,
+        }
+    }
+}
+
+fn release() -> Result<Release> {
+    let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    Release::parse(&text)
+}
+
+/// The suites that apt can already take a new enough QEMU from, newest version first.
+fn qemu_in_reach() -> Result<Vec<plan::Offer>> {
+    let listing =
+        process::capture(Command::new("apt-cache").args(["madison", need::QEMU_PACKAGE]))?;
+    Ok(plan::offers(&listing))
+}
