@@ -2,6 +2,7 @@
 //! parts they are made of. Nothing of the product is linked in, so that this builds in seconds and
 //! can say what is missing before anything else is compiled.
 
+mod guest;
 mod packages;
 mod process;
 mod workspace;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Chore {
     /// Install the Debian packages that the demo and the tests need, if any is missing.
     Packages,
+    /// Build the kernel and the initrd of the demo guest, under target/novacron-guest/.
+    Guest,
 }
 
 fn main() -> ExitCode {
@@ -37,8 +40,18 @@ fn main() -> ExitCode {
 }
 
 fn run(chore: &Chore) -> Result<()> {
-    let _workspace = Workspace::find()?;
+    let workspace = Workspace::find()?;
     match chore {
         Chore::Packages => packages::ensure(),
+        Chore::Guest => build_guest(&workspace),
     }
+}
+
+fn build_guest(workspace: &Workspace) -> Result<()> {
+    packages::ensure()?;
+    let guest = guest::ensure(workspace)?;
+    println!("kernel    {}", guest.kernel.display());
+    println!("initrd    {}", guest.initrd.display());
+    println!("arguments {}", guest::ARGUMENTS);
+    Ok(())
 }

@@ -15,13 +15,18 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs to the end and returns standard output; standard error is quoted in the error.
 pub fn capture(command: &mut Command) -> Result<String> {
+    String::from_utf8(capture_bytes(command)?)
+        .with_context(|| format!("`{}` did not print UTF-8", line(command)))
+}
+
+/// The same for output that is not text.
+pub fn capture_bytes(command: &mut Command) -> Result<Vec<u8>> {
     let output = output(command)?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("`{}` failed ({}): {}", line(command), output.status, stderr.trim());
     }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("`{}` did not print UTF-8", line(command)))
+    Ok(output.stdout)
 }
 
 /// Standard output of a program that may be absent or fail, which is an answer too.

@@ -1,7 +1,9 @@
 //! Where things are in this checkout.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -26,4 +28,37 @@ impl Workspace {
     pub fn root(&self) -> &Path {
         &self.root
     }
+
+    /// Where the guest's kernel and initrd are: always here, so that every test and bench finds
+    /// them whatever `CARGO_TARGET_DIR` says.
+    pub fn guest_directory(&self) -> PathBuf {
+        self.root.join("target/novacron-guest")
+    }
+
+    /// The cargo that runs us, in this workspace.
+    pub fn cargo(&self) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&self.root);
+        cargo
+    }
+}
+
+/// Every file under a directory, in the order of their paths.
+pub fn files_under(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            match entry.file_type()? {
+                kind if kind.is_dir() => open.push(entry.path()),
+                kind if kind.is_file() => files.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
 }

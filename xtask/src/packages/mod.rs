@@ -29,18 +29,17 @@ pub fn ensure() -> Result<()> {
     for need in &missing {
         println!("  {:<16} {}", need.package, need.why);
     }
-    let mut prefix = Privilege::find().command_prefix();
-    if let Some(prefix) = &prefix {
+    let prefix = Privilege::find().command_prefix();
+    if prefix.is_some() {
         // What apt knows may be old or, in a new container, empty.
-        let refresh = plan::refresh();
-        plan::Step::Run(refresh).execute(prefix)?;
+        refresh_lists()?;
     }
     let plan = Plan::new(&missing, &release()?, &sources::configured()?, qemu_in_reach()?)?;
     for note in plan.notes() {
         println!("{note}");
     }
-    let Some(prefix) = prefix.take() else {
-        bail!("this needs root, or sudo without a password. Please run:\n{}", plan.as_shell());
+    let Some(prefix) = prefix else {
+        bail!("{NEEDS_ROOT}\n{}\n{}", plan::Step::refresh().as_shell(), plan.as_shell());
     };
     plan.execute(prefix)?;
     match missing.iter().find(|need| !need.is_met()) {
@@ -48,6 +47,17 @@ pub fn ensure() -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// Lets apt read anew what its sources have.
+pub fn refresh_lists() -> Result<()> {
+    let refresh = plan::Step::refresh();
+    match Privilege::find().command_prefix() {
+        Some(prefix) => refresh.execute(prefix),
+        None => bail!("{NEEDS_ROOT}\n{}", refresh.as_shell()),
+    }
+}
+
+const NEEDS_ROOT: &str = "this needs root, or sudo without a password. Please run as root:";
 
 /// How we may act as root, if at all.
 enum Privilege {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::need::{Need, QEMU_MAJOR_MIN, QEMU_PACKAGE};
+use super::need::{Need, QEMU_MAJOR_MIN};
 use super::sources::Source;
 use crate::process;
 
@@ -60,11 +60,6 @@ fn offer(line: &str) -> Option<Offer> {
     let upstream = version.split_once(':').map_or(version, |(_, upstream)| upstream);
     let major = upstream.split('.').next()?.parse().ok()?;
     Some(Offer { major, suite })
-}
-
-/// The refresh of apt's lists.
-pub fn refresh() -> Vec<String> {
-    words(&["apt-get", "update", "--quiet=2"])
 }
 
 /// One step, to be done as root.
@@ -121,8 +116,9 @@ impl Plan {
             return Ok(offer.suite.clone());
         }
         let suite = release.backports();
-        if sources.iter().any(|source| source.serves(&suite)) && !offers.is_empty() {
-            bail!("{suite} is configured but has no {QEMU_PACKAGE} {QEMU_MAJOR_MIN} or newer");
+        if sources.iter().any(|source| source.serves(&suite)) {
+            // Its lists may just not have been read yet.
+            return Ok(suite);
         }
         let mirror =
             sources.iter().find(|source| source.serves(&release.codename)).with_context(|| {
@@ -136,7 +132,7 @@ impl Plan {
             release.codename
         ));
         self.steps.push(Step::Write { path: BACKPORTS_FILE, text: mirror.for_suite(&suite) });
-        self.steps.push(Step::Run(refresh()));
+        self.steps.push(Step::refresh());
         Ok(suite)
     }
 
@@ -157,7 +153,13 @@ impl Plan {
 }
 
 impl Step {
-    fn as_shell(&self) -> String {
+    /// Lets apt read its lists anew.
+    pub fn refresh() -> Self {
+        Self::Run(words(&["apt-get", "update", "--quiet=2"]))
+    }
+
+    /// The step as lines for a root shell.
+    pub fn as_shell(&self) -> String {
         match self {
             Self::Write { path, text } => format!("printf %s {} > {path}", process::quote(text)),
             Self::Run(words) => {
