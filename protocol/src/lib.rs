@@ -1,1 +1,29 @@
-//! Skeleton.
+//! What two machines must agree on. No sockets, no clock, no tasks, no randomness: everything here is a value or a
+//! state machine that is told what happened, so it can be fuzzed, simulated and replayed.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
+//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`api`] | the JSON that the world sees |
+//! | [`effect`] | coordinator to agent and back |
+//! | [`session`] | source agent to target agent: messages and the hand-over rule |
+//! | [`wire`] | how messages become bytes |
+//! | [`qemu`] | QEMU's migration stream: parser and writer |
+//! | [`pages`] | guest pages on our wire: batches, content table, digest |
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod effect;
+pub mod ids;
+pub mod limits;
+pub mod migration;
+pub mod node;
+pub mod pages;
+pub mod qemu;
+pub mod session;
+pub mod size;
+pub mod time;
+pub mod version;
+pub mod vm;
+pub mod wire;

@@ -1,0 +1,71 @@
+//! What happened, in order.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use crate::time::Timestamp;
+
+/// One thing that happened. `revision` and `sequence` order all events; a stream that is resumed from a
+/// revision repeats nothing and leaves nothing out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// The revision of the fleet that made it.
+    pub revision: Revision,
+    /// Its number among the events of that revision, from 0.
+    pub sequence: u32,
+    /// When it was proposed.
+    pub at: Timestamp,
+    /// What kind it is.
+    pub kind: EventKind,
+    /// The machine that it is about.
+    pub vm: Option<VmId>,
+    /// The node that it is about.
+    pub node: Option<NodeName>,
+    /// The migration that it is about.
+    pub migration: Option<MigrationId>,
+    /// The client request that caused it.
+    pub request: Option<RequestId>,
+    /// In one line, for a person.
+    pub message: String,
+}
+
+/// Kinds of events.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum EventKind {
+    /// A machine was accepted.
+    #[serde(rename = "vm.created")]
+    VmCreated,
+    /// A machine's state changed.
+    #[serde(rename = "vm.state")]
+    VmState,
+    /// A machine is gone.
+    #[serde(rename = "vm.deleted")]
+    VmDeleted,
+    /// A node came.
+    #[serde(rename = "node.joined")]
+    NodeJoined,
+    /// A node's state changed.
+    #[serde(rename = "node.state")]
+    NodeState,
+    /// A migration was accepted.
+    #[serde(rename = "migration.created")]
+    MigrationCreated,
+    /// A migration reached another phase.
+    #[serde(rename = "migration.phase")]
+    MigrationPhase,
+    /// A migration ended well.
+    #[serde(rename = "migration.completed")]
+    MigrationCompleted,
+    /// A migration failed.
+    #[serde(rename = "migration.failed")]
+    MigrationFailed,
+    /// A migration was cancelled.
+    #[serde(rename = "migration.cancelled")]
+    MigrationCancelled,
+    /// A coordinator joined or left.
+    #[serde(rename = "member.changed")]
+    MemberChanged,
+}

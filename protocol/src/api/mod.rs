@@ -1,0 +1,39 @@
+//! The JSON that the world sees under `/api/v1`. One file per resource.
+//!
+//! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
+
+mod event;
+mod member;
+mod migration;
+mod node;
+mod problem;
+mod token;
+mod vm;
+
+pub use event::{Event, EventKind};
+pub use member::{ClusterView, MemberRole, MemberView};
+pub use migration::{MigrationMetrics, MigrationView};
+pub use node::NodeView;
+pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use token::{TokenCreate, TokenView};
+pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Links of a resource: relation to path.
+pub type Links = BTreeMap<String, String>;
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this as `cursor` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_cursor: Option<String>,
+    /// The revision of the fleet at which the list was read: watch from here and nothing is missed.
+    pub revision: u64,
+}

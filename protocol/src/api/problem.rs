@@ -1,0 +1,118 @@
+//! Errors as RFC 9457 problem documents with a stable code.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RequestId;
+
+/// Media type of a problem document (RFC 9457).
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// `about:blank` or a page about the problem.
+    #[serde(rename = "type")]
+    pub problem_type: String,
+    /// The code as a phrase.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// Stable code.
+    pub code: Code,
+    /// What is wrong here and what would be right.
+    pub detail: String,
+    /// The field of the request that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The request, for the logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
+}
+
+/// Stable codes of errors.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// A field or parameter cannot be.
+    InvalidRequest,
+    /// The certificate is missing or its role does not allow this.
+    NotAllowed,
+    /// There is no such thing.
+    NotFound,
+    /// The name is taken.
+    NameTaken,
+    /// The thing's state does not allow this.
+    Conflict,
+    /// No node, or not the chosen one, has room or fits.
+    NoCapacity,
+    /// The same idempotency key came with another request.
+    IdempotencyConflict,
+    /// The body is too large.
+    TooLarge,
+    /// The cluster has no quorum at the moment; nothing is known to have happened.
+    Unavailable,
+    /// It took too long; whether it happened is not known: ask again with the same idempotency key.
+    OutcomeUnknown,
+    /// A fault of the coordinator.
+    Internal,
+}
+
+impl Code {
+    /// HTTP status of the code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::NotAllowed => 403,
+            Self::NotFound => 404,
+            Self::NameTaken | Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::NoCapacity | Self::IdempotencyConflict => 422,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+            Self::OutcomeUnknown => 504,
+        }
+    }
+
+    /// The code as a phrase.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "Invalid request",
+            Self::NotAllowed => "Not allowed",
+            Self::NotFound => "Not found",
+            Self::NameTaken => "Name taken",
+            Self::Conflict => "Conflict with the present state",
+            Self::NoCapacity => "No node fits",
+            Self::IdempotencyConflict => "Idempotency key used for another request",
+            Self::TooLarge => "Too large",
+            Self::Internal => "Internal fault",
+            Self::Unavailable => "No quorum",
+            Self::OutcomeUnknown => "Outcome unknown",
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with a code and a sentence for a person.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            problem_type: "about:blank".to_owned(),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            field: None,
+            request_id: None,
+        }
+    }
+
+    /// The same problem, about a field.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+}

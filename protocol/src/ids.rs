@@ -1,0 +1,193 @@
+//! Typed names and numbers. A value of one of these types has been checked; nothing else carries an id.
+//!
+//! Names come from people and certificates (`NodeName`, `VmName`), ids are made by the coordinator before a
+//! proposal (`VmId`, `MigrationId`, `RequestId`), numbers are handed out by the replicated state
+//! (`Generation`, `EffectId`, `Revision`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a valid name: 1 to {NAME_BYTES_MAX} characters, lower-case letters, digits and `-`, \
+     beginning and ending with a letter or digit"
+)]
+pub struct InvalidName {
+    /// What was given, cut to a printable length.
+    pub text: String,
+}
+
+fn is_name(text: &str) -> bool {
+    let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=NAME_BYTES_MAX).contains(&bytes.len())
+        && edge(bytes[0])
+        && edge(bytes[bytes.len() - 1])
+        && bytes.iter().all(|&byte| edge(byte) || byte == b'-')
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                if is_name(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(InvalidName { text: text.chars().take(NAME_BYTES_MAX).collect() })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// The name of a hypervisor host; also the name in its agent's certificate.
+    NodeName
+}
+name_type! {
+    /// The name of a virtual machine, unique in the fleet among machines that are not deleted.
+    VmName
+}
+
+macro_rules! uuid_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+uuid_type! {
+    /// A virtual machine, for ever; never used again after it is deleted.
+    VmId
+}
+uuid_type! {
+    /// One migration.
+    MigrationId
+}
+uuid_type! {
+    /// One request of a client. The same id sent again is answered with the first answer, and is the trace
+    /// id that follows the request through coordinator and agent.
+    RequestId
+}
+uuid_type! {
+    /// One cluster.
+    ClusterId
+}
+
+macro_rules! number_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number after this one.
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+    };
+}
+
+number_type! {
+    /// The right to run a machine. It grows by one whenever the machine may run somewhere else; an agent
+    /// acts only for the generation it holds.
+    Generation
+}
+number_type! {
+    /// A row of the replicated outbox.
+    EffectId
+}
+number_type! {
+    /// A position in the history of the fleet: the index of the log entry that made a change.
+    Revision
+}
+number_type! {
+    /// A member of the coordinator cluster; never used again after the member left.
+    MemberId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_checked_at_the_edge() {
+        for good in ["a", "web-01", "0"] {
+            assert!(good.parse::<VmName>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(NAME_BYTES_MAX + 1);
+        for bad in ["", "-a", "a-", "A", "a b", "a/b", "..", long.as_str()] {
+            assert!(bad.parse::<VmName>().is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<VmName>("\"Not Good\"").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Every limit that two machines must agree on, with the arithmetic behind it.
+
+/// Bytes of a name of a node or machine: it becomes part of socket paths, which Linux bounds at 108 bytes.
+pub const NAME_BYTES_MAX: usize = 40;
+
+/// Bytes of one control message (agent to coordinator, agent to agent). The largest is a welcome with
+/// `EFFECTS_PER_MESSAGE_MAX` effects of at most 64 KiB each.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Effects in one message: with `SPEC_BYTES_MAX` each they fill at most half of a message.
+pub const EFFECTS_PER_MESSAGE_MAX: usize = 128;
+
+/// Reports in one message; a report is at most 4 KiB apart from the inventory in the hello.
+pub const REPORTS_PER_MESSAGE_MAX: usize = 512;
+
+/// Machines that one agent may run: bounds its hello.
+pub const MACHINES_PER_NODE_MAX: usize = 4096;
+
+/// Bytes of one specification, encoded: labels, selectors and the kernel command line are bounded below.
+pub const SPEC_BYTES_MAX: usize = 64 * 1024;
+
+/// Labels of a machine or node, and entries of a node selector.
+pub const LABELS_MAX: usize = 64;
+
+/// Bytes of a label's key or value.
+pub const LABEL_BYTES_MAX: usize = 128;
+
+/// Bytes of a kernel command line (x86 itself takes 2,048).
+pub const KERNEL_APPEND_BYTES_MAX: usize = 2048;
+
+/// Bytes of a path or image name in a specification.
+pub const PATH_BYTES_MAX: usize = 1024;
+
+/// Disks of one machine.
+pub const DISKS_MAX: usize = 16;
+
+/// Least memory of a machine: below it no firmware starts.
+pub const VM_MEMORY_BYTES_MIN: u64 = 16 << 20;
+
+/// Most memory of a machine: 16 TiB.
+pub const VM_MEMORY_BYTES_MAX: u64 = 16 << 40;
+
+/// Most virtual CPUs of a machine.
+pub const VM_CPUS_MAX: u32 = 512;
+
+/// Least size of a disk: 1 MiB, and all sizes are whole multiples of 64 KiB, the unit of disk migration.
+pub const DISK_BYTES_MIN: u64 = 1 << 20;
+
+/// Most size of a disk: 64 TiB.
+pub const DISK_BYTES_MAX: u64 = 64 << 40;
+
+/// The unit in which disks are moved and verified.
+pub const DISK_BLOCK_BYTES: u64 = 64 * 1024;
+
+/// Bytes of the reason in a failure: what a person reads, not a dump.
+pub const REASON_BYTES_MAX: usize = 2048;
+
+/// Migrations that run at once on one node by default.
+pub const MIGRATIONS_PER_NODE_DEFAULT: usize = 3;

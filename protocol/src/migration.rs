@@ -1,0 +1,158 @@
+//! What a migration is to everyone: its mode, phases, progress and final account.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a machine moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationMode {
+    /// Memory and disks while the guest runs.
+    Live,
+    /// The stopped guest's disks; started afterwards if it was asked for.
+    Cold,
+}
+
+/// What a migration is busy with. Phases only ever advance.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationPhase {
+    /// Capacity and compatibility are checked.
+    Validate,
+    /// The target makes room: disks, process, sockets.
+    Prepare,
+    /// Disks are copied while the guest runs.
+    DiskSync,
+    /// Memory is copied while the guest runs.
+    DataSync,
+    /// The guest stands still; the rest is copied and the right to run handed over.
+    Switchover,
+    /// The target has the machine; both ends compare and confirm.
+    Verify,
+    /// The source removes its copy.
+    Cleanup,
+}
+
+/// How a migration stands.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationStatus {
+    /// Accepted, not begun.
+    Queued,
+    /// Under way.
+    InProgress,
+    /// The machine is at the target.
+    Completed,
+    /// The machine is at the source; the reason says why.
+    Failed,
+    /// The machine is at the source because somebody asked.
+    Cancelled,
+}
+
+impl MigrationStatus {
+    /// Whether nothing more will happen.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// How far a migration is, as its source sees it. Bytes only ever grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigrationProgress {
+    /// Phase.
+    pub phase: MigrationPhase,
+    /// Rounds over the memory begun so far.
+    pub rounds: u32,
+    /// Bytes of guest memory that QEMU handed over so far, zero pages included.
+    pub bytes_guest: u64,
+    /// Bytes that were put on the wire so far, memory and disks, as QUIC stream payload.
+    pub bytes_wire: u64,
+    /// Bytes of disk content handed over so far.
+    pub bytes_disk: u64,
+    /// Bytes of memory and disks still to be sent, by the newest estimate.
+    pub bytes_remaining: u64,
+    /// Bytes that the migration will handle in all, by the newest estimate: for the percentage.
+    pub bytes_total: u64,
+    /// Rate on the wire over the last second, in bits per second.
+    pub wire_bits_per_second: u64,
+    /// Milliseconds since the source began.
+    pub elapsed_ms: u64,
+}
+
+/// Where the downtime went, in microseconds, each as measured on the host that did it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DowntimeParts {
+    /// The source stopped the guest until its last disk blocks were sent.
+    pub disk_drain_us: u64,
+    /// Until the last memory pages and the device state had left the source.
+    pub memory_drain_us: u64,
+    /// Until the target had applied them and loaded the device state.
+    pub target_load_us: u64,
+    /// Until both ends' digests were compared.
+    pub verify_us: u64,
+    /// Until the hand-over was durable at the source.
+    pub release_us: u64,
+    /// Until the target had made it durable, started the guest and said so (one round trip included).
+    pub resume_us: u64,
+}
+
+impl DowntimeParts {
+    /// The whole downtime in microseconds.
+    pub fn total_us(&self) -> u64 {
+        self.disk_drain_us
+            + self.memory_drain_us
+            + self.target_load_us
+            + self.verify_us
+            + self.release_us
+            + self.resume_us
+    }
+}
+
+/// The account of a migration that completed, as the source measured it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MigrationAccount {
+    /// Milliseconds from the source's first step to the first moment the target ran the guest.
+    pub total_ms: u64,
+    /// Milliseconds of `total_ms` before the first byte of memory was asked of QEMU: connect, prepare, disks.
+    pub prepare_ms: u64,
+    /// Milliseconds of `total_ms` from the first byte of memory to the first moment the target ran the guest.
+    pub memory_ms: u64,
+    /// Where the downtime went. All zero for a cold migration.
+    pub downtime_parts: DowntimeParts,
+    /// Rounds over the memory.
+    pub rounds: u32,
+    /// Bytes of guest memory that QEMU handed over, zero pages included.
+    pub bytes_guest: u64,
+    /// Bytes put on the wire, memory and disks, as QUIC stream payload.
+    pub bytes_wire: u64,
+    /// Bytes of `bytes_wire` that were memory and device state.
+    pub bytes_wire_memory: u64,
+    /// Bytes of disk content handed over.
+    pub bytes_disk: u64,
+    /// Pages that were zero.
+    pub pages_zero: u64,
+    /// Pages not sent because the target had the same content.
+    pub pages_same: u64,
+    /// Pages whose content was sent.
+    pub pages_sent: u64,
+    /// Whether digests of memory and disks were compared at both ends and were equal.
+    pub verified: bool,
+    /// Whether pages were understood, or the stream was tunnelled as bytes.
+    pub path: MemoryPath,
+}
+
+/// How memory travelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryPath {
+    /// Page by page.
+    Pages,
+    /// As a byte-exact compressed tunnel.
+    Tunnel,
+    /// Not at all: the guest was stopped.
+    None,
+}

@@ -1,0 +1,291 @@
+//! The messages of two agents about one migration, and what goes ahead of each data stream.
+//!
+//! The source opens the connection and one bidirectional control stream, on which it speaks first. Every further stream
+//! is unidirectional from the source and begins with a [`StreamHeader`].
+
+use serde::{Deserialize, Serialize};
+
+use super::handover::Verdict;
+use crate::ids::{Generation, MigrationId, VmId};
+use crate::migration::MigrationMode;
+use crate::version::MinorRange;
+use crate::vm::DiskFormat;
+use crate::wire::codec::Message;
+
+/// Data streams of memory pages at most; QEMU itself allows 255 channels.
+pub const LANES_MAX: u8 = 16;
+
+/// Regions of a memory block whose digests are compared one by one: enough to say where a difference is, and
+/// 64 KiB of message at 16 bytes each however large the block is.
+pub const DIGEST_REGIONS_MAX: usize = 4096;
+
+/// Files that travel beside the disks: kernel and initial RAM disk, TPM state.
+pub const FILES_MAX: usize = 8;
+
+/// Bytes of one such file.
+pub const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// From the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceMessage {
+    /// First message: what is to come. The coordinator has told the target to expect it.
+    Offer(Offer),
+    /// All files and disks are copied once; memory follows. Sent for a cold migration too, where nothing follows.
+    DisksSynchronised,
+    /// Everything has been sent. The target loads it, verifies it and answers `Ready`.
+    Sent(Sent),
+    /// The right to run the machine is the target's. May be said again.
+    Go,
+    /// What became of this migration? Said first on a new connection about a migration that was released.
+    Ask {
+        /// The migration.
+        migration: MigrationId,
+    },
+    /// The source gives the migration up and keeps the machine. The target removes what it has.
+    Abort {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// What the source is about to send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Versions that the source speaks.
+    pub versions: MinorRange,
+    /// The migration.
+    pub migration: MigrationId,
+    /// The machine.
+    pub vm: VmId,
+    /// The generation that the target will hold.
+    pub generation: Generation,
+    /// How it moves.
+    pub mode: MigrationMode,
+    /// QEMU's machine type at the source, such as `pc-q35-10.0`; both ends must use the same.
+    pub machine_type: String,
+    /// Version of the source's QEMU.
+    pub qemu_version: String,
+    /// Processor model at the source, as given to QEMU.
+    pub cpu_model: String,
+    /// How memory travels.
+    pub memory: MemoryOffer,
+    /// Disks in the order of the specification.
+    pub disks: Vec<DiskOffer>,
+    /// Files that the machine needs at the target.
+    pub files: Vec<FileOffer>,
+    /// Whether the machine shall be started at the target after a cold migration.
+    pub start: bool,
+}
+
+/// How memory travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemoryOffer {
+    /// Page by page over `lanes` streams; content hashes are seeded with `hash_seed`.
+    Pages {
+        /// Streams of pages.
+        lanes: u8,
+        /// Seed of the content hashes of this migration.
+        hash_seed: u64,
+    },
+    /// QEMU's main stream byte by byte, compressed.
+    Tunnel,
+    /// No memory: a cold migration.
+    None,
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskOffer {
+    /// Bytes that the guest sees, a multiple of 512.
+    pub size_bytes: u64,
+    /// Format of the file to make at the target.
+    pub format: DiskFormat,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOffer {
+    /// What it is to the machine.
+    pub role: FileRole,
+    /// BLAKE3 of the content.
+    pub hash: [u8; 32],
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// What a file is to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FileRole {
+    /// Kernel that QEMU loads.
+    Kernel,
+    /// Initial RAM disk.
+    Initrd,
+}
+
+/// Everything has been sent: what the target must have seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Digests at the source, of what it sent.
+    pub digests: Digests,
+}
+
+/// Digests of a machine's memory and disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// Of each RAM block that travelled page by page, by name in order of the names.
+    pub memory: Vec<MemoryDigest>,
+    /// Of the tunnelled stream, where memory was tunnelled.
+    pub tunnel: Option<[u8; 32]>,
+    /// Of each disk in the order of the specification.
+    pub disks: Vec<[u8; 32]>,
+}
+
+/// Digest of one RAM block: of the newest content of all its pages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryDigest {
+    /// The block's name, such as `pc.ram`.
+    pub block: String,
+    /// Pages of the block.
+    pub pages: u64,
+    /// One sum per region of the block, at most [`DIGEST_REGIONS_MAX`] regions of equal size.
+    pub regions: Vec<[u8; 16]>,
+}
+
+impl Digests {
+    /// The first difference, for a person; `None` if they are equal.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        if self.tunnel != other.tunnel {
+            return Some("the tunnelled memory stream differs".to_owned());
+        }
+        if self.memory.len() != other.memory.len() || self.disks.len() != other.disks.len() {
+            return Some("the number of memory blocks or disks differs".to_owned());
+        }
+        let memory = self.memory.iter().zip(&other.memory).find_map(|(a, b)| a.difference(b));
+        let disks = || {
+            let differing = self.disks.iter().zip(&other.disks).position(|(a, b)| a != b)?;
+            Some(format!("disk {differing} differs"))
+        };
+        memory.or_else(disks)
+    }
+}
+
+impl MemoryDigest {
+    fn difference(&self, other: &Self) -> Option<String> {
+        if self.block != other.block || self.pages != other.pages {
+            return Some(format!("memory block {} is not {}", self.block, other.block));
+        }
+        if self.regions.len() != other.regions.len() {
+            return Some(format!("memory block {} is divided differently", self.block));
+        }
+        let region = self.regions.iter().zip(&other.regions).position(|(a, b)| a != b)?;
+        Some(format!("memory block {} differs in region {region}", self.block))
+    }
+}
+
+/// From the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetMessage {
+    /// The offer is taken. The source sends the files named here, then the disks.
+    Taken {
+        /// The minor version that both speak.
+        minor: u16,
+        /// Hashes of the offered files that the target lacks.
+        missing_files: Vec<[u8; 32]>,
+    },
+    /// Process, disks and memory are there: the source may begin.
+    Prepared,
+    /// Bytes of the return path of the target's QEMU, except the final `SHUT`.
+    ReturnPath(Vec<u8>),
+    /// Units of memory and disks applied so far; sent a few times a second.
+    Applied {
+        /// Page batches applied, all lanes together.
+        page_batches: u64,
+        /// Disk records applied, all disks together.
+        disk_records: u64,
+    },
+    /// Loaded and verified: the digests are equal at the target. The guest can run there.
+    Ready {
+        /// Digests at the target, of what it holds.
+        digests: Digests,
+        /// Microseconds from the arrival of `Sent` until everything was applied and the device state loaded.
+        load_us: u64,
+    },
+    /// What the target has durably decided.
+    Verdict(Verdict),
+    /// The guest runs at the target.
+    Running {
+        /// Microseconds from the arrival of `Go` until the guest ran.
+        resume_us: u64,
+    },
+    /// The target gave up; nothing of the machine is left there.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// First frame on a data stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamHeader {
+    /// Page batches.
+    Lane {
+        /// Its number, from 0.
+        lane: u8,
+    },
+    /// The rest of QEMU's main stream.
+    Main,
+    /// Records of one disk.
+    Disk {
+        /// Its number in the specification.
+        disk: u16,
+    },
+    /// One file's content.
+    File {
+        /// BLAKE3 of the content.
+        hash: [u8; 32],
+    },
+}
+
+impl Message for SourceMessage {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = CONTROL_BYTES_MAX;
+    const NAME: &'static str = "migration message of the source";
+}
+
+impl Message for TargetMessage {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = CONTROL_BYTES_MAX;
+    const NAME: &'static str = "migration message of the target";
+}
+
+impl Message for StreamHeader {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = 64;
+    const NAME: &'static str = "stream header";
+}
+
+/// Bytes of one control message. The largest holds the digests: at most 64 KiB for each of a few memory blocks.
+pub const CONTROL_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(region: u8) -> Digests {
+        let memory =
+            MemoryDigest { block: "pc.ram".into(), pages: 2, regions: vec![[0; 16], [region; 16]] };
+        Digests { memory: vec![memory], tunnel: None, disks: vec![[1; 32]] }
+    }
+
+    #[test]
+    fn a_difference_is_named() {
+        assert_eq!(digests(1).difference(&digests(1)), None);
+        assert_eq!(
+            digests(1).difference(&digests(2)).unwrap(),
+            "memory block pc.ram differs in region 1"
+        );
+        let mut other = digests(1);
+        other.disks[0][3] = 9;
+        assert_eq!(digests(1).difference(&other).unwrap(), "disk 0 differs");
+    }
+}

@@ -1,0 +1,424 @@
+//! The source's end of a migration, without I/O.
+//!
+//! ```text
+//! Connecting → Offering → Preparing → Synchronising → Copying → Switching → Completing → Releasing
+//!                                                                                            │
+//!        (any of these: link lost, refused, cancelled, deadline) → Retreating → Failed       ▼
+//!                                                                     ▲      Released ⇄ (ask again)
+//!                                                                     │           │
+//!                                                                     └ refused ──┤
+//!                                                             Finished ◄ Removing ◄ accepted
+//! ```
+//!
+//! Until the release is durable the source may go back at any moment. From then on only the target's durable verdict
+//! decides, and a lost link is answered by asking again until it is heard.
+
+use super::handover::{SourceRecord, Verdict};
+use super::message::{Digests, Offer, SourceMessage, TargetMessage};
+use crate::ids::MigrationId;
+
+/// Time limits of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimits {
+    /// Milliseconds that the guest may stand still before the source takes it back.
+    pub switchover_ms_max: u64,
+    /// Milliseconds between two attempts to reach the target of a released machine.
+    pub ask_interval_ms: u64,
+}
+
+impl Default for SourceLimits {
+    /// 10 s of standing still: far beyond a normal switchover, below what clients of the guest take for dead.
+    fn default() -> Self {
+        Self { switchover_ms_max: 10_000, ask_interval_ms: 500 }
+    }
+}
+
+/// What happened to the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// The control stream to the target is open.
+    Connected,
+    /// The target said something.
+    Message(TargetMessage),
+    /// The connection to the target is gone, or could not be made.
+    LinkLost {
+        /// For a person.
+        reason: String,
+    },
+    /// All disks are copied and kept in step.
+    DisksSynchronised,
+    /// The guest was stopped for the switchover.
+    GuestStopped,
+    /// Memory, device state and disks are sent whole; these are their digests.
+    AllSent(Digests),
+    /// QEMU has completed its migration: it will not run the guest unless it is told to.
+    QemuCompleted,
+    /// Something here failed.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+    /// The record is durable.
+    Persisted(SourceRecord),
+    /// The guest is back in its earlier state.
+    TakenBack,
+    /// Nothing of the machine is left here.
+    Removed,
+    /// Somebody asked to give the migration up.
+    Cancel,
+}
+
+/// What the source shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceAction {
+    /// Say this to the target.
+    Send(SourceMessage),
+    /// Send the files with these hashes: the target cannot prepare without them.
+    SendFiles {
+        /// Hashes of the files that the target lacks.
+        missing_files: Vec<[u8; 32]>,
+    },
+    /// Copy the disks until they are in step, then say so (at once if there are none).
+    SynchroniseDisks,
+    /// Have QEMU send memory (a cold migration: finish the disks and compute their digests).
+    CopyMemory,
+    /// Give these bytes to QEMU's return path.
+    GiveReturnPath(Vec<u8>),
+    /// Tell QEMU that the target has everything (`SHUT 0`), so that it completes.
+    GiveShut,
+    /// Write this record, then say so.
+    Persist(SourceRecord),
+    /// Give up: undo the migration and have the guest in its earlier state, then say so.
+    TakeBack,
+    /// Connect to the target again.
+    Connect,
+    /// Remove the machine here, then say so.
+    Remove,
+    /// Over.
+    Finish(SourceOutcome),
+}
+
+/// How it ended for the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceOutcome {
+    /// The machine is at the target.
+    Completed,
+    /// The machine never left, or came back.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+    /// The machine never left because somebody asked.
+    Cancelled,
+}
+
+/// Whether a migration can still be given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the machine was handed over already")]
+pub struct TooLate;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Offering,
+    Preparing,
+    Synchronising,
+    Copying,
+    Switching { deadline_ms: u64, ours: Option<Digests> },
+    Completing { deadline_ms: u64 },
+    Releasing { linked: bool },
+    Released { connected: bool, ask_at_ms: u64 },
+    Reclaiming { reason: String },
+    Confirming,
+    Removing,
+    Retreating { outcome: SourceOutcome },
+    Finished,
+}
+
+/// The source's end of one migration.
+#[derive(Debug)]
+pub struct Source {
+    migration: MigrationId,
+    offer: Option<Offer>,
+    limits: SourceLimits,
+    state: State,
+    actions: Vec<SourceAction>,
+}
+
+impl Source {
+    /// A migration that begins. The first action is to connect.
+    pub fn begin(offer: Offer, limits: SourceLimits) -> Self {
+        Self {
+            migration: offer.migration,
+            offer: Some(offer),
+            limits,
+            state: State::Connecting,
+            actions: vec![SourceAction::Connect],
+        }
+    }
+
+    /// A migration that an earlier process of this agent left behind with this record.
+    pub fn resume(migration: MigrationId, record: SourceRecord, limits: SourceLimits) -> Self {
+        let interrupted =
+            || SourceOutcome::Failed { reason: "the source's agent was restarted".into() };
+        let (state, action) = match record {
+            SourceRecord::Holds => {
+                (State::Retreating { outcome: interrupted() }, SourceAction::TakeBack)
+            }
+            SourceRecord::Released => {
+                (State::Released { connected: false, ask_at_ms: 0 }, SourceAction::Connect)
+            }
+            SourceRecord::Confirmed => (State::Removing, SourceAction::Remove),
+        };
+        Self { migration, offer: None, limits, state, actions: vec![action] }
+    }
+
+    /// The actions that are due, in order; each is handed out once.
+    pub fn poll_actions(&mut self) -> Vec<SourceAction> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Source::handle_timeout`] wants to be called, in milliseconds of the clock of the other calls.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match &self.state {
+            State::Switching { deadline_ms, .. } | State::Completing { deadline_ms } => {
+                Some(*deadline_ms)
+            }
+            State::Released { connected: false, ask_at_ms } => Some(*ask_at_ms),
+            _ => None,
+        }
+    }
+
+    /// Whether the machine may still come back at this side's will.
+    ///
+    /// # Errors
+    /// [`TooLate`] once the release may be durable.
+    pub fn can_cancel(&self) -> Result<(), TooLate> {
+        let late = matches!(
+            self.state,
+            State::Releasing { .. }
+                | State::Released { .. }
+                | State::Confirming
+                | State::Removing
+                | State::Finished
+        );
+        if late { Err(TooLate) } else { Ok(()) }
+    }
+
+    /// Whether the migration is over.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Finished
+    }
+
+    /// Time has come to `now_ms`.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
+            return;
+        }
+        if let State::Released { ask_at_ms, .. } = &mut self.state {
+            // One attempt at a time: the next is due when this one has failed.
+            *ask_at_ms = u64::MAX;
+            self.actions.push(SourceAction::Connect);
+            return;
+        }
+        let seconds = self.limits.switchover_ms_max as f64 / 1000.0;
+        self.retreat(SourceOutcome::Failed {
+            reason: format!("the switchover took longer than {seconds} s"),
+        });
+    }
+
+    /// Something happened at `now_ms`.
+    pub fn handle(&mut self, event: SourceEvent, now_ms: u64) {
+        match event {
+            SourceEvent::Connected => self.connected(),
+            SourceEvent::Message(message) => self.message(message),
+            SourceEvent::LinkLost { reason } => self.link_lost(reason, now_ms),
+            SourceEvent::DisksSynchronised => self.disks_synchronised(),
+            SourceEvent::GuestStopped => self.guest_stopped(now_ms),
+            SourceEvent::AllSent(digests) => self.all_sent(digests, now_ms),
+            SourceEvent::QemuCompleted => self.qemu_completed(),
+            SourceEvent::Failed { reason } => self.fail(reason),
+            SourceEvent::Persisted(record) => self.persisted(record, now_ms),
+            SourceEvent::TakenBack => self.taken_back(),
+            SourceEvent::Removed => self.removed(),
+            SourceEvent::Cancel => {
+                if self.can_cancel().is_ok() {
+                    self.retreat(SourceOutcome::Cancelled);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, message: SourceMessage) {
+        self.actions.push(SourceAction::Send(message));
+    }
+
+    fn connected(&mut self) {
+        match &mut self.state {
+            State::Connecting => {
+                if let Some(offer) = self.offer.take() {
+                    self.state = State::Offering;
+                    self.send(SourceMessage::Offer(offer));
+                }
+            }
+            State::Released { connected, .. } => {
+                *connected = true;
+                self.send(SourceMessage::Ask { migration: self.migration });
+            }
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, message: TargetMessage) {
+        match message {
+            TargetMessage::Taken { missing_files, .. } if self.state == State::Offering => {
+                self.state = State::Preparing;
+                self.actions.push(SourceAction::SendFiles { missing_files });
+            }
+            TargetMessage::Prepared if self.state == State::Preparing => {
+                self.state = State::Synchronising;
+                self.actions.push(SourceAction::SynchroniseDisks);
+            }
+            TargetMessage::ReturnPath(bytes) if self.moves_memory() => {
+                self.actions.push(SourceAction::GiveReturnPath(bytes));
+            }
+            TargetMessage::Ready { digests, .. } => self.ready(&digests),
+            TargetMessage::Verdict(verdict) => self.verdict(verdict),
+            TargetMessage::Running { .. } => self.verdict(Verdict::Accepted),
+            TargetMessage::Failed { reason } => self.fail(format!("the target gave up: {reason}")),
+            _ => {}
+        }
+    }
+
+    fn moves_memory(&self) -> bool {
+        matches!(self.state, State::Copying | State::Switching { .. })
+    }
+
+    fn disks_synchronised(&mut self) {
+        if self.state == State::Synchronising {
+            self.state = State::Copying;
+            self.send(SourceMessage::DisksSynchronised);
+            self.actions.push(SourceAction::CopyMemory);
+        }
+    }
+
+    fn guest_stopped(&mut self, now_ms: u64) {
+        if self.state == State::Copying {
+            let deadline_ms = now_ms + self.limits.switchover_ms_max;
+            self.state = State::Switching { deadline_ms, ours: None };
+        }
+    }
+
+    fn all_sent(&mut self, digests: Digests, now_ms: u64) {
+        // A cold migration has no guest to stop.
+        self.guest_stopped(now_ms);
+        if let State::Switching { ours, .. } = &mut self.state {
+            *ours = Some(digests.clone());
+            self.send(SourceMessage::Sent(super::message::Sent { digests }));
+        }
+    }
+
+    fn ready(&mut self, theirs: &Digests) {
+        let State::Switching { deadline_ms, ours: Some(ours) } = &self.state else { return };
+        if let Some(difference) = ours.difference(theirs) {
+            return self.fail(format!("verification failed: {difference}"));
+        }
+        self.state = State::Completing { deadline_ms: *deadline_ms };
+        self.actions.push(SourceAction::GiveShut);
+    }
+
+    fn qemu_completed(&mut self) {
+        if let State::Completing { .. } = self.state {
+            self.state = State::Releasing { linked: true };
+            self.actions.push(SourceAction::Persist(SourceRecord::Released));
+        }
+    }
+
+    fn persisted(&mut self, record: SourceRecord, now_ms: u64) {
+        match (&self.state, record) {
+            (State::Releasing { linked }, SourceRecord::Released) => {
+                let linked = *linked;
+                self.state = State::Released { connected: linked, ask_at_ms: now_ms };
+                if linked {
+                    self.send(SourceMessage::Go);
+                }
+            }
+            (State::Reclaiming { reason }, SourceRecord::Holds) => {
+                let outcome = SourceOutcome::Failed { reason: reason.clone() };
+                self.state = State::Retreating { outcome };
+                self.actions.push(SourceAction::TakeBack);
+            }
+            (State::Confirming, SourceRecord::Confirmed) => {
+                self.state = State::Removing;
+                self.actions.push(SourceAction::Remove);
+            }
+            _ => {}
+        }
+    }
+
+    fn verdict(&mut self, verdict: Verdict) {
+        if !matches!(self.state, State::Released { .. }) {
+            return;
+        }
+        match verdict {
+            Verdict::Waiting => self.send(SourceMessage::Go),
+            Verdict::Accepted => {
+                self.state = State::Confirming;
+                self.actions.push(SourceAction::Persist(SourceRecord::Confirmed));
+            }
+            Verdict::Refused => {
+                let reason = "the target refused the machine at the last moment".to_owned();
+                self.state = State::Reclaiming { reason };
+                self.actions.push(SourceAction::Persist(SourceRecord::Holds));
+            }
+        }
+    }
+
+    fn link_lost(&mut self, reason: String, now_ms: u64) {
+        match &mut self.state {
+            // The release is being written: the target is asked on the next connection.
+            State::Releasing { linked } => *linked = false,
+            State::Released { connected, ask_at_ms } => {
+                *connected = false;
+                *ask_at_ms = now_ms + self.limits.ask_interval_ms;
+            }
+            _ => self.fail(format!("the connection to the target was lost: {reason}")),
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        if self.can_cancel().is_ok() {
+            self.retreat(SourceOutcome::Failed { reason });
+        }
+    }
+
+    fn retreat(&mut self, outcome: SourceOutcome) {
+        if matches!(self.state, State::Retreating { .. } | State::Reclaiming { .. }) {
+            return;
+        }
+        let reason = match &outcome {
+            SourceOutcome::Failed { reason } => reason.clone(),
+            _ => "cancelled".to_owned(),
+        };
+        if self.state != State::Connecting {
+            self.send(SourceMessage::Abort { reason });
+        }
+        self.state = State::Retreating { outcome };
+        self.actions.push(SourceAction::TakeBack);
+    }
+
+    fn taken_back(&mut self) {
+        if let State::Retreating { outcome } = &self.state {
+            let outcome = outcome.clone();
+            self.state = State::Finished;
+            self.actions.push(SourceAction::Finish(outcome));
+        }
+    }
+
+    fn removed(&mut self) {
+        if self.state == State::Removing {
+            self.state = State::Finished;
+            self.actions.push(SourceAction::Finish(SourceOutcome::Completed));
+        }
+    }
+}

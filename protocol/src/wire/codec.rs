@@ -1,0 +1,148 @@
+//! The one place that knows the binary codec: bincode 1.3.3, fixed-width little-endian integers, bounded.
+//!
+//! Every message and record is `version: u16 LE` and then the encoded value. A reader refuses a version that
+//! it does not know and bytes that are left over, and never allocates more than the limit that it is given.
+
+use bincode::Options;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A type that is sent or stored: it has a version and a size limit.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Version of the layout; raised whenever the encoded form changes.
+    const VERSION: u16;
+    /// Most bytes of an encoded value.
+    const BYTES_MAX: usize;
+    /// What it is, for errors.
+    const NAME: &'static str;
+}
+
+/// Why bytes are not a message, or a value cannot become one.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// Longer than the type allows.
+    #[error("a {name} of {bytes} bytes is over the limit of {limit}")]
+    TooLong {
+        /// The type.
+        name: &'static str,
+        /// Bytes that came or would be sent.
+        bytes: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Of a version that this build does not know.
+    #[error("a {name} of version {found} cannot be read: this build reads version {known}")]
+    UnknownVersion {
+        /// The type.
+        name: &'static str,
+        /// The version in the bytes.
+        found: u16,
+        /// The version that this build reads.
+        known: u16,
+    },
+    /// Not the encoding of a value.
+    #[error("malformed {name}")]
+    Malformed {
+        /// The type.
+        name: &'static str,
+        /// What the codec said.
+        #[source]
+        source: Box<bincode::ErrorKind>,
+    },
+    /// Too short to hold a version.
+    #[error("a {name} ends before its version")]
+    Truncated {
+        /// The type.
+        name: &'static str,
+    },
+}
+
+const VERSION_BYTES: usize = 2;
+
+fn options(limit: usize) -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_limit(limit as u64)
+}
+
+/// The bytes of a message.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if the value does not fit the type's limit.
+pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = M::VERSION.to_le_bytes().to_vec();
+    options(M::BYTES_MAX)
+        .serialize_into(&mut bytes, message)
+        .map_err(|source| encode_error::<M>(source, message))?;
+    Ok(bytes)
+}
+
+fn encode_error<M: Message>(source: Box<bincode::ErrorKind>, message: &M) -> CodecError {
+    if !matches!(*source, bincode::ErrorKind::SizeLimit) {
+        return CodecError::Malformed { name: M::NAME, source };
+    }
+    let bytes = bincode::serialized_size(message).map_or(usize::MAX, |bytes| bytes as usize);
+    CodecError::TooLong { name: M::NAME, bytes, limit: M::BYTES_MAX }
+}
+
+/// The message in `bytes`.
+///
+/// # Errors
+/// [`CodecError`]: over the limit, of another version, malformed, or followed by other bytes.
+pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, CodecError> {
+    if bytes.len() > M::BYTES_MAX + VERSION_BYTES {
+        return Err(CodecError::TooLong { name: M::NAME, bytes: bytes.len(), limit: M::BYTES_MAX });
+    }
+    let (version, body) = bytes
+        .split_first_chunk::<VERSION_BYTES>()
+        .ok_or(CodecError::Truncated { name: M::NAME })?;
+    let found = u16::from_le_bytes(*version);
+    if found != M::VERSION {
+        return Err(CodecError::UnknownVersion { name: M::NAME, found, known: M::VERSION });
+    }
+    options(M::BYTES_MAX)
+        .deserialize(body)
+        .map_err(|source| CodecError::Malformed { name: M::NAME, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        text: String,
+        number: u32,
+    }
+
+    impl Message for Sample {
+        const VERSION: u16 = 3;
+        const BYTES_MAX: usize = 64;
+        const NAME: &'static str = "sample";
+    }
+
+    fn sample(length: usize) -> Sample {
+        Sample { text: "x".repeat(length), number: 7 }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = encode(&sample(2)).unwrap();
+        assert_eq!(bytes, [3, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'x', b'x', 7, 0, 0, 0]);
+        assert_eq!(decode::<Sample>(&bytes).unwrap(), sample(2));
+    }
+
+    #[test]
+    fn refusals_are_typed() {
+        assert!(matches!(encode(&sample(64)), Err(CodecError::TooLong { .. })));
+        assert!(matches!(decode::<Sample>(&[0; 67]), Err(CodecError::TooLong { .. })));
+        assert!(matches!(
+            decode::<Sample>(&[9, 0]),
+            Err(CodecError::UnknownVersion { found: 9, .. })
+        ));
+        assert!(matches!(decode::<Sample>(&[3]), Err(CodecError::Truncated { .. })));
+        let mut trailing = encode(&sample(1)).unwrap();
+        trailing.push(0);
+        assert!(matches!(decode::<Sample>(&trailing), Err(CodecError::Malformed { .. })));
+        let hostile_length = [&3u16.to_le_bytes()[..], &u64::MAX.to_le_bytes()[..]].concat();
+        assert!(matches!(decode::<Sample>(&hostile_length), Err(CodecError::Malformed { .. })));
+    }
+}
