@@ -2,11 +2,21 @@
 //! parts they are made of. Nothing of the product is linked in, so that this builds in seconds and
 //! can say what is missing before anything else is compiled.
 
+mod bench;
+mod check;
+mod full;
 mod guest;
+mod install;
+mod lint;
 mod packages;
 mod process;
+mod product;
+mod quick;
+mod stages;
+mod totals;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -23,10 +33,28 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Format, rules, clippy and unit tests: the quick check.
+    Check,
+    /// Everything: installs what tests need, builds the guest, runs every check and every test.
+    Test,
+    /// Run the benches; arguments are handed on to them.
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install the programs, systemd units and sample configuration below a root directory.
+    Install {
+        /// The root of the file system to install into.
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+    },
     /// Install the Debian packages that the demo and the tests need, if any is missing.
     Packages,
     /// Build the kernel and the initrd of the demo guest, under target/novacron-guest/.
     Guest,
+    /// Check only the rules of the project that the compiler does not know.
+    Rules,
 }
 
 fn main() -> ExitCode {
@@ -42,8 +70,13 @@ fn main() -> ExitCode {
 fn run(chore: &Chore) -> Result<()> {
     let workspace = Workspace::find()?;
     match chore {
+        Chore::Check => quick::run(&workspace),
+        Chore::Test => full::run(&workspace),
+        Chore::Bench { arguments } => bench::run(&workspace, arguments),
+        Chore::Install { root } => install::run(&workspace, root),
         Chore::Packages => packages::ensure(),
         Chore::Guest => build_guest(&workspace),
+        Chore::Rules => check::rules(&workspace),
     }
 }
 

@@ -35,6 +35,13 @@ impl Workspace {
         self.root.join("target/novacron-guest")
     }
 
+    /// Where cargo puts release builds.
+    pub fn release_directory(&self) -> PathBuf {
+        let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        // A relative one is taken from where cargo runs, which is the root.
+        self.root.join(target.unwrap_or_else(|| "target".into())).join("release")
+    }
+
     /// The cargo that runs us, in this workspace.
     pub fn cargo(&self) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -59,6 +59,11 @@ pub fn refresh_lists() -> Result<()> {
 
 const NEEDS_ROOT: &str = "this needs root, or sudo without a password. Please run as root:";
 
+/// Where apt is told to take packages from.
+pub fn mirror_uris() -> Result<Vec<String>> {
+    Ok(sources::configured()?.iter().flat_map(|source| source.uris()).map(str::to_owned).collect())
+}
+
 /// How we may act as root, if at all.
 enum Privilege {
     Root,

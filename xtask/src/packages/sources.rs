@@ -23,6 +23,11 @@ impl Source {
         self.suites.iter().any(|each| each == suite)
     }
 
+    /// Where from.
+    pub fn uris(&self) -> impl Iterator<Item = &str> {
+        self.uris.split_whitespace()
+    }
+
     /// The text of a `.sources` file for another suite of the same mirror.
     pub fn for_suite(&self, suite: &str) -> String {
         let mut text =

@@ -1,0 +1,60 @@
+//! `cargo xtask test`: everything, on release builds, with one line of totals at the end.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::lint::{self, Profile};
+use crate::stages::Stages;
+use crate::totals::Totals;
+use crate::workspace::Workspace;
+use crate::{check, guest, packages, product};
+
+/// Runs every stage; the tests last, because what is before them is quicker to fail.
+pub fn run(workspace: &Workspace) -> Result<()> {
+    let stages = Stages::start();
+    stages.run("packages", packages::ensure)?;
+    stages.run("guest", || guest::ensure(workspace))?;
+    stages.run("format", || lint::format(workspace))?;
+    stages.run("rules", || check::rules(workspace))?;
+    // The release profile here too: build scripts compile C libraries once, not twice.
+    stages.run("clippy", || lint::clippy(workspace, Profile::Release))?;
+    stages.run("build", || product::build(workspace))?;
+    stages.run("build tests", || build(workspace))?;
+    let totals = stages.run("tests", || execute(workspace))?;
+    stages.finish();
+    totals.report()
+}
+
+fn build(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--locked", "--workspace", "--release", "--no-run", "--quiet"]);
+    crate::process::run(&mut cargo)
+}
+
+/// Runs all test binaries, whatever fails, and adds up what they say.
+fn execute(workspace: &Workspace) -> Result<Totals> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["test", "--locked", "--workspace", "--release", "--no-fail-fast"]);
+    cargo.env(product::DIRECTORY_VARIABLE, workspace.release_directory());
+    let child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let totals = watch(child)?;
+    if totals.is_empty() {
+        bail!("no test binary said how its tests went");
+    }
+    Ok(totals)
+}
+
+fn watch(mut child: Child) -> Result<Totals> {
+    let mut totals = Totals::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what cargo test prints")?;
+            println!("{line}");
+            totals.add(&line);
+        }
+    }
+    totals.end(child.wait()?.success());
+    Ok(totals)
+}

@@ -1,0 +1,30 @@
+//! rustfmt and clippy, as strict here as for everyone.
+
+use anyhow::Result;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// Whose build results clippy shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Those of `cargo check` and an editor.
+    Development,
+    /// Those of the tests and the demo.
+    Release,
+}
+
+/// Checks that every file is formatted.
+pub fn format(workspace: &Workspace) -> Result<()> {
+    process::run(workspace.cargo().args(["fmt", "--all", "--check"]))
+}
+
+/// Checks everything that is compiled; a warning is an error.
+pub fn clippy(workspace: &Workspace, profile: Profile) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet"]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    process::run(cargo.args(["--", "--deny", "warnings"]))
+}
