@@ -1,2 +1,2 @@
-//! Skeleton.
+//! `novacron-agent`: see the library.
 fn main() {}
