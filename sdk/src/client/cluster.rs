@@ -1,0 +1,39 @@
+//! The coordinator cluster and the tokens to join it.
+
+use http::Method;
+use novacron_protocol::api::{ClusterView, TokenCreate, TokenView};
+use novacron_protocol::ids::MemberId;
+
+use super::Client;
+use crate::error::Error;
+use crate::exchange::{Content, Request};
+use crate::query::Path;
+
+/// The cluster.
+impl Client {
+    /// The cluster as the member sees it that answers.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn cluster(&self) -> Result<ClusterView, Error> {
+        self.exchange.json(&Request::get(Path::new("cluster")))
+    }
+
+    /// Removes a coordinator from the cluster.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `conflict` if it is the last one.
+    pub fn member_remove(&self, member: MemberId) -> Result<ClusterView, Error> {
+        let path = Path::new("cluster/members").segment(member);
+        self.exchange.json(&Request::write(Method::DELETE, path, Content::None))
+    }
+
+    /// Makes a token with which an agent, coordinator or operator can join.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `invalid_request` with the field.
+    pub fn token_create(&self, create: &TokenCreate) -> Result<TokenView, Error> {
+        let content = Content::json(create);
+        self.exchange.json(&Request::write(Method::POST, Path::new("tokens"), content))
+    }
+}

@@ -1,0 +1,122 @@
+//! Virtual machines.
+
+use http::Method;
+use novacron_protocol::api::{MigrationView, Page, VmCreate, VmMigrate, VmStop, VmView};
+use novacron_protocol::vm::{Labels, VmState};
+
+use super::{Client, PageRequest};
+use crate::error::Error;
+use crate::exchange::{Content, Request};
+use crate::query::Path;
+
+/// Which machines to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmFilter {
+    /// Only those with all of these labels.
+    pub labels: Labels,
+    /// Only those on this node.
+    pub node: Option<String>,
+    /// Only those in this state.
+    pub state: Option<VmState>,
+}
+
+impl VmFilter {
+    fn path(&self) -> Path {
+        let state = self.state.and_then(|state| serde_json::to_value(state).ok());
+        let state = state.as_ref().and_then(|state| state.as_str());
+        let path =
+            Path::new("vms").query_if("node", self.node.as_deref()).query_if("state", state);
+        self.labels.iter().fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))
+    }
+}
+
+fn vm_path(vm: &str) -> Path {
+    Path::new("vms").segment(vm)
+}
+
+/// Machines, by name or id.
+impl Client {
+    /// One page of machines.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn vm_page(&self, filter: &VmFilter, page: &PageRequest) -> Result<Page<VmView>, Error> {
+        self.page(filter.path(), page)
+    }
+
+    /// All machines that the filter lets through.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn vms(&self, filter: &VmFilter) -> Result<Vec<VmView>, Error> {
+        self.all(&filter.path())
+    }
+
+    /// One machine.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] with code `not_found` if there is none.
+    pub fn vm(&self, vm: &str) -> Result<VmView, Error> {
+        self.exchange.json(&Request::get(vm_path(vm)))
+    }
+
+    /// Creates a machine; the answer comes when it is accepted, before it runs.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `invalid_request` with the field, `name_taken`, `no_capacity`.
+    pub fn vm_create(&self, create: &VmCreate) -> Result<VmView, Error> {
+        let content = Content::json(create);
+        self.exchange.json(&Request::write(Method::POST, Path::new("vms"), content))
+    }
+
+    /// Starts a machine; the answer comes when that is accepted.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `conflict`.
+    pub fn vm_start(&self, vm: &str) -> Result<VmView, Error> {
+        let path = vm_path(vm).verb("start");
+        self.exchange.json(&Request::write(Method::POST, path, Content::None))
+    }
+
+    /// Stops a machine; the answer comes when that is accepted.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `conflict`.
+    pub fn vm_stop(&self, vm: &str, stop: &VmStop) -> Result<VmView, Error> {
+        let path = vm_path(vm).verb("stop");
+        self.exchange.json(&Request::write(Method::POST, path, Content::json(stop)))
+    }
+
+    /// Destroys a machine and its disks; the answer comes when that is accepted.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `conflict`.
+    pub fn vm_delete(&self, vm: &str) -> Result<VmView, Error> {
+        self.exchange.json(&Request::write(Method::DELETE, vm_path(vm), Content::None))
+    }
+
+    /// Moves a machine; the answer comes when that is accepted. See [`Client::migration_wait`].
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `conflict`, `no_capacity`.
+    pub fn vm_migrate(&self, vm: &str, migrate: &VmMigrate) -> Result<MigrationView, Error> {
+        let path = vm_path(vm).verb("migrate");
+        self.exchange.json(&Request::write(Method::POST, path, Content::json(migrate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_becomes_a_query() {
+        let filter = VmFilter {
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            node: Some("node-01".into()),
+            state: Some(VmState::Running),
+        };
+        let path = filter.path();
+        assert_eq!(path.as_str(), "/api/v1/vms?node=node-01&state=running&label=app%3Dweb");
+    }
+}

@@ -1,0 +1,353 @@
+//! One request, sent until a coordinator answers it.
+//!
+//! Coordinators are tried in turn, beginning with the one that answered last. A request is sent again if it
+//! cannot have had an effect, or if sending it twice has the effect of sending it once: reads, and writes, which
+//! carry the same `Idempotency-Key` in every attempt and are answered from the replicated state. While every
+//! coordinator is down or without a quorum, rounds are repeated with growing pauses until the patience ends.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Method, Response, StatusCode, Uri, header};
+use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::ids::RequestId;
+use serde::de::DeserializeOwned;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
+use ureq::{Agent, Body, BodyReader, Timeout};
+
+use crate::config::Config;
+use crate::connector::ClusterConnector;
+use crate::credentials::Credentials;
+use crate::error::{ConfigError, Error};
+use crate::query::Path;
+
+/// To connect and shake hands: several round trips over any distance, and still soon enough to try another.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until the answer begins. A coordinator gives up a proposal after less and says so.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two reads of a body: three heartbeats of an event stream.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a JSON answer: a page of 1,000 machines with 64 KiB each.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// The first pause between rounds; each is twice as long as the one before.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The longest pause between rounds.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What to send.
+pub(crate) struct Request {
+    pub method: Method,
+    pub path: Path,
+    pub content: Content,
+    pub repeat: Repeat,
+}
+
+/// The body of a request.
+pub(crate) enum Content {
+    None,
+    Json(Vec<u8>),
+    Bytes(Vec<u8>),
+}
+
+/// Whether a request may be sent again after it may have arrived.
+pub(crate) enum Repeat {
+    /// A read.
+    Harmless,
+    /// A write that the coordinators know again by its key.
+    Keyed(RequestId),
+    /// No: it might happen twice.
+    Never,
+}
+
+/// The coordinators, and how to reach them.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    agent: Agent,
+    endpoints: Vec<String>,
+    preferred: AtomicUsize,
+    patience: Duration,
+}
+
+/// Why an attempt gave no result.
+enum Failure {
+    /// Nobody else would answer otherwise.
+    Final(Error),
+    /// A coordinator answered that it cannot at the moment.
+    NotNow(Problem),
+    /// No answer. `hopeful`: the same endpoint may answer in a moment.
+    NoAnswer { reason: String, hopeful: bool },
+}
+
+impl Exchange {
+    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+        let endpoints =
+            config.endpoints.iter().map(|endpoint| checked_endpoint(endpoint)).collect::<Result<_, _>>()?;
+        let credentials = Credentials::read(&config.credentials)?;
+        let connector = ClusterConnector::new(credentials).map_err(|error| {
+            ConfigError::Credentials { directory: config.credentials.clone(), problem: error.to_string() }
+        })?;
+        Ok(Self {
+            agent: agent(connector),
+            endpoints,
+            preferred: AtomicUsize::new(0),
+            patience: config.patience,
+        })
+    }
+
+    /// Sends a request and reads the JSON that answers it.
+    pub(crate) fn json<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let (endpoint, body) = self.send(request, &read_all)?;
+        serde_json::from_slice(&body)
+            .map_err(|error| Error::Answer { endpoint, detail: error.to_string() })
+    }
+
+    /// Sends a request whose answer says nothing more than that it was done.
+    pub(crate) fn done(&self, request: &Request) -> Result<(), Error> {
+        self.send(request, &read_all).map(drop)
+    }
+
+    /// Sends a request that is answered by a stream.
+    pub(crate) fn stream(&self, request: &Request) -> Result<BodyReader<'static>, Error> {
+        let open = |response: Response<Body>| {
+            Ok(response.into_body().into_with_config().limit(u64::MAX).reader())
+        };
+        self.send(request, &open).map(|(_, reader)| reader)
+    }
+
+    fn send<T>(
+        &self,
+        request: &Request,
+        read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
+    ) -> Result<(String, T), Error> {
+        let began = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let (error, hopeful) = match self.round(request, read) {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let left = self.patience.saturating_sub(began.elapsed());
+            if !hopeful || left.is_zero() {
+                return Err(error);
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Tries every endpoint once. The error says whether another round may help.
+    fn round<T>(
+        &self,
+        request: &Request,
+        read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
+    ) -> Result<(String, T), (Error, bool)> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut attempts = Vec::new();
+        let mut any_hope = false;
+        let mut not_now = None;
+        for offset in 0..self.endpoints.len() {
+            let index = (first + offset) % self.endpoints.len();
+            let endpoint = &self.endpoints[index];
+            match self.attempt(endpoint, request, read) {
+                Ok(result) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok((endpoint.clone(), result));
+                }
+                Err(Failure::Final(error)) => return Err((error, false)),
+                Err(Failure::NotNow(problem)) => not_now = Some(problem),
+                Err(Failure::NoAnswer { reason, hopeful }) => {
+                    attempts.push(format!("{endpoint}: {reason}"));
+                    any_hope |= hopeful;
+                }
+            }
+        }
+        match not_now {
+            Some(problem) => Err((problem.into(), true)),
+            None => Err((Error::Unreachable { attempts }, any_hope)),
+        }
+    }
+
+    fn attempt<T>(
+        &self,
+        endpoint: &str,
+        request: &Request,
+        read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
+    ) -> Result<T, Failure> {
+        let failed = |error| failure_of(error, endpoint, &request.repeat);
+        let response = request.run(&self.agent, endpoint).map_err(failed)?;
+        if response.status().is_success() {
+            return read(response).map_err(failed);
+        }
+        let status = response.status();
+        let body = read_all(response).map_err(failed)?;
+        Err(refusal(endpoint, status, &body, &request.repeat))
+    }
+}
+
+impl Request {
+    /// A read.
+    pub(crate) fn get(path: Path) -> Self {
+        Self { method: Method::GET, path, content: Content::None, repeat: Repeat::Harmless }
+    }
+
+    /// A write with a new key.
+    pub(crate) fn write(method: Method, path: Path, content: Content) -> Self {
+        let key = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        Self { method, path, content, repeat: Repeat::Keyed(RequestId(key)) }
+    }
+
+    fn run(&self, agent: &Agent, endpoint: &str) -> Result<Response<Body>, ureq::Error> {
+        let mut builder = http::Request::builder()
+            .method(self.method.clone())
+            .uri(format!("{endpoint}{}", self.path.as_str()));
+        if let Repeat::Keyed(key) = &self.repeat {
+            builder = builder.header("idempotency-key", key.to_string());
+        }
+        let (media_type, bytes) = match &self.content {
+            Content::None => return agent.run(builder.body(())?),
+            Content::Json(bytes) => ("application/json", bytes),
+            Content::Bytes(bytes) => ("application/octet-stream", bytes),
+        };
+        agent.run(builder.header(header::CONTENT_TYPE, media_type).body(bytes.as_slice())?)
+    }
+}
+
+impl Content {
+    /// A value as JSON.
+    pub(crate) fn json(value: &impl serde::Serialize) -> Self {
+        // The API's types have string keys only and no fallible serialiser, so this cannot fail; an empty body
+        // would be refused by the coordinator with a clear problem.
+        Self::Json(serde_json::to_vec(value).unwrap_or_default())
+    }
+}
+
+fn agent(connector: ClusterConnector) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .https_only(true)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(concat!("novacron-sdk/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_send_body(Some(RESPONSE_TIMEOUT))
+        .timeout_recv_response(Some(RESPONSE_TIMEOUT))
+        .timeout_per_read(Some(READ_TIMEOUT))
+        .build();
+    let chain = ().chain(TcpConnector::default()).chain(connector);
+    Agent::with_parts(config, chain, DefaultResolver::default())
+}
+
+/// An endpoint without its trailing slash, if it is an `https` URL of a host and nothing more.
+fn checked_endpoint(text: &str) -> Result<String, ConfigError> {
+    let invalid = |problem: &str| ConfigError::Endpoint {
+        endpoint: text.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let uri: Uri = text.parse().map_err(|_| invalid("not a URL"))?;
+    if uri.scheme_str() != Some("https") {
+        return Err(invalid("only https is spoken"));
+    }
+    if uri.authority().is_none() || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(invalid("it must name a host and nothing after it"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn read_all(response: Response<Body>) -> Result<Vec<u8>, ureq::Error> {
+    response.into_body().into_with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+}
+
+/// What an answer that is not a success means.
+fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> Failure {
+    let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
+        let detail = format!("status {status} without a problem document");
+        return Failure::Final(Error::Answer { endpoint: endpoint.to_owned(), detail });
+    };
+    let may_repeat = !matches!(repeat, Repeat::Never);
+    match problem.code {
+        Code::Unavailable => Failure::NotNow(problem),
+        Code::OutcomeUnknown if may_repeat => Failure::NotNow(problem),
+        _ => Failure::Final(problem.into()),
+    }
+}
+
+/// What a broken exchange means.
+fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
+    let reason = reason(&error);
+    if matches!(repeat, Repeat::Never) && !never_left(&error) {
+        let attempts = vec![format!("{endpoint}: {reason}")];
+        return Failure::Final(Error::Unreachable { attempts });
+    }
+    // What TLS refuses now, and names that nobody knows, will be so in a moment too.
+    let hopeful = match &error {
+        ureq::Error::Io(error) => {
+            !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
+        }
+        ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::Tls(_) => false,
+        _ => true,
+    };
+    Failure::NoAnswer { reason, hopeful }
+}
+
+/// Whether the request certainly never left: there was no connection.
+fn never_left(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        ),
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => true,
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        _ => false,
+    }
+}
+
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Timeout(which) => format!("no answer in time ({which})"),
+        other => other.to_string(),
+    }
+}
+
+/// Where a client shares its connections.
+pub(crate) type Shared = Arc<Exchange>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_host_and_nothing_more() {
+        assert_eq!(checked_endpoint("https://a:7443/").unwrap(), "https://a:7443");
+        for bad in ["a:7443", "http://a:7443", "https://a/api", "https://a?x", ""] {
+            assert!(checked_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_happened_is_not_sent_twice() {
+        let reset = || ureq::Error::Io(io::ErrorKind::ConnectionReset.into());
+        let refused = || ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
+        let never = |error| matches!(failure_of(error, "a", &Repeat::Never), Failure::Final(_));
+        assert!(never(reset()));
+        assert!(!never(refused()));
+        assert!(matches!(failure_of(reset(), "a", &Repeat::Harmless), Failure::NoAnswer { .. }));
+    }
+
+    #[test]
+    fn only_a_problem_document_is_a_refusal() {
+        let problem = serde_json::to_vec(&Problem::new(Code::Unavailable, "no quorum")).unwrap();
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let refused = |body: &[u8]| refusal("a", status, body, &Repeat::Harmless);
+        assert!(matches!(refused(&problem), Failure::NotNow(_)));
+        assert!(matches!(refused(b"<html>"), Failure::Final(Error::Answer { .. })));
+    }
+}

@@ -1,0 +1,88 @@
+//! Waiting for something to have happened. Progress makes no events, so this asks again and again; the pauses
+//! are short beside what a migration takes and long beside what an answer costs.
+
+use std::time::{Duration, Instant};
+
+use novacron_protocol::api::{MigrationView, VmView};
+use novacron_protocol::ids::MigrationId;
+use novacron_protocol::vm::VmState;
+
+use crate::client::Client;
+use crate::error::Error;
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Waiting.
+impl Client {
+    /// Waits until a migration has ended, well or not, and returns its record. `on_progress` is told how it
+    /// stands after each question.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it has not ended within `limit`; what [`Client::migration`] gives.
+    pub fn migration_wait(
+        &self,
+        migration: MigrationId,
+        limit: Duration,
+        mut on_progress: impl FnMut(&MigrationView),
+    ) -> Result<MigrationView, Error> {
+        poll(limit, || {
+            let view = self.migration(migration)?;
+            on_progress(&view);
+            if view.status.is_terminal() {
+                return Ok(Step::Done(view));
+            }
+            Ok(Step::Not(format!("migration {migration} is in phase {:?}", view.phase)))
+        })
+    }
+
+    /// Waits until a machine is as `is_done` wants it. A machine that failed, or is gone, is never waited for.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] with the machine's last state; what [`Client::vm`] gives, `not_found` once it is gone.
+    pub fn vm_wait(
+        &self,
+        vm: &str,
+        limit: Duration,
+        is_done: impl Fn(&VmView) -> bool,
+    ) -> Result<VmView, Error> {
+        poll(limit, || {
+            let view = self.vm(vm)?;
+            if is_done(&view) || matches!(view.state, VmState::Failed | VmState::Deleted) {
+                return Ok(Step::Done(view));
+            }
+            Ok(Step::Not(format!("{} is {:?}", view.name, view.state).to_lowercase()))
+        })
+    }
+}
+
+enum Step<T> {
+    Done(T),
+    /// Not yet, and how it stands.
+    Not(String),
+}
+
+fn poll<T>(limit: Duration, mut ask: impl FnMut() -> Result<Step<T>, Error>) -> Result<T, Error> {
+    let began = Instant::now();
+    loop {
+        match ask()? {
+            Step::Done(value) => return Ok(value),
+            Step::Not(what) if began.elapsed() >= limit => {
+                return Err(Error::TimedOut { what, after: limit });
+            }
+            Step::Not(_) => std::thread::sleep(PAUSE.min(limit.saturating_sub(began.elapsed()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_says_how_it_stood() {
+        let late = poll::<()>(Duration::ZERO, || Ok(Step::Not("it runs".into()))).unwrap_err();
+        assert!(matches!(late, Error::TimedOut { ref what, .. } if what == "it runs"));
+        assert_eq!(poll(Duration::ZERO, || Ok(Step::Done(1))).unwrap(), 1);
+    }
+}
