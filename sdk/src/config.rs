@@ -63,7 +63,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] if something is missing in all three or the file cannot be used.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        Self::resolve(overrides, |name| std::env::var_os(name), |path| std::fs::read_to_string(path))
+        Self::resolve(
+            overrides,
+            |name| std::env::var_os(name),
+            |path| std::fs::read_to_string(path),
+        )
     }
 
     /// The same, told what environment and files hold.
@@ -155,8 +159,7 @@ mod tests {
             ("NOVACRON_ENDPOINTS", "https://a:1, https://b:2"),
         ];
         let files = [("/c/conf.yaml", FILE), ("/home/me/.novacron.yaml", FILE)];
-        let from_file =
-            resolve(&Overrides::default(), &[("HOME", "/home/me")], &files).unwrap();
+        let from_file = resolve(&Overrides::default(), &[("HOME", "/home/me")], &files).unwrap();
         assert_eq!(from_file.endpoints, ["https://file:7443"]);
         assert_eq!(from_file.credentials, Path::new("/home/me/operator"));
 

@@ -26,7 +26,9 @@ pub(crate) struct ClusterConnector {
 
 impl ClusterConnector {
     /// A connector with the client's credentials.
-    pub(crate) fn new(credentials: Credentials) -> Result<Self, rustls_pki_types::InvalidDnsNameError> {
+    pub(crate) fn new(
+        credentials: Credentials,
+    ) -> Result<Self, rustls_pki_types::InvalidDnsNameError> {
         let name = ServerName::try_from(server_name(credentials.cluster))?;
         Ok(Self { credentials, name })
     }
@@ -70,7 +72,8 @@ impl<In: Transport> Connector<In> for ClusterConnector {
             connection.complete_io(&mut socket)?;
         }
         self.check_peer(&connection).map_err(io::Error::other)?;
-        let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        let (input, output) =
+            (details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(ClusterTransport {
             buffers: LazyBuffers::new(input, output),
             stream: StreamOwned { conn: connection, sock: socket },

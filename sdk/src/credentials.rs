@@ -23,10 +23,8 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Reads a credential directory.
     pub(crate) fn read(directory: &Path) -> Result<Self, ConfigError> {
-        let invalid = |problem: String| ConfigError::Credentials {
-            directory: directory.to_owned(),
-            problem,
-        };
+        let invalid =
+            |problem: String| ConfigError::Credentials { directory: directory.to_owned(), problem };
         let roots = certificates(&directory.join("ca.pem"))?;
         let chain = certificates(&directory.join("cert.pem"))?;
         let key = private_key(&directory.join("key.pem"))?;

@@ -65,7 +65,15 @@ impl Client {
     /// The events of revision `from` and later, those that have happened and then each as it happens. After
     /// reading a list at revision `r`, watch from `r + 1`.
     pub fn watch_events(&self, filter: EventFilter, from: Revision) -> EventWatch {
-        EventWatch { client: self.clone(), filter, from, last: None, lines: None, barren: false, ended: false }
+        EventWatch {
+            client: self.clone(),
+            filter,
+            from,
+            last: None,
+            lines: None,
+            barren: false,
+            ended: false,
+        }
     }
 }
 

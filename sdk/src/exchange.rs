@@ -83,12 +83,17 @@ enum Failure {
 
 impl Exchange {
     pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
-        let endpoints =
-            config.endpoints.iter().map(|endpoint| checked_endpoint(endpoint)).collect::<Result<_, _>>()?;
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|endpoint| checked_endpoint(endpoint))
+            .collect::<Result<_, _>>()?;
         let credentials = Credentials::read(&config.credentials)?;
-        let connector = ClusterConnector::new(credentials).map_err(|error| {
-            ConfigError::Credentials { directory: config.credentials.clone(), problem: error.to_string() }
-        })?;
+        let connector =
+            ClusterConnector::new(credentials).map_err(|error| ConfigError::Credentials {
+                directory: config.credentials.clone(),
+                problem: error.to_string(),
+            })?;
         Ok(Self {
             agent: agent(connector),
             endpoints,

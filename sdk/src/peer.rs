@@ -53,7 +53,10 @@ mod tests {
     fn only_a_whole_identity_is_one() {
         let cluster = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
         let peer = Peer::parse(&format!("{cluster}/coordinator/coordinator-1")).unwrap();
-        assert_eq!((peer.cluster.to_string().as_str(), peer.role.as_str()), (cluster, "coordinator"));
+        assert_eq!(
+            (peer.cluster.to_string().as_str(), peer.role.as_str()),
+            (cluster, "coordinator")
+        );
         for bad in ["authority", "coordinator/", "coordinator/a/b"] {
             assert_eq!(Peer::parse(&format!("{cluster}/{bad}")), None, "{bad}");
         }

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn what_a_caller_hands_in_stays_one_piece() {
-        let path = Path::new("vms").segment("../a?b").verb("start").query("label", "k=v&x").query("n", 1);
+        let path =
+            Path::new("vms").segment("../a?b").verb("start").query("label", "k=v&x").query("n", 1);
         assert_eq!(path.as_str(), "/api/v1/vms/..%2Fa%3Fb/start?label=k%3Dv%26x&n=1");
     }
 }

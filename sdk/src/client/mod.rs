@@ -52,7 +52,11 @@ impl Client {
         self.exchange.json(&Request::get(Path::new("openapi.json")))
     }
 
-    pub(crate) fn page<T: DeserializeOwned>(&self, path: Path, page: &PageRequest) -> Result<Page<T>, Error> {
+    pub(crate) fn page<T: DeserializeOwned>(
+        &self,
+        path: Path,
+        page: &PageRequest,
+    ) -> Result<Page<T>, Error> {
         let path = path.query_if("limit", page.limit).query_if("cursor", page.cursor.as_deref());
         self.exchange.json(&Request::get(path))
     }

@@ -24,9 +24,10 @@ impl VmFilter {
     fn path(&self) -> Path {
         let state = self.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(|state| state.as_str());
-        let path =
-            Path::new("vms").query_if("node", self.node.as_deref()).query_if("state", state);
-        self.labels.iter().fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))
+        let path = Path::new("vms").query_if("node", self.node.as_deref()).query_if("state", state);
+        self.labels
+            .iter()
+            .fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))
     }
 }
 
