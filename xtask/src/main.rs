@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod demo;
 mod full;
 mod guest;
 mod install;
@@ -33,6 +34,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// A running guest moves between two hosts and back, through every layer, on this machine.
+    Demo {
+        /// Leave the cluster up at the end, and say how to use it.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Format, rules, clippy and unit tests: the quick check.
     Check,
     /// Everything: installs what tests need, builds the guest, runs every check and every test.
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
 fn run(chore: &Chore) -> Result<()> {
     let workspace = Workspace::find()?;
     match chore {
+        Chore::Demo { keep } => demo::run(&workspace, *keep),
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
