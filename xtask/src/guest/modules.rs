@@ -3,7 +3,7 @@
 //! `modules.dep` is written by `depmod` when a kernel is installed, which ours is not; so the
 //! dependencies are read from where `depmod` reads them, the modules' own `depends=` entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,25 +21,39 @@ pub struct Module {
     pub content: Vec<u8>,
 }
 
-/// The modules named and all they depend on, each after what it needs.
+/// The modules named and all they depend on, each after what it needs. What this kernel has built
+/// in is left out: releases differ in that.
 pub fn resolve(directory: &Path, names: &[&str]) -> Result<Vec<Module>> {
     let files = index(directory)?;
+    let built_in = built_in(directory)?;
     let mut loaded = Vec::new();
-    for name in names {
+    for name in names.iter().filter(|name| !built_in.contains(**name)) {
         load(&files, name, &mut Vec::new(), &mut loaded)?;
     }
     Ok(loaded)
+}
+
+/// The names in `modules.builtin`: one path of a would-be module a line.
+fn built_in(directory: &Path) -> Result<BTreeSet<String>> {
+    let path = directory.join("modules.builtin");
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.lines().map(|line| module_name(Path::new(line))).collect())
+}
+
+/// The module's name: its file's without endings, with underscores.
+fn module_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().replace('-', "_")
 }
 
 /// Every module file under the directory, by the name of the module.
 fn index(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     for path in workspace::files_under(directory)? {
-        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let Some((stem, rest)) = file_name.as_deref().and_then(|name| name.split_once('.'))
-            && matches!(rest, "ko" | "ko.xz")
-        {
-            files.insert(stem.replace('-', "_"), path);
+        let is_module = [".ko", ".ko.xz"].iter().any(|end| path.to_string_lossy().ends_with(end));
+        if is_module {
+            files.insert(module_name(&path), path);
         }
     }
     Ok(files)
@@ -91,6 +105,12 @@ fn dependencies(content: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_written_one_way() {
+        assert_eq!(module_name(Path::new("kernel/drivers/virtio/virtio-rng.ko.xz")), "virtio_rng");
+        assert_eq!(module_name(Path::new("evdev.ko")), "evdev");
+    }
 
     #[test]
     fn reads_the_dependencies_of_a_module() {

@@ -212,6 +212,8 @@ fn write_as_root(prefix: &[&str], path: &str, text: &str) -> Result<()> {
 fn install(suite: Option<&str>, packages: &[&str]) -> Vec<String> {
     let mut command = words(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install"]);
     command.extend(words(&["--yes", "--quiet=2", "--no-install-recommends"]));
+    // Plain lines, also where there is no terminal.
+    command.extend(words(&["--option", "Dpkg::Use-Pty=0"]));
     if let Some(suite) = suite {
         command.push(format!("--target-release={suite}"));
     }
