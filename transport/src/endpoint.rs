@@ -238,7 +238,7 @@ impl Endpoint {
     }
 }
 
-/// The dialled side of an [`Endpoint`]. Dropping it refuses new connections; open ones stay.
+/// The dialled side of an [`Endpoint`]. Without it new peers get no answer; open connections stay.
 #[derive(Debug)]
 pub struct Acceptor {
     connections: mpsc::Receiver<Connection>,

@@ -21,7 +21,7 @@ pub mod connection;
 pub mod counters;
 pub mod credentials;
 pub mod endpoint;
-
+pub mod enrolment;
 mod files;
 pub mod frames;
 mod hex;
