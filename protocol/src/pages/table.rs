@@ -220,8 +220,11 @@ mod tests {
         assert_eq!(other.differing_regions(&[0; 3]).collect::<Vec<_>>(), [3]);
     }
 
+    /// Page, epoch, content.
+    type Arrival = (u32, u32, u128);
+
     /// Pages as the source's channels read them, then another order for the target's lanes.
-    fn arrivals() -> impl Strategy<Value = (Vec<(u32, u32, u128)>, Vec<(u32, u32, u128)>)> {
+    fn arrivals() -> impl Strategy<Value = (Vec<Arrival>, Vec<Arrival>)> {
         let page = (0_u32..1100, 0_u32..4, 0_u128..3);
         prop::collection::vec(page, 0..200).prop_flat_map(|mut pages| {
             // One content for a page in an epoch.

@@ -11,6 +11,9 @@
 //! * the flush itself is swallowed: to a target without multifd it would be an error;
 //! * everything else passes unchanged.
 //!
+//! A source without multifd writes no flushes, so its pages are all of epoch 0 although they repeat:
+//! they must be sent and applied in order, on one lane.
+//!
 //! Legal because the loader checks no completeness and asks only that the last content of a page
 //! comes last; the block names are compressed anew, because CONTINUE speaks of the page before.
 

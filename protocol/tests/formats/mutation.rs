@@ -1,0 +1,73 @@
+//! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
+
+use novacron_protocol::pages::{BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES};
+use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
+
+use super::bodies::{self, Random};
+use super::golden_files::{multifd, plain};
+
+/// Runs `body` on the seed input and on `count` damaged copies; a failure prints the copy's number.
+fn damage(name: &str, seed_input: &[u8], count: u64, body: fn(&[u8])) {
+    body(seed_input);
+    for number in 0..count {
+        let mut random = Random::new(number);
+        let mut input = seed_input.to_vec();
+        for _ in 0..=random.below(8) {
+            damage_once(&mut random, &mut input);
+        }
+        let outcome = std::panic::catch_unwind(|| body(&input));
+        assert!(outcome.is_ok(), "{name}: damaged copy {number} fails");
+    }
+}
+
+fn damage_once(random: &mut Random, input: &mut Vec<u8>) {
+    let at = random.below(input.len() as u64 + 1) as usize;
+    let value = random.below(256) as u8;
+    match random.below(5) {
+        0 => input.truncate(at),
+        1 => input.insert(at, value),
+        2 if at < input.len() => drop(input.remove(at)),
+        3 if at < input.len() => input[at] ^= 1 << random.below(8),
+        _ if at < input.len() => input[at] = value,
+        _ => input.push(value),
+    }
+}
+
+#[test]
+fn main_stream() {
+    let multifd = multifd().main;
+    damage("start of the multifd main stream", &multifd[..1500], 3000, bodies::main_stream);
+    damage("multifd main stream", &multifd, 100, bodies::main_stream);
+    let plain = plain().main;
+    damage("start of the plain main stream", &plain[..20_000], 300, bodies::main_stream);
+}
+
+#[test]
+fn multifd_header() {
+    let channel = &multifd().channels[0];
+    damage("greeting", &channel[..CHANNEL_INIT_BYTES], 1000, bodies::multifd);
+    let header = &channel[CHANNEL_INIT_BYTES..CHANNEL_INIT_BYTES + PACKET_HEADER_BYTES];
+    damage("packet header", header, 3000, bodies::multifd);
+}
+
+#[test]
+fn return_path() {
+    damage("return path", &multifd().return_path, 3000, bodies::return_path);
+}
+
+#[test]
+fn page_batch() {
+    let mut pages = BatchPages::new();
+    let mut payload = vec![0; 6 * PAGE_BYTES];
+    Random::new(1).fill(&mut payload[..PAGE_BYTES]);
+    for index in [0, 1, 2, 60, 50, 9] {
+        assert!(pages.push_data(index) && pages.push_zero(index + 100));
+    }
+    for compression in [Compression::Off, Compression::Zstd { level: 1 }] {
+        let mut batch = Vec::new();
+        let header = BatchHeader { block: 0, epoch: 1, sequence: 2 };
+        let mut encoder = BatchEncoder::new(compression).unwrap();
+        encoder.encode(header, &pages, &payload, &mut batch).unwrap();
+        damage("page batch", &batch, 1500, bodies::page_batch);
+    }
+}
