@@ -1,0 +1,72 @@
+//! `novacron cluster` and `novacron token`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use novacron_protocol::api;
+use novacron_protocol::ids::MemberId;
+
+use super::values::{Duration, parse_duration};
+
+/// The coordinators.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Shows the cluster and its members.
+    Show,
+    /// Removes a member for good.
+    Remove {
+        /// The member's number, as `cluster show` prints it.
+        #[arg(value_name = "MEMBER", value_parser = parse_member)]
+        member: MemberId,
+    },
+}
+
+/// Tokens to join with.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Makes a token. It is shown once.
+    Create(TokenCreate),
+}
+
+/// A token to make.
+#[derive(Debug, Args)]
+pub struct TokenCreate {
+    /// What may join with it.
+    #[arg(long, value_enum)]
+    pub role: TokenRole,
+    /// The only name that may use it.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// For how long it is good, 1m to 24h.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
+    pub ttl: Duration,
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// A hypervisor host.
+    Agent,
+    /// A coordinator.
+    Coordinator,
+    /// A person or program that uses the API.
+    Operator,
+}
+
+impl TokenCreate {
+    /// The API's request.
+    pub fn request(&self) -> api::TokenCreate {
+        let role = match self.role {
+            TokenRole::Agent => "agent",
+            TokenRole::Coordinator => "coordinator",
+            TokenRole::Operator => "operator",
+        };
+        api::TokenCreate {
+            role: role.to_owned(),
+            name: self.name.clone(),
+            ttl_seconds: Some(self.ttl.as_secs()),
+        }
+    }
+}
+
+fn parse_member(text: &str) -> Result<MemberId, String> {
+    text.parse().map(MemberId).map_err(|_| format!("`{text}` is not a member: write its number"))
+}

@@ -1,0 +1,191 @@
+//! The command line. Texts become typed values here and nowhere else.
+
+mod cluster;
+mod dev;
+mod values;
+mod vm;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use novacron_protocol::ids::{MigrationId, Revision};
+use novacron_sdk::Overrides;
+
+pub use cluster::{ClusterCommand, TokenCommand};
+pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange};
+pub use values::{Duration, parse_duration};
+pub use vm::{VmCommand, VmConsole, VmMigrate};
+
+/// Moves running virtual machines between hosts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "novacron",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not allowed, 6 timed out."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// How to print the result. It goes to standard output; notices and progress go to standard error.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Configuration file [default: $NOVACRON_CONFIG, then ~/.novacron.yaml].
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    pub config: Option<PathBuf>,
+    /// Coordinator, such as https://10.0.0.1:7443; may be repeated [default: $NOVACRON_ENDPOINTS, then the file].
+    #[arg(long = "endpoint", global = true, value_name = "URL", help_heading = "Connection")]
+    pub endpoints: Vec<String>,
+    /// Directory with ca.pem, cert.pem and key.pem [default: $NOVACRON_CREDENTIALS, then the file].
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Connection")]
+    pub credentials: Option<PathBuf>,
+}
+
+impl Global {
+    /// What was said about the connection.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            file: self.config.clone(),
+            endpoints: self.endpoints.clone(),
+            credentials: self.credentials.clone(),
+        }
+    }
+}
+
+/// Form of a result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: sizes with units.
+    #[default]
+    Table,
+    /// For programs: the API's own fields, sizes in bytes.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Virtual machines.
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Migrations.
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
+    /// Hypervisor hosts.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// What happened, in order.
+    Events(Events),
+    /// The coordinators.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Tokens to join with.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// A whole cluster on this machine, for trying and testing.
+    #[command(subcommand)]
+    Dev(DevCommand),
+    /// Prints the completion script of a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Shells with a completion script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+/// Migrations.
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Shows a migration, or all of them.
+    Status {
+        /// The migration.
+        migration: Option<MigrationId>,
+        /// Wait until it has ended, and exit with its result.
+        #[command(flatten)]
+        wait: Wait,
+        /// Show its progress until it has ended.
+        #[arg(long, requires = "migration")]
+        watch: bool,
+    },
+    /// Gives a migration up: the machine stays where it was.
+    Cancel {
+        /// The migration.
+        migration: MigrationId,
+        /// Wait until it has ended.
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+/// Hypervisor hosts.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Lists nodes.
+    List,
+    /// Shows a node.
+    Show {
+        /// Its name.
+        node: String,
+    },
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on with what happens from now on.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin after this revision [default: the beginning].
+    #[arg(long, value_name = "REVISION", value_parser = values::parse_revision)]
+    pub from: Option<Revision>,
+    /// Only those about this machine (name or id).
+    #[arg(long)]
+    pub vm: Option<String>,
+    /// Only those about this migration.
+    #[arg(long)]
+    pub migration: Option<MigrationId>,
+}
+
+/// Whether to wait for the end of what was asked.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// Wait until it is done, and exit with its result.
+    #[arg(long)]
+    pub wait: bool,
+    /// For how long to wait, such as 90s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

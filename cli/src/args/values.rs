@@ -1,0 +1,167 @@
+//! Values on the command line, as people write them.
+
+use novacron_protocol::api::VmDisk;
+use novacron_protocol::ids::Revision;
+use novacron_protocol::size::parse_size_bytes;
+use novacron_protocol::vm::{DiskFormat, Network, VmState};
+
+pub use std::time::Duration;
+
+/// Longest time to wait: a week.
+const DURATION_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// A duration such as `500ms`, `90s`, `5m`, `1h`; a number alone is seconds.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || {
+        format!(
+            "`{text}` is not a duration: write a whole number and ms, s, m or h, such as 90s; at most 7 days"
+        )
+    };
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let number: u64 = digits.parse().map_err(|_| invalid())?;
+    let factor_ms: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 3600 * 1000,
+        _ => return Err(invalid()),
+    };
+    let milliseconds =
+        number.checked_mul(factor_ms).filter(|ms| *ms <= DURATION_SECONDS_MAX * 1000);
+    milliseconds.map(Duration::from_millis).ok_or_else(invalid)
+}
+
+/// A size such as `512M`.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    parse_size_bytes(text).map_err(|error| error.to_string())
+}
+
+/// A revision.
+pub fn parse_revision(text: &str) -> Result<Revision, String> {
+    text.parse()
+        .map(Revision)
+        .map_err(|_| format!("`{text}` is not a revision: write a whole number"))
+}
+
+/// `key=value`.
+pub fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label: write KEY=VALUE")),
+    }
+}
+
+/// `none`, `user` or `bridge=NAME`.
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    match text.split_once('=') {
+        None if text == "none" => Ok(Network::None),
+        None if text == "user" => Ok(Network::User),
+        Some(("bridge", bridge)) if !bridge.is_empty() => {
+            Ok(Network::Bridge { bridge: bridge.to_owned() })
+        }
+        _ => Err(format!("`{text}` is not a network: write none, user or bridge=NAME")),
+    }
+}
+
+/// `SIZE`, or `image=NAME`, `size=SIZE`, `format=raw|qcow2` in any order with commas between.
+pub fn parse_disk(text: &str) -> Result<VmDisk, String> {
+    let mut disk = VmDisk { size: None, image: None, format: DiskFormat::default() };
+    for part in text.split(',') {
+        match part.split_once('=') {
+            None | Some(("size", _)) => {
+                let size = part.strip_prefix("size=").unwrap_or(part);
+                once(&mut disk.size, "size", parse_size(size)?)?;
+            }
+            Some(("image", image)) => once(&mut disk.image, "image", image.to_owned())?,
+            Some(("format", "raw")) => disk.format = DiskFormat::Raw,
+            Some(("format", "qcow2")) => disk.format = DiskFormat::Qcow2,
+            Some(("format", other)) => {
+                return Err(format!("format `{other}` is not known: write raw or qcow2"));
+            }
+            Some((key, _)) => {
+                return Err(format!(
+                    "`{key}` is not part of a disk: write size=, image= and format="
+                ));
+            }
+        }
+    }
+    if disk.size.is_none() && disk.image.is_none() {
+        return Err("a disk needs a size or an image".to_owned());
+    }
+    Ok(disk)
+}
+
+fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("`{name}` is given twice")),
+    }
+}
+
+/// A state of a machine, as the API writes it.
+pub fn parse_state(text: &str) -> Result<VmState, String> {
+    serde_json::from_value(serde_json::Value::from(text)).map_err(|_| {
+        format!(
+            "`{text}` is not a state: write pending, creating, stopped, starting, running, paused, migrating, \
+             stopping, failed, unknown or deleted"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in
+            [("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("1h", 3_600_000), ("7", 7000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5s", "1d", "169h", "99999999999999999999s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_disk_is_a_size_or_its_parts() {
+        let disk = |size, image: Option<&str>, format| VmDisk {
+            size,
+            image: image.map(str::to_owned),
+            format,
+        };
+        assert_eq!(parse_disk("1G"), Ok(disk(Some(1 << 30), None, DiskFormat::Qcow2)));
+        assert_eq!(parse_disk("image=debian"), Ok(disk(None, Some("debian"), DiskFormat::Qcow2)));
+        assert_eq!(
+            parse_disk("image=debian,size=4GiB,format=raw"),
+            Ok(disk(Some(4 << 30), Some("debian"), DiskFormat::Raw))
+        );
+        for text in [
+            "",
+            "1X",
+            "image=a,image=b",
+            "1G,size=2G",
+            "format=raw",
+            "format=vmdk,1G",
+            "colour=red",
+        ] {
+            assert!(parse_disk(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_labels_and_states_are_checked() {
+        assert_eq!(parse_network("bridge=br0"), Ok(Network::Bridge { bridge: "br0".into() }));
+        assert_eq!(parse_network("none"), Ok(Network::None));
+        assert!(parse_network("bridge").is_err() && parse_network("none=1").is_err());
+        assert_eq!(parse_label("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(parse_label("=b").is_err() && parse_label("a").is_err());
+        assert_eq!(parse_state("running"), Ok(VmState::Running));
+        assert!(parse_state("Running").is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Nodes, events, coordinators and tokens.
+
+use novacron_protocol::ids::Revision;
+use novacron_sdk::{Client, EventFilter};
+
+use crate::args::{ClusterCommand, Events, NodeCommand, TokenCommand};
+use crate::failure::Failure;
+use crate::output::{Printer, event, notice};
+
+/// `novacron node`.
+///
+/// # Errors
+/// Why it did not work.
+pub fn node(command: &NodeCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List => printer.list(
+            &client.nodes()?,
+            "there are no nodes; `novacron token create --role agent` lets one join",
+        ),
+        NodeCommand::Show { node } => printer.one(&client.node(node)?),
+    }
+}
+
+/// `novacron events`.
+///
+/// # Errors
+/// Why it did not work.
+pub fn events(events: &Events, client: &Client, printer: Printer) -> Result<(), Failure> {
+    let filter = EventFilter { vm: events.vm.clone(), migration: events.migration };
+    let from = events.from.unwrap_or(Revision(0));
+    if !events.follow {
+        return printer.list(&client.events(&filter, from)?, "no events");
+    }
+    for event in client.watch_events(filter, from) {
+        let event = event?;
+        printer.next(&event, &event::line(&event))?;
+    }
+    Ok(())
+}
+
+/// `novacron cluster`.
+///
+/// # Errors
+/// Why it did not work.
+pub fn cluster(command: &ClusterCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
+    match command {
+        ClusterCommand::Show => printer.one(&client.cluster()?),
+        ClusterCommand::Remove { member } => {
+            let view = client.member_remove(*member)?;
+            notice(&format!("member {member} is removed; its data directory is of no more use"));
+            printer.one(&view)
+        }
+    }
+}
+
+/// `novacron token`.
+///
+/// # Errors
+/// Why it did not work.
+pub fn token(command: &TokenCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
+    let TokenCommand::Create(create) = command;
+    let view = client.token_create(&create.request())?;
+    printer.one(&view)?;
+    if let Some(address) = view.coordinators.first().filter(|_| printer.is_for_people()) {
+        let program =
+            if view.role == "coordinator" { "novacron-coordinator" } else { "novacron-agent" };
+        if view.role != "operator" {
+            notice(&format!(
+                "use it with `{program} join --config FILE --token TOKEN --coordinator {address}`"
+            ));
+        }
+    }
+    Ok(())
+}

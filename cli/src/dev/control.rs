@@ -1,0 +1,97 @@
+//! Changing a running cluster: links, and the programs of single hosts. What failure tests are made of.
+
+use rustix::process::Signal;
+
+use super::cluster::{Cluster, Host, Isolation};
+use super::programs::{Programs, process_of};
+use super::{execute, network};
+use crate::args::{DevLink, LinkChange};
+use crate::failure::{Exit, Failure};
+use crate::output::notice;
+
+/// Cuts, joins or reshapes the link between two hosts.
+///
+/// # Errors
+/// There is no such host, or the cluster's links cannot be changed.
+pub fn link(cluster: &Cluster, link: &DevLink) -> Result<(), Failure> {
+    if cluster.isolation == Isolation::Loopback {
+        return Err(Failure::new(
+            Exit::NotAllowed,
+            "this cluster was made without network namespaces: its hosts share the loopback, which cannot be cut or shaped",
+        )
+        .hint("`novacron dev down --purge`, then `novacron dev up` as root"));
+    }
+    let (one, other) = (find(cluster, &link.one)?, find(cluster, &link.other)?);
+    if one == other {
+        return Err(Failure::usage(format!("{} has no link to itself", one.name)));
+    }
+    match link.change() {
+        LinkChange::Down => execute::execute_all(&network::cut(cluster, one, other))?,
+        LinkChange::Up => execute::execute_all(&network::join(cluster, one, other))?,
+        LinkChange::Rate(rate) => {
+            execute::execute_all(&network::shape(cluster, one, rate))?;
+            execute::execute_all(&network::shape(cluster, other, rate))?;
+        }
+    }
+    notice(&said(link));
+    Ok(())
+}
+
+fn said(link: &DevLink) -> String {
+    let (one, other) = (&link.one, &link.other);
+    match link.change() {
+        LinkChange::Down => format!("{one} and {other} lose every packet to each other"),
+        LinkChange::Up => format!("{one} and {other} reach each other"),
+        LinkChange::Rate(rate) => format!("the links of {one} and {other} have {rate}"),
+    }
+}
+
+/// Sends a signal to a host's coordinator or agent.
+///
+/// # Errors
+/// There is no such host, or nothing of it runs.
+pub fn kill(cluster: &Cluster, host: &str, signal: Signal) -> Result<(), Failure> {
+    let host = find(cluster, host)?;
+    let Some(process) = process_of(cluster, host) else {
+        return Err(Failure::new(Exit::Conflict, format!("{} does not run", host.name))
+            .hint(format!("`novacron dev start {}` starts it", host.name)));
+    };
+    process.signal(signal);
+    if signal == Signal::KILL {
+        process.await_end(std::time::Instant::now() + std::time::Duration::from_secs(5));
+    }
+    notice(&format!(
+        "sent {signal:?} to {} of {} (pid {})",
+        host.role.program(),
+        host.name,
+        process.pid
+    ));
+    Ok(())
+}
+
+/// Starts a host's coordinator or agent again.
+///
+/// # Errors
+/// There is no such host, it runs already, or it cannot be started.
+pub fn start(cluster: &Cluster, host: &str) -> Result<(), Failure> {
+    let host = find(cluster, host)?;
+    if let Some(process) = process_of(cluster, host) {
+        return Err(Failure::new(
+            Exit::Conflict,
+            format!("{} runs already (pid {})", host.name, process.pid),
+        ));
+    }
+    let process = Programs::find()?.serve(cluster, host)?;
+    notice(&format!("started {} of {} (pid {})", host.role.program(), host.name, process.pid));
+    Ok(())
+}
+
+fn find<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Host, Failure> {
+    cluster.host(name).ok_or_else(|| {
+        let names: Vec<_> = cluster.hosts.iter().map(|host| host.name.as_str()).collect();
+        Failure::new(
+            Exit::NotFound,
+            format!("there is no host `{name}`; there are {}", names.join(", ")),
+        )
+    })
+}

@@ -1,0 +1,318 @@
+//! Making a cluster, or taking one up again.
+//!
+//! Each step looks at what is there, so an `up` that was interrupted, and a cluster that was taken down, go on where
+//! they stopped: a host that has its certificate (`enrolled`) is only started.
+//!
+//! ```text
+//!  claim subnet → network → files → coordinator-1: init, serve → others: token, join, serve → nodes: the same → all ready
+//! ```
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use novacron_protocol::api::{MemberRole, TokenCreate};
+use novacron_protocol::node::NodeState;
+use novacron_sdk::{Client, Config};
+
+use super::cluster::{Cluster, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred};
+use super::programs::{Programs, is_root, isolation_text, log_tail, process_of};
+use super::{down, execute, files, network, programs, store};
+use crate::args::DevUp;
+use crate::failure::{Exit, Failure};
+use crate::output::notice;
+
+/// Guards the choice of a subnet between several `up`s.
+const LOCK: &str = "/run/novacron-dev.lock";
+/// Between two looks at something that is not ready yet.
+const PAUSE: Duration = Duration::from_millis(100);
+/// For how long one look may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// Lines of a log that are shown when its program fails.
+const LOG_LINES: usize = 12;
+/// Seconds for which the join tokens are good: more than all of `up` takes.
+const TOKEN_SECONDS: u64 = 3600;
+/// The file that says that a host has its certificate.
+const ENROLLED: &str = "enrolled";
+
+/// `novacron dev up`.
+///
+/// # Errors
+/// Why it did not work. Whatever was started is ended again.
+pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
+    let programs = Programs::find()?;
+    store::make_dir(dir)?;
+    let dir = store::absolute(dir)?;
+    let found = store::find(&dir)?;
+    if let Some(cluster) = &found {
+        refuse_running(cluster)?;
+        refuse_other_shape(cluster, args)?;
+    }
+    let cluster = claim(&dir, found, args)?;
+    notice(&format!("{} hosts, {}", cluster.hosts.len(), isolation_text(cluster.isolation)));
+    let stage =
+        Stage { cluster: &cluster, programs: &programs, deadline: Instant::now() + args.timeout };
+    if let Err(failure) = stage.bring_up() {
+        notice("that did not work; taking everything down again");
+        down::take_down(&cluster)?;
+        return Err(failure);
+    }
+    Ok(cluster)
+}
+
+fn refuse_running(cluster: &Cluster) -> Result<(), Failure> {
+    if !cluster.hosts.iter().any(|host| process_of(cluster, host).is_some()) {
+        return Ok(());
+    }
+    let message = format!("the cluster in {} is up already", cluster.dir.display());
+    Err(Failure::new(Exit::Conflict, message)
+        .hint("`novacron dev status` shows it, `novacron dev start HOST` starts a stopped host, `novacron dev down` ends it"))
+}
+
+/// A cluster that is there keeps its shape: asking for another one is a mistake.
+fn refuse_other_shape(cluster: &Cluster, args: &DevUp) -> Result<(), Failure> {
+    let differs = |wanted: Option<u8>, role| {
+        wanted.is_some_and(|n| cluster.hosts_of(role).count() != usize::from(n))
+    };
+    let loopback = cluster.isolation == Isolation::Loopback;
+    let what = if differs(args.coordinators, Role::Coordinator) {
+        "another number of coordinators"
+    } else if differs(args.nodes, Role::Node) {
+        "another number of nodes"
+    } else if args.loopback != loopback && (args.loopback || is_root()) || !loopback && !is_root() {
+        "another kind of network"
+    } else {
+        return Ok(());
+    };
+    let message = format!("the cluster in {} has {what}", cluster.dir.display());
+    Err(Failure::new(Exit::Conflict, message)
+        .hint("`novacron dev down --purge` removes it, data included; `--dir` makes another"))
+}
+
+/// Settles what the cluster is and takes hold of its subnet.
+fn claim(dir: &Path, found: Option<Cluster>, args: &DevUp) -> Result<Cluster, Failure> {
+    if let Some(cluster) = &found {
+        down::take_down(cluster)?;
+    }
+    let isolation = isolation(found.as_ref(), args);
+    let Isolation::Namespaces { .. } = isolation else {
+        return settle(dir, found, args, isolation, |_| true);
+    };
+    // Held until the switch exists, whose root leg shows the subnet to others.
+    let lock = File::create(LOCK).and_then(|lock| lock.lock().map(|()| lock));
+    let _lock = lock.map_err(|error| Failure::io(LOCK, &error))?;
+    let listing =
+        execute::execute(&["ip", "-o", "-4", "addr", "show"].map(str::to_owned).to_vec())?;
+    let taken = network::subnets_taken(&listing);
+    let cluster = settle(dir, found, args, isolation, |subnet| !taken.contains(&subnet))?;
+    let made = execute::execute_all(&network::create_switch(&cluster))
+        .and_then(|()| execute::execute_all(&network::create_hosts(&cluster)));
+    made.inspect_err(|_| execute::execute_each(&network::remove(&cluster)))?;
+    Ok(cluster)
+}
+
+fn isolation(found: Option<&Cluster>, args: &DevUp) -> Isolation {
+    if args.loopback || !is_root() {
+        return Isolation::Loopback;
+    }
+    match (args.link, found) {
+        (Some(link), _) => Isolation::Namespaces { link: link.0 },
+        (None, Some(cluster)) => cluster.isolation,
+        (None, None) => Isolation::Namespaces { link: "1gbit".parse().ok() },
+    }
+}
+
+/// The cluster as it was, or as it is asked for, with a subnet that is free; kept on disk before anything is made.
+fn settle(
+    dir: &Path,
+    found: Option<Cluster>,
+    args: &DevUp,
+    isolation: Isolation,
+    is_free: impl Fn(u16) -> bool,
+) -> Result<Cluster, Failure> {
+    let cluster = match found {
+        // Its members know each other by their addresses, so it cannot move to another subnet.
+        Some(cluster) if !is_free(cluster.subnet) => {
+            let message =
+                format!("{}/26 is used by another cluster on this machine", cluster.root_address());
+            return Err(Failure::new(Exit::Conflict, message).hint("take that one down first"));
+        }
+        Some(cluster) => {
+            Cluster { isolation, accel: args.accel.clone().unwrap_or(cluster.accel), ..cluster }
+        }
+        None => {
+            let first = subnet_preferred(dir);
+            let subnet =
+                (0..SUBNETS).map(|n| (first + n) % SUBNETS).find(|subnet| is_free(*subnet));
+            let subnet =
+                subnet.ok_or_else(|| Failure::failed("no subnet of 10.213.0.0/16 is free"))?;
+            Cluster::plan(dir, subnet, &wish(args, isolation))
+        }
+    };
+    store::save(&cluster)?;
+    Ok(cluster)
+}
+
+fn wish(args: &DevUp, isolation: Isolation) -> Wish {
+    Wish {
+        coordinators: args.coordinators.unwrap_or(3),
+        nodes: args.nodes.unwrap_or(2),
+        isolation,
+        accel: args.accel.clone().unwrap_or_else(|| "auto".to_owned()),
+    }
+}
+
+/// Bringing up one cluster.
+struct Stage<'a> {
+    cluster: &'a Cluster,
+    programs: &'a Programs,
+    deadline: Instant,
+}
+
+impl Stage<'_> {
+    fn bring_up(&self) -> Result<(), Failure> {
+        self.write_files()?;
+        let Some(first) = self.cluster.hosts_of(Role::Coordinator).next() else { return Ok(()) };
+        if !self.is_enrolled(first) {
+            let operators = self.cluster.operator_dir();
+            store::remove_dir(&operators)?;
+            self.enroll(
+                first,
+                &["init", "--cluster-operators-out", &operators.display().to_string()],
+            )?;
+        }
+        // All that can vote, since a cluster that was taken down needs its majority to answer.
+        for host in self.cluster.hosts_of(Role::Coordinator).filter(|host| self.is_enrolled(host)) {
+            self.serve(host)?;
+        }
+        self.await_coordinator(first)?;
+        for host in self.cluster.hosts_of(Role::Coordinator) {
+            self.join(host, "coordinator")?;
+            self.await_coordinator(host)?;
+        }
+        for host in self.cluster.hosts_of(Role::Node) {
+            self.join(host, "agent")?;
+        }
+        for host in self.cluster.hosts_of(Role::Node) {
+            self.await_node(host)?;
+        }
+        Ok(())
+    }
+
+    fn write_files(&self) -> Result<(), Failure> {
+        store::make_dir(&self.cluster.image_dir())?;
+        for host in &self.cluster.hosts {
+            store::make_dir(&self.cluster.host_dir(host))?;
+            let text = match host.role {
+                Role::Coordinator => files::coordinator(self.cluster, host),
+                Role::Node => files::agent(self.cluster, host),
+            };
+            let text = text.map_err(|error| Failure::io(&host.name, &error))?;
+            store::write(&programs::config_path(self.cluster, host), &text)?;
+        }
+        let client =
+            files::client(self.cluster).map_err(|error| Failure::io("novacron.yaml", &error))?;
+        store::write(&self.cluster.client_config(), &client)
+    }
+
+    fn is_enrolled(&self, host: &Host) -> bool {
+        self.cluster.host_dir(host).join(ENROLLED).exists()
+    }
+
+    /// Lets a host become a member and starts it, unless it is and runs.
+    fn join(&self, host: &Host, role: &str) -> Result<(), Failure> {
+        if !self.is_enrolled(host) {
+            let create = TokenCreate {
+                role: role.to_owned(),
+                name: Some(host.name.clone()),
+                ttl_seconds: Some(TOKEN_SECONDS),
+            };
+            let token = self.client(self.cluster.endpoints())?.token_create(&create)?.token;
+            let at = self.cluster.peer_addresses().swap_remove(0);
+            self.enroll(host, &["join", "--token", &token, "--coordinator", &at])?;
+        }
+        if process_of(self.cluster, host).is_none() {
+            self.serve(host)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `init` or `join` and remembers that it was done; what an earlier attempt left is removed first.
+    fn enroll(&self, host: &Host, arguments: &[&str]) -> Result<(), Failure> {
+        store::remove_dir(&self.cluster.host_dir(host).join("data"))?;
+        self.programs.run_once(self.cluster, host, arguments)?;
+        store::write(&self.cluster.host_dir(host).join(ENROLLED), "")
+    }
+
+    fn serve(&self, host: &Host) -> Result<(), Failure> {
+        let process = self.programs.serve(self.cluster, host)?;
+        notice(&format!("{} at {} (pid {})", host.name, host.address, process.pid));
+        Ok(())
+    }
+
+    fn client(&self, endpoints: Vec<String>) -> Result<Client, Failure> {
+        let mut config = Config::new(endpoints, self.cluster.operator_dir());
+        config.patience = LOOK;
+        Ok(Client::new(&config)?)
+    }
+
+    /// Waits until a coordinator answers for itself that it votes in a cluster with a leader.
+    fn await_coordinator(&self, host: &Host) -> Result<(), Failure> {
+        let client =
+            self.client(vec![format!("https://{}:{}", host.address, super::cluster::API_PORT)])?;
+        self.await_ready(host, || {
+            let view = client.cluster().map_err(Failure::from)?;
+            let own = view.members.iter().find(|member| member.name == host.name);
+            Ok(view.leader.is_some()
+                && own.is_some_and(|member| member.role != MemberRole::Learner))
+        })
+    }
+
+    /// Waits until the coordinators call a node ready.
+    fn await_node(&self, host: &Host) -> Result<(), Failure> {
+        let client = self.client(self.cluster.endpoints())?;
+        self.await_ready(host, || {
+            Ok(client.node(&host.name).map_err(Failure::from)?.state == NodeState::Ready)
+        })
+    }
+
+    fn await_ready(
+        &self,
+        host: &Host,
+        is_ready: impl Fn() -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        loop {
+            let last = match is_ready() {
+                Ok(true) => return Ok(()),
+                Ok(false) => None,
+                Err(failure) => Some(failure.message),
+            };
+            if process_of(self.cluster, host).is_none() {
+                return Err(self.explained(
+                    host,
+                    Failure::failed(format!("{} of {} has ended", host.role.program(), host.name)),
+                ));
+            }
+            if Instant::now() >= self.deadline {
+                let why = last.map(|why| format!(": {why}")).unwrap_or_default();
+                let failure = Failure::new(
+                    Exit::TimedOut,
+                    format!("{} is not ready in time{why}", host.name),
+                );
+                return Err(self.explained(host, failure));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The same failure, after the end of the log that should explain it.
+    fn explained(&self, host: &Host, failure: Failure) -> Failure {
+        let path = programs::log_path(self.cluster, host);
+        notice(&format!(
+            "the last lines of {}:\n{}",
+            path.display(),
+            log_tail(self.cluster, host, LOG_LINES)
+        ));
+        failure.hint(format!("the whole log is {}", path.display()))
+    }
+}

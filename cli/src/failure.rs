@@ -1,0 +1,177 @@
+//! How a command fails: an exit code for programs, one line for people, and what to try next.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use novacron_protocol::api::{Code, Problem};
+use novacron_sdk::Error;
+
+/// What the process ends with. Part of the contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It did not work.
+    Failed = 1,
+    /// The command or a value in it cannot be.
+    Usage = 2,
+    /// There is no such thing.
+    NotFound = 3,
+    /// The present state does not allow it.
+    Conflict = 4,
+    /// The caller may not do that.
+    NotAllowed = 5,
+    /// It did not happen in time; it may still happen.
+    TimedOut = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// One line: what is wrong.
+    pub message: String,
+    /// What would help.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with its exit code and its line.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    /// Something did not work.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// The caller wrote something that cannot be.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// The same failure, with what would help.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error of this machine: what was tried, and why it did not work.
+    pub fn io(what: impl Display, error: &dyn std::error::Error) -> Self {
+        Self::failed(format!("{what}: {}", chain(error)))
+    }
+}
+
+/// An error and its sources in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Problem(problem) => Self::from(&**problem),
+            Error::Unreachable { .. } => Self::failed(chain(&error))
+                .hint("is the cluster up, and do the endpoints in the configuration point at it?"),
+            Error::TimedOut { .. } => Self::new(Exit::TimedOut, chain(&error))
+                .hint("it may still happen; `--timeout` waits longer"),
+            Error::Config(config) => Self::usage(chain(config)).hint(
+                "`novacron dev up` makes a cluster on this machine and prints the line that makes this program use it",
+            ),
+            Error::Answer { .. } => {
+                Self::failed(chain(&error)).hint("do this program and the coordinators have the same version?")
+            }
+        }
+    }
+}
+
+impl From<novacron_sdk::ConfigError> for Failure {
+    fn from(error: novacron_sdk::ConfigError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<&Problem> for Failure {
+    fn from(problem: &Problem) -> Self {
+        let field = problem.field.as_ref().filter(|field| !problem.detail.contains(field.as_str()));
+        let message = match field {
+            Some(field) => format!("{field}: {}", problem.detail),
+            None => problem.detail.clone(),
+        };
+        let failure = Self::new(exit_of(problem.code), message);
+        match hint_of(problem.code) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::InvalidRequest | Code::TooLarge => Exit::Usage,
+        Code::NotAllowed => Exit::NotAllowed,
+        Code::NotFound => Exit::NotFound,
+        Code::NameTaken | Code::Conflict | Code::NoCapacity | Code::IdempotencyConflict => {
+            Exit::Conflict
+        }
+        Code::OutcomeUnknown => Exit::TimedOut,
+        Code::Unavailable | Code::Internal => Exit::Failed,
+    }
+}
+
+fn hint_of(code: Code) -> Option<&'static str> {
+    match code {
+        Code::NotAllowed => {
+            Some("the certificate in the credential directory must have the role `operator`")
+        }
+        Code::NameTaken => Some("`novacron vm list` shows the names in use"),
+        Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
+        Code::OutcomeUnknown => Some("it may have happened: look before you try again"),
+        Code::Unavailable => {
+            Some("a majority of the coordinators must be up; `novacron cluster show` tells")
+        }
+        Code::InvalidRequest
+        | Code::NotFound
+        | Code::Conflict
+        | Code::IdempotencyConflict
+        | Code::TooLarge
+        | Code::Internal => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_problem_has_its_exit_code() {
+        let exit = |code| Failure::from(&Problem::new(code, "x")).exit;
+        assert_eq!(exit(Code::InvalidRequest), Exit::Usage);
+        assert_eq!(exit(Code::NotFound), Exit::NotFound);
+        assert_eq!(exit(Code::NameTaken), Exit::Conflict);
+        assert_eq!(exit(Code::NotAllowed), Exit::NotAllowed);
+        assert_eq!(exit(Code::OutcomeUnknown), Exit::TimedOut);
+        assert_eq!(exit(Code::Internal), Exit::Failed);
+    }
+
+    #[test]
+    fn the_field_is_named_once() {
+        let problem = Problem::new(Code::InvalidRequest, "must be at least 16 MiB").about("memory");
+        assert_eq!(Failure::from(&problem).message, "memory: must be at least 16 MiB");
+        let problem = Problem::new(Code::InvalidRequest, "memory: too small").about("memory");
+        assert_eq!(Failure::from(&problem).message, "memory: too small");
+    }
+}
