@@ -128,7 +128,7 @@ impl Plan {
                 )
             })?;
         self.notes.push(format!(
-            "{} has no QEMU {QEMU_MAJOR_MIN}: adding {suite} from the mirror that apt already uses, in {BACKPORTS_FILE}",
+            "{} itself has no QEMU {QEMU_MAJOR_MIN}; {suite} has, on the mirror that apt already uses: it goes into {BACKPORTS_FILE}",
             release.codename
         ));
         self.steps.push(Step::Write { path: BACKPORTS_FILE, text: mirror.for_suite(&suite) });
