@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
+use quinn::{ConnectionError, VarInt};
+
+/// The two halves of a stream, as quinn gives them: `AsyncRead`, `AsyncWrite`, priority, reset and stop.
+pub use quinn::{RecvStream, SendStream};
 
 use crate::counters::Counters;
 use crate::frames::{FrameError, FramedRecv, FramedSend};

@@ -364,10 +364,14 @@ pub(crate) fn bind(
     bind().map_err(|source| EndpointError::Bind { address, source })
 }
 
-/// Asks for larger buffers and takes what the system grants: smaller ones cost speed, not correctness.
+/// Asks for larger buffers and takes what the system grants: smaller ones cost speed, not correctness. The first
+/// request of each pair goes past the system's default limit of 208 KiB and needs CAP_NET_ADMIN, which agents
+/// that run guests have; the second is cut to that limit.
 fn enlarge_buffers(socket: &UdpSocket, bytes: usize) {
-    let receive = sockopt::set_socket_recv_buffer_size(socket, bytes);
-    let send = sockopt::set_socket_send_buffer_size(socket, bytes);
+    let receive = sockopt::set_socket_recv_buffer_size_force(socket, bytes)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, bytes));
+    let send = sockopt::set_socket_send_buffer_size_force(socket, bytes)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(socket, bytes));
     if let Err(error) = receive.and(send) {
         tracing::info!(%error, bytes, "the socket keeps its default buffers");
     }

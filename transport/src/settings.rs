@@ -53,7 +53,7 @@ pub struct LinkSettings {
     /// Largest UDP payload that path discovery tries: 1,452 is Ethernet's 1,500 less IPv6 (40) and UDP (8).
     /// Links with jumbo frames may raise it to 8,952.
     pub mtu_bytes_max: u16,
-    /// Bytes of the socket's buffers, as far as the system allows (`net.core.rmem_max`): at 1 Gbit/s, 2 MiB
+    /// Bytes of each of the socket's buffers, as far as the system allows (`net.core.rmem_max`): at 1 Gbit/s, 2 MiB
     /// is what arrives while the receiving task is off the processor for 16 ms.
     pub socket_buffer_bytes: usize,
     /// Incoming handshakes under way at once. Each costs a few hundred microseconds and about 50 KB.
