@@ -84,33 +84,22 @@ impl ReturnPathParser {
     /// Takes bytes from the front of `chunk` up to the end of a message, and returns the message;
     /// `None` when the chunk is used up. To be called until then.
     pub fn next(&mut self, chunk: &mut &[u8]) -> Result<Option<ReturnMessage>, ReturnPathError> {
-        self.fill(FRAMING_BYTES, chunk);
-        if self.held_bytes < FRAMING_BYTES {
+        if !self.hold(FRAMING_BYTES, chunk) {
             return Ok(None);
         }
-        let [kind_high, kind_low, length_high, length_low, data @ ..] = self.held;
-        let kind = u16::from_be_bytes([kind_high, kind_low]);
-        let length_bytes = u16::from_be_bytes([length_high, length_low]);
+        let (kind, length_bytes) = self.framing();
         if !matches!((kind, length_bytes), (SHUT | PONG, 4) | (SWITCHOVER_ACK, 0)) {
             return Err(ReturnPathError { offset: self.offset, kind, length_bytes });
         }
         let message_bytes = FRAMING_BYTES + usize::from(length_bytes);
-        let data = if length_bytes == 0 {
-            data
-        } else {
-            self.fill(message_bytes, chunk);
-            if self.held_bytes < message_bytes {
-                return Ok(None);
-            }
-            let [_, _, _, _, data @ ..] = self.held;
-            data
-        };
+        if !self.hold(message_bytes, chunk) {
+            return Ok(None);
+        }
         self.held_bytes = 0;
         self.offset += message_bytes as u64;
-        let value = u32::from_be_bytes(data);
         Ok(Some(match kind {
-            SHUT => ReturnMessage::Shut { status: value },
-            PONG => ReturnMessage::Pong { value },
+            SHUT => ReturnMessage::Shut { status: self.data() },
+            PONG => ReturnMessage::Pong { value: self.data() },
             _ => ReturnMessage::SwitchoverAck,
         }))
     }
@@ -120,12 +109,25 @@ impl ReturnPathParser {
         self.held_bytes == 0
     }
 
-    /// Moves bytes from `chunk` until `wanted` are held.
-    fn fill(&mut self, wanted: usize, chunk: &mut &[u8]) {
+    /// Moves bytes from `chunk` until `wanted` are held; whether they are.
+    fn hold(&mut self, wanted: usize, chunk: &mut &[u8]) -> bool {
         let missing = wanted.saturating_sub(self.held_bytes);
         let (taken, rest) = chunk.split_at(missing.min(chunk.len()));
         self.held[self.held_bytes..self.held_bytes + taken.len()].copy_from_slice(taken);
         self.held_bytes += taken.len();
         *chunk = rest;
+        self.held_bytes >= wanted
+    }
+
+    /// Type and length of data.
+    fn framing(&self) -> (u16, u16) {
+        let [kind_high, kind_low, length_high, length_low, ..] = self.held;
+        let kind = u16::from_be_bytes([kind_high, kind_low]);
+        (kind, u16::from_be_bytes([length_high, length_low]))
+    }
+
+    fn data(&self) -> u32 {
+        let [_, _, _, _, data @ ..] = self.held;
+        u32::from_be_bytes(data)
     }
 }

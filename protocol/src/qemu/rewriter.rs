@@ -172,7 +172,7 @@ impl MainRewriter {
 
     /// Whether the block with this id is shared.
     pub fn is_shared(&self, block: u16) -> bool {
-        self.shared.get(usize::from(block)).copied().unwrap_or(false)
+        self.shared.get(usize::from(block)).is_some_and(|shared| *shared)
     }
 
     /// Rewrites what was read, appending to `output`, up to the next event.
@@ -236,34 +236,26 @@ impl MainRewriter {
     fn step(&mut self, output: &mut Vec<u8>) -> Result<Option<Step>, RewriteError> {
         let Some(parsed) = self.parser.next(self.input.unread())? else { return Ok(None) };
         self.consume_bytes = parsed.raw.len();
-        let offset = parsed.offset;
         let step = match parsed.item {
+            Item::RamPage { block, page_index, page } if self.is_shared(block) => {
+                Step::SharedPage { block, page_index, zero: page == Page::Zero }
+            }
             Item::RamPage { block, page_index, page } => {
-                if self.shared.get(usize::from(block)).copied().unwrap_or(false) {
-                    let zero = page == Page::Zero;
-                    return Ok(Some(Step::SharedPage { block, page_index, zero }));
-                }
                 if let Some(known) = self.parser.blocks().get(block) {
                     self.writer.page(block, &known.name, page_index, page, output);
                 }
-                return Ok(Some(Step::Next));
+                Step::Next
             }
             Item::MultifdFlush => {
                 self.phase = Phase::AtFlush;
-                return Ok(Some(Step::Flush));
+                Step::Flush
             }
-            Item::RamBlock { remaining_bytes: 0, .. } => Step::Blocks,
-            Item::Command { command: Command::SwitchoverStart, .. } => Step::SwitchoverStart,
-            Item::Command { command: Command::PostcopyAdvise, .. } => {
-                return Err(RewriteError::Postcopy { offset });
+            item => {
+                let step = passing_step(item, self.phase, parsed.offset)?;
+                output.extend_from_slice(parsed.raw);
+                step
             }
-            Item::SectionFooter { closes: SectionPhase::End, .. } => Step::RamComplete,
-            Item::Opaque if self.phase != Phase::Devices => {
-                return Err(RewriteError::OpaqueBeforeRamComplete { offset });
-            }
-            _ => Step::Next,
         };
-        output.extend_from_slice(parsed.raw);
         match step {
             Step::Blocks => self.find_shared()?,
             Step::RamComplete => self.phase = Phase::Devices,
@@ -305,5 +297,21 @@ impl MainRewriter {
             Some(bytes) if !zero => Page::Data(bytes),
             _ => Page::Zero,
         }
+    }
+}
+
+/// What an item means that passes as it is, or why it may not pass.
+fn passing_step(item: Item<'_>, phase: Phase, offset: u64) -> Result<Step, RewriteError> {
+    match item {
+        Item::RamBlock { remaining_bytes: 0, .. } => Ok(Step::Blocks),
+        Item::Command { command: Command::SwitchoverStart, .. } => Ok(Step::SwitchoverStart),
+        Item::Command { command: Command::PostcopyAdvise, .. } => {
+            Err(RewriteError::Postcopy { offset })
+        }
+        Item::SectionFooter { closes: SectionPhase::End, .. } => Ok(Step::RamComplete),
+        Item::Opaque if phase != Phase::Devices => {
+            Err(RewriteError::OpaqueBeforeRamComplete { offset })
+        }
+        _ => Ok(Step::Next),
     }
 }

@@ -90,7 +90,8 @@ impl MainWriter {
             Page::Data(_) => flag::PAGE,
         };
         let continued = if same_block { flag::CONTINUE } else { 0 };
-        let word = u64::from(page_index) * PAGE_BYTES as u64 | kind | continued;
+        let page_offset = u64::from(page_index) * PAGE_BYTES as u64;
+        let word = page_offset | kind | continued;
         output.extend_from_slice(&word.to_be_bytes());
         if !same_block {
             push_name(name, output);

@@ -1,5 +1,6 @@
 //! The formats of `qemu` and `pages`, from outside: against recorded streams, against themselves
 //! for any chunking, and against damage.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod batch;
 mod golden;
@@ -8,6 +9,7 @@ mod hostile;
 mod mutation;
 mod rewriting;
 mod stream;
+mod synthetic;
 
 /// The fuzz targets' bodies, so that they run without the nightly compiler as well.
 #[path = "../../../fuzz/src/bodies.rs"]
