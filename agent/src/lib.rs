@@ -9,5 +9,6 @@
 //! | [`qmp`] | how QEMU is told what to do |
 //! | [`sys`] | the only `unsafe`: guest memory shared with QEMU |
 
+pub mod migrate;
 pub mod qmp;
 pub mod sys;

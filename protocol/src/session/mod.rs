@@ -6,6 +6,7 @@
 //! digests”).
 
 pub mod handover;
+pub mod main_stream;
 pub mod message;
 pub mod source;
 pub mod target;

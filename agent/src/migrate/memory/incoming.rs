@@ -1,0 +1,206 @@
+//! Memory that arrives: the threads of a target and what they share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use novacron_protocol::pages::PageTable;
+use novacron_protocol::session::message::MemoryDigest;
+use novacron_transport::FramedRecv;
+use quinn::RecvStream;
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::feeder;
+use super::lane_in::LaneIn;
+use crate::migrate::digest::memory_digest;
+use crate::migrate::reason;
+use crate::sys::{GuestMemory, GuestMemoryError};
+
+/// How memory arrives.
+#[derive(Debug, Clone)]
+pub struct IncomingPlan {
+    /// Lanes.
+    pub lanes: u8,
+    /// Seed of the content hashes.
+    pub hash_seed: u64,
+    /// Unix socket at which QEMU waits for its stream.
+    pub qemu_socket: PathBuf,
+}
+
+/// What the threads have to say.
+#[derive(Debug)]
+pub enum IncomingEvent {
+    /// QEMU says this to the source's QEMU.
+    ReturnPath(Vec<u8>),
+    /// QEMU has loaded everything.
+    Loaded,
+    /// A lane, a stream or QEMU failed.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// What the threads share.
+#[derive(Debug)]
+pub(super) struct IncomingShared {
+    pub memory: Arc<GuestMemory>,
+    pub hash_seed: u64,
+    table: Mutex<PageTable>,
+    /// Batches applied, by lane.
+    applied: watch::Sender<Vec<u64>>,
+    events: mpsc::Sender<IncomingEvent>,
+}
+
+impl IncomingShared {
+    pub(super) fn table(&self) -> MutexGuard<'_, PageTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn batch_applied(&self, lane: usize) {
+        self.applied.send_modify(|applied| {
+            if let Some(count) = applied.get_mut(lane) {
+                *count += 1;
+            }
+        });
+    }
+
+    /// Returns once so many batches of each lane are applied. Cancel-safe.
+    pub(super) async fn wait_applied(&self, lane_batches: &[u64]) {
+        let reached = |applied: &Vec<u64>| {
+            lane_batches.len() <= applied.len()
+                && lane_batches.iter().zip(applied).all(|(wanted, count)| count >= wanted)
+        };
+        // The sender lives in `self`.
+        let _ = self.applied.subscribe().wait_for(reached).await;
+    }
+
+    pub(super) async fn say(&self, event: IncomingEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// Events that may wait for the owner; the return path has a handful in a migration.
+const EVENTS_MAX: usize = 64;
+
+/// Memory on its way in.
+#[derive(Debug)]
+pub struct Incoming {
+    shared: Arc<IncomingShared>,
+    plan: IncomingPlan,
+    lanes_begun: Vec<bool>,
+    main_begun: bool,
+}
+
+/// Why an arriving stream is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum IncomingError {
+    /// The lane was not announced, or came twice.
+    #[error("lane {lane} was not announced or came twice")]
+    Lane {
+        /// Its number.
+        lane: u8,
+    },
+    /// The main stream came twice.
+    #[error("the main stream came twice")]
+    MainTwice,
+    /// The host gives no thread.
+    #[error("the host gives no thread for the migration")]
+    Resources(#[source] std::io::Error),
+    /// The guest has more pages than a table can hold.
+    #[error("the guest has {0} pages of memory; at most 2^32 can be moved")]
+    TooManyPages(u64),
+    /// Guest memory cannot be cleared.
+    #[error("guest memory cannot be prepared")]
+    Memory(#[from] GuestMemoryError),
+}
+
+impl Incoming {
+    /// Ready for streams. Guest memory is cleared first: QEMU has written to it while it started, and both ends'
+    /// tables begin with zero pages.
+    ///
+    /// # Errors
+    /// [`IncomingError`].
+    pub fn begin(
+        plan: IncomingPlan,
+        memory: Arc<GuestMemory>,
+    ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
+        let pages = u32::try_from(memory.pages())
+            .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
+        memory.punch_holes(0, memory.pages())?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let shared = Arc::new(IncomingShared {
+            memory,
+            hash_seed: plan.hash_seed,
+            table: Mutex::new(PageTable::new(pages)),
+            applied: watch::Sender::new(vec![0; usize::from(plan.lanes)]),
+            events,
+        });
+        let lanes_begun = vec![false; usize::from(plan.lanes)];
+        Ok((Self { shared, plan, lanes_begun, main_begun: false }, receiver))
+    }
+
+    /// A lane arrived.
+    ///
+    /// # Errors
+    /// [`IncomingError`] if it was not announced or came before.
+    pub fn add_lane(
+        &mut self,
+        lane: u8,
+        stream: FramedRecv<RecvStream>,
+    ) -> Result<(), IncomingError> {
+        let refusal = IncomingError::Lane { lane };
+        match self.lanes_begun.get_mut(usize::from(lane)) {
+            Some(begun) if !*begun => *begun = true,
+            _ => return Err(refusal),
+        }
+        let shared = Arc::clone(&self.shared);
+        let runtime = Handle::current();
+        let lane_in =
+            LaneIn { lane: usize::from(lane), stream, runtime, shared: Arc::clone(&shared) };
+        let body = move || {
+            if let Err(error) = lane_in.run() {
+                let event = IncomingEvent::Failed { reason: reason(&error) };
+                let _ = shared.events.blocking_send(event);
+            }
+        };
+        let name = format!("lane-in-{lane}");
+        let thread = std::thread::Builder::new().name(name).spawn(body);
+        // It ends with its stream, and holds nothing but the memory that it writes.
+        thread.map(drop).map_err(IncomingError::Resources)
+    }
+
+    /// The main stream arrived: QEMU is connected and fed from here on.
+    ///
+    /// # Errors
+    /// [`IncomingError::MainTwice`].
+    pub fn add_main(&mut self, stream: FramedRecv<RecvStream>) -> Result<(), IncomingError> {
+        if std::mem::replace(&mut self.main_begun, true) {
+            return Err(IncomingError::MainTwice);
+        }
+        let shared = Arc::clone(&self.shared);
+        let path = self.plan.qemu_socket.clone();
+        tokio::spawn(async move {
+            let connected = UnixStream::connect(&path).await;
+            let fed = match connected {
+                Ok(qemu) => feeder::run(stream, qemu, &shared).await,
+                Err(error) => Err(feeder::FeedError::Qemu(error)),
+            };
+            if let Err(error) = fed {
+                shared.say(IncomingEvent::Failed { reason: reason(&error) }).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Digest of what has been applied.
+    pub fn digest(&self) -> MemoryDigest {
+        memory_digest(super::SHARED_BLOCK, &self.shared.table())
+    }
+
+    /// Batches applied so far, all lanes together.
+    pub fn batches_applied(&self) -> u64 {
+        self.shared.applied.borrow().iter().sum()
+    }
+}

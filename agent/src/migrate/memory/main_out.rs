@@ -1,0 +1,217 @@
+//! The main channel of the source: QEMU's stream without the pages that travel by the lanes.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use novacron_protocol::pages::{
+    Admission, BatchEncoder, BatchHeader, BatchPages, Compression, EncodeError, PAGE_BYTES, Page,
+    PageHasher, PageOutsideTable,
+};
+use novacron_protocol::qemu::{BlockName, MainRewriter, Progress, RewriteError, StreamLimits};
+use novacron_protocol::session::main_stream::MainFrame;
+use novacron_transport::{FrameError, FramedSend};
+use quinn::SendStream;
+use tokio::runtime::Handle;
+
+use super::counters::PacketCount;
+use super::meeting::Over;
+use super::outgoing::{OutgoingEvent, OutgoingShared};
+
+/// Why the main channel cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MainError {
+    #[error("QEMU's main migration channel failed")]
+    Socket(#[source] io::Error),
+    #[error("QEMU's migration stream is not understood")]
+    Rewrite(#[from] RewriteError),
+    #[error("the guest has {0} pages of memory; at most 2^32 can be moved")]
+    TooManyPages(u64),
+    #[error(transparent)]
+    Page(#[from] PageOutsideTable),
+    #[error("cannot encode pages")]
+    Encode(#[from] EncodeError),
+    #[error("the stream to the target failed")]
+    Send(#[from] FrameError),
+    #[error("the migration is over")]
+    Over,
+}
+
+impl From<Over> for MainError {
+    fn from(_: Over) -> Self {
+        Self::Over
+    }
+}
+
+/// The main channel; run on a thread of its own.
+pub(super) struct MainOut {
+    pub socket: UnixStream,
+    pub stream: FramedSend<SendStream>,
+    /// A lane of its own for pages of guest memory that QEMU puts into the main channel.
+    pub page_lane: FramedSend<SendStream>,
+    pub runtime: Handle,
+    pub limits: StreamLimits,
+    pub shared: Arc<OutgoingShared>,
+    /// Batches put on each lane of the channels.
+    pub lane_batches: Vec<Arc<AtomicU64>>,
+    pub compression: Compression,
+}
+
+/// What the rewriter found, without a borrow of it.
+enum Found {
+    NeedInput,
+    Drain,
+    Blocks,
+    Page { page_index: u32, epoch: u32, content: Option<Box<[u8; PAGE_BYTES]>> },
+    Flush(u32),
+    SwitchoverStart,
+    RamComplete,
+}
+
+impl From<Progress<'_>> for Found {
+    fn from(progress: Progress<'_>) -> Self {
+        match progress {
+            Progress::NeedInput => Self::NeedInput,
+            Progress::Drain => Self::Drain,
+            Progress::Blocks(_) => Self::Blocks,
+            Progress::SharedPage { page_index, epoch, page, .. } => {
+                let content = match page {
+                    Page::Zero => None,
+                    Page::Data(bytes) => Some(Box::new(*bytes)),
+                };
+                Self::Page { page_index, epoch, content }
+            }
+            Progress::Flush { epoch } => Self::Flush(epoch),
+            Progress::SwitchoverStart => Self::SwitchoverStart,
+            Progress::RamComplete => Self::RamComplete,
+        }
+    }
+}
+
+impl MainOut {
+    /// Until QEMU closes the channel.
+    pub(super) fn run(mut self) -> Result<(), MainError> {
+        let shared_block = BlockName::new(super::SHARED_BLOCK).ok();
+        let mut rewriter = MainRewriter::new(self.limits, shared_block);
+        let mut output = Vec::new();
+        let mut page_batches = 0;
+        loop {
+            match Found::from(rewriter.advance(&mut output)?) {
+                Found::NeedInput => {
+                    self.drain(&mut output)?;
+                    let count = self.socket.read(rewriter.space()).map_err(MainError::Socket)?;
+                    if count == 0 {
+                        break;
+                    }
+                    rewriter.filled(count);
+                }
+                Found::Drain => self.drain(&mut output)?,
+                Found::Blocks => self.announce(&rewriter)?,
+                Found::Page { page_index, epoch, content } => {
+                    let block = super::SHARED_BLOCK_INDEX;
+                    let header = BatchHeader { block, epoch, sequence: page_batches };
+                    page_batches += u64::from(self.send_page(header, page_index, content)?);
+                }
+                Found::Flush(epoch) => self.flush(epoch, &mut rewriter, &mut output)?,
+                Found::SwitchoverStart => self.shared.say(OutgoingEvent::SwitchoverBegun),
+                Found::RamComplete => self.complete(page_batches, &mut output)?,
+            }
+        }
+        rewriter.finish()?;
+        self.runtime.block_on(self.stream.finish())?;
+        Ok(())
+    }
+
+    fn drain(&mut self, output: &mut Vec<u8>) -> Result<(), MainError> {
+        if !output.is_empty() {
+            self.send(&MainFrame::Bytes(output))?;
+            output.clear();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, frame: &MainFrame<'_>) -> Result<(), MainError> {
+        let frame = frame.encode();
+        self.shared.counters.count_wire(frame.len());
+        self.runtime.block_on(self.stream.send(Bytes::from(frame)))?;
+        Ok(())
+    }
+
+    fn announce(&self, rewriter: &MainRewriter) -> Result<(), MainError> {
+        let blocks = rewriter.blocks();
+        let memory = blocks.index_of(super::SHARED_BLOCK).and_then(|index| blocks.get(index));
+        let pages = memory.map_or(0, |block| block.pages());
+        let pages = u32::try_from(pages).map_err(|_| MainError::TooManyPages(pages))?;
+        self.shared.begin_table(pages);
+        self.shared.meeting.announce_blocks(blocks);
+        Ok(())
+    }
+
+    /// A page of guest memory on the main channel: QEMU puts zero pages there if told not to look for them in the
+    /// channels. Rare, so it is a batch of its own. Returns whether it was sent.
+    fn send_page(
+        &mut self,
+        header: BatchHeader,
+        page_index: u32,
+        content: Option<Box<[u8; PAGE_BYTES]>>,
+    ) -> Result<bool, MainError> {
+        let hasher = PageHasher::new(self.shared.hash_seed);
+        let page = content.as_deref().map_or(Page::Zero, Page::Data);
+        let admission = self.shared.table()?.admit(page_index, header.epoch, hasher.hash(page))?;
+        let sent = admission == Admission::Send;
+        let zero = u64::from(content.is_none());
+        let count = PacketCount {
+            zero,
+            same: u64::from(!sent) * (1 - zero),
+            sent: u64::from(sent) * (1 - zero),
+            total: 1,
+        };
+        self.shared.counters.count_packet(count);
+        if !sent {
+            return Ok(false);
+        }
+        let mut pages = BatchPages::new();
+        let _ = if content.is_none() {
+            pages.push_zero(page_index)
+        } else {
+            pages.push_data(page_index)
+        };
+        let payload = content.as_deref().map_or(&[][..], |bytes| &bytes[..]);
+        let mut batch = Vec::new();
+        BatchEncoder::new(self.compression)?.encode(header, &pages, payload, &mut batch)?;
+        self.shared.counters.count_wire(batch.len());
+        self.runtime.block_on(self.page_lane.send(Bytes::from(batch)))?;
+        Ok(true)
+    }
+
+    fn flush(
+        &mut self,
+        epoch: u32,
+        rewriter: &mut MainRewriter,
+        output: &mut Vec<u8>,
+    ) -> Result<(), MainError> {
+        for ((block, page_index), (_, content)) in self.shared.meeting.flush(epoch)? {
+            let page = content.as_deref().map_or(Page::Zero, Page::Data);
+            rewriter.inject(block, page_index, page, output)?;
+            if output.len() >= novacron_protocol::qemu::rewriter::OUTPUT_BYTES_SOFT {
+                self.drain(output)?;
+            }
+        }
+        // The flush of the setup ends epoch 0, before the first round.
+        self.shared.counters.begin_round(epoch + 1);
+        Ok(())
+    }
+
+    /// All memory is on the lanes: every lane has met the last flush, so its count is final.
+    fn complete(&mut self, page_batches: u64, output: &mut Vec<u8>) -> Result<(), MainError> {
+        self.drain(output)?;
+        let counts = self.lane_batches.iter().map(|batches| batches.load(Ordering::Acquire));
+        let lane_batches = counts.chain([page_batches]).collect();
+        self.send(&MainFrame::Barrier { lane_batches })?;
+        let digest = self.shared.digest()?;
+        self.shared.say(OutgoingEvent::MemorySent(digest));
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Memory that leaves: the threads of a source and what they share.
+
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
+use novacron_protocol::pages::{Compression, PageTable};
+use novacron_protocol::qemu::StreamLimits;
+use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
+use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
+use novacron_protocol::wire::codec;
+use novacron_transport::connection::Closed;
+use novacron_transport::{Connection, FrameError, FramedSend};
+use quinn::SendStream;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::counters::MemoryCounters;
+use super::lane_out::{LaneError, LaneOut};
+use super::main_out::{MainError, MainOut};
+use super::meeting::{Meeting, Over};
+use super::sockets;
+use crate::migrate::digest::memory_digest;
+use crate::migrate::reason;
+
+/// How memory leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct OutgoingPlan {
+    /// Multifd channels of QEMU. There is one lane more: for pages that come by the main channel.
+    pub channels: u8,
+    /// Seed of the content hashes.
+    pub hash_seed: u64,
+    /// Compression of page batches.
+    pub compression: Compression,
+    /// Limits of QEMU's stream.
+    pub limits: StreamLimits,
+}
+
+/// What the threads have to say.
+#[derive(Debug)]
+pub enum OutgoingEvent {
+    /// QEMU stopped the guest and begins with the last round.
+    SwitchoverBegun,
+    /// All memory is on the lanes; device state follows.
+    MemorySent(MemoryDigest),
+    /// A channel or stream failed.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// What the threads share.
+#[derive(Debug)]
+pub(super) struct OutgoingShared {
+    pub hash_seed: u64,
+    pub meeting: Meeting,
+    pub counters: Arc<MemoryCounters>,
+    table: OnceLock<Mutex<PageTable>>,
+    events: mpsc::Sender<OutgoingEvent>,
+}
+
+impl OutgoingShared {
+    pub(super) fn begin_table(&self, pages: u32) {
+        // A second announcement cannot come: the rewriter reports the blocks once.
+        let _ = self.table.set(Mutex::new(PageTable::new(pages)));
+    }
+
+    /// The table of what the target has. The lanes know the blocks only after it was made.
+    pub(super) fn table(&self) -> Result<MutexGuard<'_, PageTable>, Over> {
+        let table = self.table.get().ok_or(Over)?;
+        Ok(table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn digest(&self) -> Result<MemoryDigest, Over> {
+        Ok(memory_digest(super::SHARED_BLOCK, &*self.table()?))
+    }
+
+    /// Tells the owner. It reads until the threads have ended, so this waits at most for its turn.
+    pub(super) fn say(&self, event: OutgoingEvent) {
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+/// Events that may wait for the owner; there are a handful in a migration.
+const EVENTS_MAX: usize = 16;
+
+/// Memory on its way out.
+#[derive(Debug)]
+pub struct Outgoing {
+    shared: Arc<OutgoingShared>,
+    sockets: Vec<UnixStream>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why memory cannot begin to leave.
+#[derive(Debug, thiserror::Error)]
+pub enum OutgoingError {
+    /// A stream cannot be opened.
+    #[error("cannot open a stream to the target")]
+    Open(#[source] Closed),
+    /// A stream's header cannot be sent.
+    #[error("cannot begin a stream to the target")]
+    Header(#[source] FrameError),
+    /// A socket or thread cannot be had.
+    #[error("the host gives no socket or thread for the migration")]
+    Resources(#[source] std::io::Error),
+}
+
+impl Outgoing {
+    /// Starts the threads over QEMU's sockets: the main channel first, then one per lane.
+    ///
+    /// # Errors
+    /// [`OutgoingError`]; nothing is left running then.
+    pub async fn start(
+        sockets: Vec<UnixStream>,
+        connection: &Connection,
+        plan: OutgoingPlan,
+    ) -> Result<(Self, mpsc::Receiver<OutgoingEvent>), OutgoingError> {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let shared = Arc::new(OutgoingShared {
+            hash_seed: plan.hash_seed,
+            meeting: Meeting::new(usize::from(plan.channels)),
+            counters: Arc::default(),
+            table: OnceLock::new(),
+            events,
+        });
+        let copies = sockets.iter().map(UnixStream::try_clone).collect::<Result<Vec<_>, _>>();
+        let sockets_kept = copies.map_err(OutgoingError::Resources)?;
+        let mut outgoing = Self { shared, sockets: sockets_kept, threads: Vec::new() };
+        outgoing.start_threads(sockets, connection, plan).await?;
+        Ok((outgoing, receiver))
+    }
+
+    async fn start_threads(
+        &mut self,
+        sockets: Vec<UnixStream>,
+        connection: &Connection,
+        plan: OutgoingPlan,
+    ) -> Result<(), OutgoingError> {
+        let mut sockets = sockets.into_iter();
+        let main_socket = sockets.next();
+        let mut lane_batches = Vec::new();
+        for (lane, socket) in (0..plan.channels).zip(sockets) {
+            let header = StreamHeader::Lane { lane };
+            let stream = open(connection, header, BATCH_BYTES_MAX).await?;
+            let batches = Arc::new(AtomicU64::new(0));
+            lane_batches.push(Arc::clone(&batches));
+            let lane_out = LaneOut {
+                lane: usize::from(lane),
+                socket,
+                stream,
+                runtime: Handle::current(),
+                compression: plan.compression,
+                shared: Arc::clone(&self.shared),
+                batches,
+            };
+            self.spawn(format!("lane-out-{lane}"), move || match lane_out.run() {
+                Ok(()) | Err(LaneError::Over) => None,
+                Err(error) => Some(reason(&error)),
+            })?;
+        }
+        let Some(socket) = main_socket else { return Ok(()) };
+        let page_lane = StreamHeader::Lane { lane: plan.channels };
+        let main_out = MainOut {
+            socket,
+            page_lane: open(connection, page_lane, BATCH_BYTES_MAX).await?,
+            stream: open(connection, StreamHeader::Main, MAIN_FRAME_BYTES_MAX).await?,
+            runtime: Handle::current(),
+            limits: plan.limits,
+            shared: Arc::clone(&self.shared),
+            lane_batches,
+            compression: plan.compression,
+        };
+        self.spawn("main-out".to_owned(), move || match main_out.run() {
+            Ok(()) | Err(MainError::Over) => None,
+            Err(error) => Some(reason(&error)),
+        })
+    }
+
+    /// A thread that ends with `Some(reason)` if it failed, which ends the others too.
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> Option<String> + Send + 'static,
+    ) -> Result<(), OutgoingError> {
+        let shared = Arc::clone(&self.shared);
+        let body = move || {
+            if let Some(reason) = run() {
+                shared.meeting.end();
+                shared.say(OutgoingEvent::Failed { reason });
+            }
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(body);
+        self.threads.push(thread.map_err(OutgoingError::Resources)?);
+        Ok(())
+    }
+
+    /// The live counters.
+    pub fn counters(&self) -> Arc<MemoryCounters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// Gives bytes to QEMU's return path, which is the main socket's other direction. A few bytes at a time: the
+    /// socket's buffer takes them at once.
+    ///
+    /// # Errors
+    /// If QEMU closed the socket.
+    pub fn give_return_path(&self, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write;
+        match self.sockets.first() {
+            Some(mut main) => main.write_all(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the sockets, so that QEMU and the threads stop waiting: a QEMU that has not completed gives its
+    /// migration up and runs the guest again.
+    pub fn close(&self) {
+        self.shared.meeting.end();
+        sockets::shut_all(&self.sockets);
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A stream that begins with its header. Lanes have equal priority, below the control stream.
+pub(crate) async fn open(
+    connection: &Connection,
+    header: StreamHeader,
+    frame_bytes_max: usize,
+) -> Result<FramedSend<SendStream>, OutgoingError> {
+    let stream = connection.open_uni().await.map_err(OutgoingError::Open)?;
+    let mut stream = FramedSend::new(stream, frame_bytes_max);
+    let header = codec::encode(&header).unwrap_or_default();
+    stream.send(header.into()).await.map_err(OutgoingError::Header)?;
+    Ok(stream)
+}
