@@ -365,8 +365,8 @@ pub(crate) fn bind(
 }
 
 /// Asks for larger buffers and takes what the system grants: smaller ones cost speed, not correctness. The first
-/// request of each pair goes past the system's default limit of 208 KiB and needs CAP_NET_ADMIN, which agents
-/// that run guests have; the second is cut to that limit.
+/// request of each pair goes past the system's default limit of 208 KiB and needs CAP_NET_ADMIN, which an
+/// agent that runs as root has; the second is cut to that limit.
 fn enlarge_buffers(socket: &UdpSocket, bytes: usize) {
     let receive = sockopt::set_socket_recv_buffer_size_force(socket, bytes)
         .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, bytes));

@@ -56,7 +56,8 @@ pub struct LinkSettings {
     /// Bytes of each of the socket's buffers, as far as the system allows (`net.core.rmem_max`): at 1 Gbit/s, 2 MiB
     /// is what arrives while the receiving task is off the processor for 16 ms.
     pub socket_buffer_bytes: usize,
-    /// Incoming handshakes under way at once. Each costs a few hundred microseconds and about 50 KB.
+    /// Incoming handshakes under way at once. Each costs a signature, two verifications and the
+    /// connection's buffers, on behalf of a peer that has proven nothing.
     pub handshakes_max: usize,
     /// Verified connections that wait for their owner to accept them.
     pub accept_backlog_max: usize,
