@@ -9,7 +9,7 @@ use crate::{guest, packages, process, product};
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     packages::ensure()?;
     guest::ensure(workspace)?;
-    let built = product::build(workspace)?;
+    let built = product::ensure(workspace)?;
     let mut cargo = workspace.cargo();
     cargo.args(["run", "--locked", "--release", "--package", "novacron-benches", "--"]);
     process::run(cargo.args(arguments).env(product::DIRECTORY_VARIABLE, built))

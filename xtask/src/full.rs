@@ -9,7 +9,7 @@ use crate::lint::{self, Profile};
 use crate::stages::Stages;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
-use crate::{check, guest, packages, product};
+use crate::{check, guest, packages, process, product};
 
 /// Runs every stage; the tests last, because what is before them is quicker to fail.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -20,17 +20,17 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     stages.run("rules", || check::rules(workspace))?;
     // The release profile here too: build scripts compile C libraries once, not twice.
     stages.run("clippy", || lint::clippy(workspace, Profile::Release))?;
-    stages.run("build", || product::build(workspace))?;
-    stages.run("build tests", || build(workspace))?;
+    stages.run("build", || build(workspace))?;
     let totals = stages.run("tests", || execute(workspace))?;
     stages.finish();
     totals.report()
 }
 
+/// Builds programs and tests in one go: apart, they would choose other features of what they share
+/// and build it twice.
 fn build(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--locked", "--workspace", "--release", "--no-run", "--quiet"]);
-    crate::process::run(&mut cargo)
+    process::run(cargo.args(["build", "--locked", "--workspace", "--release", "--bins", "--tests"]))
 }
 
 /// Runs all test binaries, whatever fails, and adds up what they say.

@@ -52,10 +52,12 @@ fn line_rules(file: &TextFile, line: &Line<'_>) -> impl Iterator<Item = &'static
     .flatten()
 }
 
-/// `sleep(` as a whole word: a function may be named for its not sleeping.
+/// `sleep(` as a whole word: a function may be named for its not sleeping. As a branch of a `select!`
+/// it is a deadline, which is no nap.
 fn calls_sleep(code: &str) -> bool {
-    code.match_indices("sleep(")
-        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    let calls = |(at, _): (usize, &str)| !code[..at].ends_with(part) && !code[at..].contains("=>");
+    code.match_indices("sleep(").any(calls)
 }
 
 fn is_sys(path: &str) -> bool {
@@ -130,6 +132,8 @@ mod tests {
         assert_eq!(places("agent/src/a.rs", text), ["agent/src/a.rs:4"]);
         assert_eq!(places("tests/tests/journey.rs", "sleep(second)"), ["tests/tests/journey.rs:1"]);
         assert!(places("tests/src/wait.rs", "sleep(second)").is_empty());
+        assert!(places("agent/tests/a.rs", "() = sleep(PATIENCE) => panic!(),").is_empty());
+        assert!(places("agent/tests/a.rs", "fn may_not_sleep() {}").is_empty());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     let stages = Stages::start();
     stages.run("packages", packages::ensure)?;
     let guest = stages.run("guest", || guest::ensure(workspace))?;
-    let programs = stages.run("build", || product::build(workspace))?;
+    let programs = stages.run("build", || product::ensure(workspace))?;
 
     let show = Stages::start();
     let interruption = Interruption::listen()?;
