@@ -174,4 +174,15 @@ mod tests {
         let problem = Problem::new(Code::InvalidRequest, "memory: too small").about("memory");
         assert_eq!(Failure::from(&problem).message, "memory: too small");
     }
+
+    #[test]
+    fn what_the_sdk_cannot_do_has_its_exit_code_too() {
+        let nobody =
+            Failure::from(Error::Unreachable { attempts: vec!["https://a:1: refused".into()] });
+        assert_eq!(nobody.exit, Exit::Failed);
+        assert!(nobody.message.contains("https://a:1") && nobody.hint.is_some());
+        let late =
+            Error::TimedOut { what: "it stops".into(), after: std::time::Duration::from_secs(1) };
+        assert_eq!(Failure::from(late).exit, Exit::TimedOut);
+    }
 }

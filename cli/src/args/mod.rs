@@ -21,7 +21,6 @@ pub use vm::{VmCommand, VmConsole, VmMigrate};
 #[command(
     name = "novacron",
     version,
-    propagate_version = true,
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 not allowed, 6 timed out."
 )]
@@ -37,17 +36,26 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// How to print the result. It goes to standard output; notices and progress go to standard error.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    /// Form of the result on standard output; notices and progress go to standard error.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "table|json|yaml",
+        hide_possible_values = true,
+        help_heading = "Everywhere"
+    )]
     pub output: Format,
     /// Configuration file [default: $NOVACRON_CONFIG, then ~/.novacron.yaml].
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
     /// Coordinator, such as https://10.0.0.1:7443; may be repeated [default: $NOVACRON_ENDPOINTS, then the file].
-    #[arg(long = "endpoint", global = true, value_name = "URL", help_heading = "Connection")]
+    #[arg(long = "endpoint", global = true, value_name = "URL", help_heading = "Everywhere")]
     pub endpoints: Vec<String>,
     /// Directory with ca.pem, cert.pem and key.pem [default: $NOVACRON_CREDENTIALS, then the file].
-    #[arg(long, global = true, value_name = "DIR", help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub credentials: Option<PathBuf>,
 }
 

@@ -17,7 +17,6 @@ mod network;
 mod process;
 mod programs;
 pub mod rate;
-
 mod status;
 mod store;
 mod up;

@@ -10,6 +10,8 @@ mod cluster;
 pub mod event;
 mod migration;
 mod node;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod vm;
 

@@ -1,0 +1,125 @@
+//! What people see of fixed views, to the letter.
+
+use novacron_protocol::api::{MigrationView, NodeView, VmView};
+use novacron_protocol::time::Timestamp;
+
+use super::{Row, Show, fields, progress_line, table};
+
+fn vm() -> VmView {
+    serde_json::from_value(serde_json::json!({
+        "id": "0b8f5a66-8f4c-4a57-9d6e-000000000001", "name": "web-01", "state": "running", "node": "node-01",
+        "generation": 3, "migration_id": null, "memory": 536_870_912, "cpus": 1, "disk": 1_073_741_824, "image": "",
+        "disks": [
+            {"size_bytes": 1_073_741_824, "image": "", "format": "qcow2"},
+            {"size_bytes": 0, "image": "debian", "format": "raw"}
+        ],
+        "boot": {"kernel": {"kernel": "/vmlinuz", "initrd": "", "append": "console=ttyS0"}},
+        "network": {"bridge": {"bridge": "br0"}}, "labels": {"app": "web", "tier": "1"}, "nodeSelector": {},
+        "enable_tpm": false, "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:01Z",
+        "revision": 7, "_links": {}
+    }))
+    .unwrap()
+}
+
+fn migration(status: &str) -> MigrationView {
+    let is_over = status != "in_progress";
+    serde_json::from_value(serde_json::json!({
+        "migration_id": "0b8f5a66-8f4c-4a57-9d6e-000000000002", "vm": "0b8f5a66-8f4c-4a57-9d6e-000000000001",
+        "vm_name": "web-01", "mode": "live", "status": status, "phase": if is_over { "cleanup" } else { "data_sync" },
+        "source": "node-01", "target": "node-02", "progress_percentage": if is_over { 100 } else { 42 },
+        "bytes_transferred": 104_857_600, "estimated_completion": "2026-01-01T00:00:05.500Z",
+        "metrics": {"transfer_rate_mbps": 812.4}, "total_ms": is_over.then_some(6789), "prepare_ms": is_over.then_some(420),
+        "memory_ms": is_over.then_some(6369), "downtime_ms": is_over.then_some(48.125),
+        "downtime_parts": is_over.then(|| serde_json::json!({
+            "disk_drain_us": 5125, "memory_drain_us": 20000, "target_load_us": 9000, "verify_us": 4000,
+            "release_us": 6000, "resume_us": 4000
+        })),
+        "rounds": 3, "bytes_guest": 536_870_912, "bytes_wire": 104_857_600, "bytes_disk": 1_073_741_824,
+        "compression_ratio": 15.36, "pages_zero": 9, "pages_same": 8, "pages_sent": 7, "verified": is_over,
+        "memory_path": is_over.then_some("pages"), "created_at": "2026-01-01T00:00:00Z",
+        "ended_at": is_over.then_some("2026-01-01T00:00:07Z"), "revision": 9, "_links": {}
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_machine_in_a_list() {
+    assert_eq!(
+        table(VmView::HEADER, [vm().row()]),
+        "NAME    STATE    NODE     CPUS  MEMORY   DISK   LABELS\n\
+         web-01  running  node-01  1     512 MiB  1 GiB  app=web,tier=1\n"
+    );
+}
+
+#[test]
+fn a_machine_alone() {
+    assert_eq!(
+        fields(&vm().fields()),
+        "name     web-01\n\
+         id       0b8f5a66-8f4c-4a57-9d6e-000000000001\n\
+         state    running\n\
+         node     node-01\n\
+         cpus     1\n\
+         memory   512 MiB\n\
+         disks    1 GiB qcow2\n         \
+         size of the image raw from debian\n\
+         boot     /vmlinuz\n         \
+         console=ttyS0\n\
+         network  bridge br0\n\
+         labels   app=web,tier=1\n\
+         created  2026-01-01T00:00:00.000Z\n\
+         updated  2026-01-01T00:00:01.000Z\n"
+    );
+}
+
+#[test]
+fn the_record_of_a_migration_accounts_for_its_downtime() {
+    let shown = fields(&migration("completed").fields());
+    for line in [
+        "status        completed\n",
+        "total time    6.7 s\n",
+        "downtime      48.1 ms\n",
+        "of it            5.1 ms last disk blocks\n",
+        "                20.0 ms last memory and devices\n",
+        "on the wire   100 MiB\n",
+        "compression   15.4 : 1\n",
+        "verified      memory and disks are equal\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} is not in\n{shown}");
+    }
+    assert!(!shown.contains("rate"), "a rate is of no use afterwards:\n{shown}");
+}
+
+#[test]
+fn progress_says_phase_round_bytes_rate_and_when_it_ends() {
+    let now = Timestamp::from_unix_ms(1_767_225_602_000);
+    assert_eq!(
+        progress_line(&migration("in_progress"), now),
+        "web-01: 42 %, data_sync, round 3, 100 MiB, 812 Mbit/s, ETA 3.5 s"
+    );
+    assert_eq!(
+        progress_line(&migration("completed"), now),
+        "web-01: 100 %, completed in 6.7 s, downtime 48.1 ms"
+    );
+    let mut failed = migration("failed");
+    failed.reason = "the target ran out of disk".into();
+    assert!(progress_line(&failed, now).ends_with("failed: the target ran out of disk"));
+}
+
+#[test]
+fn a_node_shows_what_is_in_use() {
+    let node: NodeView = serde_json::from_value(serde_json::json!({
+        "name": "node-01", "state": "ready",
+        "capacity": {"memory_bytes": 8_589_934_592_u64, "cpus": 8, "disk_bytes": 107_374_182_400_u64},
+        "allocated": {"memory_bytes": 536_870_912, "cpus": 1, "disk_bytes": 1_073_741_824}, "machines": 1,
+        "labels": {}, "migration_address": "10.0.0.1:7410", "agent_version": "0.1.0", "qemu_version": "10.0.2",
+        "accelerator": "tcg", "accelerator_reason": "no /dev/kvm", "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z", "revision": 1, "_links": {}
+    }))
+    .unwrap();
+    assert_eq!(
+        table(NodeView::HEADER, [node.row()]),
+        "NAME     STATE  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\
+         node-01  ready  1    1/8   512 MiB/8 GiB  1 GiB/100 GiB  tcg    10.0.2\n"
+    );
+}

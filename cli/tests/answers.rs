@@ -1,0 +1,185 @@
+//! Commands against a coordinator that answers what the test tells it, over real TLS.
+#![allow(missing_docs, clippy::unwrap_used, dead_code)]
+
+#[path = "../../sdk/tests/fake/mod.rs"]
+mod fake;
+mod program;
+
+use std::sync::mpsc::Receiver;
+
+use fake::{Authority, Seen, answer, stream};
+use novacron_protocol::api::{Code, Problem};
+use program::{Run, command, finish};
+use tempfile::{TempDir, tempdir};
+
+const VM: &str = r#"{"id":"0b8f5a66-8f4c-4a57-9d6e-000000000001","name":"web-01","state":"STATE","node":"node-01",
+    "generation":3,"migration_id":null,"memory":536870912,"cpus":1,"disk":1073741824,"image":"","disks":[],
+    "boot":"disk","network":"user","labels":{},"nodeSelector":{},"enable_tpm":false,
+    "created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:01Z","revision":7,"_links":{}}"#;
+
+const MIGRATION: &str = r#"{"migration_id":"0b8f5a66-8f4c-4a57-9d6e-000000000002",
+    "vm":"0b8f5a66-8f4c-4a57-9d6e-000000000001","vm_name":"web-01","mode":"live","status":"STATUS","phase":"data_sync",
+    "source":"node-01","target":"node-02","progress_percentage":42,"bytes_transferred":1,"estimated_completion":null,
+    "metrics":{"transfer_rate_mbps":1.0},"total_ms":null,"prepare_ms":null,"memory_ms":null,"downtime_ms":null,
+    "downtime_parts":null,"rounds":1,"bytes_guest":1,"bytes_wire":1,"bytes_disk":0,"compression_ratio":null,
+    "pages_zero":0,"pages_same":0,"pages_sent":0,"verified":false,"memory_path":null,
+    "created_at":"2026-01-01T00:00:00Z","ended_at":null,"revision":9,"_links":{}}"#;
+
+fn vm(state: &str) -> String {
+    answer("200 OK", &VM.replace("STATE", state))
+}
+
+fn migration(status: &str) -> String {
+    answer("200 OK", &MIGRATION.replace("STATUS", status))
+}
+
+fn problem(code: Code) -> String {
+    let problem = Problem::new(code, "it cannot be");
+    answer(&format!("{} Problem", problem.status), &serde_json::to_string(&problem).unwrap())
+}
+
+/// A coordinator and a home that knows it.
+struct Place {
+    home: TempDir,
+    seen: Receiver<Seen>,
+}
+
+impl Place {
+    fn new(answers: Vec<String>) -> Self {
+        let (authority, home) = (Authority::new(), tempdir().unwrap());
+        let (url, seen) = authority.serve("coordinator", answers);
+        // Writes the credentials beside.
+        authority.client(home.path(), &[&url]);
+        let config = format!("endpoints: [\"{url}\"]\ncredentials: .\n");
+        std::fs::write(home.path().join(".novacron.yaml"), config).unwrap();
+        Self { home, seen }
+    }
+
+    fn run(&self, line: &str) -> Run {
+        let words: Vec<_> = line.split_whitespace().collect();
+        finish(&mut command(self.home.path(), &words))
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.seen.try_iter().map(|seen| seen.target).collect()
+    }
+}
+
+#[test]
+fn each_refusal_has_its_exit_code_and_its_line() {
+    for (code, exit) in [
+        (Code::InvalidRequest, 2),
+        (Code::NotFound, 3),
+        (Code::NameTaken, 4),
+        (Code::Conflict, 4),
+        (Code::NoCapacity, 4),
+        (Code::NotAllowed, 5),
+        (Code::Internal, 1),
+    ] {
+        let run = Place::new(vec![problem(code)]).run("vm start web-01 -o json");
+        assert_eq!((run.code, run.stdout.as_str()), (exit, ""), "{code:?}");
+        assert!(run.stderr.starts_with("error: it cannot be\n"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_list_is_an_array_and_a_table_has_units() {
+    let page = format!("{{\"items\":[{}],\"revision\":7}}", VM.replace("STATE", "running"));
+    let json = Place::new(vec![answer("200 OK", &page)]).run("vm list -o json");
+    let items: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(items[0]["memory"], 536_870_912);
+    let yaml = Place::new(vec![answer("200 OK", &page)]).run("vm list --output yaml");
+    let items: serde_json::Value = serde_norway::from_str(&yaml.stdout).unwrap();
+    assert_eq!(items[0]["name"], "web-01");
+    let table = Place::new(vec![answer("200 OK", &page)]).run("vm list");
+    assert!(
+        table.stdout.starts_with("NAME ") && table.stdout.contains("512 MiB"),
+        "{}",
+        table.stdout
+    );
+    let empty = Place::new(vec![answer("200 OK", r#"{"items":[],"revision":7}"#)]).run("vm list");
+    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "there are no machines\n"));
+}
+
+#[test]
+fn waiting_asks_until_the_machine_runs() {
+    let place = Place::new(vec![vm("starting"), vm("starting"), vm("running")]);
+    let run = place.run("vm start web-01 --wait -o json");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()["state"], "running");
+    let by_id = "GET /api/v1/vms/0b8f5a66-8f4c-4a57-9d6e-000000000001";
+    assert_eq!(place.requests(), ["POST /api/v1/vms/web-01/start", by_id, by_id]);
+}
+
+#[test]
+fn a_machine_that_fails_while_one_waits_is_a_failure() {
+    let run = Place::new(vec![vm("starting"), vm("failed")]).run("vm start web-01 --wait");
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("web-01 is failed"), "{}", run.stderr);
+}
+
+#[test]
+fn what_takes_too_long_ends_with_6() {
+    let run =
+        Place::new(vec![vm("stopping"), vm("stopping")]).run("vm stop web-01 --wait --timeout 0s");
+    assert_eq!((run.code, run.stdout.as_str()), (6, ""));
+    assert!(run.stderr.contains("web-01 is stopping"), "{}", run.stderr);
+}
+
+#[test]
+fn nobody_is_asked_without_a_terminal() {
+    let run = Place::new(vec![vm("running")]).run("vm destroy web-01");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("--yes"), "{}", run.stderr);
+    let place = Place::new(vec![vm("running"), problem(Code::NotFound)]);
+    let run = place.run("vm destroy web-01 --yes --wait -o json");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()["state"], "deleted");
+}
+
+#[test]
+fn a_migration_ends_with_its_result_and_its_record() {
+    for (status, exit) in [("completed", 0), ("failed", 1), ("cancelled", 1)] {
+        let place =
+            Place::new(vec![migration("queued"), migration("in_progress"), migration(status)]);
+        let run = place.run("vm migrate web-01 --target node-02 --live --watch --wait -o json");
+        assert_eq!(run.code, exit, "{}", run.stderr);
+        let record: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(record["status"], status);
+        assert!(run.stderr.starts_with("web-01: 42 %, data_sync, round 1"), "{}", run.stderr);
+        let first = place.seen.recv().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&first.body).unwrap();
+        assert_eq!(body, serde_json::json!({"target": "node-02", "mode": "live"}));
+    }
+}
+
+#[test]
+fn events_are_a_table_or_a_line_each() {
+    let event = r#"{"revision":3,"sequence":0,"at":"2026-01-01T00:00:00Z","kind":"vm.deleted","vm":null,"node":null,"migration":null,"request":null,"message":"web-01 is gone"}"#;
+    let page = format!("{{\"items\":[{event}],\"revision\":3}}");
+    let place = Place::new(vec![answer("200 OK", &page)]);
+    assert!(place.run("events --from 2").stdout.contains("vm.deleted"));
+    assert!(place.requests()[0].contains("from_revision=2"));
+    let place = Place::new(vec![vm("stopping"), stream(&format!("{event}\n"))]);
+    let run = place.run("vm watch web-01 -o json");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 1);
+    assert!(run.stdout.contains("web-01 is gone"));
+}
+
+#[test]
+fn the_console_log_is_printed_as_it_is() {
+    let place = Place::new(vec![stream("booting\r\nlogin: ")]);
+    assert_eq!(place.run("vm console web-01 --log").stdout, "booting\r\nlogin: ");
+    assert_eq!(place.requests(), ["GET /api/v1/vms/web-01/console?from=0&follow=false"]);
+}
+
+#[test]
+fn a_token_is_asked_for_as_it_was_said() {
+    let token = r#"{"token":"t","role":"agent","name":null,"expires_at":"2026-01-01T00:00:00Z","coordinators":["10.0.0.1:7400"]}"#;
+    let place = Place::new(vec![answer("201 Created", token)]);
+    let run = place.run("token create --role agent --ttl 5m");
+    assert!(run.stderr.contains("novacron-agent join"), "{}", run.stderr);
+    let body: serde_json::Value = serde_json::from_slice(&place.seen.recv().unwrap().body).unwrap();
+    assert_eq!(body, serde_json::json!({"role": "agent", "ttl_seconds": 300}));
+}
