@@ -8,7 +8,7 @@
 //! | 4 | 4 | epoch |
 //! | 8 | 8 | sequence |
 //! | 16 | 1 | number of zero pages |
-//! | 17 | 1 | number of data pages; both together at most [`BATCH_PAGES_MAX`](super::BATCH_PAGES_MAX) |
+//! | 17 | 1 | number of data pages; both together at most [`BATCH_PAGES_MAX`] |
 //! | 18 | 2 | bytes of index lists |
 //! | 20 | 4 | bytes of payload |
 //! | 24 | | indexes of the zero pages, then of the data pages |
