@@ -1,6 +1,5 @@
 //! Running `novacron` as a person would, and showing what was typed.
 
-use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,7 +54,7 @@ impl<'a> Cli<'a> {
     /// The command, for those who run it in another way.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("novacron"));
-        command.args(arguments).env(CONFIG_VARIABLE, &self.config).env("PATH", self.path());
+        command.args(arguments).env(CONFIG_VARIABLE, &self.config);
         command
     }
 
@@ -77,16 +76,6 @@ impl<'a> Cli<'a> {
             bail!("`{name}` failed ({status})");
         }
         read.with_context(|| format!("cannot read what `{name}` prints"))
-    }
-
-    /// `novacron dev` starts the other programs; those of this build come first.
-    fn path(&self) -> OsString {
-        let mut path = self.programs.clone().into_os_string();
-        if let Some(others) = std::env::var_os("PATH") {
-            path.push(":");
-            path.push(others);
-        }
-        path
     }
 }
 

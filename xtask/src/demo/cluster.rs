@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::cli::{CONFIG_VARIABLE, Cli};
 use super::interruption::Interruption;
-use crate::process;
+use crate::{process, workspace};
 
 /// A running cluster in a directory of its own.
 #[derive(Debug)]
@@ -49,7 +49,21 @@ impl<'a> Cluster<'a> {
         println!("  {program} vm list");
         println!("  {program} vm migrate {vm} --target node-02 --live --watch");
         println!("To take it down:");
-        println!("  {program} dev down --dir {directory} && rm -r {directory}");
+        println!("  {program} dev down --dir {directory} --purge");
+    }
+
+    /// Copies the logs of all its programs and guests to where they survive it.
+    pub fn save_logs(&self, destination: &Path) -> Result<()> {
+        for log in workspace::files_under(&self.directory)? {
+            if log.extension().is_some_and(|extension| extension == "log")
+                && let Ok(relative) = log.strip_prefix(&self.directory)
+            {
+                let copy = destination.join(relative);
+                fs::create_dir_all(copy.parent().unwrap_or(destination))?;
+                fs::copy(&log, &copy).with_context(|| format!("cannot copy {}", log.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes it down.
@@ -60,7 +74,7 @@ impl<'a> Cluster<'a> {
     fn take_down(&mut self) -> Result<()> {
         self.is_up = false;
         let directory = self.directory.to_string_lossy().into_owned();
-        let mut command = self.cli.command(&["dev", "down", "--dir", &directory]);
+        let mut command = self.cli.command(&["dev", "down", "--dir", &directory, "--purge"]);
         // In a group of its own, a second Ctrl-C does not reach it.
         process::run(command.process_group(0))?;
         fs::remove_dir_all(&self.directory).with_context(|| format!("cannot remove {directory}"))

@@ -30,8 +30,9 @@ const WORKLOAD: &str =
 /// A guest that has not said anything for this long will not: it boots in a few seconds.
 const COUNTER_DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Lines of the counter shown around a switch.
-const SHOWN_LINES: usize = 8;
+/// Lines of the counter shown around a switch: the command returns some tenths of a second after it.
+const SHOWN_BEFORE: u64 = 10;
+const SHOWN_AFTER: u64 = 2;
 
 /// Builds what is needed, shows the journey there and back, and takes everything down unless asked
 /// to keep it.
@@ -41,26 +42,36 @@ pub fn run(workspace: &Workspace, keep: bool) -> Result<()> {
     let guest = stages.run("guest", || guest::ensure(workspace))?;
     let programs = stages.run("build", || product::ensure(workspace))?;
 
-    let show = Stages::start();
     let interruption = Interruption::listen()?;
+    let show = Stages::start();
     let cluster = show.run("cluster", || Cluster::up(&programs, &interruption))?;
-    let outcome = journey(cluster.cli(), &guest, &show).and_then(|()| interruption.check());
-    match outcome {
-        Ok(()) if keep => cluster.keep(VM),
-        Ok(()) => {
-            show.run("destroy", || cluster.cli().run(&["vm", "destroy", VM, "--yes", "--wait"]))?;
-            show.run("down", || cluster.down())?;
+    if let Err(error) = journey(cluster.cli(), &guest, &show) {
+        if interruption.check().is_ok() {
+            save_logs(&cluster, workspace);
         }
-        Err(error) => {
-            println!("Taking everything down");
-            return Err(match cluster.down() {
-                Ok(()) => error,
-                Err(also) => error.context(format!("and taking it down failed: {also:#}")),
-            });
-        }
+        println!("Taking everything down");
+        return Err(match cluster.down() {
+            Ok(()) => error,
+            Err(also) => error.context(format!("and taking it down failed: {also:#}")),
+        });
+    }
+    if keep {
+        cluster.keep(VM);
+    } else {
+        show.run("destroy", || cluster.cli().run(&["vm", "destroy", VM, "--yes", "--wait"]))?;
+        show.run("down", || cluster.down())?;
     }
     show.finish();
     Ok(())
+}
+
+/// What went wrong is in them, and their directory is about to go.
+fn save_logs(cluster: &Cluster<'_>, workspace: &Workspace) {
+    let logs = workspace.root().join("target/novacron-demo-logs");
+    match cluster.save_logs(&logs) {
+        Ok(()) => println!("The logs of this run are in {}", logs.display()),
+        Err(error) => eprintln!("error: saving the logs: {error:#}"),
+    }
 }
 
 fn journey(cli: &Cli<'_>, guest: &Guest, show: &Stages) -> Result<()> {
@@ -115,9 +126,9 @@ fn migrate(cli: &Cli<'_>, source: &str, target: &str) -> Result<Record> {
     let record = Record::parse(&cli.capture_shown(&arguments)?)?;
     let at_return = console(cli)?.last_tick().unwrap_or(before);
     // The guest must also go on where it is now, not only have arrived.
-    let log = await_tick(cli, at_return + SHOWN_LINES as u64)?;
+    let log = await_tick(cli, at_return + SHOWN_AFTER)?;
     println!("\nThe counter as the guest went from {source} to {target}:");
-    for line in log.around(at_return, SHOWN_LINES) {
+    for line in log.between(at_return.saturating_sub(SHOWN_BEFORE), at_return + SHOWN_AFTER) {
         println!("  {line}");
     }
     let ticks = log.check().context("the guest's own checks")?;
