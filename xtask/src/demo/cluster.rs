@@ -55,7 +55,7 @@ impl<'a> Cluster<'a> {
     /// Copies the logs of all its programs and guests to where they survive it.
     pub fn save_logs(&self, destination: &Path) -> Result<()> {
         for log in workspace::files_under(&self.directory)? {
-            if log.extension().is_some_and(|extension| extension == "log")
+            if is_log(&log)
                 && let Ok(relative) = log.strip_prefix(&self.directory)
             {
                 let copy = destination.join(relative);
@@ -89,6 +89,12 @@ impl Drop for Cluster<'_> {
             eprintln!("error: taking the cluster down: {error:#}");
         }
     }
+}
+
+/// Programs write to `log`, guests' consoles to `console.log`.
+fn is_log(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "log")
+        || path.extension().is_some_and(|extension| extension == "log")
 }
 
 /// A new directory that only we can enter. Its path is short, since paths of sockets must be.
