@@ -34,7 +34,7 @@ pub fn ensure() -> Result<()> {
         // What apt knows may be old or, in a new container, empty.
         refresh_lists()?;
     }
-    let plan = Plan::new(&missing, &release()?, &sources::configured()?, qemu_in_reach()?)?;
+    let plan = Plan::new(&missing, &release()?, &sources::configured()?, &qemu_in_reach()?)?;
     for note in plan.notes() {
         println!("{note}");
     }

@@ -10,6 +10,8 @@ use super::need::{Need, QEMU_MAJOR_MIN};
 use super::sources::Source;
 use crate::process;
 
+/// Debian 12, whose own QEMU is 7.2.
+const BEFORE_QEMU_10: &str = "bookworm";
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/novacron-backports.sources";
 
 /// The Debian release of this machine, by its code name.
@@ -89,7 +91,7 @@ impl Plan {
         missing: &[&Need],
         release: &Release,
         sources: &[Source],
-        qemu: Vec<Offer>,
+        qemu: &[Offer],
     ) -> Result<Self> {
         let mut plan = Self { notes: Vec::new(), steps: Vec::new() };
         let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
@@ -99,7 +101,7 @@ impl Plan {
             plan.steps.push(Step::Run(install(None, &plain)));
         }
         if !from_qemu.is_empty() {
-            let suite = plan.suite_for_qemu(release, sources, &qemu)?;
+            let suite = plan.suite_for_qemu(release, sources, qemu)?;
             plan.steps.push(Step::Run(install(Some(&suite), &from_qemu)));
         }
         Ok(plan)
@@ -114,6 +116,10 @@ impl Plan {
     ) -> Result<String> {
         if let Some(offer) = offers.iter().find(|offer| offer.major >= QEMU_MAJOR_MIN) {
             return Ok(offer.suite.clone());
+        }
+        if offers.is_empty() && release.codename != BEFORE_QEMU_10 {
+            // apt's lists were never read, and we may not; the release itself has it.
+            return Ok(release.codename.clone());
         }
         let suite = release.backports();
         if sources.iter().any(|source| source.serves(&suite)) {
@@ -223,4 +229,62 @@ fn install(suite: Option<&str>, packages: &[&str]) -> Vec<String> {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{need, sources};
+    use super::*;
+
+    const BOOKWORM: &str = "ID=debian\nVERSION_CODENAME=bookworm\n";
+    const TRIXIE: &str = "ID=debian\nVERSION_CODENAME=trixie\n";
+    const OLD: &str =
+        " qemu-system-x86 | 1:7.2+dfsg-7 | http://m.example/debian bookworm/main amd64 Packages\n";
+    const BACKPORT: &str = " qemu-system-x86 | 1:10.0.2+ds-2~bpo12+1 | http://m.example/debian bookworm-backports/main amd64 Packages\n";
+    const NEW: &str =
+        " qemu-system-x86 | 1:10.0.13+ds-0 | http://m.example/debian trixie/main amd64 Packages\n";
+
+    fn plan(os_release: &str, madison: &str, mirror_suites: &str) -> Result<Plan> {
+        let all: Vec<&Need> = need::ALL.iter().collect();
+        let sources = sources::parse_stanzas(&format!(
+            "Types: deb\nURIs: http://m.example/debian\nSuites: {mirror_suites}\nSigned-By: /key\n"
+        ));
+        Plan::new(&all, &Release::parse(os_release)?, &sources, &offers(madison))
+    }
+
+    #[test]
+    fn debian_13_has_all_it_needs() {
+        let shell = plan(TRIXIE, NEW, "trixie").unwrap().as_shell();
+        assert_eq!(shell.lines().count(), 2, "{shell}");
+        assert!(shell.contains("--target-release=trixie qemu-system-x86 qemu-utils"), "{shell}");
+        let lists_unread = plan(TRIXIE, "", "trixie").unwrap();
+        assert_eq!(lists_unread.as_shell(), shell);
+    }
+
+    #[test]
+    fn debian_12_gets_backports_from_its_own_mirror() {
+        let plan = plan(BOOKWORM, OLD, "bookworm").unwrap();
+        assert_eq!(plan.notes().len(), 1);
+        let text = "Types: deb\nURIs: http://m.example/debian\nSuites: bookworm-backports\n\
+                    Components: main\nSigned-By: /key\n";
+        let write = Step::Write { path: BACKPORTS_FILE, text: text.to_owned() };
+        assert!(plan.steps.contains(&write), "{plan:?}");
+        assert!(plan.as_shell().contains("--target-release=bookworm-backports qemu"));
+    }
+
+    #[test]
+    fn backports_that_are_there_are_used() {
+        let known = plan(BOOKWORM, &format!("{BACKPORT}{OLD}"), "bookworm").unwrap();
+        assert!(known.notes().is_empty());
+        assert!(known.as_shell().contains("--target-release=bookworm-backports qemu"));
+        let unread = plan(BOOKWORM, OLD, "bookworm bookworm-backports").unwrap();
+        assert!(unread.notes().is_empty());
+    }
+
+    #[test]
+    fn other_systems_are_told_what_to_install() {
+        let error = plan("ID=arch\n", "", "").unwrap_err().to_string();
+        assert!(error.contains("this is arch") && error.contains("swtpm"), "{error}");
+        assert!(plan(BOOKWORM, OLD, "sid").is_err());
+    }
 }

@@ -75,7 +75,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Stanzas of `Name: value` lines (deb822) that are enabled and serve binary packages.
-fn parse_stanzas(text: &str) -> Vec<Source> {
+pub fn parse_stanzas(text: &str) -> Vec<Source> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     lines.split(|line| line.trim().is_empty()).filter_map(parse_stanza).collect()
 }
