@@ -20,9 +20,19 @@ pub struct Process {
 impl Process {
     /// The live process with that number.
     pub fn of(pid: u32) -> Option<Self> {
+        let (state, process) = Self::look(pid)?;
+        (!matches!(state, 'Z' | 'X')).then_some(process)
+    }
+
+    /// The process of a child that nobody has waited for, even if it has ended already.
+    pub fn of_child(child: &std::process::Child) -> Option<Self> {
+        Self::look(child.id()).map(|(_, process)| process)
+    }
+
+    fn look(pid: u32) -> Option<(char, Self)> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let start_ticks = start_ticks(&stat)?;
-        Some(Self { pid, start_ticks })
+        let (state, start_ticks) = parse_stat(&stat)?;
+        Some((state, Self { pid, start_ticks }))
     }
 
     /// The process that a pid file names, if it still lives.
@@ -113,16 +123,13 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
-/// Field 22 of `/proc/PID/stat`, none for a zombie. The second field is the program's name, which may hold
+/// State and start time, fields 3 and 22 of `/proc/PID/stat`. The second field is the program's name, which may hold
 /// anything, so fields are counted from its last parenthesis.
-fn start_ticks(stat: &str) -> Option<u64> {
+fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -133,9 +140,18 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_parentheses_confuses_nothing() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
-        assert_eq!(start_ticks(stat), Some(4242));
-        assert_eq!(start_ticks(&stat.replace(") S", ") Z")), None);
-        assert_eq!(start_ticks("garbage"), None);
+        assert_eq!(parse_stat(stat), Some(('S', 4242)));
+        assert_eq!(parse_stat("garbage"), None);
+    }
+
+    #[test]
+    fn a_child_that_has_ended_is_known_and_does_not_live() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let process = Process::of_child(&child).unwrap();
+        process.await_end(Instant::now() + Duration::from_secs(10));
+        assert_eq!(Process::of_child(&child), Some(process));
+        assert!(!process.is_alive());
+        child.wait().unwrap();
     }
 
     #[test]
