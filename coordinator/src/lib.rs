@@ -1,1 +1,30 @@
-//! Skeleton.
+//! One fleet: the coordinator cluster that agrees on it, and what it says to agents and operators.
+//!
+//! A command's way: [`http`] and [`auth`] make an intent of a request, [`propose`] decides ids, time and
+//! placement, [`raft`] has a quorum agree, [`state`] applies, [`outbox`] and [`agents`] carry the effects out
+//! and the reports back, which are proposals again. There is no other way into the state.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`state`] | the fleet and its rules: pure |
+//! | [`planner`] | where a machine fits: pure |
+//! | [`raft`] | openraft, and where its log and state are kept |
+//! | [`peers`] | links between coordinators |
+//! | [`propose`] [`view`] | changing and reading the fleet, on any member |
+//! | [`outbox`] [`agents`] | the leader's work: effects, sessions, liveness |
+//! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`app`] | all that the API stands on |
+//! | [`clock`] | time and randomness, asked for in one place |
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod app;
+pub mod clock;
+pub mod cluster;
+pub mod peers;
+pub mod planner;
+pub mod propose;
+pub mod raft;
+pub mod readiness;
+pub mod state;
+pub mod view;

@@ -1,0 +1,22 @@
+//! What the API stands on: every handler gets an [`App`] and nothing else.
+
+use crate::agents::Consoles;
+use crate::cluster::Cluster;
+use crate::propose::Proposer;
+use crate::readiness::Readiness;
+use crate::view::View;
+
+/// The doors of a running coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// Changes.
+    pub proposer: Proposer,
+    /// Reads.
+    pub view: View,
+    /// Serial consoles.
+    pub consoles: Consoles,
+    /// The coordinators themselves, and join tokens.
+    pub cluster: Cluster,
+    /// Whether this member can serve.
+    pub readiness: Readiness,
+}

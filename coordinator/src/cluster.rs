@@ -1,0 +1,173 @@
+//! The coordinators themselves: who they are, who may join, who leaves.
+
+use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
+use novacron_protocol::ids::{ClusterId, MemberId, RequestId, Revision};
+use novacron_transport::authority::Fingerprint;
+use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
+use novacron_transport::{Role, SubjectName};
+
+use crate::peers::{Call, LeaderLink};
+use crate::propose::{ProposeError, Proposer};
+use crate::raft::MemberNode;
+use crate::state::token::Token;
+use crate::state::{Accepted, Body, Command, Refusal};
+use crate::view::{ReadError, View};
+
+/// Seconds that a join token lives unless said.
+const TTL_SECONDS_DEFAULT: u64 = 3600;
+
+/// Least and most seconds that a join token may live.
+const TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
+
+/// The cluster, for those who run it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    id: ClusterId,
+    authority: Fingerprint,
+    leader: LeaderLink,
+    proposer: Proposer,
+    view: View,
+}
+
+impl Cluster {
+    pub(crate) fn new(
+        id: ClusterId,
+        authority: Fingerprint,
+        leader: LeaderLink,
+        proposer: Proposer,
+        view: View,
+    ) -> Self {
+        Self { id, authority, leader, proposer, view }
+    }
+
+    /// The cluster's identity.
+    pub fn id(&self) -> ClusterId {
+        self.id
+    }
+
+    /// The cluster as this member sees it, after it has caught up.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] without a quorum.
+    pub async fn view(&self) -> Result<ClusterView, ReadError> {
+        let revision = self.view.read(|fleet| fleet.revision()).await?;
+        Ok(self.local_view(revision))
+    }
+
+    /// The cluster as this member sees it now, quorum or not.
+    pub fn local_view(&self, revision: Revision) -> ClusterView {
+        let metrics = self.view.raft().metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let leader = metrics.current_leader;
+        let role = |id: u64| match () {
+            () if Some(id) == leader => MemberRole::Leader,
+            () if voters.contains(&id) => MemberRole::Voter,
+            () => MemberRole::Learner,
+        };
+        let members = membership.nodes().map(|(id, node)| member_view(*id, node, role(*id)));
+        ClusterView {
+            cluster: self.id,
+            leader: leader.map(MemberId),
+            revision,
+            members: members.collect(),
+        }
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.leader.leads()
+    }
+
+    /// Addresses at which coordinators take agents and applicants.
+    pub fn peer_addresses(&self) -> Vec<String> {
+        self.local_view(Revision(0)).members.into_iter().map(|member| member.peer_address).collect()
+    }
+
+    /// Takes a coordinator out of the cluster. Its id is never used again.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn remove(&self, request: RequestId, member: MemberId) -> Result<(), ProposeError> {
+        let is_known = self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left));
+        if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
+            return Err(Refusal::NoSuchMember(member).into());
+        }
+        self.leader.call(Call::Remove { request, member }).await?;
+        Ok(())
+    }
+
+    /// Makes a join token. Its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`ProposeError`], also for a field that cannot be.
+    pub async fn create_token(
+        &self,
+        request: RequestId,
+        create: &TokenCreate,
+    ) -> Result<TokenView, ProposeError> {
+        let now = self.proposer.clock().now();
+        let seconds = create.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
+        if !TTL_SECONDS.contains(&seconds) {
+            let (least, most) = (TTL_SECONDS.start(), TTL_SECONDS.end());
+            return Err(invalid("ttl_seconds", format!("{seconds} is outside {least} to {most}")));
+        }
+        let random: [u8; RANDOM_BYTES] = rand::random();
+        let token = JoinToken::generate(&random, self.authority);
+        let record = TokenRecord {
+            role: parse_role(&create.role)?,
+            name: create.name.as_deref().map(parse_name).transpose()?,
+            expires_at: now.plus_ms(seconds * 1000),
+            secret_hash: token.secret_hash(),
+            used: false,
+        };
+        let view = self.token_view(&token, &record);
+        let body = Body::CreateToken(Token { id: token.id(), record, used_by: None });
+        match self.proposer.propose(Command { request, at: now, body }).await? {
+            Accepted::Token(id) if id == token.id() => Ok(view),
+            _ => Err(ProposeError::AnsweredBefore(
+                "this request made a token before, and its secret is shown only once: \
+                 use a new idempotency key",
+            )),
+        }
+    }
+
+    fn token_view(&self, token: &JoinToken, record: &TokenRecord) -> TokenView {
+        TokenView {
+            token: token.to_text(),
+            role: record.role.to_string(),
+            name: record.name.as_ref().map(ToString::to_string),
+            expires_at: record.expires_at,
+            coordinators: self.peer_addresses(),
+        }
+    }
+}
+
+fn member_view(id: u64, node: &MemberNode, role: MemberRole) -> MemberView {
+    MemberView {
+        id: MemberId(id),
+        name: node.name.clone(),
+        peer_address: node.peer_address.clone(),
+        api_address: node.api_address.clone(),
+        role,
+    }
+}
+
+fn invalid(field: &str, problem: String) -> ProposeError {
+    Refusal::Invalid { field: field.to_owned(), problem }.into()
+}
+
+fn parse_role(text: &str) -> Result<Role, ProposeError> {
+    match text {
+        "agent" => Ok(Role::Agent),
+        "coordinator" => Ok(Role::Coordinator),
+        "operator" => Ok(Role::Operator),
+        _ => Err(invalid("role", format!("`{text}` is none of agent, coordinator and operator"))),
+    }
+}
+
+fn parse_name(text: &str) -> Result<SubjectName, ProposeError> {
+    let parsed = text.parse::<SubjectName>();
+    parsed.map_err(|error| invalid("name", error.to_string()))
+}

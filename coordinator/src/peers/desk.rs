@@ -1,0 +1,181 @@
+//! What the leader does for others and for itself. Every answer tells apart what did not happen from what is
+//! not known to have happened.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use novacron_protocol::ids::{MemberId, RequestId};
+use novacron_protocol::time::Timestamp;
+use openraft::ChangeMembers;
+use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
+use tokio::time::timeout;
+
+use super::message::{Answer, Call, Declined};
+use crate::clock::Clock;
+use crate::raft::{MemberNode, Raft};
+use crate::state::member::MemberFacts;
+use crate::state::{Accepted, Body, Command, Reply};
+use crate::view::FleetCell;
+
+/// How long a commit may take: several heartbeats and one slow disk. openraft 0.9 can lose the answer to a
+/// write (a responder is leaked when a snapshot is installed), so there must be an end.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a quorum may take to confirm the leader.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a new member may take to catch up before it votes.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The leader's desk; on a follower it declines everything. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    raft: Raft,
+    cell: FleetCell,
+    clock: Clock,
+}
+
+impl Desk {
+    pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
+        Self { raft, cell, clock }
+    }
+
+    /// The member that leads, as far as this one knows.
+    pub fn leader(&self) -> Option<MemberId> {
+        self.raft.metrics().borrow().current_leader.map(MemberId)
+    }
+
+    fn leads(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.current_leader == Some(metrics.id)
+    }
+
+    /// Does what was asked. Consoles and Raft's own calls are not for the desk.
+    ///
+    /// # Errors
+    /// [`Declined`].
+    pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
+        match call {
+            Call::Propose(command) => self.propose(command).await.map(Answer::Reply),
+            Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
+            Call::Admit { request, facts } => self.admit(request, facts).await,
+            Call::Enter { member } => self.enter(member).await,
+            Call::Remove { request, member } => self.remove(request, member).await,
+            Call::Append(_) | Call::Vote(_) | Call::InstallSnapshot(_) | Call::Console { .. } => {
+                Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
+            }
+        }
+    }
+
+    /// Proposes a command here.
+    ///
+    /// # Errors
+    /// [`Declined`].
+    pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
+        if !self.leads() {
+            return Err(Declined::NotLeader { leader: self.leader() });
+        }
+        match timeout(COMMIT_TIMEOUT, self.raft.client_write(command)).await {
+            Ok(Ok(written)) => Ok(written.data),
+            Ok(Err(error)) => Err(declined_write(&error)),
+            Err(_) => Err(Declined::OutcomeUnknown),
+        }
+    }
+
+    async fn read_index(&self) -> Result<u64, Declined> {
+        let confirmed = timeout(CONFIRM_TIMEOUT, self.raft.get_read_log_id()).await;
+        match confirmed.map_err(|_| Declined::NoQuorum)? {
+            Ok((read, _)) => Ok(read.map_or(0, |read| read.index)),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(other))) => {
+                Err(Declined::NotLeader { leader: other.leader_id.map(MemberId) })
+            }
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                Err(Declined::NoQuorum)
+            }
+            Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
+        }
+    }
+
+    async fn propose_body(&self, request: RequestId, body: Body) -> Result<Accepted, Declined> {
+        let at: Timestamp = self.clock.now();
+        let reply = self.propose(Command { request, at, body }).await?;
+        reply.map_err(|refusal| Declined::NotPossible(refusal.to_string()))
+    }
+
+    async fn admit(&self, request: RequestId, facts: MemberFacts) -> Result<Answer, Declined> {
+        match self.propose_body(request, Body::AdmitMember(facts)).await? {
+            Accepted::Member(member) => Ok(Answer::Admitted { member }),
+            _ => Err(Declined::NotPossible("the cluster gave no member id".to_owned())),
+        }
+    }
+
+    /// Lets an admitted member take part: it catches up without a vote first, then it votes.
+    async fn enter(&self, member: MemberId) -> Result<Answer, Declined> {
+        if !self.leads() {
+            return Err(Declined::NotLeader { leader: self.leader() });
+        }
+        let facts = self.cell.look(|fleet| {
+            let record = fleet.member(member).filter(|record| !record.has_left);
+            record.map(|record| record.facts.clone())
+        });
+        let unknown = || Declined::NotPossible(format!("member {member} was not admitted"));
+        let node = MemberNode::from(facts.ok_or_else(unknown)?);
+        if self.votes(member) {
+            return Ok(Answer::Done);
+        }
+        let entering = async {
+            let added = self.raft.add_learner(member.0, node, true).await;
+            added.map_err(|error| declined_write(&error))?;
+            let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
+            let changed = self.raft.change_membership(voter, false).await;
+            changed.map_err(|error| declined_write(&error))
+        };
+        timeout(CATCH_UP_TIMEOUT, entering).await.map_err(|_| Declined::OutcomeUnknown)??;
+        Ok(Answer::Done)
+    }
+
+    fn votes(&self, member: MemberId) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
+    }
+
+    async fn remove(&self, request: RequestId, member: MemberId) -> Result<Answer, Declined> {
+        if !self.leads() {
+            return Err(Declined::NotLeader { leader: self.leader() });
+        }
+        let is_known = self.cell.look(|fleet| fleet.member(member).is_some());
+        if !is_known {
+            return Err(Declined::NotPossible(format!("there is no member {member}")));
+        }
+        if self.is_last_voter(member) {
+            let text = "the last coordinator of a cluster cannot leave it".to_owned();
+            return Err(Declined::NotPossible(text));
+        }
+        let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
+        let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
+        changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
+        self.propose_body(request, Body::RemoveMember { member }).await?;
+        Ok(Answer::Done)
+    }
+
+    fn is_last_voter(&self, member: MemberId) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        voters == [member.0]
+    }
+}
+
+/// A leader that steps down answers its open writes with `ForwardToLeader`, although the next leader may still
+/// commit them: so that answer says nothing about the outcome.
+fn declined_write(error: &RaftError<u64, ClientWriteError<u64, MemberNode>>) -> Declined {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Declined::OutcomeUnknown,
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            Declined::NotPossible(error.to_string())
+        }
+        RaftError::Fatal(_) => Declined::Stopped,
+    }
+}

@@ -1,0 +1,153 @@
+//! Calls to whoever leads: to this member's own desk or over the link to another.
+//!
+//! A call is tried again, with the same content, until it is answered or its time is over. That is safe for
+//! every call: reads change nothing, clients' commands carry a request id that is applied once, and commands
+//! of the cluster itself change nothing the second time.
+
+use std::time::Duration;
+
+use novacron_protocol::ids::MemberId;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::desk::Desk;
+use super::links::{PeerError, PeerLinks};
+use super::message::{Answer, Call, Declined};
+use crate::raft::{MemberNode, Raft};
+
+/// How long a call goes on being tried: two elections.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one try may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait for news of the leader before the next try.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why whoever leads gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaderError {
+    /// Nobody leads, or no quorum follows. Nothing is known to have happened.
+    #[error("no leader with a quorum")]
+    NoLeader,
+    /// The call may have been done.
+    #[error("the outcome is not known")]
+    OutcomeUnknown,
+    /// It cannot be done, and why.
+    #[error("{0}")]
+    NotPossible(String),
+    /// This member has stopped.
+    #[error("this member has stopped")]
+    Stopped,
+}
+
+/// The way to the leader. Cheap to clone.
+#[derive(Clone)]
+pub struct LeaderLink {
+    raft: Raft,
+    desk: Desk,
+    links: PeerLinks,
+}
+
+impl LeaderLink {
+    pub(crate) fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
+        Self { raft, desk, links }
+    }
+
+    /// Asks whoever leads.
+    ///
+    /// # Errors
+    /// [`LeaderError`].
+    pub async fn call(&self, call: Call) -> Result<Answer, LeaderError> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let mut may_have_happened = false;
+        while Instant::now() < deadline {
+            let mut metrics = self.raft.metrics();
+            metrics.mark_unchanged();
+            match timeout_at(deadline.min(Instant::now() + TRY_TIMEOUT), self.attempt(&call)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Attempt::NotPossible(reason))) => return Err(LeaderError::NotPossible(reason)),
+                Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
+                Ok(Err(Attempt::NotDone)) => {}
+                Ok(Err(Attempt::Unknown)) | Err(_) => may_have_happened = true,
+            }
+            // News of the leader, or a pause: either way the next try.
+            let _ = timeout(PAUSE, metrics.changed()).await;
+        }
+        if may_have_happened { Err(LeaderError::OutcomeUnknown) } else { Err(LeaderError::NoLeader) }
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Answer, Attempt> {
+        let leader = self.desk.leader().ok_or(Attempt::NotDone)?;
+        if leader == self.links.own() {
+            return self.desk.serve(call.clone()).await.map_err(Attempt::from);
+        }
+        let node = self.node(leader).ok_or(Attempt::NotDone)?;
+        self.links.call(leader, &node, call.clone()).await.map_err(Attempt::from)
+    }
+
+    /// Where a member is, as Raft's membership says.
+    pub fn node(&self, member: MemberId) -> Option<MemberNode> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().get_node(&member.0).cloned()
+    }
+
+    /// Who leads and where, if it is another member.
+    pub fn other_leader(&self) -> Option<(MemberId, MemberNode)> {
+        let leader = self.desk.leader().filter(|leader| *leader != self.links.own())?;
+        Some((leader, self.node(leader)?))
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.desk.leader() == Some(self.links.own())
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    pub(crate) fn links(&self) -> &PeerLinks {
+        &self.links
+    }
+}
+
+/// What one try came to.
+enum Attempt {
+    /// Certainly not done.
+    NotDone,
+    /// Perhaps done.
+    Unknown,
+    /// Cannot be done.
+    NotPossible(String),
+    /// This process has stopped.
+    Stopped,
+}
+
+impl From<Declined> for Attempt {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::OtherMember { .. } | Declined::NotLeader { .. } | Declined::NoQuorum => {
+                Self::NotDone
+            }
+            Declined::OutcomeUnknown => Self::Unknown,
+            Declined::NotPossible(reason) => Self::NotPossible(reason),
+            Declined::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<PeerError> for Attempt {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Declined(Declined::Stopped) => Self::Unknown,
+            PeerError::Declined(declined) => declined.into(),
+            PeerError::Resolve { .. } | PeerError::Connect { .. } | PeerError::Name { .. } => {
+                Self::NotDone
+            }
+            PeerError::Codec(error) => Self::NotPossible(error.to_string()),
+            PeerError::ShuttingDown => Self::Stopped,
+            PeerError::Closed(_) | PeerError::Frame(_) | PeerError::NoAnswer => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Connections to the other members: dialled when they are needed, kept, dialled anew when they end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use novacron_protocol::ids::MemberId;
+use novacron_protocol::wire::codec::{self, CodecError};
+use novacron_transport::connection::{Closed, FramedStream};
+use novacron_transport::endpoint::ConnectError;
+use novacron_transport::{Connection, Endpoint, ExpectedPeer, FrameError, Role};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
+use crate::raft::MemberNode;
+
+/// Why a member did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// Its address is not one.
+    #[error("cannot find the address `{address}` of a coordinator")]
+    Resolve {
+        /// The address.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It cannot be reached.
+    #[error("cannot reach coordinator `{name}`")]
+    Connect {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: ConnectError,
+    },
+    /// Its name is not one.
+    #[error("`{name}` is no name of a coordinator")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The connection ended.
+    #[error("the connection to a coordinator ended")]
+    Closed(#[from] Closed),
+    /// The stream failed.
+    #[error("the call to a coordinator broke off")]
+    Frame(#[from] FrameError),
+    /// The stream ended without an answer.
+    #[error("a coordinator gave no answer")]
+    NoAnswer,
+    /// The message cannot be written or read.
+    #[error("a message between coordinators is not usable")]
+    Codec(#[from] CodecError),
+    /// It answered no.
+    #[error("a coordinator declined")]
+    Declined(#[source] Declined),
+    /// This process is shutting down.
+    #[error("this coordinator is shutting down")]
+    ShuttingDown,
+}
+
+type Slot = Arc<AsyncMutex<Option<Connection>>>;
+
+/// Connections to other members. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PeerLinks {
+    own: MemberId,
+    endpoint: Endpoint,
+    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+}
+
+impl PeerLinks {
+    /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0.
+    pub fn new(own: MemberId, endpoint: Endpoint) -> Self {
+        Self { own, endpoint, slots: Arc::default() }
+    }
+
+    /// This member.
+    pub fn own(&self) -> MemberId {
+        self.own
+    }
+
+    /// Asks a member. Cancel-safe: a connection that is being made goes on being made.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn call(&self, to: MemberId, node: &MemberNode, call: Call) -> Result<Answer, PeerError> {
+        self.open(to, node, call).await.map(|(answer, _)| answer)
+    }
+
+    /// Asks a member and keeps the stream, for calls after whose answer bytes follow.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn open(
+        &self,
+        to: MemberId,
+        node: &MemberNode,
+        call: Call,
+    ) -> Result<(Answer, FramedStream), PeerError> {
+        let request = codec::encode(&PeerRequest { from: self.own, to, call })?;
+        let connection = self.connection(node).await?;
+        let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
+        send.send(request.into()).await?;
+        let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
+        match codec::decode(&response)? {
+            PeerResponse::Answer(answer) => Ok((answer, (send, receive))),
+            PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
+        }
+    }
+
+    /// The connection to a member. Raft's calls have deadlines far below a handshake's length on a busy
+    /// machine, so the dial is a task of its own, which outlives the call that wanted it.
+    async fn connection(&self, node: &MemberNode) -> Result<Connection, PeerError> {
+        let slot = self.slot(node);
+        let mut held = slot.lock_owned().await;
+        if let Some(connection) = held.as_ref().filter(|open| open.close_reason().is_none()) {
+            return Ok(connection.clone());
+        }
+        let (endpoint, node) = (self.endpoint.clone(), node.clone());
+        let dialled = tokio::spawn(async move {
+            let connection = dial(&endpoint, &node).await?;
+            *held = Some(connection.clone());
+            Ok(connection)
+        });
+        dialled.await.map_err(|_| PeerError::ShuttingDown)?
+    }
+
+    fn slot(&self, node: &MemberNode) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(node.peer_address.clone()).or_default())
+    }
+}
+
+async fn dial(endpoint: &Endpoint, node: &MemberNode) -> Result<Connection, PeerError> {
+    let address = resolve(&node.peer_address).await?;
+    let name = node.name.parse().map_err(|_| PeerError::Name { name: node.name.clone() })?;
+    let expected = ExpectedPeer::named(Role::Coordinator, name);
+    endpoint
+        .connect(address, &expected)
+        .await
+        .map_err(|source| PeerError::Connect { name: node.name.clone(), source })
+}
+
+/// The first address of `host:port`.
+///
+/// # Errors
+/// [`PeerError::Resolve`].
+pub async fn resolve(address: &str) -> Result<SocketAddr, PeerError> {
+    let failed = |source| PeerError::Resolve { address: address.to_owned(), source };
+    let mut found = tokio::net::lookup_host(address).await.map_err(failed)?;
+    found.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}

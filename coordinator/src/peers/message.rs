@@ -1,0 +1,149 @@
+//! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
+//! (and for a console, plain bytes both ways after that).
+
+use novacron_protocol::ids::{MemberId, RequestId, VmId};
+use novacron_protocol::wire::codec::Message;
+use openraft::error::{InstallSnapshotError, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::raft::TypeConfig;
+use crate::state::member::MemberFacts;
+use crate::state::{Command, Reply};
+
+/// Bytes of a message between members: entries of one call (`ENTRIES_BYTES_MAX` of the log store and one
+/// command beyond it), or a chunk of a snapshot.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// A call, and whom it is for.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeerRequest {
+    /// Who asks; must be the member of that name in its certificate.
+    pub from: MemberId,
+    /// Who is asked. Another member at the same address must not answer: it would count as a vote.
+    pub to: MemberId,
+    /// What is asked.
+    pub call: Call,
+}
+
+/// What a member may ask of another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Call {
+    /// Raft: take these entries.
+    Append(AppendEntriesRequest<TypeConfig>),
+    /// Raft: vote for me.
+    Vote(VoteRequest<u64>),
+    /// Raft: take this piece of a snapshot.
+    InstallSnapshot(InstallSnapshotRequest<TypeConfig>),
+    /// To the leader: propose this.
+    Propose(Command),
+    /// To the leader: what must a read have seen?
+    ReadIndex,
+    /// To the leader: give this coordinator a member id. The only call of one that has none yet (`from` is 0).
+    Admit {
+        /// The request, so that a repetition gets the same id.
+        request: RequestId,
+        /// Who it is.
+        facts: MemberFacts,
+    },
+    /// To the leader: this member serves now; let it take part.
+    Enter {
+        /// The member.
+        member: MemberId,
+    },
+    /// To the leader: this member leaves.
+    Remove {
+        /// The request.
+        request: RequestId,
+        /// The member.
+        member: MemberId,
+    },
+    /// To the leader: open a console; bytes follow the response.
+    Console {
+        /// The machine.
+        vm: VmId,
+        /// Where in the log to begin.
+        from_offset: u64,
+        /// Whether to go on after the log's present end.
+        follow: bool,
+    },
+}
+
+/// The answer to a call.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum PeerResponse {
+    /// It was done.
+    Answer(Answer),
+    /// It was not, and why.
+    Declined(Declined),
+}
+
+/// What was asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Call::Append`].
+    Append(Result<AppendEntriesResponse<u64>, RaftError<u64>>),
+    /// To [`Call::Vote`].
+    Vote(Result<VoteResponse<u64>, RaftError<u64>>),
+    /// To [`Call::InstallSnapshot`].
+    InstallSnapshot(
+        Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>,
+    ),
+    /// To [`Call::Propose`].
+    Reply(Reply),
+    /// To [`Call::ReadIndex`].
+    ReadIndex(u64),
+    /// To [`Call::Admit`].
+    Admitted {
+        /// The new member's id.
+        member: MemberId,
+    },
+    /// To [`Call::Enter`] and [`Call::Remove`].
+    Done,
+    /// To [`Call::Console`]: bytes follow.
+    Console,
+}
+
+/// Why a call was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Declined {
+    /// Another member was meant.
+    #[error("this is member {found}")]
+    OtherMember {
+        /// Who answered.
+        found: MemberId,
+    },
+    /// This member does not lead.
+    #[error("this member does not lead")]
+    NotLeader {
+        /// Who does, if it is known.
+        leader: Option<MemberId>,
+    },
+    /// This member leads, but no quorum confirms it. Nothing happened.
+    #[error("no quorum answers")]
+    NoQuorum,
+    /// It was begun and not finished in time.
+    #[error("not finished in time; whether it happens is not known")]
+    OutcomeUnknown,
+    /// It is not possible, and why.
+    #[error("{0}")]
+    NotPossible(String),
+    /// This member cannot work any more.
+    #[error("this member has stopped")]
+    Stopped,
+}
+
+impl Message for PeerRequest {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
+    const NAME: &'static str = "request between members";
+}
+
+impl Message for PeerResponse {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
+    const NAME: &'static str = "response between members";
+}

@@ -1,0 +1,19 @@
+//! Links between members of the cluster: one connection to each, one stream for each call.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`message`] | what members ask each other |
+//! | [`desk`] | what the leader does for others
+//! | [`links`] | connections to the others |
+//! | [`leader`] | calls to whoever leads, which may be this member |
+//! | [`server`] | answering |
+
+pub mod desk;
+pub mod leader;
+pub mod links;
+pub mod message;
+pub mod server;
+
+pub use leader::{LeaderError, LeaderLink};
+pub use links::{PeerError, PeerLinks};
+pub use message::{Answer, Call, Declined};

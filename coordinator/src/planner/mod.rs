@@ -1,0 +1,6 @@
+//! Plans: pure answers to "where" and "whether", from the fleet as it is. Nothing here writes; what a plan
+//! says is checked again when the command that carries it is applied.
+
+mod place;
+
+pub use place::{NodeMisfit, place, reasons};

@@ -1,0 +1,94 @@
+//! From an intent to a committed command: limits, ids, time and placement are decided here, once, and travel
+//! in the command.
+
+mod error;
+mod intent;
+
+use novacron_protocol::ids::{MigrationId, RequestId, VmId};
+use novacron_protocol::wire::codec;
+
+pub use error::ProposeError;
+pub use intent::Intent;
+
+use crate::clock::{Clock, new_uuid};
+use crate::peers::{Answer, Call, LeaderError, LeaderLink};
+use crate::planner;
+use crate::state::command::CreateVm;
+use crate::state::{Accepted, Body, Command};
+use crate::view::View;
+
+/// Makes changes, on any member. Cheap to clone.
+#[derive(Clone)]
+pub struct Proposer {
+    leader: LeaderLink,
+    view: View,
+    clock: Clock,
+}
+
+impl Proposer {
+    pub(crate) fn new(leader: LeaderLink, view: View, clock: Clock) -> Self {
+        Self { leader, view, clock }
+    }
+
+    /// Makes a change that a client asked for. The same request sent again is answered as it was the first
+    /// time, whatever member it reaches.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn submit(&self, request: RequestId, intent: Intent) -> Result<Accepted, ProposeError> {
+        let body = self.decide(intent);
+        self.propose(Command { request, at: self.clock.now(), body }).await
+    }
+
+    /// What the cluster shall do about an intent, ids and placement chosen. The fleet here may be behind: what
+    /// was chosen is checked again when it is applied.
+    fn decide(&self, intent: Intent) -> Body {
+        match intent {
+            Intent::CreateVm { spec, node, start } => {
+                let placement = self.view.local(|fleet| planner::place(fleet, &spec));
+                let vm = VmId(new_uuid(self.clock.now()));
+                Body::CreateVm(CreateVm { vm, spec, requested_node: node, placement, start })
+            }
+            Intent::StartVm { vm } => Body::StartVm { vm },
+            Intent::StopVm { vm, force } => Body::StopVm { vm, force },
+            Intent::DestroyVm { vm } => Body::DestroyVm { vm },
+            Intent::MigrateVm { vm, target, mode } => {
+                let migration = MigrationId(new_uuid(self.clock.now()));
+                Body::MigrateVm { migration, vm, target, mode }
+            }
+            Intent::CancelMigration { migration } => Body::CancelMigration { migration },
+        }
+    }
+
+    /// Proposes a command and waits until it is applied.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
+        if codec::encode(&command).is_err() {
+            return Err(ProposeError::TooLarge);
+        }
+        match self.leader.call(Call::Propose(command)).await {
+            Ok(Answer::Reply(reply)) => Ok(reply?),
+            Ok(_) => Err(ProposeError::OutcomeUnknown),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl From<LeaderError> for ProposeError {
+    fn from(error: LeaderError) -> Self {
+        match error {
+            LeaderError::NoLeader => Self::Unavailable,
+            LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
+            LeaderError::NotPossible(reason) => {
+                Self::Refused(crate::state::Refusal::Conflict(reason))
+            }
+            LeaderError::Stopped => Self::Stopped("its consensus has ended".to_owned()),
+        }
+    }
+}

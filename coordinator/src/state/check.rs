@@ -1,0 +1,128 @@
+//! What is always true of a fleet. Tests ask after every command; `apply` itself never asserts.
+
+use std::collections::BTreeSet;
+
+use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
+use novacron_protocol::vm::VmState;
+
+use super::event::EVENTS_MAX;
+use super::fleet::Fleet;
+use super::index::Index;
+use super::migration::{Migration, Step};
+use super::request::REQUESTS_MAX;
+use super::vm::{Rest, Task, VMS_DELETED_MAX, Vm};
+
+impl Fleet {
+    /// Checks every invariant.
+    ///
+    /// # Errors
+    /// The first that does not hold, for a person.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_indexes()?;
+        self.vms.values().try_for_each(|vm| self.check_vm(vm))?;
+        self.migrations.values().try_for_each(|migration| self.check_migration_row(migration))?;
+        self.check_outbox()?;
+        self.check_slots()?;
+        self.check_memory()?;
+        self.check_bounds()
+    }
+
+    fn check_indexes(&self) -> Result<(), String> {
+        ensure(self.index == Index::build(self), || "the indexes differ from the tables".to_owned())?;
+        let live = || self.vms.values().filter(|vm| vm.rest != Rest::Deleted);
+        let names: BTreeSet<_> = live().map(|vm| &vm.spec.name).collect();
+        ensure(names.len() == live().count(), || "two machines have one name".to_owned())
+    }
+
+    fn check_vm(&self, vm: &Vm) -> Result<(), String> {
+        let name = &vm.spec.name;
+        ensure(vm.generation <= vm.generation_promised, || format!("{name}: generation not promised"))?;
+        ensure((vm.state() == VmState::Pending) == (vm.node.is_none() && vm.rest != Rest::Deleted), || {
+            format!("{name}: pending exactly while on no node")
+        })?;
+        ensure(vm.rest != Rest::Deleted || vm.task.is_none(), || format!("{name}: deleted and busy"))?;
+        match &vm.task {
+            Some(Task::Migrate { migration, target, .. }) => {
+                let row = self.migrations.get(migration);
+                let agrees = row.is_some_and(|row| !row.step.is_ended() && row.target == *target);
+                ensure(agrees, || format!("{name}: migrates without a migration"))
+            }
+            Some(Task::Create(effect) | Task::Start(effect) | Task::Stop(effect) | Task::Destroy(effect)) => {
+                let row = self.outbox.get(effect);
+                let agrees = row.is_some_and(|row| {
+                    row.effect.vm == vm.id && Some(&row.node) == vm.node.as_ref()
+                });
+                ensure(agrees, || format!("{name}: waits for an effect that is not in the outbox"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_migration_row(&self, migration: &Migration) -> Result<(), String> {
+        let id = migration.id;
+        ensure(migration.step.is_ended() == migration.ended_at.is_some(), || {
+            format!("migration {id}: ended without a time, or a time without an end")
+        })?;
+        ensure(migration.target_generation > migration.source_generation, || {
+            format!("migration {id}: generations out of order")
+        })?;
+        let vm = self.vms.get(&migration.vm);
+        let waits = vm.is_some_and(|vm| vm.migration() == Some(id));
+        match migration.step {
+            Step::Queued => ensure(waits, || format!("migration {id}: its machine does not wait")),
+            Step::Preparing { expect } => ensure(waits && self.outbox.get(&expect).is_some(), || {
+                format!("migration {id}: nobody prepares")
+            }),
+            // The order may be answered before the end is reported.
+            Step::Sending { .. } => ensure(waits, || format!("migration {id}: its machine does not wait")),
+            Step::HandedOver | Step::Ended(_) => {
+                ensure(!waits, || format!("migration {id}: its machine still waits"))
+            }
+        }
+    }
+
+    fn check_outbox(&self) -> Result<(), String> {
+        self.outbox.iter().try_for_each(|(id, row)| {
+            ensure(row.effect.id == *id && *id <= self.meta.effect_last, || format!("effect {id}: wrong id"))?;
+            ensure(row.effect.deadline.unix_ms > 0, || format!("effect {id}: no deadline"))
+        })
+    }
+
+    fn check_slots(&self) -> Result<(), String> {
+        self.nodes.values().try_for_each(|node| {
+            let at_work = self.open_migrations().filter(|migration| {
+                migration.step.is_at_work()
+                    && (migration.source == node.name || migration.target == node.name)
+            });
+            ensure(at_work.count() <= MIGRATIONS_PER_NODE_DEFAULT, || {
+                format!("node {}: too many migrations at work", node.name)
+            })
+        })
+    }
+
+    /// Memory is never promised twice. (A node whose agent comes back with less than before is its own fault;
+    /// tests do not do that.)
+    fn check_memory(&self) -> Result<(), String> {
+        self.nodes.values().try_for_each(|node| {
+            let taken = self.allocation(&node.name).memory_bytes;
+            ensure(taken <= node.facts.capacity.memory_bytes, || {
+                format!("node {}: memory promised twice", node.name)
+            })
+        })
+    }
+
+    fn check_bounds(&self) -> Result<(), String> {
+        let bounds = [
+            (self.events.len(), EVENTS_MAX, "events"),
+            (self.requests.len(), REQUESTS_MAX, "answers"),
+            (self.index.deleted.len(), VMS_DELETED_MAX, "deleted machines"),
+        ];
+        bounds.into_iter().try_for_each(|(count, most, what)| {
+            ensure(count <= most, || format!("{count} {what}, at most {most}"))
+        })
+    }
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}

@@ -1,0 +1,212 @@
+//! What can be done to the fleet: one command is one entry of the replicated log.
+//!
+//! Everything that is not a function of the fleet (time, new ids, secrets, the planner's choice) was decided
+//! before the proposal and travels in the command, so that applying it is pure.
+
+use novacron_protocol::effect::{MachineReport, Report};
+use novacron_protocol::ids::{
+    ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
+};
+use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::node::{NodeFacts, NodeState};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::VmSpec;
+use novacron_protocol::wire::codec::Message;
+use novacron_transport::token::TokenId;
+use novacron_transport::{Role, SubjectName};
+use serde::{Deserialize, Serialize};
+
+use super::member::MemberFacts;
+use super::node::SessionId;
+use super::token::Token;
+
+/// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
+/// cut to 256 bytes (about 1.3 MiB), or a batch of 256 reports of at most 4 KiB.
+///
+/// [`MACHINES_PER_NODE_MAX`]: novacron_protocol::limits::MACHINES_PER_NODE_MAX
+pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+
+/// One change of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Whose request this is. A client's request is applied once; sent again it gets the first answer.
+    pub request: RequestId,
+    /// The proposer's clock. The fleet's own clock is the latest of these.
+    pub at: Timestamp,
+    /// What to do.
+    pub body: Body,
+}
+
+impl Message for Command {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = COMMAND_BYTES_MAX;
+    const NAME: &'static str = "command";
+}
+
+/// What a command does. Ids in it were made by the proposer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Take a new machine into the fleet.
+    CreateVm(CreateVm),
+    /// Give a pending machine to a node that the planner found.
+    PlaceVm {
+        /// The machine.
+        vm: VmId,
+        /// The planner's choice.
+        node: NodeName,
+    },
+    /// Start a machine.
+    StartVm {
+        /// The machine.
+        vm: VmId,
+    },
+    /// Stop a machine.
+    StopVm {
+        /// The machine.
+        vm: VmId,
+        /// At once, rather than by asking the guest.
+        force: bool,
+    },
+    /// Remove a machine and everything that belongs to it.
+    DestroyVm {
+        /// The machine.
+        vm: VmId,
+    },
+    /// Move a machine.
+    MigrateVm {
+        /// The migration's new id.
+        migration: MigrationId,
+        /// The machine.
+        vm: VmId,
+        /// The node to move to.
+        target: NodeName,
+        /// How.
+        mode: MigrationMode,
+    },
+    /// Give up a migration.
+    CancelMigration {
+        /// The migration.
+        migration: MigrationId,
+    },
+    /// Allow somebody to join.
+    CreateToken(Token),
+    /// Use up a join token.
+    UseToken {
+        /// The token.
+        token: TokenId,
+        /// Role that is asked for.
+        role: Role,
+        /// Name that is asked for.
+        name: SubjectName,
+    },
+    /// Name the cluster; the first command of all.
+    FoundCluster {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The first member.
+        member: MemberFacts,
+    },
+    /// Give a coordinator a member id.
+    AdmitMember(MemberFacts),
+    /// A coordinator left; its id is never used again.
+    RemoveMember {
+        /// The member.
+        member: MemberId,
+    },
+    /// An agent opened a session.
+    OpenSession(OpenSession),
+    /// What agents reported.
+    Reports(Vec<SessionReports>),
+    /// The leader judged whether nodes answer.
+    SetNodeStates(Vec<(NodeName, NodeState)>),
+    /// Deadlines of effects passed.
+    ExpireEffects(Vec<EffectId>),
+}
+
+/// A machine to take into the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateVm {
+    /// The machine's new id.
+    pub vm: VmId,
+    /// What it is made of; checked by the proposer.
+    pub spec: VmSpec,
+    /// The node that the client asked for.
+    pub requested_node: Option<NodeName>,
+    /// The planner's choice.
+    pub placement: Placement,
+    /// Whether to start it once it is made.
+    pub start: bool,
+}
+
+/// What the planner said about a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placement {
+    /// This node has room.
+    Node(NodeName),
+    /// No node fits at the moment, and why.
+    Nowhere {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// An agent's hello, as the leader took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// The node, as in its certificate.
+    pub node: NodeName,
+    /// The new session's id, drawn by the leader.
+    pub session: SessionId,
+    /// What the host has.
+    pub facts: NodeFacts,
+    /// Every machine in its care.
+    pub machines: Vec<MachineReport>,
+}
+
+/// Consecutive reports of one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionReports {
+    /// The node, as in its certificate.
+    pub node: NodeName,
+    /// The session; reports of an older session change nothing.
+    pub session: SessionId,
+    /// Number of the first report.
+    pub first_sequence: u64,
+    /// The reports in order.
+    pub reports: Vec<Report>,
+}
+
+impl Body {
+    /// What the client asked for, without what the proposer chose for it, as a number: two requests with the
+    /// same id and another fingerprint are a mistake of the client. `None` for commands of the cluster itself,
+    /// which are harmless when they are applied twice and are not remembered.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let asked = match self {
+            Self::CreateVm(create) => {
+                canonical(&(0u8, &create.spec, &create.requested_node, create.start))
+            }
+            Self::StartVm { vm } => canonical(&(1u8, vm)),
+            Self::StopVm { vm, force } => canonical(&(2u8, vm, force)),
+            Self::DestroyVm { vm } => canonical(&(3u8, vm)),
+            Self::MigrateVm { vm, target, mode, .. } => canonical(&(4u8, vm, target, mode)),
+            Self::CancelMigration { migration } => canonical(&(5u8, migration)),
+            Self::CreateToken(token) => canonical(&(6u8, token.record.role, &token.record.name)),
+            Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
+            Self::AdmitMember(facts) => canonical(&(8u8, facts)),
+            Self::RemoveMember { member } => canonical(&(9u8, member)),
+            Self::FoundCluster { .. }
+            | Self::PlaceVm { .. }
+            | Self::OpenSession(_)
+            | Self::Reports(_)
+            | Self::SetNodeStates(_)
+            | Self::ExpireEffects(_) => return None,
+        };
+        Some(xxhash_rust::xxh3::xxh3_64(&asked))
+    }
+}
+
+/// The value's canonical bytes. JSON, because these bytes are only hashed: no version or limit is needed,
+/// and every value here has string keys.
+fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

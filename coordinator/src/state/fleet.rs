@@ -1,0 +1,242 @@
+//! The fleet: everything that the cluster agrees on, as ordered tables, and the one way to change it.
+
+use novacron_protocol::effect::Report;
+use novacron_protocol::ids::{
+    ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
+};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::wire::codec::Message;
+use novacron_transport::token::TokenId;
+use serde::{Deserialize, Serialize};
+
+use super::command::{Body, Command};
+use super::event::{EventKey, EventRow};
+use super::index::Index;
+use super::member::MemberRecord;
+use super::migration::{Asked, Migration};
+use super::node::Node;
+use super::outbox::OutboxRow;
+use super::reply::Reply;
+use super::request::Answered;
+use super::table::{ROW_BYTES_MAX, Table, TableName};
+use super::token::Token;
+use super::vm::Vm;
+
+/// The replicated state. Equal on every replica that applied the same commands, to the byte.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    pub(super) meta: Meta,
+    pub(super) vms: Table<VmId, Vm>,
+    pub(super) nodes: Table<NodeName, Node>,
+    pub(super) migrations: Table<MigrationId, Migration>,
+    pub(super) outbox: Table<EffectId, OutboxRow>,
+    pub(super) events: Table<EventKey, EventRow>,
+    pub(super) members: Table<MemberId, MemberRecord>,
+    pub(super) tokens: Table<TokenId, Token>,
+    pub(super) requests: Table<RequestId, Answered>,
+    pub(super) index: Index,
+}
+
+/// The fleet's own numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    /// The last command that was applied.
+    pub(super) revision: Revision,
+    /// The latest time of a command.
+    pub(super) clock: Timestamp,
+    /// The cluster, once it is founded.
+    pub(super) cluster: Option<ClusterId>,
+    /// The last effect that was made.
+    pub(super) effect_last: EffectId,
+    /// The last member id that was given out.
+    pub(super) member_last: MemberId,
+}
+
+impl Message for Meta {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = ROW_BYTES_MAX;
+    const NAME: &'static str = "meta row";
+}
+
+/// The command that is being applied.
+pub(super) struct Applying {
+    pub(super) revision: Revision,
+    /// The fleet's clock: never earlier than that of a command before.
+    pub(super) at: Timestamp,
+    /// The request, where a client asked.
+    pub(super) client_request: Option<RequestId>,
+    events: u32,
+}
+
+impl Applying {
+    pub(super) fn at(at: Timestamp) -> Self {
+        Self { revision: Revision(0), at, client_request: None, events: 0 }
+    }
+
+    pub(super) fn next_event(&mut self) -> u32 {
+        let number = self.events;
+        self.events += 1;
+        number
+    }
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self {
+            meta: Meta::default(),
+            vms: Table::new(TableName::Vms),
+            nodes: Table::new(TableName::Nodes),
+            migrations: Table::new(TableName::Migrations),
+            outbox: Table::new(TableName::Outbox),
+            events: Table::new(TableName::Events),
+            members: Table::new(TableName::Members),
+            tokens: Table::new(TableName::Tokens),
+            requests: Table::new(TableName::Requests),
+            index: Index::default(),
+        }
+    }
+}
+
+impl Fleet {
+    /// Applies a committed command. Never fails: what cannot be done is a refusal, the same on every replica.
+    pub fn apply(&mut self, revision: Revision, command: &Command) -> Reply {
+        self.meta.revision = revision;
+        self.meta.clock = self.meta.clock.max(command.at);
+        let fingerprint = command.body.fingerprint();
+        let client_request = fingerprint.map(|_| command.request);
+        let mut now = Applying { revision, at: self.meta.clock, client_request, events: 0 };
+        let Some(fingerprint) = fingerprint else { return self.perform(&mut now, command) };
+        if let Some(reply) = self.answered(command.request, fingerprint) {
+            return reply;
+        }
+        let reply = self.perform(&mut now, command);
+        self.remember(&now, command.request, fingerprint, &reply);
+        reply
+    }
+
+    fn perform(&mut self, now: &mut Applying, command: &Command) -> Reply {
+        let request = command.request;
+        match &command.body {
+            Body::CreateVm(create) => self.create_vm(now, request, create),
+            Body::PlaceVm { vm, node } => self.place_vm(now, *vm, node),
+            Body::StartVm { vm } => self.start_vm(now, request, *vm),
+            Body::StopVm { vm, force } => self.stop_vm(now, request, *vm, *force),
+            Body::DestroyVm { vm } => self.destroy_vm(now, request, *vm),
+            Body::MigrateVm { migration, vm, target, mode } => {
+                let asked = Asked { vm: *vm, target, mode: *mode };
+                self.migrate_vm(now, request, *migration, asked)
+            }
+            Body::CancelMigration { migration } => self.cancel_migration(now, *migration),
+            Body::CreateToken(token) => self.create_token(now, token),
+            Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
+            Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
+            Body::AdmitMember(facts) => self.admit_member(now, facts),
+            Body::RemoveMember { member } => self.remove_member(now, *member),
+            Body::OpenSession(open) => self.open_session(now, open),
+            Body::Reports(batches) => self.take_reports(now, batches),
+            Body::SetNodeStates(states) => self.set_node_states(now, states),
+            Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+        }
+    }
+
+    pub(super) fn take_report(&mut self, now: &mut Applying, node: &NodeName, report: &Report) {
+        match report {
+            Report::EffectDone { effect, outcome } => self.settle(now, node, *effect, outcome),
+            Report::Machine(report) => self.observe(now, node, report),
+            Report::Progress { migration, progress } => {
+                self.note_progress(now, node, *migration, progress);
+            }
+            Report::MigrationEnded { migration, end } => {
+                self.note_source_end(now, node, *migration, end);
+            }
+            Report::HandedOver(handover) => self.note_handover(now, node, handover),
+        }
+    }
+
+    /// The last command that was applied.
+    pub fn revision(&self) -> Revision {
+        self.meta.revision
+    }
+
+    /// The latest time of a command.
+    pub fn clock(&self) -> Timestamp {
+        self.meta.clock
+    }
+
+    /// The cluster, once it is founded.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.meta.cluster
+    }
+
+    /// A machine.
+    pub fn vm(&self, vm: VmId) -> Option<&Vm> {
+        self.vms.get(&vm)
+    }
+
+    /// The machine that has a name and is not deleted.
+    pub fn vm_named(&self, name: &VmName) -> Option<&Vm> {
+        self.index.names.get(name).and_then(|vm| self.vms.get(vm))
+    }
+
+    /// The machine that a person means by a name or an id.
+    pub fn find_vm(&self, text: &str) -> Option<&Vm> {
+        let named = text.parse::<VmName>().ok().and_then(|name| self.vm_named(&name));
+        named.or_else(|| text.parse::<VmId>().ok().and_then(|vm| self.vm(vm)))
+    }
+
+    /// All machines in the order of their ids, which is that of their creation; deleted ones included.
+    pub fn vms(&self) -> impl DoubleEndedIterator<Item = &Vm> {
+        self.vms.values()
+    }
+
+    /// The machines after an id, in order.
+    pub fn vms_after(&self, vm: VmId) -> impl Iterator<Item = &Vm> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.vms.range((Excluded(vm), Unbounded)).map(|(_, vm)| vm)
+    }
+
+    /// Machines that wait for a node.
+    pub fn pending_vms(&self) -> impl Iterator<Item = &Vm> {
+        self.index.pending.iter().filter_map(|vm| self.vms.get(vm))
+    }
+
+    /// A node.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// All nodes in the order of their names.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// Machines that are on a node.
+    pub fn machines_on(&self, node: &NodeName) -> usize {
+        self.index.vms_on(node).count()
+    }
+
+    /// A migration.
+    pub fn migration(&self, migration: MigrationId) -> Option<&Migration> {
+        self.migrations.get(&migration)
+    }
+
+    /// All migrations in the order of their ids, which is that of their creation.
+    pub fn migrations(&self) -> impl DoubleEndedIterator<Item = &Migration> {
+        self.migrations.values()
+    }
+
+    /// A coordinator.
+    pub fn member(&self, member: MemberId) -> Option<&MemberRecord> {
+        self.members.get(&member)
+    }
+
+    /// All coordinators, those that left included.
+    pub fn members(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.members.values()
+    }
+
+    /// A join token.
+    pub fn token(&self, token: TokenId) -> Option<&Token> {
+        self.tokens.get(&token)
+    }
+}

@@ -1,0 +1,101 @@
+//! What can be found quickly: derived from the tables, never stored, rebuilt when the fleet is loaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId, VmName};
+use novacron_protocol::time::Timestamp;
+
+use super::fleet::Fleet;
+use super::migration::Migration;
+use super::vm::{Rest, Vm};
+
+/// Indexes over the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    /// Names of machines that are not deleted.
+    pub(super) names: BTreeMap<VmName, VmId>,
+    placed: BTreeMap<NodeName, BTreeSet<VmId>>,
+    expected: BTreeMap<NodeName, BTreeSet<VmId>>,
+    /// Machines without a node.
+    pub(super) pending: BTreeSet<VmId>,
+    /// Deleted machines, oldest first.
+    pub(super) deleted: BTreeSet<(Revision, VmId)>,
+    /// Migrations that have not ended, in the order in which they were accepted.
+    pub(super) migrations_open: BTreeSet<(Revision, MigrationId)>,
+    /// Migrations that ended, oldest first.
+    pub(super) migrations_ended: BTreeSet<(Revision, MigrationId)>,
+    /// Answers to requests, oldest first.
+    pub(super) requests_by_age: BTreeSet<(Timestamp, RequestId)>,
+}
+
+impl Index {
+    pub(super) fn build(fleet: &Fleet) -> Self {
+        let mut index = Self::default();
+        fleet.vms.values().for_each(|vm| index.add_vm(vm));
+        fleet.migrations.values().for_each(|migration| index.add_migration(migration));
+        index.requests_by_age =
+            fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
+        index
+    }
+
+    /// Machines that are on a node.
+    pub(super) fn vms_on(&self, node: &NodeName) -> impl Iterator<Item = VmId> {
+        self.placed.get(node).into_iter().flatten().copied()
+    }
+
+    /// Machines that are on a node or on their way to it.
+    pub(super) fn vms_charged_to(&self, node: &NodeName) -> impl Iterator<Item = VmId> {
+        self.vms_on(node).chain(self.expected.get(node).into_iter().flatten().copied())
+    }
+
+    pub(super) fn add_vm(&mut self, vm: &Vm) {
+        if vm.rest == Rest::Deleted {
+            self.deleted.insert((vm.revision, vm.id));
+            return;
+        }
+        self.names.insert(vm.spec.name.clone(), vm.id);
+        match &vm.node {
+            Some(node) => drop(self.placed.entry(node.clone()).or_default().insert(vm.id)),
+            None => drop(self.pending.insert(vm.id)),
+        }
+        if let Some(target) = vm.migration_target() {
+            self.expected.entry(target.clone()).or_default().insert(vm.id);
+        }
+    }
+
+    pub(super) fn remove_vm(&mut self, vm: &Vm) {
+        if vm.rest == Rest::Deleted {
+            self.deleted.remove(&(vm.revision, vm.id));
+            return;
+        }
+        self.names.remove(&vm.spec.name);
+        self.pending.remove(&vm.id);
+        if let Some(node) = &vm.node {
+            remove_member(&mut self.placed, node, vm.id);
+        }
+        if let Some(target) = vm.migration_target() {
+            remove_member(&mut self.expected, target, vm.id);
+        }
+    }
+
+    pub(super) fn add_migration(&mut self, migration: &Migration) {
+        if migration.step.is_ended() {
+            self.migrations_ended.insert((migration.revision, migration.id));
+        } else {
+            self.migrations_open.insert((migration.accepted, migration.id));
+        }
+    }
+
+    pub(super) fn remove_migration(&mut self, migration: &Migration) {
+        self.migrations_ended.remove(&(migration.revision, migration.id));
+        self.migrations_open.remove(&(migration.accepted, migration.id));
+    }
+}
+
+fn remove_member(sets: &mut BTreeMap<NodeName, BTreeSet<VmId>>, node: &NodeName, vm: VmId) {
+    let Some(set) = sets.get_mut(node) else { return };
+    set.remove(&vm);
+    if set.is_empty() {
+        sets.remove(node);
+    }
+}

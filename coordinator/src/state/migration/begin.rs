@@ -1,0 +1,224 @@
+//! A migration is asked for, queued, and begun when both nodes have a free slot.
+
+use novacron_protocol::api::EventKind;
+use novacron_protocol::effect::{Action, EffectOutcome};
+use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
+use novacron_protocol::migration::{MigrationMode, MigrationPhase};
+use novacron_protocol::node::NodeState;
+
+use super::{Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
+use crate::state::event::About;
+use crate::state::fleet::{Applying, Fleet};
+use crate::state::outbox::Order;
+use crate::state::reply::{Accepted, Refusal, Reply};
+use crate::state::vm::{Move, Rest, Task, Vm, problem};
+
+/// A migration that a client asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The machine.
+    pub vm: VmId,
+    /// Where to.
+    pub target: &'a NodeName,
+    /// How.
+    pub mode: MigrationMode,
+}
+
+impl Fleet {
+    /// Whether a machine may migrate like this now. The planner asks before a proposal, `apply` asks again.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_migration(&self, asked: Asked<'_>) -> Result<(), Refusal> {
+        self.migratable(asked).map(drop)
+    }
+
+    fn migratable(&self, asked: Asked<'_>) -> Result<(Vm, NodeName), Refusal> {
+        let how = match asked.mode {
+            MigrationMode::Live => Move::MigrateLive,
+            MigrationMode::Cold => Move::MigrateCold,
+        };
+        let vm = self.movable(asked.vm, how)?;
+        let conflict = |text: String| Err(Refusal::Conflict(text));
+        if vm.task.is_some() {
+            return conflict(format!("machine `{}` is busy; try again later", vm.spec.name));
+        }
+        let Some(source) = vm.node.clone() else {
+            return conflict(format!("machine `{}` is on no node", vm.spec.name));
+        };
+        if source == *asked.target {
+            return Err(Refusal::Invalid {
+                field: "target".to_owned(),
+                problem: format!("machine `{}` is on node `{source}` already", vm.spec.name),
+            });
+        }
+        self.check_fit(asked.target, &vm.spec)?;
+        if self.is_leaving(vm.id, asked.target) {
+            return conflict(format!("node `{}` still clears up after the machine left it", asked.target));
+        }
+        if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
+            return Err(Refusal::Full(format!("{MIGRATIONS_OPEN_MAX} migrations wait or are at work")));
+        }
+        Ok((vm, source))
+    }
+
+    pub(in crate::state) fn migrate_vm(
+        &mut self,
+        now: &mut Applying,
+        request: RequestId,
+        id: MigrationId,
+        asked: Asked<'_>,
+    ) -> Reply {
+        let (vm, source) = self.migratable(asked)?;
+        if self.migrations.get(&id).is_some() {
+            return Err(Refusal::Conflict(format!("migration {id} exists already")));
+        }
+        let migration = new_migration(now, request, id, &vm, source, asked);
+        let message = format!(
+            "machine {} is to move from {} to {}",
+            vm.spec.name, migration.source, migration.target
+        );
+        let task = Task::Migrate { migration: id, target: asked.target.clone(), is_moving: false };
+        let promised = migration.target_generation;
+        self.index.add_migration(&migration);
+        self.migrations.insert(id, migration);
+        self.change_vm(now, vm.id, |vm| {
+            vm.task = Some(task);
+            vm.generation_promised = promised;
+            vm.request = request;
+        });
+        self.emit(now, EventKind::MigrationCreated, About::migration(vm.id, id), message);
+        self.begin_queued_migrations(now);
+        Ok(Accepted::Migration(id))
+    }
+
+    /// Begins every queued migration, in order, whose nodes both answer and have a free slot.
+    pub(in crate::state) fn begin_queued_migrations(&mut self, now: &mut Applying) {
+        let queued: Vec<MigrationId> = self
+            .open_migrations()
+            .filter(|migration| migration.step == Step::Queued)
+            .map(|migration| migration.id)
+            .collect();
+        for id in queued {
+            let Some(migration) = self.migrations.get(&id).cloned() else { continue };
+            if self.has_slot(&migration.source) && self.has_slot(&migration.target) {
+                self.begin_migration(now, &migration);
+            }
+        }
+    }
+
+    fn has_slot(&self, node: &NodeName) -> bool {
+        let is_ready = self.nodes.get(node).is_some_and(|node| node.state == NodeState::Ready);
+        let at_work = self
+            .open_migrations()
+            .filter(|migration| migration.step.is_at_work() && migration.is_between(node));
+        is_ready && at_work.count() < MIGRATIONS_PER_NODE_DEFAULT
+    }
+
+    fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) {
+        let Some(vm) = self.vms.get(&migration.vm).cloned() else { return };
+        let expected = match migration.mode {
+            MigrationMode::Live => Rest::Running,
+            MigrationMode::Cold => Rest::Stopped,
+        };
+        if vm.rest != expected {
+            let reason = "the machine is no longer in the state in which this was asked for".to_owned();
+            return self.end_at_source(now, migration.id, Ending::Failed, reason);
+        }
+        let order = Order {
+            node: migration.target.clone(),
+            vm: vm.id,
+            generation: migration.target_generation,
+            request: migration.request,
+        };
+        let action = Action::ExpectMigration {
+            migration: migration.id,
+            spec: vm.spec,
+            source: migration.source.clone(),
+            mode: migration.mode,
+        };
+        let expect = self.issue(now, order, action);
+        let is_live = migration.mode == MigrationMode::Live;
+        self.change_vm(now, vm.id, |vm| {
+            if let Some(Task::Migrate { is_moving, .. }) = &mut vm.task {
+                *is_moving = is_live;
+            }
+        });
+        self.change_migration(now, migration.id, |migration| {
+            migration.step = Step::Preparing { expect };
+        });
+        self.advance_phase(now, migration.id, MigrationPhase::Prepare);
+    }
+
+    /// The target answered: the source may send, or the migration is over before the source was told.
+    pub(in crate::state) fn settle_expect(
+        &mut self,
+        now: &mut Applying,
+        id: MigrationId,
+        effect: EffectId,
+        outcome: &EffectOutcome,
+    ) {
+        let Some(migration) = self.migrations.get(&id).cloned() else { return };
+        if migration.step != (Step::Preparing { expect: effect }) {
+            return;
+        }
+        if let Some(reason) = problem(&migration.target, outcome) {
+            return self.end_at_source(now, id, Ending::Failed, reason);
+        }
+        let Some(target) = self.nodes.get(&migration.target) else { return };
+        let action = Action::SendMigration {
+            migration: id,
+            target: migration.target.clone(),
+            target_address: target.facts.migration_address.clone(),
+            mode: migration.mode,
+            target_generation: migration.target_generation,
+        };
+        let send = self.issue(now, to_source(&migration), action);
+        self.change_migration(now, id, |migration| {
+            migration.step = Step::Sending { send, cancel: None };
+        });
+    }
+}
+
+/// An effect for the source of a migration.
+pub(super) fn to_source(migration: &Migration) -> Order {
+    Order {
+        node: migration.source.clone(),
+        vm: migration.vm,
+        generation: migration.source_generation,
+        request: migration.request,
+    }
+}
+
+fn new_migration(
+    now: &Applying,
+    request: RequestId,
+    id: MigrationId,
+    vm: &Vm,
+    source: NodeName,
+    asked: Asked<'_>,
+) -> Migration {
+    Migration {
+        id,
+        vm: vm.id,
+        vm_name: vm.spec.name.clone(),
+        mode: asked.mode,
+        source,
+        target: asked.target.clone(),
+        source_generation: vm.generation,
+        target_generation: vm.generation_promised.next(),
+        step: Step::Queued,
+        phase: MigrationPhase::Validate,
+        progress: None,
+        percentage_reached: 0,
+        account: None,
+        reason: String::new(),
+        request,
+        accepted: now.revision,
+        created_at: now.at,
+        ended_at: None,
+        updated_at: now.at,
+        revision: now.revision,
+    }
+}

@@ -1,0 +1,239 @@
+//! How migrations end: by hand-over, by the source's word, by a client, or before the source was told.
+
+use novacron_protocol::api::EventKind;
+use novacron_protocol::effect::{Action, EffectOutcome, Handover, MigrationEnd, SourceResult};
+use novacron_protocol::ids::{EffectId, MigrationId, NodeName};
+use novacron_protocol::migration::{MigrationAccount, MigrationMode, MigrationPhase};
+use novacron_protocol::node::NodeState;
+
+use super::begin::to_source;
+use super::{Ending, Migration, Step};
+use crate::state::event::About;
+use crate::state::fleet::{Applying, Fleet};
+use crate::state::outbox::Order;
+use crate::state::reply::{Accepted, Refusal, Reply};
+use crate::state::vm::{Rest, bounded, problem};
+
+impl Fleet {
+    pub(in crate::state) fn cancel_migration(
+        &mut self,
+        now: &mut Applying,
+        id: MigrationId,
+    ) -> Reply {
+        let migration = self.migrations.get(&id).cloned().ok_or(Refusal::NoSuchMigration(id))?;
+        match migration.step {
+            Step::Queued | Step::Preparing { .. } => {
+                self.end_at_source(now, id, Ending::Cancelled, String::new());
+            }
+            Step::Sending { send, cancel: None } => {
+                let action = Action::CancelMigration { migration: id };
+                let cancel = Some(self.issue(now, to_source(&migration), action));
+                self.change_migration(now, id, |migration| {
+                    migration.step = Step::Sending { send, cancel };
+                });
+            }
+            Step::Sending { cancel: Some(_), .. } => {}
+            Step::HandedOver => {
+                let text = format!("too late to cancel: node `{}` has the machine", migration.target);
+                return Err(Refusal::Conflict(text));
+            }
+            Step::Ended(_) => {
+                return Err(Refusal::Conflict(format!("migration {id} has ended already")));
+            }
+        }
+        Ok(Accepted::Migration(id))
+    }
+
+    /// The source answered the order to send. `Done` says only that it ended; how, its report says. Anything
+    /// else says that it was not begun.
+    pub(in crate::state) fn settle_send(
+        &mut self,
+        now: &mut Applying,
+        id: MigrationId,
+        effect: EffectId,
+        outcome: &EffectOutcome,
+    ) {
+        let Some(migration) = self.migrations.get(&id) else { return };
+        let is_current = matches!(migration.step, Step::Sending { send, .. } if send == effect);
+        if let Some(reason) = problem(&migration.source, outcome)
+            && is_current
+        {
+            self.end_at_source(now, id, Ending::Failed, reason);
+        }
+    }
+
+    /// The source answered the order to give up; whether it did, its report says. It may be asked again.
+    pub(in crate::state) fn settle_cancel(&mut self, id: MigrationId, effect: EffectId) {
+        self.migrations.update(&id, |migration| {
+            if let Step::Sending { cancel, .. } = &mut migration.step
+                && *cancel == Some(effect)
+            {
+                *cancel = None;
+            }
+        });
+    }
+
+    /// The target durably has the machine. Nothing takes that back.
+    pub(in crate::state) fn note_handover(
+        &mut self,
+        now: &mut Applying,
+        node: &NodeName,
+        handover: &Handover,
+    ) {
+        let Some(migration) = self.migrations.get(&handover.migration).cloned() else { return };
+        let is_its_target = migration.target == *node
+            && migration.vm == handover.vm
+            && migration.target_generation == handover.generation;
+        if !is_its_target {
+            return;
+        }
+        self.move_vm(now, &migration);
+        if matches!(migration.step, Step::Preparing { .. } | Step::Sending { .. }) {
+            self.advance_phase(now, migration.id, MigrationPhase::Verify);
+            self.change_migration(now, migration.id, |migration| migration.step = Step::HandedOver);
+            self.begin_queued_migrations(now);
+        }
+    }
+
+    /// The source said how it ended.
+    pub(in crate::state) fn note_source_end(
+        &mut self,
+        now: &mut Applying,
+        node: &NodeName,
+        id: MigrationId,
+        end: &MigrationEnd,
+    ) {
+        let Some(migration) = self.migrations.get(&id).cloned() else { return };
+        if migration.source != *node || migration.target != end.target {
+            return;
+        }
+        match (&migration.step, &end.result) {
+            (Step::Sending { .. } | Step::HandedOver, SourceResult::Completed(account)) => {
+                self.move_vm(now, &migration);
+                self.complete(now, &migration, Some(account.clone()), String::new());
+            }
+            // The source may not know that the target has it; the target does.
+            (Step::HandedOver, SourceResult::Failed { reason }) => {
+                let reason = format!("the source reported: {}", bounded(reason));
+                self.complete(now, &migration, None, reason);
+            }
+            (Step::HandedOver, SourceResult::Cancelled) => {
+                self.complete(now, &migration, None, String::new());
+            }
+            (Step::Sending { .. }, SourceResult::Failed { reason }) => {
+                self.advance_phase(now, id, end.phase);
+                self.end_at_source(now, id, Ending::Failed, bounded(reason));
+            }
+            (Step::Sending { .. }, SourceResult::Cancelled) => {
+                self.advance_phase(now, id, end.phase);
+                self.end_at_source(now, id, Ending::Cancelled, String::new());
+            }
+            (Step::Queued | Step::Preparing { .. } | Step::Ended(_), _) => {}
+        }
+    }
+
+    /// The machine is at the target from now on, for the generation that was promised to it.
+    fn move_vm(&mut self, now: &mut Applying, migration: &Migration) {
+        let is_newer = |vm: &super::super::vm::Vm| {
+            vm.generation < migration.target_generation && vm.rest != Rest::Deleted
+        };
+        if !self.vms.get(&migration.vm).is_some_and(is_newer) {
+            return;
+        }
+        let target = self.nodes.get(&migration.target);
+        let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
+        let is_live = migration.mode == MigrationMode::Live;
+        self.change_vm(now, migration.vm, |vm| {
+            if vm.migration() == Some(migration.id) {
+                vm.task = None;
+            }
+            vm.node = Some(migration.target.clone());
+            vm.generation = migration.target_generation;
+            vm.is_out_of_sight = is_out_of_sight;
+            vm.rest = if is_live { Rest::Running } else { Rest::Stopped };
+            vm.reason.clear();
+        });
+    }
+
+    fn complete(
+        &mut self,
+        now: &mut Applying,
+        migration: &Migration,
+        account: Option<MigrationAccount>,
+        reason: String,
+    ) {
+        self.advance_phase(now, migration.id, MigrationPhase::Cleanup);
+        self.remove_rows_of(migration.id);
+        self.change_migration(now, migration.id, |migration| {
+            migration.step = Step::Ended(Ending::Completed);
+            migration.account = account;
+            migration.reason = reason;
+            migration.ended_at = Some(now.at);
+        });
+        let message = format!("machine {} is at {}", migration.vm_name, migration.target);
+        let about = About::migration(migration.vm, migration.id);
+        self.emit(now, EventKind::MigrationCompleted, about, message);
+        self.begin_queued_migrations(now);
+    }
+
+    /// The migration is over and the machine at its source. The target is told to forget it, durably: a late
+    /// connection from the source must find a closed door.
+    pub(super) fn end_at_source(
+        &mut self,
+        now: &mut Applying,
+        id: MigrationId,
+        ending: Ending,
+        reason: String,
+    ) {
+        let Some(migration) = self.migrations.get(&id).cloned() else { return };
+        self.remove_rows_of(id);
+        if migration.step != Step::Queued {
+            let order = Order { node: migration.target.clone(), generation: migration.target_generation, ..to_source(&migration) };
+            self.issue(now, order, Action::AbandonMigration { migration: id });
+        }
+        self.change_migration(now, id, |migration| {
+            migration.step = Step::Ended(ending);
+            migration.reason.clone_from(&reason);
+            migration.ended_at = Some(now.at);
+        });
+        self.change_vm(now, migration.vm, |vm| {
+            if vm.migration() == Some(id) {
+                vm.task = None;
+            }
+        });
+        self.emit_end(now, &migration, ending, &reason);
+        self.begin_queued_migrations(now);
+    }
+
+    fn emit_end(&mut self, now: &mut Applying, migration: &Migration, ending: Ending, reason: &str) {
+        let name = &migration.vm_name;
+        let (kind, message) = match ending {
+            Ending::Cancelled => {
+                (EventKind::MigrationCancelled, format!("migration of {name} was cancelled"))
+            }
+            Ending::Failed | Ending::Completed => {
+                (EventKind::MigrationFailed, format!("migration of {name} failed: {reason}"))
+            }
+        };
+        self.emit(now, kind, About::migration(migration.vm, migration.id), message);
+    }
+
+    /// Takes back what its agents have not answered yet, except the order to forget it.
+    fn remove_rows_of(&mut self, id: MigrationId) {
+        let is_of = |action: &Action| match action {
+            Action::ExpectMigration { migration, .. }
+            | Action::SendMigration { migration, .. }
+            | Action::CancelMigration { migration } => *migration == id,
+            _ => false,
+        };
+        let rows: Vec<EffectId> = self
+            .outbox
+            .iter()
+            .filter(|(_, row)| is_of(&row.effect.action))
+            .map(|(effect, _)| *effect)
+            .collect();
+        for effect in rows {
+            self.outbox.remove(&effect);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What the cluster agrees on, and nothing else.
+//!
+//! **Invariants.** Pure: no clock, no randomness, no tasks, no hash maps, no Raft, no HTTP. The same commands
+//! at the same revisions give the same bytes on every replica. Applying a command never fails and performs
+//! nothing outside: what agents shall do are rows of the outbox. Everything is bounded.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] [`reply`] | what can be done, and what that answers |
+//! | [`fleet`] | the state and the one way to change it |
+//! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
+//! | [`placement`] | whether a machine fits a node |
+//! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
+//! | [`member`] [`token`] | the cluster itself, and who may join it |
+//! | [`table`] [`rows`] | rows on disk and in snapshots |
+//! | [`check`] | what is always true |
+
+pub mod check;
+pub mod command;
+pub mod event;
+pub mod fleet;
+mod index;
+pub mod member;
+pub mod migration;
+pub mod node;
+pub mod outbox;
+pub mod placement;
+pub mod reply;
+pub mod request;
+pub mod rows;
+pub mod table;
+pub mod token;
+pub mod vm;
+
+pub use command::{Body, Command};
+pub use fleet::Fleet;
+pub use reply::{Accepted, Refusal, Reply};

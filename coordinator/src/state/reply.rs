@@ -1,0 +1,157 @@
+//! What applying a command answers.
+
+use novacron_protocol::api::Code;
+use novacron_protocol::ids::{MemberId, MigrationId, NodeName, VmId};
+use novacron_protocol::vm::VmState;
+use novacron_transport::token::TokenId;
+use serde::{Deserialize, Serialize};
+
+use super::placement::Misfit;
+
+/// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
+pub type Reply = Result<Accepted, Refusal>;
+
+/// A command was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accepted {
+    /// The machine that it was about.
+    Vm(VmId),
+    /// The migration that it was about.
+    Migration(MigrationId),
+    /// The token that it was about.
+    Token(TokenId),
+    /// The member that it was about.
+    Member(MemberId),
+    /// The last report of each session that is committed now, in the order of the command.
+    Sequences(Vec<u64>),
+    /// Nothing to say.
+    Nothing,
+}
+
+/// A command changed nothing, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such machine.
+    #[error("there is no machine {0}")]
+    NoSuchVm(VmId),
+    /// There is no such node.
+    #[error("there is no node `{0}`")]
+    NoSuchNode(NodeName),
+    /// There is no such migration.
+    #[error("there is no migration {0}")]
+    NoSuchMigration(MigrationId),
+    /// There is no such member.
+    #[error("there is no member {0}")]
+    NoSuchMember(MemberId),
+    /// Another machine that is not deleted has the name.
+    #[error("the name `{name}` is taken by machine {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: VmId,
+    },
+    /// The machine's state does not allow it.
+    #[error("machine `{name}` is {}: cannot {action} it{hint}", state_word(*.state))]
+    IllegalMove {
+        /// The machine.
+        name: String,
+        /// Its state.
+        state: VmState,
+        /// What was asked, as a verb.
+        action: String,
+        /// What would be right, beginning with `; `, or nothing.
+        hint: String,
+    },
+    /// The state of something else does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// A value that cannot be.
+    #[error("{problem}")]
+    Invalid {
+        /// The field of the request.
+        field: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The node has no room or does not fit.
+    #[error("node `{node}` cannot take the machine: {misfit}")]
+    NoRoom {
+        /// The node.
+        node: NodeName,
+        /// What is missing.
+        misfit: Misfit,
+    },
+    /// The request id was used for another request.
+    #[error("the idempotency key was used for another request before")]
+    RequestReused,
+    /// The token does not allow this.
+    #[error("the join token {0}")]
+    Token(TokenProblem),
+    /// The fleet is at one of its limits.
+    #[error("the fleet is full: {0}")]
+    Full(String),
+}
+
+/// Why a join token does not allow something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum TokenProblem {
+    /// Never made, or forgotten after it expired.
+    #[error("is not valid; ask for a new one")]
+    Invalid,
+    /// Too old.
+    #[error("has expired; ask for a new one")]
+    Expired,
+    /// Was used.
+    #[error("was used before; every join needs its own")]
+    Used,
+    /// For another role.
+    #[error("is for another role")]
+    OtherRole,
+    /// For another name.
+    #[error("is for another name")]
+    OtherName,
+}
+
+impl Refusal {
+    /// The stable code that the API answers with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSuchVm(_)
+            | Self::NoSuchNode(_)
+            | Self::NoSuchMigration(_)
+            | Self::NoSuchMember(_) => Code::NotFound,
+            Self::NameTaken { .. } => Code::NameTaken,
+            Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
+            Self::Invalid { .. } => Code::InvalidRequest,
+            Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
+            Self::RequestReused => Code::IdempotencyConflict,
+            Self::Token(_) => Code::NotAllowed,
+        }
+    }
+
+    /// The field of the request that is wrong, where one is.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::NameTaken { .. } => Some("name"),
+            Self::Invalid { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+}
+
+fn state_word(state: VmState) -> &'static str {
+    match state {
+        VmState::Pending => "pending",
+        VmState::Creating => "being created",
+        VmState::Stopped => "stopped",
+        VmState::Starting => "starting",
+        VmState::Running => "running",
+        VmState::Paused => "paused",
+        VmState::Migrating => "migrating",
+        VmState::Stopping => "stopping",
+        VmState::Failed => "failed",
+        VmState::Unknown => "on a node that does not answer",
+        VmState::Deleted => "deleted",
+    }
+}

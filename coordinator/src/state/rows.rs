@@ -1,0 +1,182 @@
+//! The fleet as rows: what changed, all of it, and back. Snapshots and the tables on disk hold the same rows.
+//!
+//! A snapshot is `magic`, `version: u32 LE` and then for each row, in order, `table: u8`, `key length: u32
+//! LE`, `key`, `value length: u32 LE`, `value`. Values carry their own versions.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::fleet::{Fleet, Meta};
+use super::index::Index;
+use super::table::{Change, Key, Only, Row, RowError, Table, TableName};
+
+const MAGIC: &[u8; 8] = b"ncfleet\0";
+const VERSION: u32 = 1;
+
+/// Why bytes are not a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// They do not begin as a snapshot does.
+    #[error("these bytes are not a snapshot of a fleet")]
+    NotASnapshot,
+    /// Another program wrote them.
+    #[error("a snapshot of version {found} cannot be read: this build reads version {VERSION}")]
+    UnknownVersion {
+        /// The version in the bytes.
+        found: u32,
+    },
+    /// They end inside a row, or name a table that does not exist.
+    #[error("the snapshot is malformed at byte {offset}")]
+    Malformed {
+        /// Where the row begins.
+        offset: usize,
+    },
+    /// A row cannot be read.
+    #[error(transparent)]
+    Row(#[from] RowError),
+}
+
+impl Fleet {
+    /// What changed since the last call, in the order of the tables.
+    ///
+    /// # Errors
+    /// A row that is too large to be stored, which the limits of commands rule out.
+    pub fn drain_changes(&mut self) -> Result<Vec<Change>, RowError> {
+        let mut changes = Vec::new();
+        let meta = self.meta_row()?;
+        changes.push(Change { table: meta.table, key: meta.key, value: Some(meta.value) });
+        self.vms.drain_changes(&mut changes)?;
+        self.nodes.drain_changes(&mut changes)?;
+        self.migrations.drain_changes(&mut changes)?;
+        self.outbox.drain_changes(&mut changes)?;
+        self.events.drain_changes(&mut changes)?;
+        self.members.drain_changes(&mut changes)?;
+        self.tokens.drain_changes(&mut changes)?;
+        self.requests.drain_changes(&mut changes)?;
+        Ok(changes)
+    }
+
+    /// Gives every row to `visit`, in order.
+    ///
+    /// # Errors
+    /// A row that is too large to be stored.
+    pub fn visit_rows(&self, mut visit: impl FnMut(Row)) -> Result<(), RowError> {
+        visit(self.meta_row()?);
+        self.vms.visit_rows(&mut visit)?;
+        self.nodes.visit_rows(&mut visit)?;
+        self.migrations.visit_rows(&mut visit)?;
+        self.outbox.visit_rows(&mut visit)?;
+        self.events.visit_rows(&mut visit)?;
+        self.members.visit_rows(&mut visit)?;
+        self.tokens.visit_rows(&mut visit)?;
+        self.requests.visit_rows(&mut visit)
+    }
+
+    fn meta_row(&self) -> Result<Row, RowError> {
+        let table = TableName::Meta;
+        let value = novacron_protocol::wire::codec::encode(&self.meta)
+            .map_err(|source| RowError::Value { table, source })?;
+        Ok(Row { table, key: Only.encode(), value })
+    }
+
+    /// The fleet that rows describe, in any order.
+    ///
+    /// # Errors
+    /// The first row that cannot be read.
+    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Result<Self, RowError> {
+        let mut fleet = Self::default();
+        for row in rows {
+            fleet.load_row(&row)?;
+        }
+        fleet.index = Index::build(&fleet);
+        Ok(fleet)
+    }
+
+    fn load_row(&mut self, row: &Row) -> Result<(), RowError> {
+        let (key, value) = (&row.key, &row.value);
+        match row.table {
+            TableName::Meta => self.load_meta(key, value),
+            TableName::Vms => self.vms.load(key, value),
+            TableName::Nodes => self.nodes.load(key, value),
+            TableName::Migrations => self.migrations.load(key, value),
+            TableName::Outbox => self.outbox.load(key, value),
+            TableName::Events => self.events.load(key, value),
+            TableName::Members => self.members.load(key, value),
+            TableName::Tokens => self.tokens.load(key, value),
+            TableName::Requests => self.requests.load(key, value),
+        }
+    }
+
+    fn load_meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), RowError> {
+        let mut only: Table<Only, Meta> = Table::new(TableName::Meta);
+        only.load(key, value)?;
+        self.meta = only.get(&Only).cloned().unwrap_or_default();
+        Ok(())
+    }
+
+    /// The whole fleet as bytes.
+    ///
+    /// # Errors
+    /// A row that is too large to be stored.
+    pub fn to_snapshot(&self) -> Result<Vec<u8>, RowError> {
+        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()[..]].concat();
+        self.visit_rows(|row| write_row(&row, |part| bytes.extend_from_slice(part)))?;
+        Ok(bytes)
+    }
+
+    /// The fleet in a snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if the bytes are not a whole snapshot.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(SnapshotError::NotASnapshot)?;
+        let (version, mut rest) =
+            rest.split_first_chunk::<4>().ok_or(SnapshotError::NotASnapshot)?;
+        let found = u32::from_le_bytes(*version);
+        if found != VERSION {
+            return Err(SnapshotError::UnknownVersion { found });
+        }
+        let mut fleet = Self::default();
+        while !rest.is_empty() {
+            let offset = bytes.len() - rest.len();
+            let row = read_row(&mut rest).ok_or(SnapshotError::Malformed { offset })?;
+            fleet.load_row(&row)?;
+        }
+        fleet.index = Index::build(&fleet);
+        Ok(fleet)
+    }
+
+    /// A hash of every row in order: equal on replicas that agree.
+    ///
+    /// # Errors
+    /// A row that is too large to be stored.
+    pub fn state_hash(&self) -> Result<u128, RowError> {
+        let mut hash = Xxh3::new();
+        self.visit_rows(|row| write_row(&row, |part| hash.update(part)))?;
+        Ok(hash.digest128())
+    }
+}
+
+fn write_row(row: &Row, mut write: impl FnMut(&[u8])) {
+    write(&[row.table as u8]);
+    for part in [&row.key, &row.value] {
+        // Keys are at most 40 bytes and values at most ROW_BYTES_MAX.
+        write(&(part.len() as u32).to_le_bytes());
+        write(part);
+    }
+}
+
+fn read_row(rest: &mut &[u8]) -> Option<Row> {
+    let (table, after) = rest.split_first()?;
+    let table = *TableName::ALL.get(usize::from(*table))?;
+    *rest = after;
+    let key = read_part(rest)?;
+    let value = read_part(rest)?;
+    Some(Row { table, key, value })
+}
+
+fn read_part(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let (part, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *rest = after;
+    Some(part.to_vec())
+}

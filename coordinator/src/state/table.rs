@@ -1,0 +1,286 @@
+//! Ordered tables that remember which of their rows changed.
+//!
+//! The rows that one command changed are written to disk in one batch with the applied position, so a table
+//! on disk is always the state after a whole command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
+
+use novacron_protocol::ids::{EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::wire::codec::{self, CodecError, Message};
+use uuid::Uuid;
+
+/// Bytes of one row: a machine's specification is at most 64 KiB and a stored answer far less.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+
+/// Names of the tables, in the order in which snapshots hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableName {
+    /// The fleet's own numbers: one row.
+    Meta,
+    /// Machines.
+    Vms,
+    /// Nodes.
+    Nodes,
+    /// Migrations.
+    Migrations,
+    /// Effects that are not done.
+    Outbox,
+    /// What happened.
+    Events,
+    /// Coordinators.
+    Members,
+    /// Join tokens.
+    Tokens,
+    /// Answers to clients' requests.
+    Requests,
+}
+
+impl TableName {
+    /// All tables, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Vms,
+        Self::Nodes,
+        Self::Migrations,
+        Self::Outbox,
+        Self::Events,
+        Self::Members,
+        Self::Tokens,
+        Self::Requests,
+    ];
+
+    /// The name on disk.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Vms => "vms",
+            Self::Nodes => "nodes",
+            Self::Migrations => "migrations",
+            Self::Outbox => "outbox",
+            Self::Events => "events",
+            Self::Members => "members",
+            Self::Tokens => "tokens",
+            Self::Requests => "requests",
+        }
+    }
+
+    /// The table of that name on disk.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.as_str() == name)
+    }
+}
+
+/// One row as it is kept on disk and in snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The table.
+    pub table: TableName,
+    /// The key; keys order as their bytes do.
+    pub key: Vec<u8>,
+    /// The encoded value.
+    pub value: Vec<u8>,
+}
+
+/// One changed row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The table.
+    pub table: TableName,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The new value, or nothing if the row is gone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A row that does not hold what its table needs.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// The key is not one of this table.
+    #[error("a row of table `{}` has a malformed key of {bytes} bytes", table.as_str())]
+    Key {
+        /// The table.
+        table: TableName,
+        /// Length of the key.
+        bytes: usize,
+    },
+    /// The value cannot be encoded or decoded.
+    #[error("a row of table `{}` is not readable or too large", table.as_str())]
+    Value {
+        /// The table.
+        table: TableName,
+        /// What the codec said.
+        #[source]
+        source: CodecError,
+    },
+}
+
+/// A key of a table. The order of the encoded bytes is the order of the keys.
+pub trait Key: Ord + Clone {
+    /// The key's bytes.
+    fn encode(&self) -> Vec<u8>;
+    /// The key in `bytes`.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+/// A table in memory.
+#[derive(Debug, Clone)]
+pub struct Table<K, V> {
+    name: TableName,
+    rows: BTreeMap<K, V>,
+    changed: BTreeSet<K>,
+}
+
+impl<K: Key, V: Message> Table<K, V> {
+    /// An empty table.
+    pub fn new(name: TableName) -> Self {
+        Self { name, rows: BTreeMap::new(), changed: BTreeSet::new() }
+    }
+
+    /// The row of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key)
+    }
+
+    /// All rows in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.rows.iter()
+    }
+
+    /// All values in order of their keys.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
+        self.rows.values()
+    }
+
+    /// The rows whose keys are in a range.
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.rows.range(range)
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The key of the first row.
+    pub fn first_key(&self) -> Option<&K> {
+        self.rows.first_key_value().map(|(key, _)| key)
+    }
+
+    /// Puts a row.
+    pub fn insert(&mut self, key: K, value: V) {
+        self.changed.insert(key.clone());
+        self.rows.insert(key, value);
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let value = self.rows.remove(key)?;
+        self.changed.insert(key.clone());
+        Some(value)
+    }
+
+    /// Takes the first row out.
+    pub fn pop_first(&mut self) -> Option<(K, V)> {
+        let (key, value) = self.rows.pop_first()?;
+        self.changed.insert(key.clone());
+        Some((key, value))
+    }
+
+    /// Changes a row in place.
+    pub fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
+        let row = self.rows.get_mut(key)?;
+        self.changed.insert(key.clone());
+        Some(change(row))
+    }
+
+    /// Appends what changed since the last call.
+    pub(super) fn drain_changes(&mut self, changes: &mut Vec<Change>) -> Result<(), RowError> {
+        for key in std::mem::take(&mut self.changed) {
+            let value = self.rows.get(&key).map(|row| self.encode_value(row)).transpose()?;
+            changes.push(Change { table: self.name, key: key.encode(), value });
+        }
+        Ok(())
+    }
+
+    /// Gives every row to `visit`, in order.
+    pub(super) fn visit_rows(&self, visit: &mut impl FnMut(Row)) -> Result<(), RowError> {
+        for (key, value) in &self.rows {
+            visit(Row { table: self.name, key: key.encode(), value: self.encode_value(value)? });
+        }
+        Ok(())
+    }
+
+    /// Takes a row that was stored.
+    pub(super) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), RowError> {
+        let table = self.name;
+        let key = K::decode(key).ok_or(RowError::Key { table, bytes: key.len() })?;
+        let value = codec::decode(value).map_err(|source| RowError::Value { table, source })?;
+        self.rows.insert(key, value);
+        Ok(())
+    }
+
+    fn encode_value(&self, value: &V) -> Result<Vec<u8>, RowError> {
+        codec::encode(value).map_err(|source| RowError::Value { table: self.name, source })
+    }
+}
+
+macro_rules! uuid_key {
+    ($($name:ty),*) => {$(
+        impl Key for $name {
+            fn encode(&self) -> Vec<u8> {
+                self.0.as_bytes().to_vec()
+            }
+
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+        }
+    )*};
+}
+
+macro_rules! number_key {
+    ($($name:ty),*) => {$(
+        impl Key for $name {
+            fn encode(&self) -> Vec<u8> {
+                self.0.to_be_bytes().to_vec()
+            }
+
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+            }
+        }
+    )*};
+}
+
+uuid_key!(VmId, MigrationId, RequestId);
+number_key!(EffectId, MemberId);
+
+impl Key for NodeName {
+    fn encode(&self) -> Vec<u8> {
+        self.as_str().as_bytes().to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok()?.parse().ok()
+    }
+}
+
+/// The key of a table with one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Only;
+
+impl Key for Only {
+    fn encode(&self) -> Vec<u8> {
+        vec![0]
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        (bytes == [0]).then_some(Self)
+    }
+}

@@ -1,0 +1,89 @@
+//! Join tokens: who may become a part of the cluster. The state knows a hash of the secret, never the secret.
+
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::wire::codec::Message;
+use novacron_transport::token::{TokenId, TokenRecord};
+use novacron_transport::{Role, SubjectName};
+use serde::{Deserialize, Serialize};
+
+use super::fleet::{Applying, Fleet};
+use super::reply::{Accepted, Refusal, Reply, TokenProblem};
+use super::table::{Key, ROW_BYTES_MAX};
+
+/// Tokens that may be open or remembered at once.
+pub const TOKENS_MAX: usize = 10_000;
+
+/// How long a token is remembered after it expired, so that a late use is told `expired`: one day.
+const REMEMBERED_MS: u64 = 24 * 3600 * 1000;
+
+/// A token as the fleet keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// What the cluster files it under.
+    pub id: TokenId,
+    /// What decides a claim.
+    pub record: TokenRecord,
+    /// The name that used it.
+    pub used_by: Option<SubjectName>,
+}
+
+impl Message for Token {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = ROW_BYTES_MAX;
+    const NAME: &'static str = "token row";
+}
+
+impl Key for TokenId {
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl Fleet {
+    pub(super) fn create_token(&mut self, now: &Applying, token: &Token) -> Reply {
+        self.forget_old_tokens(now.at);
+        if self.tokens.len() >= TOKENS_MAX {
+            return Err(Refusal::Full(format!("{TOKENS_MAX} join tokens")));
+        }
+        self.tokens.insert(token.id, token.clone());
+        Ok(Accepted::Token(token.id))
+    }
+
+    fn forget_old_tokens(&mut self, now: Timestamp) {
+        let is_old = |token: &Token| now.since_ms(token.record.expires_at) > REMEMBERED_MS;
+        let old: Vec<TokenId> =
+            self.tokens.values().filter(|token| is_old(token)).map(|token| token.id).collect();
+        for id in old {
+            self.tokens.remove(&id);
+        }
+    }
+
+    /// Uses up a token whose proof the proposer has verified.
+    pub(super) fn use_token(
+        &mut self,
+        now: &Applying,
+        id: TokenId,
+        role: Role,
+        name: &SubjectName,
+    ) -> Reply {
+        let token = self.tokens.get(&id).ok_or(Refusal::Token(TokenProblem::Invalid))?;
+        let record = &token.record;
+        let is_name = record.name.as_ref().is_none_or(|only| only == name);
+        match () {
+            () if record.used => return Err(Refusal::Token(TokenProblem::Used)),
+            () if now.at >= record.expires_at => return Err(Refusal::Token(TokenProblem::Expired)),
+            () if record.role != role => return Err(Refusal::Token(TokenProblem::OtherRole)),
+            () if !is_name => return Err(Refusal::Token(TokenProblem::OtherName)),
+            () => {}
+        }
+        self.tokens.update(&id, |token| {
+            token.record.used = true;
+            token.used_by = Some(name.clone());
+        });
+        Ok(Accepted::Token(id))
+    }
+}

@@ -1,0 +1,143 @@
+//! The nouns of the fleet as the API shows them.
+
+use novacron_protocol::api::{Links, MigrationMetrics, MigrationView, NodeView, VmView};
+use novacron_protocol::time::Timestamp;
+
+use crate::state::Fleet;
+use crate::state::migration::Migration;
+use crate::state::node::Node;
+use crate::state::vm::Vm;
+
+/// Where the API's resources live.
+const ROOT: &str = "/api/v1";
+
+fn links(entries: &[(&str, String)]) -> Links {
+    entries.iter().map(|(relation, path)| ((*relation).to_owned(), format!("{ROOT}{path}"))).collect()
+}
+
+/// A machine as the API shows it.
+pub fn vm_view(vm: &Vm) -> VmView {
+    let first = vm.spec.disks.first();
+    let mut links = links(&[("self", format!("/vms/{}", vm.id))]);
+    if let Some(node) = &vm.node {
+        links.insert("node".to_owned(), format!("{ROOT}/nodes/{node}"));
+    }
+    if let Some(migration) = vm.migration() {
+        links.insert("migration".to_owned(), format!("{ROOT}/migrations/{migration}"));
+    }
+    VmView {
+        id: vm.id,
+        name: vm.spec.name.clone(),
+        state: vm.state(),
+        reason: vm.reason.clone(),
+        node: vm.node.clone(),
+        generation: vm.generation,
+        migration_id: vm.migration(),
+        memory: vm.spec.memory_bytes,
+        cpus: vm.spec.cpus,
+        disk: first.map_or(0, |disk| disk.size_bytes),
+        image: first.map(|disk| disk.image.clone()).unwrap_or_default(),
+        disks: vm.spec.disks.clone(),
+        boot: vm.spec.boot.clone(),
+        network: vm.spec.network.clone(),
+        labels: vm.spec.labels.clone(),
+        node_selector: vm.spec.node_selector.clone(),
+        enable_tpm: vm.spec.enable_tpm,
+        created_at: vm.created_at,
+        updated_at: vm.updated_at,
+        revision: vm.revision,
+        links,
+    }
+}
+
+/// A node as the API shows it.
+pub fn node_view(fleet: &Fleet, node: &Node) -> NodeView {
+    let name = &node.name;
+    NodeView {
+        name: name.clone(),
+        state: node.state,
+        capacity: node.facts.capacity.clone(),
+        allocated: fleet.allocation(name).into(),
+        machines: u32::try_from(fleet.machines_on(name)).unwrap_or(u32::MAX),
+        labels: node.facts.labels.clone(),
+        migration_address: node.facts.migration_address.clone(),
+        agent_version: node.facts.agent_version.clone(),
+        qemu_version: node.facts.qemu_version.clone(),
+        accelerator: node.facts.accelerator,
+        accelerator_reason: node.facts.accelerator_reason.clone(),
+        created_at: node.created_at,
+        updated_at: node.updated_at,
+        revision: node.revision,
+        links: links(&[("self", format!("/nodes/{name}")), ("vms", format!("/vms?node={name}"))]),
+    }
+}
+
+/// A migration as the API shows it: from its progress while it runs, from its account once it completed.
+pub fn migration_view(migration: &Migration) -> MigrationView {
+    let account = migration.account.as_ref();
+    let progress = migration.progress.as_ref();
+    let counted = |account: Option<u64>, progress: Option<u64>| account.or(progress).unwrap_or(0);
+    let bytes_guest =
+        counted(account.map(|account| account.bytes_guest), progress.map(|progress| progress.bytes_guest));
+    let bytes_disk =
+        counted(account.map(|account| account.bytes_disk), progress.map(|progress| progress.bytes_disk));
+    let bytes_wire =
+        counted(account.map(|account| account.bytes_wire), progress.map(|progress| progress.bytes_wire));
+    let rounds = account.map(|account| account.rounds).or(progress.map(|progress| progress.rounds));
+    MigrationView {
+        migration_id: migration.id,
+        vm: migration.vm,
+        vm_name: migration.vm_name.clone(),
+        mode: migration.mode,
+        status: migration.status(),
+        phase: migration.phase,
+        reason: migration.reason.clone(),
+        source: migration.source.clone(),
+        target: migration.target.clone(),
+        progress_percentage: migration.percentage(),
+        bytes_transferred: bytes_wire,
+        estimated_completion: estimated_completion(migration),
+        metrics: MigrationMetrics { transfer_rate_mbps: rate_mbps(migration) },
+        total_ms: account.map(|account| account.total_ms),
+        prepare_ms: account.map(|account| account.prepare_ms),
+        memory_ms: account.map(|account| account.memory_ms),
+        downtime_ms: account.map(|account| account.downtime_parts.total_us() as f64 / 1000.0),
+        downtime_parts: account.map(|account| account.downtime_parts.clone()),
+        rounds: rounds.unwrap_or(0),
+        bytes_guest,
+        bytes_wire,
+        bytes_disk,
+        compression_ratio: (bytes_wire > 0)
+            .then(|| bytes_guest.saturating_add(bytes_disk) as f64 / bytes_wire as f64),
+        pages_zero: account.map_or(0, |account| account.pages_zero),
+        pages_same: account.map_or(0, |account| account.pages_same),
+        pages_sent: account.map_or(0, |account| account.pages_sent),
+        verified: account.is_some_and(|account| account.verified),
+        memory_path: account.map(|account| account.path),
+        created_at: migration.created_at,
+        ended_at: migration.ended_at,
+        revision: migration.revision,
+        links: links(&[
+            ("self", format!("/migrations/{}", migration.id)),
+            ("vm", format!("/vms/{}", migration.vm)),
+        ]),
+    }
+}
+
+fn rate_mbps(migration: &Migration) -> f64 {
+    let mean = migration.account.as_ref().filter(|account| account.total_ms > 0).map(|account| {
+        account.bytes_wire as f64 * 8.0 / 1000.0 / account.total_ms as f64
+    });
+    let now = migration.progress.as_ref().map(|progress| progress.wire_bits_per_second as f64 / 1e6);
+    mean.or(now).unwrap_or(0.0)
+}
+
+fn estimated_completion(migration: &Migration) -> Option<Timestamp> {
+    if migration.step.is_ended() {
+        return None;
+    }
+    let progress = migration.progress.as_ref()?;
+    let bytes_per_second = progress.wire_bits_per_second / 8;
+    let seconds = progress.bytes_remaining.checked_div(bytes_per_second)?;
+    Some(migration.updated_at.plus_ms(seconds.saturating_mul(1000)))
+}
