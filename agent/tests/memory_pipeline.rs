@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_agent::migrate::memory::{
-    Incoming, IncomingEvent, IncomingPlan, Outgoing, OutgoingEvent, OutgoingPlan, QemuSockets,
+    Incoming, IncomingEvent, IncomingForm, IncomingPlan, MemoryTotals, Outgoing, OutgoingEvent,
+    OutgoingForm, PagesPlan, QemuSockets,
 };
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
 use novacron_agent::sys::GuestMemory;
@@ -20,7 +21,7 @@ use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
 use novacron_protocol::qemu::StreamLimits;
 use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
-use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
+use novacron_protocol::session::message::StreamHeader;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec;
 use novacron_transport::authority::Grant;
@@ -108,8 +109,8 @@ async fn until(qmp: &Qmp, wanted: MigrateStatus) {
 }
 
 /// Accepts the streams of the source until all lanes and the main stream are there.
-async fn take_streams(connection: &Connection, incoming: &mut Incoming) {
-    for _ in 0..CHANNELS + 2 {
+async fn take_streams(connection: &Connection, incoming: &mut Incoming, streams: u8) {
+    for _ in 0..streams {
         let stream = connection.accept_uni().await.unwrap();
         let mut header_frames =
             connection.framed(stream, MAIN_FRAME_BYTES_MAX.max(BATCH_BYTES_MAX));
@@ -144,7 +145,27 @@ async fn memory_of(qmp: &Qmp, directory: &Path, name: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_of_firmware_arrives_equal_and_runs() {
+async fn a_guest_arrives_page_by_page_equal_and_runs() {
+    let totals = move_a_guest(OutgoingForm::Pages(PagesPlan {
+        channels: CHANNELS,
+        hash_seed: 7,
+        compression: Compression::Zstd { level: 1 },
+        limits: StreamLimits::for_guest_memory(MEMORY_BYTES),
+    }))
+    .await;
+    assert!(totals.bytes_guest >= MEMORY_BYTES, "{totals:?}");
+    assert!(totals.bytes_wire < MEMORY_BYTES / 8, "zero pages were sent: {totals:?}");
+    assert!(totals.rounds >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_arrives_through_the_tunnel_equal_and_runs() {
+    let totals = move_a_guest(OutgoingForm::Tunnel).await;
+    assert!(totals.bytes_wire > 0 && totals.bytes_wire < totals.bytes_guest, "{totals:?}");
+}
+
+async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
+    let streams = if form.channels() == 0 { 1 } else { form.channels() + 2 };
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let machine = "pc-q35-10.0,memory-backend=pc.ram,suppress-vmdesc=on";
@@ -161,17 +182,19 @@ async fn a_guest_of_firmware_arrives_equal_and_runs() {
     let target = start_guest(directory, "target", &waiting).await;
 
     let (_source_endpoint, _target_endpoint, to_target, to_source) = connect_agents().await;
-    let (mut incoming, mut incoming_events) = begin_target(directory, &target, memory).await;
-    let (outgoing, mut outgoing_events) = begin_source(directory, &source, &to_target).await;
-    take_streams(&to_source, &mut incoming).await;
+    let (mut incoming, mut incoming_events) = begin_target(directory, &target, memory, form).await;
+    let (outgoing, mut outgoing_events) = begin_source(directory, &source, &to_target, form).await;
+    take_streams(&to_source, &mut incoming, streams).await;
 
-    let mut sent = None;
+    // A tunnel does not know where memory ends.
+    let mut sent = form.channels() == 0;
+    let mut sent_digest = None;
     let mut loaded = false;
-    while !(loaded && sent.is_some()) {
+    while !(loaded && sent) {
         tokio::select! {
             event = outgoing_events.recv() => match event.unwrap() {
                 OutgoingEvent::SwitchoverBegun => {}
-                OutgoingEvent::MemorySent(digest) => sent = Some(digest),
+                OutgoingEvent::MemorySent(digest) => (sent, sent_digest) = (true, Some(digest)),
                 OutgoingEvent::Failed { reason } => panic!("source: {reason}"),
             },
             event = incoming_events.recv() => match event.unwrap() {
@@ -182,8 +205,7 @@ async fn a_guest_of_firmware_arrives_equal_and_runs() {
             () = tokio::time::sleep(PATIENCE) => panic!("the migration hangs"),
         }
     }
-    let sent: MemoryDigest = sent.unwrap();
-    assert_eq!(sent, incoming.digest());
+    assert_eq!(sent_digest, incoming.digest());
 
     // The source's QEMU waits for the target's word before it completes.
     assert_eq!(source.qmp.migration().await.unwrap().status, MigrateStatus::Device);
@@ -197,23 +219,26 @@ async fn a_guest_of_firmware_arrives_equal_and_runs() {
     assert!(before == after, "the memories differ");
     target.qmp.cont().await.unwrap();
     assert_eq!(target.qmp.status().await.unwrap().status, RunState::Running);
-
-    let totals = outgoing.counters().totals();
-    assert!(totals.bytes_guest >= MEMORY_BYTES, "{totals:?}");
-    assert!(totals.bytes_wire < MEMORY_BYTES / 8, "zero pages were sent: {totals:?}");
-    assert!(totals.rounds >= 1);
+    outgoing.counters().totals()
 }
 
 async fn begin_target(
     directory: &Path,
     target: &Guest,
     memory: Arc<GuestMemory>,
+    form: OutgoingForm,
 ) -> (Incoming, tokio::sync::mpsc::Receiver<IncomingEvent>) {
     let qemu_socket = directory.join("in");
     let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
     target.qmp.set_capabilities(&capabilities).await.unwrap();
     target.qmp.migrate_incoming(&qemu_socket).await.unwrap();
-    let plan = IncomingPlan { lanes: CHANNELS + 1, hash_seed: 7, qemu_socket };
+    let form = match form {
+        OutgoingForm::Pages(plan) => {
+            IncomingForm::Pages { lanes: plan.channels + 1, hash_seed: plan.hash_seed }
+        }
+        OutgoingForm::Tunnel => IncomingForm::Tunnel,
+    };
+    let plan = IncomingPlan { form, qemu_socket };
     Incoming::begin(plan, memory).unwrap()
 }
 
@@ -221,24 +246,22 @@ async fn begin_source(
     directory: &Path,
     source: &Guest,
     to_target: &Connection,
+    form: OutgoingForm,
 ) -> (Outgoing, tokio::sync::mpsc::Receiver<OutgoingEvent>) {
-    let capabilities =
-        [(Capability::ReturnPath, true), (Capability::Events, true), (Capability::Multifd, true)];
+    let capabilities = [
+        (Capability::ReturnPath, true),
+        (Capability::Events, true),
+        (Capability::Multifd, form.channels() > 0),
+    ];
     source.qmp.set_capabilities(&capabilities).await.unwrap();
     let parameters = MigrateParameters {
         max_bandwidth: Some(0),
-        multifd_channels: Some(CHANNELS),
+        multifd_channels: Some(form.channels().max(1)),
         ..MigrateParameters::default()
     };
     source.qmp.set_migrate_parameters(&parameters).await.unwrap();
     let sockets = QemuSockets::bind(&directory.join("out")).unwrap();
     source.qmp.migrate(sockets.path()).await.unwrap();
-    let sockets = sockets.accept(usize::from(CHANNELS) + 1).await.unwrap();
-    let plan = OutgoingPlan {
-        channels: CHANNELS,
-        hash_seed: 7,
-        compression: Compression::Zstd { level: 1 },
-        limits: StreamLimits::for_guest_memory(MEMORY_BYTES),
-    };
-    Outgoing::start(sockets, to_target, plan).await.unwrap()
+    let sockets = sockets.accept(usize::from(form.channels()) + 1).await.unwrap();
+    Outgoing::start(sockets, to_target, form).await.unwrap()
 }

@@ -10,3 +10,4 @@ pub mod main_stream;
 pub mod message;
 pub mod source;
 pub mod target;
+pub mod tunnel;

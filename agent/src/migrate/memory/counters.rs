@@ -52,6 +52,11 @@ impl MemoryCounters {
         self.bytes_wire.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    pub(super) fn count_tunnel(&self, bytes_guest: usize, bytes_wire: usize) {
+        self.bytes_guest.fetch_add(bytes_guest as u64, Ordering::Relaxed);
+        self.count_wire(bytes_wire);
+    }
+
     pub(super) fn begin_round(&self, rounds: u32) {
         self.rounds.fetch_max(rounds, Ordering::Relaxed);
     }

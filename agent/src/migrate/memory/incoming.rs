@@ -7,7 +7,6 @@ use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::MemoryDigest;
 use novacron_transport::FramedRecv;
 use quinn::RecvStream;
-use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -17,13 +16,34 @@ use crate::migrate::digest::memory_digest;
 use crate::migrate::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
 
+/// In what form memory arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IncomingForm {
+    /// Page by page.
+    Pages {
+        /// Lanes.
+        lanes: u8,
+        /// Seed of the content hashes.
+        hash_seed: u64,
+    },
+    /// As bytes that are not understood.
+    Tunnel,
+}
+
+impl IncomingForm {
+    fn lanes(self) -> u8 {
+        match self {
+            Self::Pages { lanes, .. } => lanes,
+            Self::Tunnel => 0,
+        }
+    }
+}
+
 /// How memory arrives.
 #[derive(Debug, Clone)]
 pub struct IncomingPlan {
-    /// Lanes.
-    pub lanes: u8,
-    /// Seed of the content hashes.
-    pub hash_seed: u64,
+    /// In what form.
+    pub form: IncomingForm,
     /// Unix socket at which QEMU waits for its stream.
     pub qemu_socket: PathBuf,
 }
@@ -117,8 +137,8 @@ pub enum IncomingError {
 }
 
 impl Incoming {
-    /// Ready for streams. Guest memory is cleared first: QEMU has written to it while it started, and both ends'
-    /// tables begin with zero pages.
+    /// Ready for streams. Where pages come one by one, guest memory is cleared first: QEMU may have written to it
+    /// while it started, and both ends' tables begin with zero pages.
     ///
     /// # Errors
     /// [`IncomingError`].
@@ -128,16 +148,21 @@ impl Incoming {
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
         let pages = u32::try_from(memory.pages())
             .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
-        memory.punch_holes(0, memory.pages())?;
+        if plan.form != IncomingForm::Tunnel {
+            memory.punch_holes(0, memory.pages())?;
+        }
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
-            hash_seed: plan.hash_seed,
+            hash_seed: match plan.form {
+                IncomingForm::Pages { hash_seed, .. } => hash_seed,
+                IncomingForm::Tunnel => 0,
+            },
             table: Mutex::new(PageTable::new(pages)),
-            applied: watch::Sender::new(vec![0; usize::from(plan.lanes)]),
+            applied: watch::Sender::new(vec![0; usize::from(plan.form.lanes())]),
             events,
         });
-        let lanes_begun = vec![false; usize::from(plan.lanes)];
+        let lanes_begun = vec![false; usize::from(plan.form.lanes())];
         Ok((Self { shared, plan, lanes_begun, main_begun: false }, receiver))
     }
 
@@ -181,22 +206,19 @@ impl Incoming {
         }
         let shared = Arc::clone(&self.shared);
         let path = self.plan.qemu_socket.clone();
+        let form = self.plan.form;
         tokio::spawn(async move {
-            let connected = UnixStream::connect(&path).await;
-            let fed = match connected {
-                Ok(qemu) => feeder::run(stream, qemu, &shared).await,
-                Err(error) => Err(feeder::FeedError::Qemu(error)),
-            };
-            if let Err(error) = fed {
+            if let Err(error) = feeder::run(stream, &path, form, &shared).await {
                 shared.say(IncomingEvent::Failed { reason: reason(&error) }).await;
             }
         });
         Ok(())
     }
 
-    /// Digest of what has been applied.
-    pub fn digest(&self) -> MemoryDigest {
-        memory_digest(super::SHARED_BLOCK, &self.shared.table())
+    /// Digest of what has been applied; `None` for a tunnel, which verifies itself.
+    pub fn digest(&self) -> Option<MemoryDigest> {
+        let by_page = self.plan.form != IncomingForm::Tunnel;
+        by_page.then(|| memory_digest(super::SHARED_BLOCK, &self.shared.table()))
     }
 
     /// Batches applied so far, all lanes together.

@@ -19,11 +19,13 @@ mod main_out;
 mod meeting;
 mod outgoing;
 mod sockets;
+mod tunnel_out;
 
 pub use counters::{MemoryCounters, MemoryTotals};
 pub use incoming::{Incoming, IncomingEvent, IncomingPlan};
+pub use incoming::{IncomingError, IncomingForm};
 pub(crate) use outgoing::open;
-pub use outgoing::{Outgoing, OutgoingError, OutgoingEvent, OutgoingPlan};
+pub use outgoing::{Outgoing, OutgoingError, OutgoingEvent, OutgoingForm, PagesPlan};
 pub use sockets::{QemuSockets, SocketError};
 
 /// The RAM block that travels page by page: the guest's memory. Firmware and option ROMs stay in the main stream.

@@ -10,6 +10,7 @@ use novacron_protocol::pages::{Compression, PageTable};
 use novacron_protocol::qemu::StreamLimits;
 use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
 use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
+use novacron_protocol::session::tunnel::TUNNEL_FRAME_BYTES_MAX;
 use novacron_protocol::wire::codec;
 use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError, FramedSend};
@@ -22,12 +23,22 @@ use super::lane_out::{LaneError, LaneOut};
 use super::main_out::{MainError, MainOut};
 use super::meeting::{Meeting, Over};
 use super::sockets;
+use super::tunnel_out::TunnelOut;
 use crate::migrate::digest::memory_digest;
 use crate::migrate::reason;
 
 /// How memory leaves.
 #[derive(Debug, Clone, Copy)]
-pub struct OutgoingPlan {
+pub enum OutgoingForm {
+    /// Page by page.
+    Pages(PagesPlan),
+    /// As bytes that are not understood.
+    Tunnel,
+}
+
+/// How memory leaves page by page.
+#[derive(Debug, Clone, Copy)]
+pub struct PagesPlan {
     /// Multifd channels of QEMU. There is one lane more: for pages that come by the main channel.
     pub channels: u8,
     /// Seed of the content hashes.
@@ -36,6 +47,16 @@ pub struct OutgoingPlan {
     pub compression: Compression,
     /// Limits of QEMU's stream.
     pub limits: StreamLimits,
+}
+
+impl OutgoingForm {
+    /// Multifd channels that QEMU shall use; 0 means no multifd.
+    pub fn channels(&self) -> u8 {
+        match self {
+            Self::Pages(plan) => plan.channels,
+            Self::Tunnel => 0,
+        }
+    }
 }
 
 /// What the threads have to say.
@@ -117,12 +138,16 @@ impl Outgoing {
     pub async fn start(
         sockets: Vec<UnixStream>,
         connection: &Connection,
-        plan: OutgoingPlan,
+        form: OutgoingForm,
     ) -> Result<(Self, mpsc::Receiver<OutgoingEvent>), OutgoingError> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let hash_seed = match &form {
+            OutgoingForm::Pages(plan) => plan.hash_seed,
+            OutgoingForm::Tunnel => 0,
+        };
         let shared = Arc::new(OutgoingShared {
-            hash_seed: plan.hash_seed,
-            meeting: Meeting::new(usize::from(plan.channels)),
+            hash_seed,
+            meeting: Meeting::new(usize::from(form.channels())),
             counters: Arc::default(),
             table: OnceLock::new(),
             events,
@@ -130,18 +155,39 @@ impl Outgoing {
         let copies = sockets.iter().map(UnixStream::try_clone).collect::<Result<Vec<_>, _>>();
         let sockets_kept = copies.map_err(OutgoingError::Resources)?;
         let mut outgoing = Self { shared, sockets: sockets_kept, threads: Vec::new() };
-        outgoing.start_threads(sockets, connection, plan).await?;
+        let mut sockets = sockets.into_iter();
+        if let Some(main) = sockets.next() {
+            match form {
+                OutgoingForm::Pages(plan) => {
+                    outgoing.start_lanes(main, sockets, connection, plan).await?;
+                }
+                OutgoingForm::Tunnel => outgoing.start_tunnel(main, connection).await?,
+            }
+        }
         Ok((outgoing, receiver))
     }
 
-    async fn start_threads(
+    async fn start_tunnel(
         &mut self,
-        sockets: Vec<UnixStream>,
+        socket: UnixStream,
         connection: &Connection,
-        plan: OutgoingPlan,
     ) -> Result<(), OutgoingError> {
-        let mut sockets = sockets.into_iter();
-        let main_socket = sockets.next();
+        let tunnel = TunnelOut {
+            socket,
+            stream: open(connection, StreamHeader::Main, TUNNEL_FRAME_BYTES_MAX).await?,
+            runtime: Handle::current(),
+            shared: Arc::clone(&self.shared),
+        };
+        self.spawn("tunnel-out".to_owned(), move || tunnel.run().err().map(|error| reason(&error)))
+    }
+
+    async fn start_lanes(
+        &mut self,
+        main_socket: UnixStream,
+        sockets: impl Iterator<Item = UnixStream>,
+        connection: &Connection,
+        plan: PagesPlan,
+    ) -> Result<(), OutgoingError> {
         let mut lane_batches = Vec::new();
         for (lane, socket) in (0..plan.channels).zip(sockets) {
             let header = StreamHeader::Lane { lane };
@@ -162,10 +208,9 @@ impl Outgoing {
                 Err(error) => Some(reason(&error)),
             })?;
         }
-        let Some(socket) = main_socket else { return Ok(()) };
         let page_lane = StreamHeader::Lane { lane: plan.channels };
         let main_out = MainOut {
-            socket,
+            socket: main_socket,
             page_lane: open(connection, page_lane, BATCH_BYTES_MAX).await?,
             stream: open(connection, StreamHeader::Main, MAIN_FRAME_BYTES_MAX).await?,
             runtime: Handle::current(),
