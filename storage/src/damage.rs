@@ -20,6 +20,9 @@ pub enum Damage {
     /// The file ends inside the part.
     #[error("the file ends too early")]
     Short,
+    /// The file goes on where it should end.
+    #[error("the file is longer than its head says")]
+    Long,
     /// The file does not begin as files of this kind do.
     #[error("this is not a file of the expected kind")]
     WrongMagic,

@@ -83,7 +83,7 @@ impl Scan {
             | Damage::UnknownVersion { .. }
             | Damage::HeadChecksum
             | Damage::ContentChecksum => self.has_unwritten_sector(&flaw.span),
-            Damage::Misplaced(_) | Damage::OutOfOrder(_) | Damage::Missing => false,
+            Damage::Long | Damage::Misplaced(_) | Damage::OutOfOrder(_) | Damage::Missing => false,
         };
         is_explained && !self.has_later_batch(flaw.span.start, batch)
     }

@@ -149,10 +149,9 @@ impl Segment {
         Ok(positions)
     }
 
-    /// Cuts what a power cut tore.
+    /// Cuts what a power cut tore; durable once the rest is settled.
     pub(super) fn cut(&mut self, length_bytes: u64) -> Result<(), DiskError> {
         self.file.truncate(length_bytes)?;
-        self.file.sync_data()?;
         self.length_bytes = length_bytes;
         Ok(())
     }

@@ -1,0 +1,127 @@
+//! Says whether the files of a database are those that were closed.
+//!
+//! While a database is open there is no seal. Closing syncs every file of it and writes the seal, a
+//! checksum over their names, lengths and bytes. Files without a seal, or with another checksum,
+//! are not trusted: a database that recovers from what it finds may silently recover an older or
+//! mixed state.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::TablesError;
+use crate::damage::{Damage, Damaged};
+use crate::disk::{DiskError, Operation, RealDisk};
+use crate::sealed::{Kind, SealedDirectory, SealedError};
+
+const KIND: Kind = Kind { magic: *b"novaseal", suffix: ".seal" };
+const NAME: &str = "tables";
+const DATABASE_NAME: &str = "sled";
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// The directory of the tables, locked for this process, and the seal in it.
+#[derive(Debug)]
+pub(super) struct Seal {
+    directory: PathBuf,
+    files: SealedDirectory,
+}
+
+impl Seal {
+    pub(super) fn open(directory: PathBuf) -> Result<Seal, DiskError> {
+        let disk = RealDisk::open(&directory)?;
+        let files = SealedDirectory::open(Arc::new(disk), PathBuf::new(), KIND)?;
+        Ok(Seal { directory, files })
+    }
+
+    pub(super) fn database_path(&self) -> PathBuf {
+        self.directory.join(DATABASE_NAME)
+    }
+
+    /// Returns if there is no database, or one that is as it was closed; then the seal is gone, and
+    /// durably so, before anything can change.
+    pub(super) fn check_and_break(&self) -> Result<(), TablesError> {
+        let database = self.database_path();
+        if database.exists() {
+            let seal = self.files.open_file(NAME).map_err(|error| match error {
+                SealedError::Disk(error) => TablesError::Disk(error),
+                SealedError::Damaged(damaged) => TablesError::Damaged(damaged),
+            })?;
+            let Some(seal) = seal else {
+                return Err(TablesError::NotClosed { directory: self.directory.clone() });
+            };
+            if seal.read_data()? != self.checksum(Operation::Read)?.to_le_bytes() {
+                let damage = Damage::ContentChecksum;
+                return Err(Damaged { file: database, offset: 0, damage }.into());
+            }
+        }
+        Ok(self.files.remove(NAME)?)
+    }
+
+    /// Syncs the database, whose process has closed it, and seals it.
+    pub(super) fn close(&self) -> Result<(), DiskError> {
+        let checksum = self.checksum(Operation::Sync)?;
+        self.files.write(NAME, &[], &checksum.to_le_bytes())
+    }
+
+    /// Removes the database and its seal, the seal first.
+    pub(super) fn remove_database(&self) -> Result<(), DiskError> {
+        self.files.remove(NAME)?;
+        let database = self.database_path();
+        fs::remove_dir_all(&database).map_err(failed(Operation::Remove, &database))
+    }
+
+    /// The checksum over all files; with [`Operation::Sync`] each one is synced first.
+    fn checksum(&self, operation: Operation) -> Result<u32, DiskError> {
+        let mut checksum = 0;
+        walk(&self.database_path(), &mut |path| {
+            let added = add(checksum, &self.directory, path, operation == Operation::Sync);
+            checksum = added.map_err(failed(operation, path))?;
+            Ok(())
+        })?;
+        Ok(checksum)
+    }
+}
+
+/// Calls `visit` for a directory and everything below it, in the order of names.
+fn walk(
+    path: &Path,
+    visit: &mut impl FnMut(&Path) -> Result<(), DiskError>,
+) -> Result<(), DiskError> {
+    visit(path)?;
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let entries: io::Result<Vec<_>> =
+        fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut entries = entries.map_err(failed(Operation::List, path))?;
+    entries.sort_unstable();
+    entries.iter().try_for_each(|entry| walk(entry, visit))
+}
+
+/// Adds a file (name, length, bytes) or directory (name) to a checksum.
+fn add(checksum: u32, root: &Path, path: &Path, sync: bool) -> io::Result<u32> {
+    let mut file = File::open(path)?;
+    if sync {
+        file.sync_all()?;
+    }
+    let name = path.strip_prefix(root).unwrap_or(path);
+    let mut checksum = crc32c::crc32c_append(checksum, name.as_os_str().as_encoded_bytes());
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(checksum);
+    }
+    checksum = crc32c::crc32c_append(checksum, &metadata.len().to_le_bytes());
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(checksum),
+            read => checksum = crc32c::crc32c_append(checksum, &chunk[..read]),
+        }
+    }
+}
+
+fn failed(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError { operation, path, source }
+}
