@@ -128,7 +128,7 @@ fn spawn(argv: &Argv, log: &Path) -> Result<Process, Failure> {
         .stderr(err)
         .spawn()
         .map_err(|error| Failure::io(what(), &error))?;
-    Process::of(child.id()).ok_or_else(|| Failure::failed(format!("{}: it ended at once", what())))
+    Process::of_child(&child).ok_or_else(|| Failure::failed(format!("{}: it is gone", what())))
 }
 
 /// The configuration file of a host.
