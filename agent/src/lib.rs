@@ -6,9 +6,20 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`host`] | what this host has, can run, and may lend |
+//! | [`vm`] | its machines: states, records, processes, disks, consoles |
+//! | [`migrate`] | moving machines |
+//! | [`report`], [`records`] | what is to be told, and what must not be forgotten |
 //! | [`qmp`] | how QEMU is told what to do |
 //! | [`sys`] | the only `unsafe`: guest memory shared with QEMU |
+//! | [`clock`], [`reason`](mod@reason) | the wall clock; errors as people read them |
 
+pub mod clock;
+pub mod host;
 pub mod migrate;
 pub mod qmp;
+pub mod reason;
+pub mod records;
+pub mod report;
 pub mod sys;
+pub mod vm;

@@ -1,0 +1,21 @@
+//! The wall clock, for what is compared with moments of other machines. Everything else uses `Instant`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use novacron_protocol::time::Timestamp;
+use tokio::time::Instant;
+
+/// Now.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The moment of this process's clock at which `moment` will be, if it is not past.
+pub fn instant_of(moment: Timestamp) -> Option<Instant> {
+    let remaining_ms = moment.since_ms(now());
+    (remaining_ms > 0).then(|| Instant::now() + Duration::from_millis(remaining_ms.min(YEAR_MS)))
+}
+
+/// Further away than any deadline; keeps the sum within what `Instant` can hold.
+const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;

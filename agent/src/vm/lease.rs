@@ -1,0 +1,287 @@
+//! Machines in the hands of a migration.
+//!
+//! A migration gets a machine as a [`SourceGuest`] or an [`IncomingGuest`]. While one exists, orders about the machine
+//! are refused and the machine's driver decides nothing about its process. Every decision that must survive the agent
+//! goes through the lease and is durable when the call returns. A lease ends in exactly one way: `keep` or `remove` at
+//! the source, `accept` or `reject` at the target. One that is dropped ends in none: the machine stays as it is until
+//! the agent starts again and hands the lease out as [`Interrupted`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::session::handover::SourceRecord;
+use novacron_protocol::vm::VmSpec;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc, oneshot};
+
+use super::directories::MachineDirectories;
+use super::fence::Stale;
+use super::files::FileError;
+use super::image::ImageError;
+use super::launch::LaunchError;
+use super::machine::Refusal;
+use super::record::{Hardware, Processor, SourceRole, TargetRole};
+use crate::qmp::{Qmp, QmpError};
+use crate::records::RecordsError;
+use crate::sys::GuestMemory;
+
+/// Why a lease is not given, or cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The machine's state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Ordered for another generation.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// This host cannot run the machine.
+    #[error("{0}")]
+    Unfit(String),
+    /// A record.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// A process.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] ImageError),
+    /// A kernel.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A directory.
+    #[error("{} cannot be made or removed", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// QEMU.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// The machine has no process, or no longer.
+    #[error("the machine's process is gone")]
+    NoProcess,
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+/// The answer to a request of a lease.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, LeaseError>>;
+
+/// What leases ask of a machine's driver.
+#[derive(Debug)]
+pub(super) enum LeaseRequest {
+    Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
+    HoldDisks { reply: Reply<Qmp> },
+    Keep { reply: Reply<()> },
+    Remove { reply: Reply<()> },
+    Prepare { hardware: Hardware, processor: Processor, reply: Reply<Receiving> },
+    Accept { start: bool, reply: Reply<()> },
+    Reject { reply: Reply<()> },
+}
+
+/// The line to a machine's driver.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) requests: mpsc::Sender<super::driver::Request>,
+}
+
+impl Line {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> LeaseRequest,
+    ) -> Result<T, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        let request = super::driver::Request::Lease(request(reply));
+        self.requests.send(request).await.map_err(|_| LeaseError::Ending)?;
+        answer.await.map_err(|_| LeaseError::Ending)?
+    }
+}
+
+/// What a migration may know of a machine that is here.
+#[derive(Debug, Clone)]
+pub struct GuestFacts {
+    /// The machine.
+    pub vm: VmId,
+    /// The generation that this agent holds.
+    pub generation: Generation,
+    /// What was ordered.
+    pub spec: VmSpec,
+    /// What it is made of.
+    pub hardware: Hardware,
+    /// What runs its instructions; of a stopped machine, what would.
+    pub processor: Processor,
+    /// Its files and its run directory, in which the migration may put sockets with names of at most
+    /// [`super::SOCKET_NAME_BYTES_MAX`] bytes.
+    pub directories: MachineDirectories,
+}
+
+/// A machine at its source.
+#[derive(Debug)]
+pub struct SourceGuest {
+    pub(super) line: Line,
+    pub(super) facts: GuestFacts,
+    pub(super) role: SourceRole,
+    pub(super) qmp: Option<Qmp>,
+}
+
+impl SourceGuest {
+    /// What there is to know.
+    pub fn facts(&self) -> &GuestFacts {
+        &self.facts
+    }
+
+    /// The migration, with the last durable decision and memo.
+    pub fn role(&self) -> &SourceRole {
+        &self.role
+    }
+
+    /// The guest's QEMU; `None` if the machine is stopped or its QEMU does not answer.
+    pub fn qmp(&self) -> Option<&Qmp> {
+        self.qmp.as_ref()
+    }
+
+    /// Makes a decision of the hand-over durable, with up to [`super::MEMO_BYTES_MAX`] bytes to remember.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; then it is not known whether it is durable.
+    pub async fn decide(
+        &mut self,
+        decision: SourceRecord,
+        memo: Vec<u8>,
+    ) -> Result<(), LeaseError> {
+        let kept = memo.clone();
+        self.line.ask(|reply| LeaseRequest::Decide { decision, memo, reply }).await?;
+        self.role.decision = decision;
+        self.role.memo = kept;
+        Ok(())
+    }
+
+    /// Of a stopped machine: starts a QEMU that never runs the guest and has its disks, for a cold migration.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn hold_disks(&mut self) -> Result<Qmp, LeaseError> {
+        let qmp = self.line.ask(|reply| LeaseRequest::HoldDisks { reply }).await?;
+        self.qmp = Some(qmp.clone());
+        Ok(qmp)
+    }
+
+    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued;
+    /// a process that only held disks is ended.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; the machine is this agent's all the same if the record could be written.
+    pub async fn keep(self) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::Keep { reply }).await
+    }
+
+    /// The machine is at its target: ends the process and removes everything of it here, the record last.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; may be tried again after the agent's restart.
+    pub async fn remove(self) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::Remove { reply }).await
+    }
+}
+
+/// A QEMU that waits for a migration.
+#[derive(Debug, Clone)]
+pub struct Receiving {
+    /// How it is told what to do. Started with `-S -incoming defer`; nothing is exported yet.
+    pub qmp: Qmp,
+    /// The guest's memory, block `pc.ram`.
+    pub memory: Arc<GuestMemory>,
+}
+
+/// A machine at its target, not yet the target's.
+#[derive(Debug)]
+pub struct IncomingGuest {
+    pub(super) line: Line,
+    pub(super) vm: VmId,
+    pub(super) generation: Generation,
+    pub(super) spec: VmSpec,
+    pub(super) role: TargetRole,
+    pub(super) directories: MachineDirectories,
+    /// Keeps kernels that were received and belong to no record yet.
+    pub(super) files_held: OwnedRwLockReadGuard<()>,
+}
+
+impl IncomingGuest {
+    /// The machine.
+    pub fn vm(&self) -> VmId {
+        self.vm
+    }
+
+    /// The migration.
+    pub fn migration(&self) -> MigrationId {
+        self.role.migration
+    }
+
+    /// The migration, with who may send it.
+    pub fn role(&self) -> &TargetRole {
+        &self.role
+    }
+
+    /// The generation that this agent will hold.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What the coordinator ordered.
+    pub fn spec(&self) -> &VmSpec {
+        &self.spec
+    }
+
+    /// Its files and its run directory, in which the migration may put sockets once `prepare` returned.
+    pub fn directories(&self) -> &MachineDirectories {
+        &self.directories
+    }
+
+    /// Makes blank disks as `hardware` says and starts a QEMU that waits. Kernels must be in the file store already.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; `reject` is what is left to do.
+    pub async fn prepare(
+        &mut self,
+        hardware: Hardware,
+        processor: Processor,
+    ) -> Result<Receiving, LeaseError> {
+        self.line.ask(|reply| LeaseRequest::Prepare { hardware, processor, reply }).await
+    }
+
+    /// The machine is this agent's from the moment this is durable. Live: the guest is continued and runs when this
+    /// returns, and its new place is announced afterwards. Cold: the waiting QEMU is ended and the disks are as they
+    /// were written; with `start` the machine is then started.
+    ///
+    /// # Errors
+    /// [`LeaseError`]. With [`LeaseError::Records`] it is not known whether it is durable: the verdict must be read
+    /// again. With any other error the machine is this agent's and did not start.
+    pub async fn accept(self, start: bool) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::Accept { start, reply }).await
+    }
+
+    /// The machine will never be this agent's under this migration: durable first, then process, disks and sockets
+    /// are removed.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn reject(self) -> Result<(), LeaseError> {
+        let rejected = self.line.ask(|reply| LeaseRequest::Reject { reply }).await;
+        drop(self.files_held);
+        rejected
+    }
+}
+
+/// A migration that was under way when the agent ended.
+#[derive(Debug)]
+pub enum Interrupted {
+    /// At its source; `role().decision` says how far it was.
+    Source(SourceGuest),
+    /// At its target, undecided. Its memory is not mapped any more: all that it can do is `reject`.
+    Target(IncomingGuest),
+}

@@ -1,0 +1,278 @@
+//! What a driver does for a migration.
+
+use std::time::Duration;
+
+use novacron_protocol::ids::Generation;
+use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::node::Accelerator;
+use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
+use novacron_protocol::vm::VmSpec;
+
+use super::command_line::Purpose;
+use super::driver::{Driver, answer};
+use super::fence::{Stale, fence};
+use super::launch::Blueprint;
+use super::lease::{
+    GuestFacts, IncomingGuest, LeaseError, LeaseRequest, Line, Receiving, SourceGuest,
+};
+use super::machine::{Refusal, State, Step};
+use super::machines::Shared;
+use super::orders::{OrderError, replace_directory};
+use super::record::{
+    Desired, Hardware, MEMO_BYTES_MAX, Processor, Role, SourceRole, TargetRole, VmRecord,
+};
+use crate::reason::reason;
+use crate::records::RecordName;
+
+/// How often and how long a guest is told to go on whose QEMU is still busy with the end of its migration.
+const CONTINUE_ATTEMPTS: u32 = 50;
+const CONTINUE_INTERVAL: Duration = Duration::from_millis(100);
+
+impl From<OrderError> for LeaseError {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::Stale(stale) => Self::Stale(stale),
+            OrderError::Refused(refusal) => Self::Refused(refusal),
+            OrderError::File(error) => Self::File(error),
+            OrderError::Image(error) => Self::Disk(error),
+            OrderError::Launch(error) => Self::Launch(error),
+            OrderError::Records(error) => Self::Records(error),
+            OrderError::Qmp(error) => Self::Qmp(error),
+            OrderError::Directory { path, source } => Self::Directory { path, source },
+            OrderError::NoAnswer => Self::NoProcess,
+            OrderError::Ending => Self::Ending,
+            OrderError::Unfit(_) | OrderError::Tpm(_) | OrderError::Network(_) => {
+                Self::Unfit(reason(&error))
+            }
+        }
+    }
+}
+
+/// What a migration may know of the machine; `None` for one that has not been made yet.
+pub(super) fn facts(shared: &Shared, record: &VmRecord) -> Option<GuestFacts> {
+    let of_new_guest = || Processor::new(shared.hypervisor.accelerator);
+    Some(GuestFacts {
+        vm: record.vm,
+        generation: record.generation,
+        spec: record.spec.clone(),
+        hardware: record.hardware.clone()?,
+        processor: record.processor.clone().unwrap_or_else(of_new_guest),
+        directories: shared.launcher.directories.machine(record.vm),
+    })
+}
+
+impl Driver {
+    pub(super) async fn lend(
+        &mut self,
+        generation: Generation,
+        role: SourceRole,
+    ) -> Result<SourceGuest, LeaseError> {
+        fence((), generation, self.held())?;
+        let mut lent = self.machine.clone();
+        lent.lend(role.migration, role.mode == MigrationMode::Live)?;
+        let saved_role = role.clone();
+        self.save(|record| record.role = Role::Source(saved_role)).await?;
+        self.machine = lent;
+        let record = self.record.as_ref().ok_or(Refusal::Absent)?;
+        let facts = facts(&self.shared, record).ok_or(Refusal::Absent)?;
+        Ok(SourceGuest { line: self.line(), facts, role, qmp: self.qmp().cloned() })
+    }
+
+    pub(super) async fn expect(
+        &mut self,
+        generation: Generation,
+        spec: VmSpec,
+        role: TargetRole,
+    ) -> Result<IncomingGuest, LeaseError> {
+        if let Some(held) = self.held() {
+            return Err(Stale { held: Some(held) }.into());
+        }
+        let mut expecting = self.machine.clone();
+        expecting.expect(role.migration)?;
+        self.check_fit(&spec)?;
+        let files_held = self.shared.files.hold().await;
+        let record = VmRecord {
+            vm: self.vm,
+            generation,
+            spec: spec.clone(),
+            hardware: None,
+            desired: Desired::Stopped,
+            processor: None,
+            failure: None,
+            role: Role::Target(role.clone()),
+            arrived_by: None,
+        };
+        self.shared.records.put(RecordName::Vm(self.vm), &record).await?;
+        self.record = Some(record);
+        self.machine = expecting;
+        let directories = self.shared.launcher.directories.machine(self.vm);
+        let vm = self.vm;
+        Ok(IncomingGuest { line: self.line(), vm, generation, spec, role, directories, files_held })
+    }
+
+    fn line(&self) -> Line {
+        Line { requests: self.requests.clone() }
+    }
+
+    pub(super) async fn take_lease(&mut self, request: LeaseRequest) {
+        match request {
+            LeaseRequest::Decide { decision, memo, reply } => {
+                answer(reply, self.decide(decision, memo).await);
+            }
+            LeaseRequest::HoldDisks { reply } => answer(reply, self.hold_disks().await),
+            LeaseRequest::Keep { reply } => answer(reply, self.keep().await),
+            LeaseRequest::Remove { reply } => answer(reply, self.remove_lent().await),
+            LeaseRequest::Prepare { hardware, processor, reply } => {
+                answer(reply, self.prepare(hardware, processor).await);
+            }
+            LeaseRequest::Accept { start, reply } => answer(reply, self.accept(start).await),
+            LeaseRequest::Reject { reply } => answer(reply, self.reject().await),
+        }
+    }
+
+    /// The role at a migration's source; a lease that outlived its migration gets a refusal.
+    fn source_role(&self) -> Result<&SourceRole, LeaseError> {
+        match self.record.as_ref().map(|record| &record.role) {
+            Some(Role::Source(role)) => Ok(role),
+            _ => Err(Refusal::Absent.into()),
+        }
+    }
+
+    fn target_role(&self) -> Result<TargetRole, LeaseError> {
+        match self.record.as_ref().map(|record| &record.role) {
+            Some(Role::Target(role)) => Ok(role.clone()),
+            _ => Err(Refusal::Absent.into()),
+        }
+    }
+
+    async fn decide(&mut self, decision: SourceRecord, memo: Vec<u8>) -> Result<(), LeaseError> {
+        let role = self.source_role()?;
+        if memo.len() > MEMO_BYTES_MAX {
+            return Err(LeaseError::Unfit(format!("a memo of over {MEMO_BYTES_MAX} bytes")));
+        }
+        let role = SourceRole { decision, memo, ..role.clone() };
+        self.save(|record| record.role = Role::Source(role)).await?;
+        Ok(())
+    }
+
+    async fn hold_disks(&mut self) -> Result<crate::qmp::Qmp, LeaseError> {
+        self.source_role()?;
+        if self.running.is_none() {
+            self.shared.hypervisor.check().map_err(OrderError::from)?;
+            let processor = Processor::new(self.shared.hypervisor.accelerator);
+            self.launch(&processor, Purpose::HoldDisks).await?;
+        }
+        self.qmp().cloned().ok_or(LeaseError::NoProcess)
+    }
+
+    async fn keep(&mut self) -> Result<(), LeaseError> {
+        self.source_role()?;
+        self.save(|record| record.role = Role::Owner).await?;
+        for _ in 0..CONTINUE_ATTEMPTS {
+            self.settle().await;
+            if !matches!(self.machine.state(), State::Paused { reason } if reason.is_empty()) {
+                break;
+            }
+            tokio::time::sleep(CONTINUE_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_lent(&mut self) -> Result<(), LeaseError> {
+        self.source_role()?;
+        self.remove_everything().await?;
+        self.machine.took(Step::Remove);
+        Ok(())
+    }
+
+    async fn prepare(
+        &mut self,
+        hardware: Hardware,
+        processor: Processor,
+    ) -> Result<Receiving, LeaseError> {
+        self.target_role()?;
+        self.check_arrival(&hardware, &processor)?;
+        let kept = (hardware.clone(), processor.clone());
+        self.save(|record| (record.hardware, record.processor) = (Some(kept.0), Some(kept.1)))
+            .await?;
+        let directories = self.shared.launcher.directories.machine(self.vm);
+        replace_directory(&directories.durable)?;
+        for (index, disk) in hardware.disks.iter().enumerate() {
+            let path = directories.disk(index, disk.format);
+            self.shared.disks.make_blank(disk.size_bytes, disk.format, &path).await?;
+        }
+        let spec = &self.record.as_ref().ok_or(Refusal::Absent)?.spec;
+        let blueprint = Blueprint { vm: self.vm, spec, hardware: &hardware, processor: &processor };
+        let (running, memory) = self.shared.launcher.launch_to_receive(blueprint).await?;
+        let qmp = running.qmp.clone().ok_or(LeaseError::NoProcess)?;
+        self.set_running(Some(running));
+        Ok(Receiving { qmp, memory })
+    }
+
+    /// Whether the machine that arrives is the one that was ordered, and can run here.
+    fn check_arrival(&self, hardware: &Hardware, processor: &Processor) -> Result<(), LeaseError> {
+        let unfit = |problem: String| Err(LeaseError::Unfit(problem));
+        let hypervisor = &self.shared.hypervisor;
+        if processor.accelerator == Accelerator::Kvm && hypervisor.accelerator != Accelerator::Kvm {
+            return unfit(format!(
+                "the machine runs under KVM, which this node does not offer ({}); move it cold",
+                hypervisor.accelerator_reason
+            ));
+        }
+        let ordered = self.record.as_ref().map_or(0, |record| record.spec.disks.len());
+        if hardware.disks.len() != ordered {
+            return unfit(format!("{} disks arrive, {ordered} were ordered", hardware.disks.len()));
+        }
+        match hardware.boot.hashes().find(|hash| !self.shared.files.has(*hash)) {
+            Some(hash) => unfit(format!("the source did not send file {hash}")),
+            None => Ok(()),
+        }
+    }
+
+    async fn accept(&mut self, start: bool) -> Result<(), LeaseError> {
+        let role = self.target_role()?;
+        let live = role.mode == MigrationMode::Live;
+        let desired = if live || start { Desired::Running } else { Desired::Stopped };
+        self.save(|record| {
+            record.role = Role::Owner;
+            record.arrived_by = Some(role.migration);
+            record.desired = desired;
+        })
+        .await?;
+        if live { self.run_arrived().await } else { self.rest_arrived(start).await }
+    }
+
+    /// The hand-over is durable: the guest runs here from now on.
+    async fn run_arrived(&mut self) -> Result<(), LeaseError> {
+        self.machine = super::machine::Machine::new(State::Paused { reason: String::new() });
+        let qmp = self.qmp().cloned().ok_or(LeaseError::NoProcess)?;
+        qmp.cont().await?;
+        self.machine.took(Step::Continue);
+        tokio::spawn(async move {
+            if let Err(error) = qmp.announce_self().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "new place not announced");
+            }
+        });
+        Ok(())
+    }
+
+    async fn rest_arrived(&mut self, start: bool) -> Result<(), LeaseError> {
+        self.machine = super::machine::Machine::new(State::Stopping);
+        self.end_process().await;
+        self.machine.created();
+        if start {
+            self.launch_guest().await?;
+            self.machine.took(Step::Launch);
+        }
+        Ok(())
+    }
+
+    async fn reject(&mut self) -> Result<(), LeaseError> {
+        let role = self.target_role()?;
+        // Durable before anything is removed: from here on the source may take the guest back.
+        self.shared.decide(role.migration, TargetRecord::Refused).await?;
+        self.remove_everything().await?;
+        self.machine.took(Step::Remove);
+        Ok(())
+    }
+}

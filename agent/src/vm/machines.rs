@@ -1,0 +1,428 @@
+//! All machines of this agent: one driver task each, found by id.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use novacron_protocol::effect::{EffectOutcome, MachineReport};
+use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::limits::MACHINES_PER_NODE_MAX;
+use novacron_protocol::session::handover::{TargetRecord, Verdict};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::VmSpec;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::console::{Attachment, SerialPort};
+use super::directories::Directories;
+use super::driver::{Driver, ExpectRequest, LendRequest, OrderRequest, Request};
+use super::files::FileStore;
+use super::image::DiskMaker;
+use super::launch::Launcher;
+use super::lease::{IncomingGuest, Interrupted, LeaseError, SourceGuest};
+use super::machine::Order;
+use super::record::{Role, SourceRole, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
+use crate::host::Hypervisor;
+use crate::qmp::Qmp;
+use crate::records::{RecordName, Records, RecordsError};
+use crate::report::Reporter;
+
+/// Requests that wait for one machine's driver: it may be busy with copying an image for minutes.
+const REQUESTS_WAITING_MAX: usize = 64;
+
+/// What the coordinators may order of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineOrder {
+    /// Make it.
+    Create(Box<VmSpec>),
+    /// Anything about one that is there.
+    Existing(Order),
+}
+
+/// What machines are made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything is.
+    pub directories: Directories,
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// qemu-img.
+    pub qemu_img: PathBuf,
+    /// swtpm.
+    pub swtpm: PathBuf,
+    /// What this host can run.
+    pub hypervisor: Hypervisor,
+}
+
+/// All machines; clones share them.
+#[derive(Debug, Clone)]
+pub struct Machines {
+    shared: Arc<Shared>,
+}
+
+/// What every driver works with.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) launcher: Launcher,
+    pub(super) disks: DiskMaker,
+    pub(super) files: FileStore,
+    pub(super) swtpm: PathBuf,
+    pub(super) hypervisor: Hypervisor,
+    pub(super) records: Records,
+    pub(super) reporter: Reporter,
+    pub(super) shutdown: CancellationToken,
+    tasks: TaskTracker,
+    drivers: Mutex<HashMap<VmId, Place>>,
+    inventory: Mutex<BTreeMap<VmId, MachineReport>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    requests: mpsc::Sender<Request>,
+    port: Arc<SerialPort>,
+}
+
+impl Machines {
+    /// Takes up every machine that has a record, and hands out the migrations that were under way.
+    ///
+    /// # Errors
+    /// [`RecordsError`]: a machine whose record cannot be read is a machine that could run twice, so the agent must
+    /// not start.
+    pub async fn take_up(
+        settings: Settings,
+        records: Records,
+        reporter: Reporter,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Interrupted>), RecordsError> {
+        let machines = Self { shared: Arc::new(Shared::new(settings, records, reporter)) };
+        let found = machines.shared.load(now).await?;
+        machines.shared.sweep(&found).await;
+        let mut taken_up = Vec::new();
+        for record in found {
+            let (place, ready) = machines.shared.start_driver(record.vm, Some(record.clone()));
+            taken_up.push((record.clone(), place.requests.clone(), ready));
+            machines.shared.drivers().insert(record.vm, place);
+        }
+        let mut interrupted = Vec::new();
+        for (record, requests, ready) in taken_up {
+            // An error means that the driver ended, which it does only with the agent.
+            let Ok(qmp) = ready.await else { continue };
+            interrupted.extend(machines.shared.interrupted(record, requests, qmp).await);
+        }
+        Ok((machines, interrupted))
+    }
+
+    /// Puts an order into the machine's queue; orders of one machine are begun in the order of these calls. The answer
+    /// comes when the order has been followed or refused; a shutdown that the guest does not follow is given up at
+    /// `deadline`.
+    pub fn order(
+        &self,
+        vm: VmId,
+        generation: Generation,
+        order: MachineOrder,
+        deadline: Instant,
+    ) -> oneshot::Receiver<EffectOutcome> {
+        let (reply, answer) = oneshot::channel();
+        let request = OrderRequest { generation, order, deadline, reply };
+        if let Err(refused) = self.shared.submit(vm, Request::Order(request)) {
+            let reason = refused.to_string();
+            refused.request.refuse(EffectOutcome::Failed { reason });
+        }
+        answer
+    }
+
+    /// Lends a machine to a migration at its source.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn lend(
+        &self,
+        vm: VmId,
+        generation: Generation,
+        role: SourceRole,
+    ) -> Result<SourceGuest, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Lend(Box::new(LendRequest { generation, role, reply }));
+        self.shared
+            .submit(vm, request)
+            .map_err(|refused| LeaseError::Unfit(refused.to_string()))?;
+        answer.await.map_err(|_| LeaseError::Ending)?
+    }
+
+    /// Makes room for a machine that a migration will bring.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn expect(
+        &self,
+        vm: VmId,
+        generation: Generation,
+        spec: VmSpec,
+        role: TargetRole,
+    ) -> Result<IncomingGuest, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Expect(Box::new(ExpectRequest { generation, spec, role, reply }));
+        self.shared
+            .submit(vm, request)
+            .map_err(|refused| LeaseError::Unfit(refused.to_string()))?;
+        answer.await.map_err(|_| LeaseError::Ending)?
+    }
+
+    /// What became of a migration to this node; `None` if it was never heard of.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub async fn verdict(
+        &self,
+        vm: VmId,
+        migration: MigrationId,
+    ) -> Result<Option<Verdict>, RecordsError> {
+        let record: Option<VmRecord> = self.shared.records.get(RecordName::Vm(vm)).await?;
+        if let Some(record) = record {
+            match record.role {
+                Role::Target(role) if role.migration == migration => {
+                    return Ok(Some(role.decision.verdict()));
+                }
+                _ if record.arrived_by == Some(migration) => return Ok(Some(Verdict::Accepted)),
+                _ => (),
+            }
+        }
+        let verdict: Option<VerdictRecord> =
+            self.shared.records.get(RecordName::Verdict(migration)).await?;
+        Ok(verdict.map(|verdict| verdict.decision.verdict()))
+    }
+
+    /// Refuses a migration that was never expected here, durably: it will not be accepted later.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub async fn refuse(&self, migration: MigrationId) -> Result<(), RecordsError> {
+        self.shared.decide(migration, TargetRecord::Refused).await
+    }
+
+    /// The store of kernels, to receive what a machine that arrives needs.
+    pub fn files(&self) -> &FileStore {
+        &self.shared.files
+    }
+
+    /// What this host can run.
+    pub fn hypervisor(&self) -> &Hypervisor {
+        &self.shared.hypervisor
+    }
+
+    /// Every machine in this agent's care.
+    pub fn inventory(&self) -> Vec<MachineReport> {
+        self.shared.inventory().values().cloned().collect()
+    }
+
+    /// A machine's console.
+    pub fn console(&self, vm: VmId, from_offset: u64, follow: bool) -> Option<Attachment> {
+        let port = Arc::clone(&self.shared.drivers().get(&vm)?.port);
+        let directories = self.shared.launcher.directories.machine(vm);
+        let (log, socket) = (directories.console_log(), directories.serial());
+        Some(Attachment { log, socket, port, from_offset, follow })
+    }
+
+    /// Ends all drivers; guests go on.
+    pub async fn shut_down(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+/// A request that no driver can take.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+struct NotTaken {
+    why: &'static str,
+    request: Request,
+}
+
+impl Shared {
+    fn new(settings: Settings, records: Records, reporter: Reporter) -> Self {
+        let files = FileStore::new(settings.directories.files());
+        let disks =
+            DiskMaker { qemu_img: settings.qemu_img, images: settings.directories.images.clone() };
+        let launcher = Launcher {
+            directories: settings.directories,
+            files: files.clone(),
+            qemu: settings.qemu,
+            swtpm: settings.swtpm.clone(),
+        };
+        Self {
+            launcher,
+            disks,
+            files,
+            swtpm: settings.swtpm,
+            hypervisor: settings.hypervisor,
+            records,
+            reporter,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            drivers: Mutex::default(),
+            inventory: Mutex::default(),
+        }
+    }
+
+    /// Every machine's record; verdicts that are too old to be asked for are forgotten on the way.
+    async fn load(&self, now: Timestamp) -> Result<Vec<VmRecord>, RecordsError> {
+        let mut found = Vec::new();
+        for name in self.records.names().await? {
+            match name {
+                RecordName::Vm(_) => found.extend(self.records.get(name).await?),
+                RecordName::Verdict(_) => {
+                    let verdict: Option<VerdictRecord> = self.records.get(name).await?;
+                    let decided = verdict.map_or(0, |verdict| verdict.decided_at_unix_ms);
+                    if now.since_ms(Timestamp::from_unix_ms(decided)) > VERDICT_KEPT_MS {
+                        self.records.remove(name).await?;
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes what an earlier run left unfinished: half-made machines and kernels that nobody needs. A finished
+    /// directory without a record is left alone and named: it may hold somebody's data.
+    async fn sweep(&self, found: &[VmRecord]) {
+        let known: Vec<String> = found.iter().map(|record| record.vm.to_string()).collect();
+        let machines = self.launcher.directories.machines();
+        for entry in std::fs::read_dir(&machines).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension() == Some(OsStr::new("new")) {
+                if let Err(error) = std::fs::remove_dir_all(&path) {
+                    tracing::error!(path = %path.display(), %error, "cannot be removed");
+                }
+            } else if !known.iter().any(|name| entry.file_name() == OsStr::new(name)) {
+                tracing::warn!(path = %path.display(), "belongs to no machine of this agent; left alone");
+            }
+        }
+        self.collect_files().await;
+    }
+
+    /// Removes kernels that no record needs, unless some machine is being made at this moment: then the next one
+    /// that is removed does it.
+    pub(super) async fn collect_files(&self) {
+        let Some(_all) = self.files.try_lock_all() else { return };
+        let mut needed = std::collections::BTreeSet::new();
+        let names = self.records.names().await.unwrap_or_default();
+        for name in names.into_iter().filter(|name| matches!(name, RecordName::Vm(_))) {
+            match self.records.get::<VmRecord>(name).await {
+                Ok(Some(VmRecord { hardware: Some(hardware), .. })) => {
+                    needed.extend(hardware.boot.hashes());
+                }
+                Ok(_) => (),
+                Err(error) => {
+                    tracing::error!(%name, error = &error as &dyn std::error::Error, "unreadable");
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.files.keep_only(&needed) {
+            tracing::error!(error = &error as &dyn std::error::Error, "kernels stay behind");
+        }
+    }
+
+    async fn interrupted(
+        &self,
+        record: VmRecord,
+        requests: mpsc::Sender<Request>,
+        qmp: Option<Qmp>,
+    ) -> Option<Interrupted> {
+        let line = super::lease::Line { requests };
+        let directories = self.launcher.directories.machine(record.vm);
+        match record.role.clone() {
+            Role::Owner => None,
+            Role::Source(role) => {
+                let facts = super::lending::facts(self, &record)?;
+                Some(Interrupted::Source(SourceGuest { line, facts, role, qmp }))
+            }
+            Role::Target(role) => Some(Interrupted::Target(IncomingGuest {
+                line,
+                vm: record.vm,
+                generation: record.generation,
+                spec: record.spec,
+                role,
+                directories,
+                files_held: self.files.hold().await,
+            })),
+        }
+    }
+
+    /// Makes the end of a migration durable at its target.
+    pub(super) async fn decide(
+        &self,
+        migration: MigrationId,
+        decision: TargetRecord,
+    ) -> Result<(), RecordsError> {
+        let decided_at_unix_ms = crate::clock::now().unix_ms;
+        let verdict = VerdictRecord { decision, decided_at_unix_ms };
+        self.records.put(RecordName::Verdict(migration), &verdict).await
+    }
+
+    /// Gives a request to the machine's driver, which is started if there is none. All of it under the lock that
+    /// [`Self::retire`] takes, so no request can reach a driver that is about to end.
+    fn submit(self: &Arc<Self>, vm: VmId, request: Request) -> Result<(), NotTaken> {
+        let mut drivers = self.drivers();
+        if !drivers.contains_key(&vm) && drivers.len() >= MACHINES_PER_NODE_MAX {
+            return Err(NotTaken { why: "this node has all the machines it may have", request });
+        }
+        let place = drivers.entry(vm).or_insert_with(|| self.start_driver(vm, None).0);
+        place.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(request) => {
+                NotTaken { why: "too many orders wait for this machine; try again later", request }
+            }
+            TrySendError::Closed(request) => NotTaken { why: "the agent is ending", request },
+        })
+    }
+
+    /// Starts a driver. It says when it has taken up what there is.
+    fn start_driver(
+        self: &Arc<Self>,
+        vm: VmId,
+        record: Option<VmRecord>,
+    ) -> (Place, oneshot::Receiver<Option<Qmp>>) {
+        let (requests, queue) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let (ready, taken_up) = oneshot::channel();
+        let driver = Driver::new(vm, Arc::clone(self), requests.clone());
+        self.tasks.spawn(driver.run(record, queue, ready));
+        (Place { requests, port: Arc::default() }, taken_up)
+    }
+
+    /// Forgets the driver of a machine that is gone, unless a request came in the meantime.
+    pub(super) fn retire(&self, vm: VmId, queue: &mpsc::Receiver<Request>) -> bool {
+        let mut drivers = self.drivers();
+        let is_idle = queue.is_empty();
+        if is_idle {
+            drivers.remove(&vm);
+        }
+        is_idle
+    }
+
+    /// Tells how a machine stands, if that is new.
+    pub(super) fn publish(&self, vm: VmId, report: Option<MachineReport>) {
+        let mut inventory = self.inventory();
+        match report {
+            None => drop(inventory.remove(&vm)),
+            Some(report) if inventory.get(&vm) == Some(&report) => (),
+            Some(report) => {
+                inventory.insert(vm, report.clone());
+                self.reporter.machine(report);
+            }
+        }
+    }
+
+    fn drivers(&self) -> MutexGuard<'_, HashMap<VmId, Place>> {
+        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inventory(&self) -> MutexGuard<'_, BTreeMap<VmId, MachineReport>> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,327 @@
+//! What a driver does for the coordinators' orders.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use novacron_protocol::effect::EffectOutcome;
+use novacron_protocol::ids::Generation;
+use novacron_protocol::session::handover::TargetRecord;
+use novacron_protocol::vm::{Boot, Network, VmSpec};
+
+use super::command_line::Purpose;
+use super::directories::disk_file;
+use super::driver::{Driver, OrderRequest, StopWaiter, answer};
+use super::fence::{Stale, fence};
+use super::files::{FileError, FileStore};
+use super::image::ImageError;
+use super::launch::{Blueprint, LaunchError};
+use super::machine::{Order, Refusal, State, Step};
+use super::machines::MachineOrder;
+use super::network::{NetworkError, check_bridge};
+use super::record::{BootFiles, Desired, Hardware, Processor, Role, VmRecord};
+use super::tpm::{self, TpmError};
+use crate::host::Unfit;
+use crate::qmp::QmpError;
+use crate::reason::reason;
+use crate::records::{RecordName, RecordsError};
+
+/// Why an order could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    #[error("{} cannot be made or removed", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("QEMU does not answer; stop the machine with --force")]
+    NoAnswer,
+    #[error("the agent is ending")]
+    Ending,
+}
+
+/// What became of an order at once.
+enum Progress {
+    Done,
+    /// The answer comes when the guest has shut down, or has not.
+    GuestAsked,
+}
+
+impl Driver {
+    pub(super) async fn take_order(&mut self, request: OrderRequest) {
+        let OrderRequest { generation, order, deadline, reply } = request;
+        let outcome = match self.obey(generation, order).await {
+            Ok(Progress::GuestAsked) => {
+                self.stops.push(StopWaiter { deadline, reply });
+                return;
+            }
+            Ok(Progress::Done) => EffectOutcome::Done,
+            Err(OrderError::Stale(stale)) => stale.into(),
+            Err(error) => {
+                let reason = reason(&error);
+                tracing::warn!(%reason, "order not followed");
+                EffectOutcome::Failed { reason }
+            }
+        };
+        answer(reply, outcome);
+    }
+
+    async fn obey(
+        &mut self,
+        generation: Generation,
+        order: MachineOrder,
+    ) -> Result<Progress, OrderError> {
+        let held = self.held();
+        match order {
+            MachineOrder::Create(spec) if held.is_none() => self.create(generation, *spec).await,
+            MachineOrder::Create(_) => {
+                fence((), generation, held)?;
+                Ok(Progress::Done)
+            }
+            // What is not here needs no removing.
+            MachineOrder::Existing(Order::Destroy) if *self.machine.state() == State::Absent => {
+                Ok(Progress::Done)
+            }
+            MachineOrder::Existing(order) => {
+                let order = fence(order, generation, held)?.into_inner();
+                self.perform(order).await
+            }
+        }
+    }
+
+    async fn perform(&mut self, order: Order) -> Result<Progress, OrderError> {
+        let step = self.machine.order(order)?;
+        match step {
+            Step::Nothing => self.note_rest(order).await,
+            Step::Launch => self.launch_guest().await?,
+            Step::Continue => self.qmp().ok_or(OrderError::NoAnswer)?.cont().await?,
+            Step::PressPower => {
+                self.qmp().ok_or(OrderError::NoAnswer)?.power_down().await?;
+                self.machine.took(step);
+                return Ok(Progress::GuestAsked);
+            }
+            Step::Kill => {
+                // Durable first: a process that is gone is then no failure, whatever happens to the agent.
+                self.save(|record| record.desired = Desired::Stopped).await?;
+                self.machine.took(step);
+                self.end_process().await;
+                return Ok(Progress::Done);
+            }
+            Step::Remove => self.remove_everything().await?,
+        }
+        self.machine.took(step);
+        Ok(Progress::Done)
+    }
+
+    /// A machine that failed and is told to stop is stopped: the failure has been seen.
+    async fn note_rest(&mut self, order: Order) {
+        if matches!(order, Order::Stop { .. }) {
+            self.update(|record| {
+                record.desired = Desired::Stopped;
+                record.failure = None;
+            })
+            .await;
+            if matches!(self.machine.state(), State::Failed { .. }) {
+                self.machine.created();
+            }
+        }
+    }
+
+    /// Starts the guest. That it shall run is durable before it does.
+    pub(super) async fn launch_guest(&mut self) -> Result<(), OrderError> {
+        let hypervisor = &self.shared.hypervisor;
+        hypervisor.check()?;
+        let processor = Processor::new(hypervisor.accelerator);
+        let chosen = processor.clone();
+        self.save(|record| {
+            record.desired = Desired::Running;
+            record.failure = None;
+            record.processor = Some(chosen);
+        })
+        .await?;
+        match self.launch(&processor, Purpose::Run).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let reason = reason(&error);
+                let failure = reason.clone();
+                self.update(|record| {
+                    record.desired = Desired::Stopped;
+                    record.failure = Some(failure);
+                })
+                .await;
+                self.machine.failed(reason);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a process for this machine.
+    pub(super) async fn launch(
+        &mut self,
+        processor: &Processor,
+        purpose: Purpose,
+    ) -> Result<(), OrderError> {
+        let Some(VmRecord { spec, hardware: Some(hardware), .. }) = &self.record else {
+            return Err(Refusal::Absent.into());
+        };
+        let blueprint = Blueprint { vm: self.vm, spec, hardware, processor };
+        let running = self.shared.launcher.launch(blueprint, purpose).await?;
+        self.set_running(Some(running));
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        generation: Generation,
+        spec: VmSpec,
+    ) -> Result<Progress, OrderError> {
+        if let State::Expecting { migration } = self.machine.state() {
+            return Err(Refusal::Migrating(*migration).into());
+        }
+        self.check_fit(&spec)?;
+        let files_held = self.shared.files.hold().await;
+        let made = self.make(generation, spec).await;
+        drop(files_held);
+        if made.is_err() {
+            // Best effort: the next attempt begins by removing it, and so does the agent's next start.
+            let unfinished = self.shared.launcher.directories.machine(self.vm).unfinished();
+            let _ = fs::remove_dir_all(unfinished);
+            self.shared.collect_files().await;
+        }
+        self.record = Some(made?);
+        self.machine.created();
+        Ok(Progress::Done)
+    }
+
+    /// Whether this host can run such a machine at all.
+    pub(super) fn check_fit(&self, spec: &VmSpec) -> Result<(), OrderError> {
+        self.shared.hypervisor.check()?;
+        if spec.enable_tpm {
+            tpm::check(&self.shared.swtpm)?;
+        }
+        if let Network::Bridge { bridge } = &spec.network {
+            check_bridge(bridge)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the disks aside, puts them in place as one, and writes the record last.
+    async fn make(&self, generation: Generation, spec: VmSpec) -> Result<VmRecord, OrderError> {
+        let directories = self.shared.launcher.directories.machine(self.vm);
+        let unfinished = directories.unfinished();
+        replace_directory(&unfinished)?;
+        let boot = import_boot(&self.shared.files, &spec.boot).await?;
+        let mut disks = Vec::new();
+        for (index, disk) in spec.disks.iter().enumerate() {
+            let path = disk_file(&unfinished, index, disk.format);
+            disks.push(self.shared.disks.make(disk, &path).await?);
+        }
+        put_in_place(&unfinished, &directories.durable)?;
+        let machine_type = self.shared.hypervisor.machine_type().to_owned();
+        let record = VmRecord {
+            vm: self.vm,
+            generation,
+            spec,
+            hardware: Some(Hardware { machine_type, boot, disks }),
+            desired: Desired::Stopped,
+            processor: None,
+            failure: None,
+            role: Role::Owner,
+            arrived_by: None,
+        };
+        self.shared.records.put(RecordName::Vm(self.vm), &record).await?;
+        Ok(record)
+    }
+
+    /// Ends the process and removes everything, the record last: until then it can be asked for again.
+    pub(super) async fn remove_everything(&mut self) -> Result<(), OrderError> {
+        if let Some(running) = self.running.take() {
+            running.process.kill_and_wait().await;
+        }
+        self.set_running(None);
+        self.shared.launcher.clean_up(self.vm).await;
+        let directories = self.shared.launcher.directories.machine(self.vm);
+        for path in [directories.durable.clone(), directories.unfinished()] {
+            remove_directory(&path)?;
+        }
+        if let Some(migration) = self.record.as_ref().and_then(|record| record.arrived_by) {
+            // Its source may still ask whether it was taken.
+            self.shared.decide(migration, TargetRecord::Accepted).await?;
+        }
+        self.shared.records.remove(RecordName::Vm(self.vm)).await?;
+        self.record = None;
+        for stop in self.stops.drain(..) {
+            answer(stop.reply, EffectOutcome::Done);
+        }
+        self.shared.collect_files().await;
+        tracing::info!("machine removed");
+        Ok(())
+    }
+}
+
+async fn import_boot(files: &FileStore, boot: &Boot) -> Result<BootFiles, OrderError> {
+    let Boot::Kernel { kernel, initrd, append } = boot.clone() else { return Ok(BootFiles::Disk) };
+    let files = files.clone();
+    let import = move || {
+        let kernel = files.import("kernel", Path::new(&kernel))?;
+        let has_initrd = !initrd.is_empty();
+        let initrd = has_initrd.then(|| files.import("initrd", Path::new(&initrd))).transpose()?;
+        Ok(BootFiles::Kernel { kernel, initrd, append })
+    };
+    tokio::task::spawn_blocking(import).await.map_err(|_| OrderError::Ending)?
+}
+
+pub(super) fn replace_directory(path: &Path) -> Result<(), OrderError> {
+    remove_directory(path)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| OrderError::Directory { path: path.to_owned(), source })
+}
+
+fn remove_directory(path: &Path) -> Result<(), OrderError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(OrderError::Directory { path: path.to_owned(), source: error })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Durable on return: content, then name.
+fn put_in_place(unfinished: &Path, finished: &Path) -> Result<(), OrderError> {
+    let failed = |source| OrderError::Directory { path: finished.to_owned(), source };
+    for entry in fs::read_dir(unfinished).map_err(failed)? {
+        let file = fs::File::open(entry.map_err(failed)?.path()).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+    }
+    fs::File::open(unfinished).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    // Left by a creation that ended before its record was written.
+    remove_directory(finished)?;
+    fs::rename(unfinished, finished).map_err(failed)?;
+    let parent = finished.parent().unwrap_or(Path::new("/"));
+    fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed)
+}

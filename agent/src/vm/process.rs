@@ -1,0 +1,151 @@
+//! Processes that outlive the agent.
+//!
+//! QEMU gets a session of its own (`setsid`), so no terminal's Ctrl-C and no hang-up reaches it; under systemd the
+//! unit says `KillMode=process`, so stopping the agent's unit does not end its cgroup's other processes.
+//!
+//! A process is found again by its command line: the only one with the machine's pid file among its arguments.
+//! That needs no trust in a number in a file, hence survives reuse of pids, a reboot, and an agent that dies
+//! between the fork and QEMU's writing of that file. A pidfd then stands for the process itself.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::process::Command;
+
+use crate::sys::watch;
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    handle: AsyncFd<OwnedFd>,
+}
+
+impl Process {
+    /// Starts `program` in a session of its own, its words going to the end of `log`.
+    ///
+    /// # Errors
+    /// What the system says; a program that cannot be executed shows in the log only.
+    pub fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Self> {
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+        let mut child = Command::new("setsid")
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .current_dir("/")
+            .spawn()?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let pid = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
+        // Before anybody waits for the child, so the pid is still its own.
+        let process = Self::open(pid)?;
+        // While this agent lives it is the parent and has to take the exit status; init does that afterwards.
+        tokio::spawn(async move { child.wait().await });
+        Ok(process)
+    }
+
+    /// The process that has `argument` among its arguments, if one is alive.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn find(argument: &OsStr) -> io::Result<Option<Self>> {
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+            if !has_argument(pid, argument) {
+                continue;
+            }
+            let Ok(process) = Self::open(pid) else { continue };
+            // The pid may have changed its owner before the pidfd was opened, not after.
+            if has_argument(pid, argument) {
+                return Ok(Some(process));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(pid: Pid) -> io::Result<Self> {
+        let handle = watch(pidfd_open(pid, PidfdFlags::empty())?)?;
+        Ok(Self { pid, handle })
+    }
+
+    /// Its pid, for people.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Returns once the process has ended. Cancel-safe.
+    pub async fn ended(&self) {
+        // A pidfd is readable from the end of its process on; an error would mean that it is no pidfd.
+        if let Err(error) = self.handle.readable().await {
+            tracing::error!(pid = self.pid(), %error, "a process cannot be watched");
+        }
+    }
+
+    /// Ends it at once.
+    pub fn kill(&self) {
+        match pidfd_send_signal(self.handle.get_ref(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => (),
+            Err(error) => tracing::error!(pid = self.pid(), %error, "a process cannot be killed"),
+        }
+    }
+
+    /// Ends it at once and waits until it is gone.
+    pub async fn kill_and_wait(&self) {
+        self.kill();
+        self.ended().await;
+    }
+}
+
+fn has_argument(pid: Pid, argument: &OsStr) -> bool {
+    // Gone, or not ours to read: not the one.
+    let command_line =
+        fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    command_line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
+}
+
+/// The last lines of a log, short enough for a reason.
+pub fn log_tail(path: &Path) -> String {
+    const TAIL_BYTES: usize = 600;
+    let bytes = fs::read(path).unwrap_or_default();
+    let tail = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
+    String::from_utf8_lossy(tail).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_is_found_by_its_argument_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = format!("mark-{}", directory.path().display());
+        let arguments = ["-c".to_owned(), "read -r _ < /dev/zero".to_owned(), mark.clone()];
+        assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
+        let log = directory.path().join("log");
+        let spawned = Process::spawn(Path::new("sh"), &arguments, &log).unwrap();
+        let found = Process::find(OsStr::new(&mark)).unwrap().unwrap();
+        assert_eq!(found.pid(), spawned.pid());
+        found.kill_and_wait().await;
+        spawned.ended().await;
+        assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_says_so_in_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let process = Process::spawn(Path::new("/nowhere/qemu"), &[], &log).unwrap();
+        process.ended().await;
+        assert!(log_tail(&log).contains("/nowhere/qemu"), "{}", log_tail(&log));
+    }
+}
