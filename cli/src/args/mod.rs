@@ -165,7 +165,7 @@ pub struct Events {
     /// Go on with what happens from now on.
     #[arg(short, long)]
     pub follow: bool,
-    /// Begin after this revision [default: the beginning].
+    /// Begin with this revision [default: the oldest that is remembered].
     #[arg(long, value_name = "REVISION", value_parser = values::parse_revision)]
     pub from: Option<Revision>,
     /// Only those about this machine (name or id).

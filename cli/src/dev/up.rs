@@ -74,12 +74,15 @@ fn refuse_other_shape(cluster: &Cluster, args: &DevUp) -> Result<(), Failure> {
     let differs = |wanted: Option<u8>, role| {
         wanted.is_some_and(|n| cluster.hosts_of(role).count() != usize::from(n))
     };
-    let loopback = cluster.isolation == Isolation::Loopback;
+    let needs_other_network = match cluster.isolation {
+        Isolation::Namespaces { .. } => args.loopback || !is_root(),
+        Isolation::Loopback => args.link.is_some(),
+    };
     let what = if differs(args.coordinators, Role::Coordinator) {
         "another number of coordinators"
     } else if differs(args.nodes, Role::Node) {
         "another number of nodes"
-    } else if args.loopback != loopback && (args.loopback || is_root()) || !loopback && !is_root() {
+    } else if needs_other_network {
         "another kind of network"
     } else {
         return Ok(());
@@ -105,14 +108,17 @@ fn claim(dir: &Path, found: Option<Cluster>, args: &DevUp) -> Result<Cluster, Fa
         execute::execute(&["ip", "-o", "-4", "addr", "show"].map(str::to_owned).to_vec())?;
     let taken = network::subnets_taken(&listing);
     let cluster = settle(dir, found, args, isolation, |subnet| !taken.contains(&subnet))?;
-    let made = execute::execute_all(&network::create_switch(&cluster))
-        .and_then(|()| execute::execute_all(&network::create_hosts(&cluster)));
-    made.inspect_err(|_| execute::execute_each(&network::remove(&cluster)))?;
+    let commands = [network::create_switch(&cluster), network::create_hosts(&cluster)].concat();
+    execute::execute_all(&commands).map_err(|failure| {
+        execute::execute_each(&network::remove(&cluster));
+        failure.hint("`--loopback` needs no network namespaces")
+    })?;
     Ok(cluster)
 }
 
 fn isolation(found: Option<&Cluster>, args: &DevUp) -> Isolation {
-    if args.loopback || !is_root() {
+    let is_loopback = found.is_some_and(|cluster| cluster.isolation == Isolation::Loopback);
+    if is_loopback || args.loopback || !is_root() {
         return Isolation::Loopback;
     }
     match (args.link, found) {
