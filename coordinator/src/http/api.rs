@@ -1,0 +1,94 @@
+//! What handlers stand on: the doors of the coordinator, with their errors as problems.
+
+use std::fmt;
+
+use novacron_protocol::api::{ClusterView, Code, Problem, TokenCreate, TokenView};
+use novacron_protocol::ids::{MemberId, RequestId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::auth::Authorized;
+use crate::propose::Intent;
+use crate::state::{Accepted, Fleet};
+
+/// The coordinator as the API sees it.
+pub struct Api {
+    pub(super) app: App,
+    shutdown: CancellationToken,
+}
+
+impl Api {
+    pub(super) fn new(app: App, shutdown: CancellationToken) -> Self {
+        Self { app, shutdown }
+    }
+
+    /// Looks at a fleet that has everything that was acknowledged before.
+    pub(super) async fn read<T>(&self, look: impl FnOnce(&Fleet) -> T) -> Result<T, Problem> {
+        self.app.view.read(look).await.map_err(|error| error.to_problem())
+    }
+
+    /// Looks at the fleet as this member has it.
+    pub(super) fn glance<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
+        self.app.view.local(look)
+    }
+
+    /// Whether this member can answer.
+    pub(super) async fn ready(&self) -> Result<(), Problem> {
+        let ready = self.app.readiness.check().await;
+        ready.map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+    }
+
+    /// Changes whenever this member has applied something.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.app.view.applied()
+    }
+
+    /// Ends when the coordinator shuts down.
+    pub(super) async fn stopping(&self) {
+        self.shutdown.cancelled().await;
+    }
+
+    /// Proposes what a client asked for.
+    pub(super) async fn propose(
+        &self,
+        intent: Authorized<Intent>,
+        request: RequestId,
+    ) -> Result<Accepted, Problem> {
+        let (intent, operator) = intent.into_parts();
+        tracing::info!(%operator, ?intent, "asked");
+        let proposed = self.app.proposer.submit(request, intent).await;
+        proposed.map_err(|error| error.to_problem())
+    }
+
+    /// The coordinators.
+    pub(super) async fn cluster(&self) -> Result<ClusterView, Problem> {
+        self.app.cluster.view().await.map_err(|error| error.to_problem())
+    }
+
+    /// Removes a coordinator.
+    pub(super) async fn remove_member(
+        &self,
+        member: Authorized<MemberId>,
+        request: RequestId,
+    ) -> Result<(), Problem> {
+        let removed = self.app.cluster.remove(request, member.into_parts().0).await;
+        removed.map_err(|error| error.to_problem())
+    }
+
+    /// Makes a join token.
+    pub(super) async fn create_token(
+        &self,
+        asked: Authorized<TokenCreate>,
+        request: RequestId,
+    ) -> Result<TokenView, Problem> {
+        let made = self.app.cluster.create_token(request, asked.value()).await;
+        made.map_err(|error| error.to_problem())
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Api").finish_non_exhaustive()
+    }
+}

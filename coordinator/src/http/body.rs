@@ -1,0 +1,237 @@
+//! Bodies of requests: bounded, and refused with the field that is wrong.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::{HeaderMap, header};
+use novacron_protocol::api::{Code, Problem};
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{InstanceType, Schema, SchemaObject};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// For a whole body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The body of a request as a handler takes it.
+pub trait RequestBody: Sized + Send + 'static {
+    /// Media type and schema, for the API's description; none if there is no body.
+    fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape>;
+
+    /// The body in these bytes.
+    ///
+    /// # Errors
+    /// A problem that names the field.
+    fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Self, Problem>;
+}
+
+/// A body as the API's description shows it.
+#[derive(Debug)]
+pub struct BodyShape {
+    pub(super) media_type: &'static str,
+    pub(super) schema: Schema,
+    pub(super) is_required: bool,
+}
+
+/// No body.
+#[derive(Debug)]
+pub struct NoBody;
+
+/// A JSON value.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// A JSON value that may be left out.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+/// Plain bytes.
+#[derive(Debug)]
+pub struct Octets(pub Bytes);
+
+impl RequestBody for NoBody {
+    fn describe(_: &mut SchemaGenerator) -> Option<BodyShape> {
+        None
+    }
+
+    fn read(bytes: &Bytes, _: &HeaderMap) -> Result<Self, Problem> {
+        match bytes.trim_ascii() {
+            b"" | b"{}" => Ok(Self),
+            _ => Err(Problem::new(Code::InvalidRequest, "this request takes no body")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> RequestBody for Json<T> {
+    fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape> {
+        let schema = generator.subschema_for::<T>();
+        Some(BodyShape { media_type: "application/json", schema, is_required: true })
+    }
+
+    fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Self, Problem> {
+        check_media_type(headers)?;
+        from_json(bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema + Default + Send + 'static> RequestBody for OptionalJson<T> {
+    fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape> {
+        let schema = generator.subschema_for::<T>();
+        Some(BodyShape { media_type: "application/json", schema, is_required: false })
+    }
+
+    fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Self, Problem> {
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        Json::read(bytes, headers).map(|Json(value)| Self(value))
+    }
+}
+
+impl RequestBody for Octets {
+    fn describe(_: &mut SchemaGenerator) -> Option<BodyShape> {
+        let schema = binary_schema();
+        Some(BodyShape { media_type: "application/octet-stream", schema, is_required: true })
+    }
+
+    fn read(bytes: &Bytes, _: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self(bytes.clone()))
+    }
+}
+
+/// The schema of plain bytes.
+pub(super) fn binary_schema() -> Schema {
+    let instance_type = Some(InstanceType::String.into());
+    SchemaObject { instance_type, format: Some("binary".to_owned()), ..Default::default() }.into()
+}
+
+/// Reads a whole body, but not more than [`BODY_BYTES_MAX`].
+pub(super) async fn collect(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let announced = announced.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    if announced > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await {
+        Ok(result) => result,
+        Err(_) => Err(Problem::new(Code::InvalidRequest, "the body did not arrive within 30 s")),
+    }
+}
+
+async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(Code::InvalidRequest, "the body broke off"))?;
+        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::TooLarge, format!("a body may have at most {BODY_BYTES_MAX} bytes"))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let given = given.to_str().unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Problem::new(Code::InvalidRequest, "the body must be application/json")
+        .about("Content-Type"))
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(explain)?;
+    deserializer.end().map_err(|error| Problem::new(Code::InvalidRequest, error.to_string()))?;
+    Ok(value)
+}
+
+/// A value read from JSON that is already parsed.
+pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(explain)
+}
+
+/// What serde says, with the field as the API names it.
+fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let text = error.inner().to_string();
+    // `.` is the whole value, `?` a place that the parser did not come to.
+    let path = error.path().to_string();
+    let path = path.trim_end_matches(['?', '.']);
+    let field = match quoted_field(&text) {
+        Some(field) if path.is_empty() => field.to_owned(),
+        Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
+        _ => path.to_owned(),
+    };
+    if field.is_empty() {
+        return Problem::new(Code::InvalidRequest, text);
+    }
+    Problem::new(Code::InvalidRequest, format!("{field}: {text}")).about(field)
+}
+
+/// The field in serde's "missing field `x`" and "unknown field `x`".
+fn quoted_field(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("missing field `").or(text.strip_prefix("unknown field `"))?;
+    rest.split('`').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use novacron_protocol::api::VmCreate;
+
+    fn field_of(json: &str) -> Option<String> {
+        from_json::<VmCreate>(json.as_bytes()).unwrap_err().field
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let named = |field: &str| Some(field.to_owned());
+        assert_eq!(field_of(r#"{"name":"a","memmory":1}"#), named("memmory"));
+        assert_eq!(field_of(r#"{"memory":1}"#), named("name"));
+        assert_eq!(field_of(r#"{"name":"a","memory":"512M"}"#), named("memory"));
+        assert_eq!(field_of(r#"{"name":"a","disks":[{"size":-1}]}"#), named("disks[0].size"));
+        assert_eq!(field_of(r#"{"name":"a","disks":[{"sise":1}]}"#), named("disks[0].sise"));
+        assert_eq!(field_of(r#"{"name":"a""#), None);
+        assert_eq!(field_of(r#"{"name":"a"} x"#), None);
+    }
+
+    #[test]
+    fn what_is_no_json_is_said_so() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "text/plain".parse().unwrap());
+        let body = Bytes::from_static(br#"{"name":"a"}"#);
+        let problem = Json::<VmCreate>::read(&body, &headers).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("Content-Type"));
+        headers.insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
+        assert!(Json::<VmCreate>::read(&body, &headers).is_ok());
+    }
+
+    #[test]
+    fn a_body_where_none_belongs_is_refused() {
+        let headers = HeaderMap::new();
+        assert!(NoBody::read(&Bytes::from_static(b" {} "), &headers).is_ok());
+        assert!(NoBody::read(&Bytes::from_static(b"{\"force\":true}"), &headers).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded_whether_it_says_its_length_or_not() {
+        let body = || Body::from(vec![0; BODY_BYTES_MAX + 1]);
+        let mut headers = HeaderMap::new();
+        assert_eq!(collect(&headers, body()).await.unwrap_err().status, 413);
+        headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());
+        assert_eq!(collect(&headers, Body::empty()).await.unwrap_err().status, 413);
+    }
+}

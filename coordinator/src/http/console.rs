@@ -1,0 +1,150 @@
+//! Serial consoles: bytes of the guest, and bytes for the guest.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::ids::VmId;
+use novacron_protocol::vm::VmState;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::Api;
+use super::answer::{Done, OctetStream};
+use super::body::{NoBody, Octets};
+use super::parameters::Nothing;
+use super::route::{Call, Route, get, post};
+use super::vms::{VmPath, find};
+use crate::agents::Console;
+
+/// Bytes that are typed at once.
+const INPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of the console that are passed on at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Until the next hop has what was typed.
+const INPUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For how long a console is kept open behind what was typed. An agent ends a console that nobody reads, and what
+/// it has not yet handed to the guest would be lost with it.
+const LINGER: Duration = Duration::from_millis(500);
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/v1/vms/{vm}/console", "readConsole", "Read a machine's serial console")
+            .refuses(&[Code::NotFound, Code::Conflict])
+            .to(read),
+        post(
+            "/api/v1/vms/{vm}/console/input",
+            "writeConsole",
+            "Type at a machine's serial console",
+        )
+        .refuses(&[Code::NotFound, Code::Conflict])
+        .to(write),
+    ]
+}
+
+/// Which bytes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ConsoleQuery {
+    /// The byte of the log to begin at; the first unless said, from now on if it is beyond the end.
+    #[serde(default)]
+    from: u64,
+    /// Go on with what the guest writes from then on.
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn read(call: Call<VmPath, ConsoleQuery, NoBody>) -> Result<OctetStream, Problem> {
+    let text = call.path.vm;
+    let vm = call.api.read(move |fleet| find(fleet, &text).map(|vm| vm.id)).await??;
+    let console = open(&call.api, vm, call.query.from, call.query.follow).await?;
+    let output = Output { api: call.api, console };
+    Ok(OctetStream(Body::from_stream(stream::unfold(Some(output), Output::next))))
+}
+
+async fn open(api: &Api, vm: VmId, from: u64, follow: bool) -> Result<Console, Problem> {
+    api.app.consoles.open(vm, from, follow).await.map_err(|error| error.to_problem())
+}
+
+/// What a guest writes, on its way to a client. Dropped with the client's connection, and the console with it.
+struct Output {
+    api: Arc<Api>,
+    console: Console,
+}
+
+impl Output {
+    /// The next bytes. A console that breaks off ends with an error, so that the client does not take it for the
+    /// end of the log.
+    async fn next(output: Option<Self>) -> Option<(io::Result<Bytes>, Option<Self>)> {
+        let mut output = output?;
+        let chunk = tokio::select! {
+            biased;
+            () = output.api.stopping() => Err(io::ErrorKind::ConnectionAborted.into()),
+            chunk = output.console.receive.read_chunk(CHUNK_BYTES, true) => {
+                chunk.map_err(io::Error::other)
+            }
+        };
+        match chunk {
+            Ok(Some(chunk)) => Some((Ok(chunk.bytes), Some(output))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    }
+}
+
+async fn write(call: Call<VmPath, Nothing, Octets>) -> Result<Done, Problem> {
+    let Octets(typed) = &call.body;
+    if typed.len() > INPUT_BYTES_MAX {
+        let detail = format!("at most {INPUT_BYTES_MAX} bytes are typed at once");
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    let vm = running(&call).await?;
+    // Only a console that is followed takes input.
+    let console = open(&call.api, vm, u64::MAX, true).await?;
+    type_in(console, typed.clone()).await.map_err(|problem| {
+        Problem::new(
+            Code::OutcomeUnknown,
+            format!("what was typed may not have arrived: {problem}"),
+        )
+    })?;
+    Ok(Done)
+}
+
+async fn running<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
+    let text = call.path.vm.clone();
+    let found = call.api.read(move |fleet| find(fleet, &text).map(|vm| (vm.id, vm.state())));
+    match found.await?? {
+        (vm, VmState::Running | VmState::Migrating | VmState::Starting | VmState::Stopping) => {
+            Ok(vm)
+        }
+        (_, state) => {
+            let detail = format!("the machine does not run, it is {state:?}").to_lowercase();
+            Err(Problem::new(Code::Conflict, detail))
+        }
+    }
+}
+
+async fn type_in(mut console: Console, typed: Bytes) -> io::Result<()> {
+    let arrive = async {
+        console.send.write_chunk(typed).await?;
+        console.send.finish()?;
+        match console.send.stopped().await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    };
+    timeout(INPUT_TIMEOUT, arrive).await.map_err(io::Error::from).flatten()?;
+    tokio::spawn(timeout(LINGER, async move {
+        while let Ok(Some(_)) = console.receive.read_chunk(CHUNK_BYTES, true).await {}
+    }));
+    Ok(())
+}

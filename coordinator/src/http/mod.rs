@@ -1,0 +1,113 @@
+//! The API that operators use: HTTPS, JSON, one file for each resource.
+//!
+//! It parses requests, lets `auth` decide who may, makes intents for `propose` and reads through `view`. **Absent
+//! here**: mutable state, Raft, the outbox, and any decision about the fleet.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
+//! | [`openapi`] | the description |
+//! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
+//! | [`trace`] | the id of a request |
+//! | `server` | the listener |
+//! | `vms` `console` `migrations` `nodes` `events` `cluster` `tokens` `health` | the resources |
+
+pub mod answer;
+mod api;
+pub mod body;
+mod cluster;
+mod console;
+mod events;
+mod health;
+pub mod lists;
+mod migrations;
+mod nodes;
+pub mod openapi;
+pub mod parameters;
+pub mod route;
+pub mod routes;
+mod server;
+mod tokens;
+pub mod trace;
+mod vms;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::routing::MethodRouter;
+use http::{HeaderValue, Method, StatusCode, header};
+use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::ids::RequestId;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::state::Accepted;
+
+pub use api::Api;
+pub use openapi::openapi_document;
+
+/// Serves the API on a listener until `shutdown`; returns when every connection is closed.
+pub async fn serve(
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+    app: App,
+    shutdown: CancellationToken,
+) {
+    let api = Arc::new(Api::new(app, shutdown.clone()));
+    server::serve(listener, Arc::new(tls), router(api), shutdown).await;
+}
+
+/// The router: every route of the table, and a problem for everything else.
+fn router(api: Arc<Api>) -> Router {
+    let mut paths = BTreeMap::<&'static str, (MethodRouter<Arc<Api>>, Vec<Method>)>::new();
+    for route in routes::table() {
+        let (handlers, methods) = paths.entry(route.path).or_default();
+        *handlers = std::mem::take(handlers).merge(route.handler);
+        methods.push(route.method);
+    }
+    let mut router = Router::new();
+    for (path, (handlers, methods)) in paths {
+        let refuse = move |http| no_such_method(methods.clone(), http);
+        router = router.route(path, handlers.fallback(refuse));
+    }
+    router.fallback(no_such_path).with_state(api).layer(from_fn(trace::trace))
+}
+
+async fn no_such_path(http: Request) -> Response {
+    let path: String = http.uri().path().chars().take(128).collect();
+    let detail =
+        format!("there is nothing at {path}; {}/openapi.json says what there is", routes::PREFIX);
+    refusal(&http, Problem::new(Code::NotFound, detail))
+}
+
+async fn no_such_method(allowed: Vec<Method>, http: Request) -> Response {
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let detail = format!("{} is not possible here; possible: {allowed}", http.method());
+    // RFC 9110 wants this status; to a client it is one more request that cannot be.
+    let status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
+    let problem = Problem { status, ..Problem::new(Code::InvalidRequest, detail) };
+    let mut response = refusal(&http, problem);
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+fn refusal(http: &Request, problem: Problem) -> Response {
+    let request_id = http.extensions().get::<RequestId>().copied();
+    answer::problem_response(&Problem { request_id, ..problem })
+}
+
+/// The state answered a command with something that does not belong to it: a fault of this program.
+fn unexpected(wanted: &str, applied: &Accepted) -> Problem {
+    tracing::error!(?applied, "a command about {wanted} got another answer");
+    Problem::new(
+        Code::Internal,
+        "the coordinator gave itself an answer that it does not understand",
+    )
+}

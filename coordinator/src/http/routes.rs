@@ -1,0 +1,24 @@
+//! The table of all routes. Router and description are made from it and from nothing else.
+
+use super::route::Route;
+use super::{cluster, console, events, health, migrations, nodes, tokens, vms};
+
+/// Where the API's resources live; what is outside is for probes.
+pub const PREFIX: &str = "/api/v1";
+
+/// Every route.
+pub fn table() -> Vec<Route> {
+    [
+        vms::routes(),
+        console::routes(),
+        migrations::routes(),
+        nodes::routes(),
+        events::routes(),
+        cluster::routes(),
+        tokens::routes(),
+        health::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,82 @@
+//! The request id: in the span of everything that is done for a request, in the answer, and in the replicated
+//! state, where it makes a repeated write harmless.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Method};
+use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::ids::RequestId;
+use tracing::Instrument;
+
+use super::answer::problem_response;
+
+/// The header with which a client names its request.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header in which every answer says which request it answers.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Names each request, runs it in a span of that name and says the name in the answer.
+pub(super) async fn trace(mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let (id, refusal) = match named(request.headers()) {
+        Ok(id) => (id, None),
+        Err(problem) => (drawn(), Some(problem)),
+    };
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = tracing::info_span!("request", request = %id, %method, path);
+    request.extensions_mut().insert(id);
+    let answer = async move {
+        match refusal {
+            Some(problem) => problem_response(&Problem { request_id: Some(id), ..problem }),
+            None => next.run(request).await,
+        }
+    };
+    let mut response = answer.instrument(span.clone()).await;
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    span.in_scope(|| log(&method, &response, began));
+    response
+}
+
+/// Reads are many and change nothing; a write is part of the record.
+fn log(method: &Method, response: &Response, began: Instant) {
+    let (status, elapsed_ms) = (response.status().as_u16(), began.elapsed().as_millis());
+    match *method {
+        Method::GET | Method::HEAD => tracing::debug!(status, elapsed_ms, "answered"),
+        _ => tracing::info!(status, elapsed_ms, "answered"),
+    }
+}
+
+/// The name that the client gave the request, or a new one.
+fn named(headers: &HeaderMap) -> Result<RequestId, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(drawn()) };
+    let parsed = key.to_str().ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| {
+        let detail = "Idempotency-Key: a UUID is needed, new for each request and the same when it is repeated";
+        Problem::new(Code::InvalidRequest, detail).about("Idempotency-Key")
+    })
+}
+
+fn drawn() -> RequestId {
+    RequestId(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_uuid() {
+        let mut headers = HeaderMap::new();
+        assert_ne!(named(&headers).unwrap(), named(&headers).unwrap());
+        let key = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
+        headers.insert(IDEMPOTENCY_KEY, key.parse().unwrap());
+        assert_eq!(named(&headers).unwrap().to_string(), key);
+        headers.insert(IDEMPOTENCY_KEY, "again".parse().unwrap());
+        assert_eq!(named(&headers).unwrap_err().field.as_deref(), Some("Idempotency-Key"));
+    }
+}

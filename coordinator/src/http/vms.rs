@@ -1,0 +1,219 @@
+//! Virtual machines.
+
+use novacron_protocol::api::{
+    Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
+};
+use novacron_protocol::ids::VmId;
+use novacron_protocol::vm::{InvalidField, Labels, VmState};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::answer::{Accepted, Created, Found};
+use super::body::{Json, NoBody, OptionalJson};
+use super::lists::ListQuery;
+use super::parameters::Nothing;
+use super::route::{Call, Route, delete, get, post};
+use super::{migrations, nodes};
+use crate::auth::Authorized;
+use crate::propose::Intent;
+use crate::state::vm::Vm;
+use crate::state::{Accepted as Applied, Fleet};
+use crate::view::resource::vm_view;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/v1/vms", "listVms", "List machines").to(list),
+        post("/api/v1/vms", "createVm", "Create a machine")
+            .refuses(&[
+                Code::NotFound,
+                Code::NameTaken,
+                Code::NoCapacity,
+                Code::IdempotencyConflict,
+            ])
+            .to(create),
+        get("/api/v1/vms/{vm}", "getVm", "Show a machine").refuses(&[Code::NotFound]).to(show),
+        delete("/api/v1/vms/{vm}", "deleteVm", "Destroy a machine and its disks")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(destroy),
+        post("/api/v1/vms/{vm}/start", "startVm", "Start a machine")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(start),
+        post("/api/v1/vms/{vm}/stop", "stopVm", "Stop a machine")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(stop),
+        post("/api/v1/vms/{vm}/migrate", "migrateVm", "Move a machine to another node")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::NoCapacity, Code::IdempotencyConflict])
+            .to(migrate),
+    ]
+}
+
+/// Which machine.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VmPath {
+    /// Name or id of the machine.
+    pub(super) vm: String,
+}
+
+/// Which machines, and which part of the list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct VmsQuery {
+    /// Only machines with this label, as `key=value`. May be repeated: all of them must be there.
+    #[serde(default)]
+    label: Vec<String>,
+    /// Only machines on this node.
+    #[serde(default)]
+    node: Option<String>,
+    /// Only machines in this state. Deleted ones are listed only when they are asked for.
+    #[serde(default)]
+    state: Option<VmState>,
+    /// Items of a page, 1 to 1,000; 100 unless said.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Number of the page, from 1; instead of a cursor.
+    #[serde(default)]
+    page: Option<u32>,
+}
+
+async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView>>, Problem> {
+    let VmsQuery { label, node, state, limit, cursor, page } = call.query;
+    let window = ListQuery { limit, cursor, page }.window(|text| text.parse::<VmId>().ok())?;
+    let filter = Filter { labels: labels(&label)?, node, state };
+    let page = call.api.read(move |fleet| {
+        // The first id of all is no machine's.
+        let after = window.after.unwrap_or(VmId(uuid::Uuid::nil()));
+        let vms = fleet.vms_after(after).filter(|vm| filter.lets_through(vm)).map(vm_view);
+        window.page(vms, |vm| vm.id.to_string(), fleet.revision())
+    });
+    Ok(Found(page.await?))
+}
+
+/// Which machines to show.
+struct Filter {
+    labels: Labels,
+    node: Option<String>,
+    state: Option<VmState>,
+}
+
+impl Filter {
+    fn lets_through(&self, vm: &Vm) -> bool {
+        let state = vm.state();
+        let is_state = match self.state {
+            Some(wanted) => state == wanted,
+            None => state != VmState::Deleted,
+        };
+        let on = vm.node.as_ref().map(|node| node.as_str());
+        let is_there = self.node.as_deref().is_none_or(|wanted| on == Some(wanted));
+        is_state
+            && is_there
+            && self.labels.iter().all(|(key, value)| vm.spec.labels.get(key) == Some(value))
+    }
+}
+
+fn labels(texts: &[String]) -> Result<Labels, Problem> {
+    let pair = |text: &String| text.split_once('=').map(|(key, value)| (key.into(), value.into()));
+    texts.iter().map(pair).collect::<Option<Labels>>().ok_or_else(|| {
+        Problem::new(Code::InvalidRequest, "label: write `label=key=value`").about("label")
+    })
+}
+
+async fn show(call: Call<VmPath, Nothing, NoBody>) -> Result<Found<VmView>, Problem> {
+    let view = call.api.read(move |fleet| find(fleet, &call.path.vm).map(vm_view)).await?;
+    Ok(Found(view?))
+}
+
+async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<VmView>, Problem> {
+    let asked = &call.body.0;
+    let invalid = |wrong: InvalidField| {
+        Problem::new(Code::InvalidRequest, wrong.to_string()).about(wrong.field)
+    };
+    let spec = asked.to_spec().map_err(invalid)?;
+    let node = asked.node.as_deref().map(|name| nodes::parse("node", name)).transpose()?;
+    let start = asked.start.unwrap_or(true);
+    let intent = call.authorize(Intent::CreateVm { spec, node, start })?;
+    accepted_vm(&call, intent).await.map(Created)
+}
+
+async fn destroy(call: Call<VmPath, Nothing, NoBody>) -> Result<Accepted<VmView>, Problem> {
+    change(&call, |vm| Intent::DestroyVm { vm }).await
+}
+
+async fn start(call: Call<VmPath, Nothing, NoBody>) -> Result<Accepted<VmView>, Problem> {
+    change(&call, |vm| Intent::StartVm { vm }).await
+}
+
+async fn stop(
+    call: Call<VmPath, Nothing, OptionalJson<VmStop>>,
+) -> Result<Accepted<VmView>, Problem> {
+    let force = call.body.0.force;
+    change(&call, |vm| Intent::StopVm { vm, force }).await
+}
+
+async fn migrate(
+    call: Call<VmPath, Nothing, Json<VmMigrate>>,
+) -> Result<Accepted<MigrationView>, Problem> {
+    let VmMigrate { target, mode } = &call.body.0;
+    let (target, mode) = (nodes::parse("target", target)?, *mode);
+    let vm = meant(&call).await?;
+    let intent = call.authorize(Intent::MigrateVm { vm, target, mode })?;
+    migrations::accepted(&call, intent).await.map(Accepted)
+}
+
+async fn change<B>(
+    call: &Call<VmPath, Nothing, B>,
+    intent: impl FnOnce(VmId) -> Intent,
+) -> Result<Accepted<VmView>, Problem> {
+    let intent = call.authorize(intent(meant(call).await?))?;
+    accepted_vm(call, intent).await.map(Accepted)
+}
+
+/// Proposes, and shows the machine that it was about as it stands then.
+async fn accepted_vm<P, Q, B>(
+    call: &Call<P, Q, B>,
+    intent: Authorized<Intent>,
+) -> Result<VmView, Problem> {
+    let vm = match call.api.propose(intent, call.request).await? {
+        Applied::Vm(vm) => vm,
+        other => return Err(super::unexpected("a machine", &other)),
+    };
+    let view = call.api.read(move |fleet| fleet.vm(vm).map(vm_view)).await?;
+    view.ok_or_else(|| not_found(&vm.to_string()))
+}
+
+/// The machine that a write means. A request that is repeated after it destroyed the machine finds it no more
+/// under its name, but still means it.
+async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
+    let (text, request) = (call.path.vm.clone(), call.request);
+    let found = call.api.read(move |fleet| {
+        let repeated = |vm: &&Vm| vm.request == request && vm.spec.name.as_str() == text;
+        let vm = find(fleet, &text).or_else(|problem| fleet.vms().find(repeated).ok_or(problem))?;
+        Ok(vm.id)
+    });
+    found.await?
+}
+
+/// The machine that a client means.
+pub(super) fn find<'fleet>(fleet: &'fleet Fleet, text: &str) -> Result<&'fleet Vm, Problem> {
+    fleet.find_vm(text).ok_or_else(|| not_found(text))
+}
+
+fn not_found(text: &str) -> Problem {
+    let text: String = text.chars().take(64).collect();
+    Problem::new(Code::NotFound, format!("there is no machine `{text}`")).about("vm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_a_pair() {
+        let parsed = labels(&["app=web".to_owned(), "k=v=w".to_owned()]).unwrap();
+        assert_eq!(parsed.get("k").map(String::as_str), Some("v=w"));
+        assert_eq!(labels(&["app".to_owned()]).unwrap_err().field.as_deref(), Some("label"));
+    }
+}
