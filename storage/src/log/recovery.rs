@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cache::Cache;
 use super::error::LogError;
-use super::scan::{Flaw, Scan};
+use super::scan::{Batch, Flaw, Scan};
 use super::segment::{self, HEAD_BYTES, Segment};
 use super::state::State;
 use super::{Log, LogOptions};
@@ -110,26 +110,28 @@ impl Recovery {
         }
         progress.whole_bytes = HEAD_BYTES;
         loop {
-            let batch = match scan.batch_at(progress.whole_bytes, next_batch) {
-                Ok(Some(batch)) => batch,
-                Ok(None) => break,
-                Err(flaw) => {
-                    progress.flaw = Some(flaw);
-                    break;
+            match scan.batch_at(progress.whole_bytes, next_batch) {
+                Ok(Some(batch)) => {
+                    self.apply(&batch)?;
+                    let is_first = batch.span.start == HEAD_BYTES;
+                    progress.last_batch_at = if is_first { 0 } else { batch.span.start };
+                    progress.whole_bytes = batch.span.end;
                 }
-            };
-            for (record, position) in &batch.records {
-                let start = position.offset as usize;
-                let span = start..start + position.length as usize;
-                self.state.apply(record, *position).map_err(|damage| Flaw { span, damage })?;
+                Ok(None) => return Ok(progress),
+                Err(flaw) => return Ok(Progress { flaw: Some(flaw), ..progress }),
             }
-            let is_first = batch.span.start == HEAD_BYTES;
-            progress.last_batch_at = if is_first { 0 } else { batch.span.start };
-            progress.whole_bytes = batch.span.end;
             next_batch += 1;
             self.next_batch = Some(next_batch);
         }
-        Ok(progress)
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), Flaw> {
+        for (record, position) in &batch.records {
+            let start = position.offset as usize;
+            let span = start..start + position.length as usize;
+            self.state.apply(record, *position).map_err(|damage| Flaw { span, damage })?;
+        }
+        Ok(())
     }
 
     /// A last segment without one whole batch held nothing that was acknowledged, but only if

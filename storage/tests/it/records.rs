@@ -91,13 +91,16 @@ fn acknowledged_records_survive() {
     let failure =
         prop_oneof![Just(Failure::PowerCut), Just(Failure::Error(std::io::ErrorKind::Other))];
     let change = (0u8..3, proptest::option::of(any::<u8>()));
-    let life = (failure, 1u64..60, proptest::collection::vec(change, 1..12));
+    let failures = proptest::collection::vec((failure, 1u64..60), 1..4);
+    let life = (failures, proptest::collection::vec(change, 1..12));
     let lives = proptest::collection::vec(life, 1..8);
     for_each_seed(300, |seed| {
         let disk = SimulatedDisk::new(seed);
         let mut possible = vec![Records::new()];
-        for (failure, after, changes) in value_of(&lives, seed) {
-            disk.fail_at(disk.operations() + after, failure);
+        for (failures, changes) in value_of(&lives, seed) {
+            for (failure, after) in failures {
+                disk.fail_at(disk.operations() + after, failure);
+            }
             let _ = live(&disk, &changes, &mut possible);
             disk.clear_failures();
             disk.restart();
@@ -122,6 +125,7 @@ fn live(
             found => found?,
         };
         assert!(possible.contains(&found), "{found:?} is none of {possible:?}");
+        *possible = vec![found.clone()];
         let name = format!("record-{number}");
         let mut next = found.clone();
         let result = match value {

@@ -122,7 +122,8 @@ fn the_latest_acknowledged_snapshot_survives() {
         disk.restart();
         let store = open(&disk).unwrap();
         assert!(possible.contains(&latest(&store).unwrap()));
-        assert!(files(&disk).len() <= 3);
+        store.write(b"last", b"snapshot").unwrap();
+        assert!(files(&disk).len() <= 2, "the next one cleans up after all that failed");
     });
 }
 
