@@ -26,6 +26,8 @@ pub const API_PORT: u16 = 7443;
 pub const MIGRATION_PORT: u16 = 7410;
 /// Most nodes: a /26 has 62 addresses, one is the root leg's, five the coordinators'.
 pub const NODES_MAX: u8 = 50;
+/// Bytes of the directory's path: an agent puts sockets into its own directory below it, and Linux bounds their paths.
+pub const DIR_BYTES_MAX: usize = 36;
 /// Subnets of 64 addresses in `x.213.0.0/16`.
 pub const SUBNETS: u16 = 1024;
 /// The format of `dev.json`.

@@ -15,7 +15,9 @@ use novacron_protocol::api::{MemberRole, TokenCreate};
 use novacron_protocol::node::NodeState;
 use novacron_sdk::{Client, Config};
 
-use super::cluster::{Cluster, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred};
+use super::cluster::{
+    Cluster, DIR_BYTES_MAX, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred,
+};
 use super::programs::{Programs, is_root, isolation_text, log_tail, process_of};
 use super::{down, execute, files, network, programs, store};
 use crate::args::DevUp;
@@ -43,6 +45,7 @@ pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
     let programs = Programs::find()?;
     store::make_dir(dir)?;
     let dir = store::absolute(dir)?;
+    refuse_long(&dir)?;
     let found = store::find(&dir)?;
     if let Some(cluster) = &found {
         refuse_running(cluster)?;
@@ -58,6 +61,15 @@ pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
         return Err(failure);
     }
     Ok(cluster)
+}
+
+fn refuse_long(dir: &Path) -> Result<(), Failure> {
+    if dir.as_os_str().len() <= DIR_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("{} is too long a path for the sockets below it", dir.display());
+    Err(Failure::usage(message)
+        .hint(format!("`--dir` with at most {DIR_BYTES_MAX} bytes, such as /var/tmp/novacron")))
 }
 
 fn refuse_running(cluster: &Cluster) -> Result<(), Failure> {
