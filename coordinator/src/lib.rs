@@ -19,8 +19,10 @@
 
 pub mod agents;
 pub mod app;
+pub mod auth;
 pub mod clock;
 pub mod cluster;
+pub mod http;
 pub mod peers;
 pub mod planner;
 pub mod propose;
