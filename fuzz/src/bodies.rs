@@ -3,6 +3,7 @@
 //! Plain functions that know no fuzzer. The tests of `novacron-protocol` include this file and run
 //! them on damaged golden inputs.
 
+use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamRequest, StreamResponse};
 use novacron_protocol::pages::{
     BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, BatchPages, Compression, PAGE_BYTES, Page,
 };
@@ -10,6 +11,10 @@ use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{ChannelInit, PACKET_PAYLOAD_BYTES_MAX, PacketHeader};
 use novacron_protocol::qemu::return_path::ReturnPathParser;
 use novacron_protocol::qemu::{BlockName, MainParser, MainRewriter, Progress, StreamLimits};
+use novacron_protocol::session::main_stream::MainFrame;
+use novacron_protocol::session::message::{SourceMessage, StreamHeader, TargetMessage};
+use novacron_protocol::session::tunnel::{PIECE_BYTES_MAX, TunnelDecoder};
+use novacron_protocol::wire::codec::{self, Message};
 
 /// Small, so that limits are met.
 const LIMITS: StreamLimits = StreamLimits { ram_bytes_max: 64 << 20, blocks_max: 16 };
@@ -146,6 +151,40 @@ pub fn page_batch(input: &[u8]) {
     assert!(decoded.is_ok_and(|decoded| {
         decoded.header == batch.header && decoded.pages().eq(batch.pages())
     }));
+}
+
+/// Control messages of every type: what is accepted is written and read again as the same.
+pub fn messages(input: &[u8]) {
+    message::<AgentMessage>(input);
+    message::<CoordinatorMessage>(input);
+    message::<StreamRequest>(input);
+    message::<StreamResponse>(input);
+    message::<SourceMessage>(input);
+    message::<TargetMessage>(input);
+    message::<StreamHeader>(input);
+}
+
+fn message<M: Message + PartialEq>(input: &[u8]) {
+    let Ok(message) = codec::decode::<M>(input) else { return };
+    let encoded = codec::encode(&message);
+    assert!(
+        encoded.is_ok_and(|bytes| codec::decode::<M>(&bytes).is_ok_and(|same| same == message))
+    );
+}
+
+/// Frames of the main stream between two agents: an accepted one is written back as it was.
+pub fn main_frame(input: &[u8]) {
+    if let Ok(frame) = MainFrame::decode(input) {
+        assert_eq!(frame.encode(), input);
+    }
+}
+
+/// A frame of the byte-exact tunnel.
+pub fn tunnel_frame(input: &[u8]) {
+    let Ok(mut decoder) = TunnelDecoder::new() else { return };
+    if let Ok(piece) = decoder.decode(input) {
+        assert!(piece.len() <= PIECE_BYTES_MAX);
+    }
 }
 
 /// A small generator for seeded tests (SplitMix64); no use for anything that must not be guessed.

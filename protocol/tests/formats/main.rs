@@ -1,4 +1,4 @@
-//! The formats of `qemu` and `pages`, from outside: against recorded streams, against themselves
+//! The formats of this crate, from outside: against recorded streams, against themselves
 //! for any chunking, and against damage.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

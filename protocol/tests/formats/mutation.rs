@@ -1,7 +1,14 @@
 //! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
 
+use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
 use novacron_protocol::pages::{BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES};
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
+use novacron_protocol::session::main_stream::MainFrame;
+use novacron_protocol::session::message::{
+    Digests, MemoryDigest, Sent, SourceMessage, StreamHeader, TargetMessage,
+};
+use novacron_protocol::session::tunnel::TunnelEncoder;
+use novacron_protocol::wire::codec;
 
 use super::bodies::{self, Random};
 use super::golden_files::{multifd, plain};
@@ -70,4 +77,34 @@ fn page_batch() {
         encoder.encode(header, &pages, &payload, &mut batch).unwrap();
         damage("page batch", &batch, 1500, bodies::page_batch);
     }
+}
+
+#[test]
+fn messages() {
+    let memory = vec![MemoryDigest { block: "pc.ram".into(), pages: 9, regions: vec![[7; 16]; 3] }];
+    let digests = Digests { memory, disks: vec![[5; 16]] };
+    let welcome = CoordinatorMessage::Welcome {
+        cluster: "0190a5b2-7f4e-7000-8000-000000000001".parse().unwrap(),
+        minor: 0,
+        coordinators: vec!["10.0.0.1:7400".into(), "10.0.0.2:7400".into()],
+    };
+    let seeds = [
+        codec::encode(&welcome).unwrap(),
+        codec::encode(&AgentMessage::Reports { first_sequence: 1, reports: vec![] }).unwrap(),
+        codec::encode(&StreamResponse::Refused { reason: "no such machine".into() }).unwrap(),
+        codec::encode(&SourceMessage::Sent(Sent { digests: digests.clone() })).unwrap(),
+        codec::encode(&TargetMessage::Ready { digests, load_us: 3 }).unwrap(),
+        codec::encode(&StreamHeader::File { hash: [9; 32] }).unwrap(),
+    ];
+    for seed in seeds {
+        damage("message", &seed, 800, bodies::messages);
+    }
+}
+
+#[test]
+fn frames_between_agents() {
+    let barrier = MainFrame::Barrier { lane_batches: vec![1, 2, 300] }.encode();
+    damage("main frame", &barrier, 1000, bodies::main_frame);
+    let tunnelled = TunnelEncoder::new().unwrap().encode(&[3; 5000]).unwrap();
+    damage("tunnel frame", &tunnelled, 1000, bodies::tunnel_frame);
 }
