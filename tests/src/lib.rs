@@ -1,1 +1,3 @@
-//! Skeleton.
+//! What end-to-end tests share.
+
+pub mod dev_cluster;

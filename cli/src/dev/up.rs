@@ -43,9 +43,9 @@ const ENROLLED: &str = "enrolled";
 /// Why it did not work. Whatever was started is ended again.
 pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
     let programs = Programs::find()?;
+    refuse_long(dir)?;
     store::make_dir(dir)?;
     let dir = store::absolute(dir)?;
-    refuse_long(&dir)?;
     let found = store::find(&dir)?;
     if let Some(cluster) = &found {
         refuse_running(cluster)?;

@@ -1,0 +1,93 @@
+//! `novacron dev` with the real programs: up, cut, killed, taken down, taken up again, gone.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use novacron_tests::dev_cluster::DevCluster;
+use serde_json::Value;
+
+/// An election takes two to three seconds; a machine with two busy cores takes longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn hosts(status: &Value) -> &Vec<Value> {
+    status["hosts"].as_array().unwrap()
+}
+
+/// Looks again until it is so. Each look waits for the coordinators' answer.
+fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so()? {
+        ensure!(Instant::now() < deadline, "not in time: {what}");
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether a host reaches the API of another.
+fn reaches(cluster: &DevCluster, from: &str, to: &Value) -> bool {
+    let record = std::fs::read_to_string(cluster.directory().join("dev.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let namespace = format!("{}-{from}", record["tag"].as_str().unwrap());
+    let connect = format!("exec 3<>/dev/tcp/{}/7443", to["address"].as_str().unwrap());
+    let arguments = ["netns", "exec", &namespace, "timeout", "2", "bash", "-c", &connect];
+    Command::new("ip").args(arguments).output().unwrap().status.success()
+}
+
+#[test]
+fn a_cluster_lives_through_what_tests_do_to_it() -> Result<()> {
+    let cluster = DevCluster::up(3, 2)?;
+    let status = cluster.status()?;
+    assert_eq!(hosts(&status).len(), 5);
+    assert!(hosts(&status).iter().all(|host| host["alive"] == true), "{status:#}");
+    let nodes = cluster.json(&["node", "list"])?;
+    assert!(nodes.as_array().unwrap().iter().all(|node| node["state"] == "ready"), "{nodes:#}");
+
+    if is_root() {
+        cut_and_join(&cluster, &status)?;
+    }
+    lose_the_leader(&cluster)?;
+    take_down_and_up(&cluster)
+}
+
+fn cut_and_join(cluster: &DevCluster, status: &Value) -> Result<()> {
+    let (first, second) = (&hosts(status)[0], &hosts(status)[1]);
+    ensure!(reaches(cluster, "node-01", first) && reaches(cluster, "node-01", second));
+    cluster.dev(&["link", "node-01", "coordinator-1", "--down"])?;
+    ensure!(!reaches(cluster, "node-01", first), "the link is cut");
+    ensure!(reaches(cluster, "node-01", second), "no other link is");
+    ensure!(reaches(cluster, "node-02", first), "and no other host's");
+    cluster.dev(&["link", "node-01", "coordinator-1", "--up"])?;
+    ensure!(reaches(cluster, "node-01", first));
+    cluster.dev(&["link", "node-01", "node-02", "--rate", "100mbit"]).map(drop)
+}
+
+fn lose_the_leader(cluster: &DevCluster) -> Result<()> {
+    let leader = cluster.status()?["leader"].as_str().context("nobody leads")?.to_owned();
+    cluster.dev(&["kill", &leader])?;
+    until("another coordinator leads", || {
+        Ok(cluster.status()?["leader"].as_str().is_some_and(|name| name != leader))
+    })?;
+    cluster.dev(&["start", &leader])?;
+    until("it is back", || {
+        let status = cluster.status()?;
+        Ok(hosts(&status).iter().all(|host| host["alive"] == true && host["state"] != Value::Null))
+    })
+}
+
+fn take_down_and_up(cluster: &DevCluster) -> Result<()> {
+    let before = cluster.json(&["cluster", "show"])?;
+    cluster.dev(&["down"])?;
+    let status = cluster.status()?;
+    ensure!(hosts(&status).iter().all(|host| host["alive"] == false), "{status:#}");
+    cluster.dev(&["down"])?;
+    cluster.dev(&["up"])?;
+    let after = cluster.json(&["cluster", "show"])?;
+    ensure!(before["cluster"] == after["cluster"], "another cluster came up");
+    ensure!(after["members"].as_array().is_some_and(|members| members.len() == 3), "{after:#}");
+    Ok(())
+}
