@@ -3,7 +3,7 @@
 use novacron_protocol::api::{Code, Problem};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::Found;
 use super::body::NoBody;
@@ -29,10 +29,10 @@ struct Health {
     status: &'static str,
 }
 
-/// A JSON object that describes itself.
+/// A JSON object whose form another specification says.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Description(Value);
+struct Description(Map<String, Value>);
 
 async fn is_alive(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>, Problem> {
     Ok(Found(Health { status: "ok" }))
@@ -44,5 +44,8 @@ async fn is_ready(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>,
 }
 
 async fn description(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Description>, Problem> {
-    Ok(Found(Description(openapi_document())))
+    match openapi_document() {
+        Value::Object(document) => Ok(Found(Description(document))),
+        other => Err(Problem::new(Code::Internal, format!("the description is {other}"))),
+    }
 }

@@ -52,7 +52,10 @@ fn split_description(schema: Schema) -> (Schema, String) {
     let mut schema = schema.into_object();
     schema.extensions.remove("nullable");
     let description = match schema.metadata.as_deref_mut() {
-        Some(Metadata { description, .. }) => description.take().unwrap_or_default(),
+        Some(Metadata { description, default, .. }) => {
+            default.take_if(|default| default.is_null());
+            description.take().unwrap_or_default()
+        }
         None => String::new(),
     };
     (Schema::Object(schema), description)
