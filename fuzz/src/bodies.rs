@@ -3,6 +3,7 @@
 //! Plain functions that know no fuzzer. The tests of `novacron-protocol` include this file and run
 //! them on damaged golden inputs.
 
+use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, RecordDecoder, RecordEncoder};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamRequest, StreamResponse};
 use novacron_protocol::pages::{
     BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, BatchPages, Compression, PAGE_BYTES, Page,
@@ -185,6 +186,24 @@ pub fn tunnel_frame(input: &[u8]) {
     if let Ok(piece) = decoder.decode(input) {
         assert!(piece.len() <= PIECE_BYTES_MAX);
     }
+}
+
+/// What is accepted survives encoding and decoding, and both ends can count it.
+pub fn disk_record(input: &[u8]) {
+    const DISK_BYTES: u64 = 64 * BLOCK_BYTES as u64;
+    let (Ok(mut decoder), Ok(mut again)) = (RecordDecoder::new(), RecordDecoder::new()) else {
+        return;
+    };
+    let Ok(record) = decoder.decode(input, DISK_BYTES) else { return };
+    assert!(record.check().is_ok());
+    assert!(record.offset + record.disk_bytes() <= DISK_BYTES);
+    assert!(DiskContent::new(DISK_BYTES, 1).is_ok_and(|mut disk| disk.apply(&record).is_ok()));
+
+    let mut encoded = Vec::new();
+    let encoder = RecordEncoder::new(Compression::Zstd { level: -5 });
+    let wrote = encoder.and_then(|mut encoder| encoder.encode(&record, &mut encoded));
+    assert!(wrote.is_ok());
+    assert!(again.decode(&encoded, DISK_BYTES).is_ok_and(|decoded| decoded == record));
 }
 
 /// A small generator for seeded tests (SplitMix64); no use for anything that must not be guessed.

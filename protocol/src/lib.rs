@@ -11,9 +11,11 @@
 //! | [`wire`] | how messages become bytes |
 //! | [`qemu`] | QEMU's migration stream: parser and writer |
 //! | [`pages`] | guest pages on our wire: batches, content table, digest |
+//! | [`disk`] | disk blocks on our wire: records, content table, digest |
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod disk;
 pub mod effect;
 pub mod ids;
 pub mod limits;

@@ -75,7 +75,7 @@ struct World {
 }
 
 fn digests(byte: u8) -> Digests {
-    Digests { memory: Vec::new(), disks: vec![[byte; 32]] }
+    Digests { memory: Vec::new(), disks: vec![[byte; 16]] }
 }
 
 fn offer() -> Offer {

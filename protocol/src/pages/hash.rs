@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 use super::{PAGE_BYTES, Page};
 
 /// xxh3 wants at least 136 bytes; this is its own default length.
-const SECRET_BYTES: usize = 192;
+pub(crate) const SECRET_BYTES: usize = 192;
 
 /// What a page holds, as 128 bits. Comparable only between equal seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,15 @@ pub struct ContentHash(pub(super) u128);
 impl ContentHash {
     /// The page of zeros, under every seed.
     pub const ZERO_PAGE: Self = Self(0);
+}
+
+/// The secret of a migration, spread over the length that xxh3 wants.
+pub(crate) fn secret(seed: u64) -> [u8; SECRET_BYTES] {
+    let mut secret = [0; SECRET_BYTES];
+    for (word, number) in secret.chunks_exact_mut(8).zip(0_u64..) {
+        word.copy_from_slice(&xxh3_64_with_seed(&number.to_le_bytes(), seed).to_le_bytes());
+    }
+    secret
 }
 
 /// Hashes pages under one seed. Source and target of a migration must use the same.
@@ -35,10 +44,7 @@ impl std::fmt::Debug for PageHasher {
 impl PageHasher {
     /// A hasher under this seed, which the caller draws at random for each migration.
     pub fn new(seed: u64) -> Self {
-        let mut secret = [0; SECRET_BYTES];
-        for (word, number) in secret.chunks_exact_mut(8).zip(0_u64..) {
-            word.copy_from_slice(&xxh3_64_with_seed(&number.to_le_bytes(), seed).to_le_bytes());
-        }
+        let secret = secret(seed);
         let zero_page = xxh3_128_with_secret(&[0; PAGE_BYTES], &secret);
         Self { secret, zero_page }
     }

@@ -163,7 +163,7 @@ impl PageTable {
 
 /// What a page adds to its region's digest: a bijective mix of its content for each index, so that
 /// contents that change places are seen; nothing for a zero page.
-fn contribution(page_index: u32, content: u128) -> u128 {
+pub(crate) fn contribution(page_index: u32, content: u128) -> u128 {
     const MULTIPLIER: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     if content == 0 {
         return 0;

@@ -135,7 +135,7 @@ pub struct Digests {
     /// Of each RAM block that travelled page by page, by name in order of the names.
     pub memory: Vec<MemoryDigest>,
     /// Of each disk in the order of the specification.
-    pub disks: Vec<[u8; 32]>,
+    pub disks: Vec<[u8; 16]>,
 }
 
 /// Digest of one RAM block: of the newest content of all its pages.
@@ -234,6 +234,8 @@ pub enum StreamHeader {
         /// Its number in the specification.
         disk: u16,
     },
+    /// What the guest has written to its serial port: the target's log goes on where the source's ends.
+    ConsoleLog,
     /// One file's content.
     File {
         /// BLAKE3 of the content.
@@ -269,7 +271,7 @@ mod tests {
     fn digests(region: u8) -> Digests {
         let memory =
             MemoryDigest { block: "pc.ram".into(), pages: 2, regions: vec![[0; 16], [region; 16]] };
-        Digests { memory: vec![memory], disks: vec![[1; 32]] }
+        Digests { memory: vec![memory], disks: vec![[1; 16]] }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
 
+use novacron_protocol::disk::{BLOCK_BYTES, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
 use novacron_protocol::pages::{BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES};
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
@@ -107,4 +108,26 @@ fn frames_between_agents() {
     damage("main frame", &barrier, 1000, bodies::main_frame);
     let tunnelled = TunnelEncoder::new().unwrap().encode(&[3; 5000]).unwrap();
     damage("tunnel frame", &tunnelled, 1000, bodies::tunnel_frame);
+}
+
+#[test]
+fn disk_record() {
+    let mut data = vec![0; 2 * BLOCK_BYTES];
+    Random::new(1).fill(&mut data[..BLOCK_BYTES]);
+    let offset = 3 * BLOCK_BYTES as u64;
+    for content in [RunContent::Data(&data), RunContent::Zero(2 * BLOCK_BYTES as u32)] {
+        for compression in [Compression::Off, Compression::Zstd { level: 1 }] {
+            let mut record = Vec::new();
+            let mut encoder = RecordEncoder::new(compression).unwrap();
+            encoder.encode(&Record { offset, content }, &mut record).unwrap();
+            damage("disk record", &record, 300, bodies::disk_record);
+            // Most of the damage above hits the payload; the header deserves as much.
+            let mut random = Random::new(7);
+            for _ in 0..1000 {
+                let mut input = record.clone();
+                input[random.below(16) as usize] = random.below(256) as u8;
+                bodies::disk_record(&input);
+            }
+        }
+    }
 }

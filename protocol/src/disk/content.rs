@@ -1,0 +1,173 @@
+//! What one end knows of a disk: every block's hash. It decides what of a write is sent, and counts
+//! what is applied.
+
+use super::record::{DATA_RECORD_BYTES_MAX, Record, RunContent, ZERO_RECORD_BYTES_MAX};
+use super::table::{Admission, BlockTable, InvalidDiskSize, OutsideDisk};
+use super::{BLOCK_BYTES, BlockHash, BlockHasher};
+use crate::limits::DISK_BLOCK_BYTES;
+
+/// See the module. The source calls [`Self::write`] and [`Self::zero`], the target [`Self::apply`].
+#[derive(Debug)]
+pub struct DiskContent {
+    hasher: BlockHasher,
+    table: BlockTable,
+}
+
+/// Neighbouring blocks that are to be sent as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: u64,
+    blocks: u64,
+    is_zero: bool,
+}
+
+impl DiskContent {
+    /// A disk of zeros.
+    pub fn new(size_bytes: u64, hash_seed: u64) -> Result<Self, InvalidDiskSize> {
+        Ok(Self { hasher: BlockHasher::new(hash_seed), table: BlockTable::new(size_bytes)? })
+    }
+
+    /// Source: the runs of this write that are new to the target, in order. They count as sent.
+    /// Offset and length are multiples of 64 KiB; what is less than a block at the end is ignored.
+    pub fn write<'a>(
+        &mut self,
+        offset: u64,
+        data: &'a [u8],
+    ) -> Result<Vec<Record<'a>>, OutsideDisk> {
+        let first = offset / DISK_BLOCK_BYTES;
+        let (blocks, _) = data.as_chunks::<BLOCK_BYTES>();
+        let mut runs = Vec::new();
+        for (block, bytes) in (first..).zip(blocks) {
+            let hash = self.hasher.hash(bytes);
+            self.admit(block, hash, &mut runs)?;
+        }
+        let record = |run: Run| {
+            let from = (run.first - first) as usize * BLOCK_BYTES;
+            let bytes = &data[from..from + run.blocks as usize * BLOCK_BYTES];
+            let content = match run.is_zero {
+                // A run is at most as long as ZERO_RECORD_BYTES_MAX.
+                true => RunContent::Zero(bytes.len() as u32),
+                false => RunContent::Data(bytes),
+            };
+            Record { offset: run.first * DISK_BLOCK_BYTES, content }
+        };
+        Ok(runs.into_iter().map(record).collect())
+    }
+
+    /// Source: as [`Self::write`], of zeros.
+    pub fn zero(&mut self, offset: u64, bytes: u64) -> Result<Vec<Record<'static>>, OutsideDisk> {
+        let first = offset / DISK_BLOCK_BYTES;
+        let mut runs = Vec::new();
+        for block in first..first + bytes / DISK_BLOCK_BYTES {
+            self.admit(block, BlockHash::ZERO, &mut runs)?;
+        }
+        let record = |run: Run| Record {
+            offset: run.first * DISK_BLOCK_BYTES,
+            // A run is at most as long as ZERO_RECORD_BYTES_MAX.
+            content: RunContent::Zero((run.blocks * DISK_BLOCK_BYTES) as u32),
+        };
+        Ok(runs.into_iter().map(record).collect())
+    }
+
+    /// Target: this record is being written to the disk.
+    pub fn apply(&mut self, record: &Record<'_>) -> Result<(), OutsideDisk> {
+        let first = record.offset / DISK_BLOCK_BYTES;
+        match record.content {
+            RunContent::Zero(bytes) => (first..first + u64::from(bytes) / DISK_BLOCK_BYTES)
+                .try_for_each(|block| self.table.applied(block, BlockHash::ZERO)),
+            RunContent::Data(data) => {
+                let (blocks, _) = data.as_chunks::<BLOCK_BYTES>();
+                (first..).zip(blocks).try_for_each(|(block, bytes)| {
+                    let hash = self.hasher.hash(bytes);
+                    self.table.applied(block, hash)
+                })
+            }
+        }
+    }
+
+    /// Digest of the disk as it was sent or applied.
+    pub fn digest(&self) -> [u8; 16] {
+        self.table.digest()
+    }
+
+    fn admit(
+        &mut self,
+        block: u64,
+        hash: BlockHash,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), OutsideDisk> {
+        if self.table.admit(block, hash)? == Admission::Same {
+            return Ok(());
+        }
+        let is_zero = hash == BlockHash::ZERO;
+        match runs.last_mut() {
+            Some(run) if run.takes(block, is_zero) => run.blocks += 1,
+            _ => runs.push(Run { first: block, blocks: 1, is_zero }),
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    fn takes(&self, block: u64, is_zero: bool) -> bool {
+        let bytes_max = match self.is_zero {
+            true => u64::from(ZERO_RECORD_BYTES_MAX),
+            false => DATA_RECORD_BYTES_MAX as u64,
+        };
+        self.is_zero == is_zero
+            && self.first + self.blocks == block
+            && (self.blocks + 1) * DISK_BLOCK_BYTES <= bytes_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE_BYTES: u64 = 16 * DISK_BLOCK_BYTES;
+
+    fn filled(bytes: &[u8]) -> Vec<u8> {
+        bytes.iter().flat_map(|byte| [*byte; BLOCK_BYTES]).collect()
+    }
+
+    /// First block, blocks, whether they are zero.
+    fn summary(records: &[Record<'_>]) -> Vec<(u64, u64, bool)> {
+        let zero = |record: &Record<'_>| matches!(record.content, RunContent::Zero(_));
+        let blocks = |bytes| bytes / DISK_BLOCK_BYTES;
+        records.iter().map(|r| (blocks(r.offset), blocks(r.disk_bytes()), zero(r))).collect()
+    }
+
+    #[test]
+    fn only_what_changes_is_sent_in_runs() {
+        let mut disk = DiskContent::new(SIZE_BYTES, 1).unwrap();
+        let first = filled(&[0, 1, 2, 0, 3]);
+        let records = disk.write(DISK_BLOCK_BYTES, &first).unwrap();
+        assert_eq!(summary(&records), [(2, 2, false), (5, 1, false)]);
+        assert_eq!(disk.write(DISK_BLOCK_BYTES, &first).unwrap(), []);
+
+        let second = filled(&[1, 0, 0, 7, 3]);
+        let records = disk.write(2 * DISK_BLOCK_BYTES, &second).unwrap();
+        assert_eq!(summary(&records), [(3, 1, true), (5, 2, false)]);
+
+        assert_eq!(summary(&disk.zero(0, SIZE_BYTES).unwrap()), [(2, 1, true), (5, 2, true)]);
+        assert_eq!(disk.digest(), [0; 16]);
+    }
+
+    #[test]
+    fn a_record_is_not_longer_than_it_may_be() {
+        let mut disk = DiskContent::new(1 << 30, 1).unwrap();
+        let data = vec![1; DATA_RECORD_BYTES_MAX + BLOCK_BYTES];
+        let records = disk.write(0, &data).unwrap();
+        assert_eq!(summary(&records), [(0, 16, false), (16, 1, false)]);
+        assert!(records.iter().all(|record| record.check().is_ok()));
+    }
+
+    #[test]
+    fn nothing_is_outside_of_the_disk() {
+        let mut disk = DiskContent::new(SIZE_BYTES, 1).unwrap();
+        assert!(disk.zero(SIZE_BYTES, DISK_BLOCK_BYTES).is_err());
+        assert!(disk.write(SIZE_BYTES - DISK_BLOCK_BYTES, &filled(&[1, 1])).is_err());
+        let content = RunContent::Zero(2 * DISK_BLOCK_BYTES as u32);
+        assert!(disk.apply(&Record { offset: SIZE_BYTES - DISK_BLOCK_BYTES, content }).is_err());
+    }
+}
