@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
@@ -93,13 +94,13 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error))
 }
 
-/// Makes a directory and those above it.
+/// Makes a directory and those above it, for its owner alone: keys are below it.
 ///
 /// # Errors
 /// Which directory, and why.
 pub fn make_dir(path: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(path)
-        .map_err(|error| Failure::io(format_args!("cannot make {}", path.display()), &error))
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Failure::io(format_args!("cannot make {}", path.display()), &error))
 }
 
 /// Removes a file that may be gone already.
