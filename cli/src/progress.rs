@@ -82,7 +82,7 @@ impl Lines {
 }
 
 fn bar() -> ProgressBar {
-    let template = "{prefix} {bar:24} {pos:>3} % {wide_msg}";
+    let template = "{prefix} [{bar:24}] {pos:>3} % {wide_msg}";
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(100).with_style(style.progress_chars("=> "))

@@ -183,3 +183,21 @@ fn a_token_is_asked_for_as_it_was_said() {
     let body: serde_json::Value = serde_json::from_slice(&place.seen.recv().unwrap().body).unwrap();
     assert_eq!(body, serde_json::json!({"role": "agent", "ttl_seconds": 300}));
 }
+
+#[test]
+fn a_terminal_gets_a_bar_and_a_pipe_only_the_record() {
+    let place =
+        Place::new(vec![migration("queued"), migration("in_progress"), migration("completed")]);
+    let line = format!(
+        "{} vm migrate web-01 --target node-02 --live --watch -o json > {}",
+        env!("CARGO_BIN_EXE_novacron"),
+        place.home.path().join("record").display()
+    );
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("HOME", place.home.path()).env("TERM", "xterm");
+    let output = script.stdin(std::process::Stdio::null()).output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout);
+    assert!(screen.contains("web-01 [") && screen.contains("42 %"), "{screen}");
+    let record = std::fs::read_to_string(place.home.path().join("record")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&record).unwrap()["status"], "completed");
+}
