@@ -12,6 +12,7 @@ use schemars::r#gen::SchemaGenerator;
 use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::error::Category;
 
 /// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -155,7 +156,9 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(explain)?;
-    deserializer.end().map_err(|error| Problem::new(Code::InvalidRequest, error.to_string()))?;
+    let not_json =
+        |error| Problem::new(Code::InvalidRequest, format!("the body is not JSON: {error}"));
+    deserializer.end().map_err(not_json)?;
     Ok(value)
 }
 
@@ -167,6 +170,9 @@ pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem
 /// What serde says, with the field as the API names it.
 fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let text = error.inner().to_string();
+    if error.inner().classify() != Category::Data {
+        return Problem::new(Code::InvalidRequest, format!("the body is not JSON: {text}"));
+    }
     // `.` is the whole value, `?` a place that the parser did not come to.
     let path = error.path().to_string();
     let path = path.trim_end_matches(['?', '.']);

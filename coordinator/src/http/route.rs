@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -177,6 +178,9 @@ fn shape<P: Parameters, Q: Parameters, B: RequestBody, A: Answer>(
     }
 }
 
+/// The texts in the place of `{names}`, unless they are no UTF-8.
+type PathTexts = Result<RawPathParams, RawPathParamsRejection>;
+
 /// What a route checks and reads before its handler runs.
 struct Entry {
     access: Access,
@@ -196,12 +200,13 @@ impl Entry {
     async fn open<P: Parameters, Q: Parameters, B: RequestBody>(
         &self,
         calling: Calling,
-        path: RawPathParams,
+        path: PathTexts,
         http: Request,
     ) -> Result<Call<P, Q, B>, Problem> {
         if self.access == Access::Operators {
             authorize(&calling.caller, ())?;
         }
+        let path = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let pairs = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
         let path = self.path.read(pairs)?;
         let query = self.query.read(query_pairs(http.uri().query().unwrap_or_default()))?;
@@ -216,7 +221,7 @@ impl Entry {
 async fn answer<P, Q, B, A, F, Fut>(
     entry: &Entry,
     calling: Calling,
-    path: RawPathParams,
+    path: PathTexts,
     http: Request,
     handle: F,
 ) -> Response
