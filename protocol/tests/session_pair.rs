@@ -266,7 +266,8 @@ impl World {
             self.source_qemu = Qemu::Runs;
         }
         let migration = MigrationId(Uuid::from_u128(1));
-        self.source = Source::resume(migration, self.source_record, SourceLimits::default());
+        let vm = VmId(Uuid::from_u128(2));
+        self.source = Source::resume(vm, migration, self.source_record, SourceLimits::default());
     }
 
     fn crash_target(&mut self) {

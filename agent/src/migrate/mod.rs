@@ -3,18 +3,159 @@
 //! The order of things and who may run the machine is decided in `novacron_protocol::session`, which knows no I/O. Here
 //! are the hands: QEMU's sockets, the page pipeline, the streams to the other agent, and the durable records.
 
+mod account;
+mod console_log;
+mod context;
+mod control;
 mod digest;
+mod disk_seam;
+mod files;
+mod listener;
 pub mod memory;
+mod settings;
+mod source;
+mod target;
 
-/// An error and its causes in one line, for a person at the other end of the wire.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+use std::sync::Arc;
+use std::time::Duration;
+
+use novacron_protocol::effect::EffectOutcome;
+use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::qemu::QemuVersion;
+use novacron_protocol::vm::VmSpec;
+use novacron_transport::connection::CloseCode;
+use novacron_transport::{Acceptor, Endpoint};
+use tokio::sync::oneshot;
+
+pub use settings::{InvalidMigrationSetting, MigrationSettings};
+
+use self::context::{Context, SourceCommand, TargetCommand};
+use crate::reason::reason;
+use crate::report::Reporter;
+use crate::vm::{Interrupted, LeaseError, Machines, SourceRole, TargetRole};
+
+/// How long migrations may take to be given up when the agent ends.
+const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The migrations of this agent, as source and as target; clones share them.
+#[derive(Debug, Clone)]
+pub struct Migrations {
+    context: Arc<Context>,
+}
+
+impl Migrations {
+    /// Migrations over `endpoint`, none under way.
+    pub fn new(
+        machines: Machines,
+        reporter: Reporter,
+        endpoint: Endpoint,
+        settings: MigrationSettings,
+    ) -> Self {
+        Self { context: Context::new(machines, reporter, endpoint, settings) }
     }
-    text.truncate(text.floor_char_boundary(novacron_protocol::limits::REASON_BYTES_MAX));
-    text
+
+    /// Takes connections of other agents until the endpoint is closed.
+    pub async fn serve(&self, acceptor: Acceptor) {
+        listener::run(Arc::clone(&self.context), acceptor).await;
+    }
+
+    /// Goes on with what an earlier run of the agent left behind.
+    pub fn recover(&self, interrupted: Vec<Interrupted>) {
+        for lease in interrupted {
+            match lease {
+                Interrupted::Source(guest) => source::resume(&self.context, guest),
+                Interrupted::Target(guest) => target::resume(&self.context, guest),
+            }
+        }
+    }
+
+    /// At the target: makes room for a machine. Done when its source may come.
+    pub async fn expect(
+        &self,
+        vm: VmId,
+        generation: Generation,
+        spec: VmSpec,
+        role: TargetRole,
+    ) -> EffectOutcome {
+        if self.context.targets().contains_key(&role.migration) {
+            return EffectOutcome::Done;
+        }
+        match self.context.machines.expect(vm, generation, spec, role).await {
+            Ok(guest) => {
+                target::begin(&self.context, guest);
+                EffectOutcome::Done
+            }
+            Err(error) => refused(&error),
+        }
+    }
+
+    /// At the source: moves a machine. Done when the migration ended, one way or the other; how, is a report of its
+    /// own.
+    pub async fn send(&self, vm: VmId, generation: Generation, role: SourceRole) -> EffectOutcome {
+        let migration = role.migration;
+        if !self.context.sources().contains_key(&migration) {
+            match self.context.machines.lend(vm, generation, role).await {
+                Ok(guest) => source::begin(&self.context, guest, self.qemu_version()),
+                Err(error) => return refused(&error),
+            }
+        }
+        let (over, ended) = oneshot::channel();
+        let running = self.context.sources().get(&migration).cloned();
+        if let Some(source) = running
+            && source.send(SourceCommand::Wait(over)).await.is_ok()
+        {
+            // An error means that it ended, too.
+            let _ = ended.await;
+        }
+        EffectOutcome::Done
+    }
+
+    /// At the source: gives a migration up if the machine was not handed over.
+    pub async fn cancel(&self, migration: MigrationId) -> EffectOutcome {
+        let (answer, possible) = oneshot::channel();
+        let running = self.context.sources().get(&migration).cloned();
+        if let Some(source) = running
+            && source.send(SourceCommand::Cancel(answer)).await.is_ok()
+            && possible.await == Ok(false)
+        {
+            let reason = "the machine was handed over already".to_owned();
+            return EffectOutcome::Failed { reason };
+        }
+        EffectOutcome::Done
+    }
+
+    /// At the target: ends a migration that was not accepted. Done when nothing of it is left, or when it had been
+    /// accepted.
+    pub async fn abandon(&self, migration: MigrationId) -> EffectOutcome {
+        let (over, ended) = oneshot::channel();
+        let running = self.context.targets().get(&migration).cloned();
+        if let Some(target) = running
+            && target.send(TargetCommand::Abandon(over)).await.is_ok()
+        {
+            // An error means that it ended, too.
+            let _ = ended.await;
+        }
+        EffectOutcome::Done
+    }
+
+    /// Closes every link and waits a while for what that makes of the migrations: one that has not handed over is given
+    /// up, one that has is asked about after the next start. Guests go on.
+    pub async fn shut_down(&self) {
+        self.context.endpoint.close(CloseCode::Done, "the agent ends");
+        self.context.tasks.close();
+        if tokio::time::timeout(SHUT_DOWN_PATIENCE, self.context.tasks.wait()).await.is_err() {
+            tracing::warn!("migrations are left as they are until the agent starts again");
+        }
+    }
+
+    fn qemu_version(&self) -> Option<QemuVersion> {
+        self.context.machines.hypervisor().qemu.as_ref().ok().copied()
+    }
+}
+
+fn refused(error: &LeaseError) -> EffectOutcome {
+    match error {
+        LeaseError::Stale(stale) => EffectOutcome::Stale { held: stale.held },
+        error => EffectOutcome::Failed { reason: reason(error) },
+    }
 }

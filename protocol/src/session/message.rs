@@ -38,6 +38,8 @@ pub enum SourceMessage {
     Go,
     /// What became of this migration? Said first on a new connection about a migration that was released.
     Ask {
+        /// The machine.
+        vm: VmId,
         /// The migration.
         migration: MigrationId,
     },

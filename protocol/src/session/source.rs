@@ -15,7 +15,8 @@
 
 use super::handover::{SourceRecord, Verdict};
 use super::message::{Digests, Offer, SourceMessage, TargetMessage};
-use crate::ids::MigrationId;
+use crate::ids::{MigrationId, VmId};
+use crate::migration::MigrationPhase;
 
 /// Time limits of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum SourceEvent {
     DisksSynchronised,
     /// The guest was stopped for the switchover.
     GuestStopped,
-    /// Memory, device state and disks are sent whole; these are their digests.
+    /// Memory and disks are sent whole, and these are their digests; the device state follows on its own stream.
     AllSent(Digests),
     /// QEMU has completed its migration: it will not run the guest unless it is told to.
     QemuCompleted,
@@ -135,13 +136,33 @@ enum State {
     Finished,
 }
 
+impl State {
+    /// The phase as the world sees it; `None` on the way back.
+    fn phase(&self) -> Option<MigrationPhase> {
+        match self {
+            Self::Connecting | Self::Offering => Some(MigrationPhase::Validate),
+            Self::Preparing => Some(MigrationPhase::Prepare),
+            Self::Synchronising => Some(MigrationPhase::DiskSync),
+            Self::Copying => Some(MigrationPhase::DataSync),
+            Self::Switching { .. } | Self::Completing { .. } => Some(MigrationPhase::Switchover),
+            Self::Releasing { .. } | Self::Released { .. } | Self::Confirming => {
+                Some(MigrationPhase::Verify)
+            }
+            Self::Removing => Some(MigrationPhase::Cleanup),
+            Self::Reclaiming { .. } | Self::Retreating { .. } | Self::Finished => None,
+        }
+    }
+}
+
 /// The source's end of one migration.
 #[derive(Debug)]
 pub struct Source {
+    vm: VmId,
     migration: MigrationId,
     offer: Option<Offer>,
     limits: SourceLimits,
     state: State,
+    phase: MigrationPhase,
     actions: Vec<SourceAction>,
 }
 
@@ -149,16 +170,23 @@ impl Source {
     /// A migration that begins. The first action is to connect.
     pub fn begin(offer: Offer, limits: SourceLimits) -> Self {
         Self {
+            vm: offer.vm,
             migration: offer.migration,
             offer: Some(offer),
             limits,
             state: State::Connecting,
+            phase: MigrationPhase::Validate,
             actions: vec![SourceAction::Connect],
         }
     }
 
     /// A migration that an earlier process of this agent left behind with this record.
-    pub fn resume(migration: MigrationId, record: SourceRecord, limits: SourceLimits) -> Self {
+    pub fn resume(
+        vm: VmId,
+        migration: MigrationId,
+        record: SourceRecord,
+        limits: SourceLimits,
+    ) -> Self {
         let interrupted =
             || SourceOutcome::Failed { reason: "the source's agent was restarted".into() };
         let (state, action) = match record {
@@ -170,7 +198,8 @@ impl Source {
             }
             SourceRecord::Confirmed => (State::Removing, SourceAction::Remove),
         };
-        Self { migration, offer: None, limits, state, actions: vec![action] }
+        let phase = state.phase().unwrap_or(MigrationPhase::Validate);
+        Self { vm, migration, offer: None, limits, state, phase, actions: vec![action] }
     }
 
     /// The actions that are due, in order; each is handed out once.
@@ -203,6 +232,16 @@ impl Source {
                 | State::Finished
         );
         if late { Err(TooLate) } else { Ok(()) }
+    }
+
+    /// The migration.
+    pub fn migration(&self) -> MigrationId {
+        self.migration
+    }
+
+    /// The phase that was reached; giving up does not change it.
+    pub fn phase(&self) -> MigrationPhase {
+        self.phase
     }
 
     /// Whether the migration is over.
@@ -247,6 +286,7 @@ impl Source {
                 }
             }
         }
+        self.phase = self.state.phase().unwrap_or(self.phase).max(self.phase);
     }
 
     fn send(&mut self, message: SourceMessage) {
@@ -263,7 +303,7 @@ impl Source {
             }
             State::Released { connected, .. } => {
                 *connected = true;
-                self.send(SourceMessage::Ask { migration: self.migration });
+                self.send(SourceMessage::Ask { vm: self.vm, migration: self.migration });
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::feeder;
 use super::lane_in::LaneIn;
 use crate::migrate::digest::memory_digest;
-use crate::migrate::reason;
+use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
 
 /// In what form memory arrives.

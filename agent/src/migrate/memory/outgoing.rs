@@ -25,7 +25,7 @@ use super::meeting::{Meeting, Over};
 use super::sockets;
 use super::tunnel_out::TunnelOut;
 use crate::migrate::digest::memory_digest;
-use crate::migrate::reason;
+use crate::reason::reason;
 
 /// How memory leaves.
 #[derive(Debug, Clone, Copy)]

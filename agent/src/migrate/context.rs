@@ -1,0 +1,86 @@
+//! What every migration of this agent works with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use novacron_protocol::ids::MigrationId;
+use novacron_transport::Endpoint;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::control::Control;
+use super::settings::MigrationSettings;
+use crate::report::Reporter;
+use crate::vm::Machines;
+
+/// Commands that may wait for one migration.
+pub(super) const COMMANDS_MAX: usize = 8;
+
+/// Shared by all migrations.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub machines: Machines,
+    pub reporter: Reporter,
+    pub endpoint: Endpoint,
+    pub settings: MigrationSettings,
+    pub tasks: TaskTracker,
+    begun: Instant,
+    sources: Mutex<HashMap<MigrationId, mpsc::Sender<SourceCommand>>>,
+    targets: Mutex<HashMap<MigrationId, mpsc::Sender<TargetCommand>>>,
+}
+
+/// What a source can be told from outside.
+#[derive(Debug)]
+pub(super) enum SourceCommand {
+    /// Give up. The answer says whether that is still possible.
+    Cancel(oneshot::Sender<bool>),
+    /// Say when it is over.
+    Wait(oneshot::Sender<()>),
+}
+
+/// What a target can be told from outside.
+#[derive(Debug)]
+pub(super) enum TargetCommand {
+    /// The source connected: its control stream and first message, which is an offer or a question.
+    Connected(Box<(Control, novacron_protocol::session::message::SourceMessage)>),
+    /// The coordinator says that it is over. Answered when nothing is left, or when it was accepted before.
+    Abandon(oneshot::Sender<()>),
+}
+
+impl Context {
+    pub(super) fn new(
+        machines: Machines,
+        reporter: Reporter,
+        endpoint: Endpoint,
+        settings: MigrationSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            machines,
+            reporter,
+            endpoint,
+            settings,
+            tasks: TaskTracker::new(),
+            begun: Instant::now(),
+            sources: Mutex::default(),
+            targets: Mutex::default(),
+        })
+    }
+
+    /// Milliseconds on a clock that never goes back: the time of the sessions.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn sources(
+        &self,
+    ) -> MutexGuard<'_, HashMap<MigrationId, mpsc::Sender<SourceCommand>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn targets(
+        &self,
+    ) -> MutexGuard<'_, HashMap<MigrationId, mpsc::Sender<TargetCommand>>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,82 @@
+//! Kernels and initial RAM disks that the target lacks, on streams of their own.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::{Buf, Bytes, BytesMut};
+use novacron_protocol::session::message::StreamHeader;
+use novacron_transport::{Connection, FrameError, FramedRecv};
+use quinn::RecvStream;
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+
+use super::memory::{OutgoingError, open};
+
+/// Bytes of a file in one frame.
+const FILE_FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// Why a file could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum FileTransferError {
+    /// It cannot be read here.
+    #[error("a file of the machine cannot be read")]
+    File(#[from] io::Error),
+    /// Its stream cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OutgoingError),
+    /// Its stream failed.
+    #[error("the stream of a file failed")]
+    Stream(#[from] FrameError),
+}
+
+/// Sends the file at `path` as the content of `hash`; returns its length in bytes.
+pub(super) async fn send(
+    connection: &Connection,
+    path: &Path,
+    hash: [u8; 32],
+) -> Result<u64, FileTransferError> {
+    let mut file = tokio::fs::File::open(path).await?;
+    let mut stream = open(connection, StreamHeader::File { hash }, FILE_FRAME_BYTES_MAX).await?;
+    let mut sent = 0;
+    loop {
+        let mut piece = BytesMut::with_capacity(FILE_FRAME_BYTES_MAX);
+        let count = (&mut file).take(FILE_FRAME_BYTES_MAX as u64).read_buf(&mut piece).await?;
+        if count == 0 {
+            break;
+        }
+        sent += count as u64;
+        stream.send(Bytes::from(piece)).await?;
+    }
+    stream.finish().await?;
+    Ok(sent)
+}
+
+/// A file's stream as something that can be read by code that blocks, up to the length that was offered.
+pub(super) struct FileReader {
+    stream: FramedRecv<RecvStream>,
+    runtime: Handle,
+    piece: Bytes,
+    remaining_bytes: u64,
+}
+
+impl FileReader {
+    /// Reads `bytes` bytes from `stream`. For a thread outside of the runtime that `runtime` names.
+    pub(super) fn new(stream: FramedRecv<RecvStream>, runtime: Handle, bytes: u64) -> Self {
+        Self { stream, runtime, piece: Bytes::new(), remaining_bytes: bytes }
+    }
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            let piece = self.runtime.block_on(self.stream.receive()).map_err(io::Error::other)?;
+            self.piece = piece.unwrap_or_default();
+        }
+        let count = self.piece.len().min(buffer.len());
+        self.remaining_bytes = (self.remaining_bytes)
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::other("a file is longer than it was announced"))?;
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,78 @@
+//! How this agent moves machines.
+
+use serde::Deserialize;
+
+/// The `[migration]` table of the agent's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MigrationSettings {
+    /// Channels in which QEMU writes memory, each with a thread for hashing and compression, 1 to 15.
+    pub channels: u8,
+    /// zstd level of page batches, −7 to 19: 1 is where it costs least for what it saves on 1 Gbit/s.
+    pub compression_level: i32,
+    /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
+    pub downtime_limit_ms: u64,
+    /// Milliseconds that a guest may stand still in a switchover before it is taken back.
+    pub switchover_ms_max: u64,
+    /// Always move memory as bytes, even where pages are understood.
+    pub force_tunnel: bool,
+}
+
+impl Default for MigrationSettings {
+    fn default() -> Self {
+        Self {
+            channels: 2,
+            compression_level: 1,
+            downtime_limit_ms: 300,
+            switchover_ms_max: 10_000,
+            force_tunnel: false,
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("migration.{field}: {problem}")]
+pub struct InvalidMigrationSetting {
+    field: &'static str,
+    problem: String,
+}
+
+impl MigrationSettings {
+    /// Checks every setting against its bounds.
+    ///
+    /// # Errors
+    /// The first that is out of them.
+    pub fn check(&self) -> Result<(), InvalidMigrationSetting> {
+        let bounds = [
+            ("channels", i64::from(self.channels), 1, 15),
+            ("compression_level", i64::from(self.compression_level), -7, 19),
+            ("downtime_limit_ms", to_i64(self.downtime_limit_ms), 1, 60_000),
+            ("switchover_ms_max", to_i64(self.switchover_ms_max), 1000, 600_000),
+        ];
+        for (field, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                let problem = format!("{value} is outside {least} to {most}");
+                return Err(InvalidMigrationSetting { field, problem });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_bounds_is_named() {
+        assert_eq!(MigrationSettings::default().check(), Ok(()));
+        let settings = MigrationSettings { channels: 16, ..MigrationSettings::default() };
+        let refusal = settings.check().unwrap_err();
+        assert_eq!(refusal.to_string(), "migration.channels: 16 is outside 1 to 15");
+    }
+}

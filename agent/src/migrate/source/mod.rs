@@ -1,0 +1,660 @@
+//! The source of a migration: one task that owns the machine while it leaves.
+//!
+//! The session (`novacron_protocol::session::source`) decides; this task waits for one event, hands it over, and does
+//! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
+
+mod memo;
+mod progress;
+mod qemu;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use novacron_protocol::effect::{MigrationEnd, SourceResult};
+use novacron_protocol::ids::{MigrationId, NodeName};
+use novacron_protocol::migration::{MigrationAccount, MigrationMode};
+use novacron_protocol::pages::Compression;
+use novacron_protocol::qemu::return_path::ReturnMessage;
+use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
+use novacron_protocol::session::handover::SourceRecord;
+use novacron_protocol::session::message::{
+    Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, SourceMessage, TargetMessage,
+};
+use novacron_protocol::session::source::{
+    Source, SourceAction, SourceEvent, SourceLimits, SourceOutcome,
+};
+use novacron_protocol::version::MINOR_RANGE;
+use novacron_transport::{ExpectedPeer, Role};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::account::{Account, Mark};
+use super::console_log::OutgoingLog;
+use super::context::{COMMANDS_MAX, Context, SourceCommand};
+use super::control::{Control, ControlError};
+use super::files;
+use super::memory::{Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
+use crate::migrate::disk_seam::OutgoingDisks;
+use crate::qmp::{Event, MigrateStatus, Qmp};
+use crate::reason::reason;
+use crate::vm::{BootFiles, GuestFacts, SourceGuest};
+use qemu::QemuPlan;
+
+/// How long a target that took the machine may take to say that it runs, before the account is closed without it.
+const RUNNING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Something that took its time is done.
+enum Step {
+    Connected(Result<Control, String>),
+    FilesSent(Result<u64, String>),
+    DisksInStep(Result<(), String>),
+    DisksDrained(Result<Vec<[u8; 16]>, String>),
+    LogSent(Result<(), String>),
+    Remaining(u64),
+}
+
+/// Why the task cannot go on; the machine stays as its record says until the agent starts again.
+struct Stuck(String);
+
+/// The task's state.
+struct Run {
+    context: Arc<Context>,
+    guest: Option<SourceGuest>,
+    facts: GuestFacts,
+    target: NodeName,
+    mode: MigrationMode,
+    session: Source,
+    form: OutgoingForm,
+    account: Account,
+    remembered: Option<MigrationAccount>,
+    control: Option<Control>,
+    events: Option<broadcast::Receiver<Event>>,
+    outgoing: Option<Outgoing>,
+    memory_events: Option<mpsc::Receiver<OutgoingEvent>>,
+    disks: Option<Arc<OutgoingDisks>>,
+    log: Option<OutgoingLog>,
+    digests: Digests,
+    file_bytes: u64,
+    hash_seed: u64,
+    progress: progress::Meter,
+    steps: JoinSet<Step>,
+    waiting: Vec<oneshot::Sender<()>>,
+    outcome: Option<SourceOutcome>,
+}
+
+/// Starts the task for a machine that was lent for a new migration.
+pub(super) fn begin(context: &Arc<Context>, guest: SourceGuest, version: Option<QemuVersion>) {
+    let hash_seed = rand::random();
+    let form = choose_form(context, &guest, version, hash_seed);
+    let offer = make_offer(context, &guest, &form, version);
+    let session = Source::begin(offer, limits(context));
+    spawn(context, guest, session, form, hash_seed);
+}
+
+/// Starts the task for a machine whose migration an earlier run of the agent left behind.
+pub(super) fn resume(context: &Arc<Context>, guest: SourceGuest) {
+    let (vm, role) = (guest.facts().vm, guest.role());
+    let session = Source::resume(vm, role.migration, role.decision, limits(context));
+    spawn(context, guest, session, OutgoingForm::Tunnel, 0);
+}
+
+fn limits(context: &Context) -> SourceLimits {
+    SourceLimits {
+        switchover_ms_max: context.settings.switchover_ms_max,
+        ..SourceLimits::default()
+    }
+}
+
+fn choose_form(
+    context: &Context,
+    guest: &SourceGuest,
+    version: Option<QemuVersion>,
+    hash_seed: u64,
+) -> OutgoingForm {
+    let known = version.map(StreamLayout::of) == Some(StreamLayout::Known);
+    if !known || context.settings.force_tunnel {
+        return OutgoingForm::Tunnel;
+    }
+    OutgoingForm::Pages(PagesPlan {
+        channels: context.settings.channels,
+        hash_seed,
+        compression: Compression::Zstd { level: context.settings.compression_level },
+        limits: StreamLimits::for_guest_memory(guest.facts().spec.memory_bytes),
+    })
+}
+
+fn make_offer(
+    context: &Context,
+    guest: &SourceGuest,
+    form: &OutgoingForm,
+    version: Option<QemuVersion>,
+) -> Offer {
+    let (facts, role) = (guest.facts(), guest.role());
+    let memory = match (role.mode, form) {
+        (MigrationMode::Cold, _) => MemoryOffer::None,
+        (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryOffer::Tunnel,
+        (MigrationMode::Live, OutgoingForm::Pages(plan)) => {
+            MemoryOffer::Pages { lanes: plan.channels + 1, hash_seed: plan.hash_seed }
+        }
+    };
+    let disk =
+        |disk: &crate::vm::Disk| DiskOffer { size_bytes: disk.size_bytes, format: disk.format };
+    Offer {
+        versions: MINOR_RANGE,
+        migration: role.migration,
+        vm: facts.vm,
+        generation: role.target_generation,
+        mode: role.mode,
+        machine_type: facts.hardware.machine_type.clone(),
+        qemu_version: version.map(|version| version.to_string()).unwrap_or_default(),
+        cpu_model: facts.processor.cpu_model.clone(),
+        memory,
+        disks: facts.hardware.disks.iter().map(disk).collect(),
+        files: file_offers(context, &facts.hardware.boot),
+        start: false,
+    }
+}
+
+fn file_offers(context: &Context, boot: &BootFiles) -> Vec<FileOffer> {
+    let BootFiles::Kernel { kernel, initrd, .. } = boot else { return Vec::new() };
+    let store = context.machines.files();
+    let offer = |role, hash: crate::vm::FileHash| {
+        let bytes = store.length_bytes(hash).unwrap_or_default();
+        FileOffer { role, hash: hash.0, bytes }
+    };
+    let initrd = initrd.map(|hash| offer(FileRole::Initrd, hash));
+    [offer(FileRole::Kernel, *kernel)].into_iter().chain(initrd).collect()
+}
+
+fn spawn(
+    context: &Arc<Context>,
+    guest: SourceGuest,
+    session: Source,
+    form: OutgoingForm,
+    hash_seed: u64,
+) {
+    let migration = guest.role().migration;
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    context.sources().insert(migration, sender);
+    let span = tracing::info_span!("migration", %migration, vm = %guest.facts().vm, end = "source");
+    let remembered =
+        matches!(guest.role().decision, SourceRecord::Released | SourceRecord::Confirmed)
+            .then(|| memo::read(&guest.role().memo));
+    let run = Run {
+        context: Arc::clone(context),
+        facts: guest.facts().clone(),
+        target: guest.role().target.clone(),
+        mode: guest.role().mode,
+        events: guest.qmp().map(Qmp::events),
+        guest: Some(guest),
+        session,
+        form,
+        account: Account::begin(Instant::now()),
+        remembered,
+        control: None,
+        outgoing: None,
+        memory_events: None,
+        disks: None,
+        log: None,
+        digests: Digests::default(),
+        file_bytes: 0,
+        hash_seed,
+        progress: progress::Meter::default(),
+        steps: JoinSet::new(),
+        waiting: Vec::new(),
+        outcome: None,
+    };
+    context.tasks.spawn(run.run(commands).instrument(span));
+}
+
+impl Run {
+    async fn run(mut self, mut commands: mpsc::Receiver<SourceCommand>) {
+        let migration = self.migration();
+        match self.follow(&mut commands).await {
+            Ok(()) => tracing::info!(outcome = ?self.outcome, "migration ended"),
+            Err(Stuck(reason)) => {
+                tracing::error!(reason, "the migration cannot go on before the agent starts again");
+            }
+        }
+        self.context.sources().remove(&migration);
+        for waiting in self.waiting {
+            let _ = waiting.send(());
+        }
+    }
+
+    fn migration(&self) -> MigrationId {
+        self.session.migration()
+    }
+
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<SourceCommand>) -> Result<(), Stuck> {
+        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+        loop {
+            for action in self.session.poll_actions() {
+                self.perform(action).await?;
+            }
+            if self.outcome.is_some() {
+                return Ok(());
+            }
+            let due = self.session.poll_timeout();
+            let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.context.now_ms()));
+            tokio::select! {
+                biased;
+                heard = hear(&mut self.control) => self.heard(heard),
+                event = next_event(&mut self.events) => self.qemu_event(event).await,
+                event = next_memory_event(&mut self.memory_events) => self.memory_event(event).await,
+                Some(step) = self.steps.join_next() => self.step(step).await,
+                Some(command) = commands.recv() => self.command(command),
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => {
+                    self.session.handle_timeout(self.context.now_ms());
+                }
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: SourceEvent) {
+        self.session.handle(event, self.context.now_ms());
+    }
+
+    fn fail(&mut self, reason: String) {
+        tracing::warn!(reason, "migration fails");
+        self.handle(SourceEvent::Failed { reason });
+    }
+
+    fn reach(&mut self, mark: Mark) {
+        self.account.reach(mark, Instant::now());
+    }
+
+    fn command(&mut self, command: SourceCommand) {
+        match command {
+            SourceCommand::Cancel(answer) => {
+                let _ = answer.send(self.session.can_cancel().is_ok());
+                self.handle(SourceEvent::Cancel);
+            }
+            SourceCommand::Wait(over) => self.waiting.push(over),
+        }
+    }
+
+    fn heard(&mut self, heard: Result<TargetMessage, ControlError>) {
+        match heard {
+            Ok(message) => {
+                match &message {
+                    TargetMessage::Ready { .. } => self.reach(Mark::TargetLoaded),
+                    TargetMessage::Running { .. } => self.reach(Mark::Running),
+                    _ => {}
+                }
+                self.handle(SourceEvent::Message(message));
+            }
+            Err(error) => self.link_lost(reason(&error)),
+        }
+    }
+
+    fn link_lost(&mut self, reason: String) {
+        self.control = None;
+        self.handle(SourceEvent::LinkLost { reason });
+    }
+
+    async fn qemu_event(&mut self, event: Result<Event, broadcast::error::RecvError>) {
+        match event {
+            Ok(Event::Stop) if self.outgoing.is_some() => {
+                self.reach(Mark::Stopped);
+                self.handle(SourceEvent::GuestStopped);
+                self.finish_log();
+            }
+            Ok(Event::Migration(migration)) => self.qemu_status(migration.status).await,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                let Some(qmp) = self.qmp() else { return };
+                if let Ok(info) = qmp.migration().await {
+                    self.qemu_status(info.status).await;
+                }
+            }
+            Err(broadcast::error::RecvError::Closed) => {
+                self.events = None;
+                self.fail("the guest's QEMU ended".to_owned());
+            }
+        }
+    }
+
+    async fn qemu_status(&mut self, status: MigrateStatus) {
+        match status {
+            MigrateStatus::PreSwitchover => self.drain_disks(),
+            MigrateStatus::Device if matches!(self.form, OutgoingForm::Tunnel) => {
+                // Where memory ends inside the tunnel is not known; the tunnel verifies itself.
+                self.handle(SourceEvent::AllSent(self.digests.clone()));
+            }
+            MigrateStatus::Completed => {
+                self.reach(Mark::Verified);
+                self.handle(SourceEvent::QemuCompleted);
+            }
+            MigrateStatus::Failed | MigrateStatus::Cancelled => {
+                let said = match self.qmp() {
+                    Some(qmp) => qmp.migration().await.ok().and_then(|info| info.error_desc),
+                    None => None,
+                };
+                let said = said.unwrap_or_else(|| "it does not say why".to_owned());
+                self.fail(format!("QEMU gave the migration up: {said}"));
+            }
+            _ => {}
+        }
+    }
+
+    async fn memory_event(&mut self, event: Option<OutgoingEvent>) {
+        match event {
+            Some(OutgoingEvent::SwitchoverBegun) => {}
+            Some(OutgoingEvent::MemorySent(digest)) => {
+                self.reach(Mark::MemoryDrained);
+                self.digests.memory = vec![digest];
+                self.handle(SourceEvent::AllSent(self.digests.clone()));
+            }
+            Some(OutgoingEvent::Failed { reason }) => self.fail(reason),
+            None => self.memory_events = None,
+        }
+    }
+
+    async fn step(&mut self, step: Result<Step, tokio::task::JoinError>) {
+        let Ok(step) = step else { return };
+        match step {
+            Step::Connected(Ok(control)) => {
+                self.control = Some(control);
+                self.handle(SourceEvent::Connected);
+            }
+            Step::Connected(Err(reason)) => self.link_lost(reason),
+            Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
+            Step::DisksInStep(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
+            Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
+            Step::LogSent(Ok(())) => {}
+            Step::Remaining(bytes) => self.progress.remaining(bytes),
+            Step::FilesSent(Err(reason))
+            | Step::DisksInStep(Err(reason))
+            | Step::DisksDrained(Err(reason))
+            | Step::LogSent(Err(reason)) => self.fail(reason),
+        }
+    }
+
+    /// The disks are equal: a live guest's QEMU may go on with the switchover, a stopped machine is sent whole.
+    async fn disks_drained(&mut self, digests: Vec<[u8; 16]>) {
+        self.reach(Mark::DisksDrained);
+        self.digests.disks = digests;
+        if self.outgoing.is_none() {
+            return self.handle(SourceEvent::AllSent(self.digests.clone()));
+        }
+        if let Some(qmp) = self.qmp()
+            && let Err(error) = qmp.migrate_continue().await
+        {
+            self.fail(reason(&error));
+        }
+    }
+
+    async fn perform(&mut self, action: SourceAction) -> Result<(), Stuck> {
+        match action {
+            SourceAction::Connect => self.connect(),
+            SourceAction::Send(message) => self.send(message).await,
+            SourceAction::SendFiles { missing_files } => self.send_files(&missing_files),
+            SourceAction::SynchroniseDisks => self.synchronise_disks().await,
+            SourceAction::CopyMemory => self.copy_memory().await,
+            SourceAction::GiveReturnPath(bytes) => self.give_return_path(&bytes),
+            SourceAction::GiveShut => self.give_shut(),
+            SourceAction::Persist(record) => self.persist(record).await?,
+            SourceAction::TakeBack => self.take_back().await?,
+            SourceAction::Remove => self.remove().await?,
+            SourceAction::Finish(outcome) => self.finish(outcome).await?,
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        let Some(guest) = &self.guest else { return };
+        let role = guest.role();
+        let expected = ExpectedPeer::named(Role::Agent, role.target.clone().into());
+        let (endpoint, address) = (self.context.endpoint.clone(), role.target_address.clone());
+        self.steps.spawn(async move {
+            let connected = async {
+                let address = resolve(&address).await?;
+                let connection = endpoint.connect(address, &expected).await;
+                let connection = connection.map_err(|error| reason(&error))?;
+                Control::open(connection).await.map_err(|error| reason(&error))
+            };
+            Step::Connected(connected.await)
+        });
+    }
+
+    async fn send(&mut self, message: SourceMessage) {
+        let Some(control) = &mut self.control else { return };
+        if let Err(error) = control.say(&message).await {
+            self.link_lost(reason(&error));
+        }
+    }
+
+    fn send_files(&mut self, missing: &[[u8; 32]]) {
+        let Some(control) = &self.control else { return };
+        for &hash in missing {
+            let connection = control.connection().clone();
+            let path = self.context.machines.files().path(crate::vm::FileHash(hash));
+            self.steps.spawn(async move {
+                let sent = files::send(&connection, &path, hash).await;
+                Step::FilesSent(sent.map_err(|error| reason(&error)))
+            });
+        }
+    }
+
+    async fn synchronise_disks(&mut self) {
+        if let Err(reason) = self.begin_disks().await {
+            return self.fail(reason);
+        }
+        let Some(disks) = self.disks.clone() else {
+            return self.handle(SourceEvent::DisksSynchronised);
+        };
+        self.steps.spawn(async move {
+            Step::DisksInStep(disks.wait_ready().await.map_err(|error| reason(&error)))
+        });
+    }
+
+    async fn begin_disks(&mut self) -> Result<(), String> {
+        let offers: Vec<DiskOffer> = self
+            .facts
+            .hardware
+            .disks
+            .iter()
+            .map(|disk| DiskOffer { size_bytes: disk.size_bytes, format: disk.format })
+            .collect();
+        let (Some(control), Some(guest)) = (&self.control, &mut self.guest) else { return Ok(()) };
+        let connection = control.connection().clone();
+        let log = OutgoingLog::begin(&connection, &self.facts.directories.console_log()).await;
+        let mut log = log.map_err(|error| reason(&error))?;
+        log.send_new().await.map_err(|error| reason(&error))?;
+        self.log = Some(log);
+        if offers.is_empty() {
+            return Ok(());
+        }
+        let qmp = match guest.role().mode {
+            MigrationMode::Live => guest.qmp().cloned(),
+            MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
+        };
+        let qmp = qmp.ok_or("the guest's QEMU does not answer")?;
+        let run = &self.facts.directories.run;
+        let disks = OutgoingDisks::start(&qmp, run, &offers, self.hash_seed, &connection).await;
+        self.disks = Some(Arc::new(disks.map_err(|error| reason(&error))?));
+        Ok(())
+    }
+
+    async fn copy_memory(&mut self) {
+        self.reach(Mark::MemoryAsked);
+        if self.mode == MigrationMode::Cold {
+            self.finish_log();
+            return self.drain_disks();
+        }
+        let (Some(qmp), Some(control)) = (self.qmp(), &self.control) else {
+            return self.fail("the guest's QEMU does not answer".to_owned());
+        };
+        let plan = QemuPlan {
+            form: self.form,
+            downtime_limit_ms: self.context.settings.downtime_limit_ms,
+            pause_before_switchover: self.disks.is_some(),
+        };
+        let run = &self.facts.directories.run;
+        match qemu::begin_memory(&qmp, run, control.connection(), &plan).await {
+            Ok((outgoing, events)) => {
+                self.outgoing = Some(outgoing);
+                self.memory_events = Some(events);
+            }
+            Err(error) => self.fail(reason(&error)),
+        }
+    }
+
+    fn drain_disks(&mut self) {
+        let Some(disks) = self.disks.clone() else {
+            // Nothing to drain: as good as drained.
+            self.steps.spawn(async { Step::DisksDrained(Ok(Vec::new())) });
+            return;
+        };
+        self.steps.spawn(async move {
+            Step::DisksDrained(disks.complete().await.map_err(|error| reason(&error)))
+        });
+    }
+
+    fn finish_log(&mut self) {
+        let Some(log) = self.log.take() else { return };
+        self.steps
+            .spawn(async { Step::LogSent(log.finish().await.map_err(|error| reason(&error))) });
+    }
+
+    fn give_return_path(&mut self, bytes: &[u8]) {
+        let given =
+            self.outgoing.as_ref().map_or(Ok(()), |outgoing| outgoing.give_return_path(bytes));
+        if let Err(error) = given {
+            self.fail(format!("QEMU does not take the return path: {error}"));
+        }
+    }
+
+    /// The word by which QEMU's migration completes. A stopped machine has no QEMU to complete.
+    fn give_shut(&mut self) {
+        if self.outgoing.is_none() {
+            self.reach(Mark::Verified);
+            return self.handle(SourceEvent::QemuCompleted);
+        }
+        let mut bytes = Vec::new();
+        ReturnMessage::Shut { status: 0 }.encode(&mut bytes);
+        self.give_return_path(&bytes);
+    }
+
+    async fn persist(&mut self, record: SourceRecord) -> Result<(), Stuck> {
+        let memo = memo::write(&self.closed_account());
+        let Some(guest) = &mut self.guest else { return Ok(()) };
+        let decided = guest.decide(record, memo).await;
+        decided.map_err(|error| Stuck(reason(&error)))?;
+        if record == SourceRecord::Released {
+            self.reach(Mark::Released);
+        }
+        self.handle(SourceEvent::Persisted(record));
+        Ok(())
+    }
+
+    /// Undoes everything here, in an order in which nothing can wait for anything else: QEMU's sockets first.
+    async fn take_back(&mut self) -> Result<(), Stuck> {
+        self.account.resume();
+        if let Some(outgoing) = self.outgoing.take() {
+            outgoing.close();
+            if let Some(qmp) = self.qmp()
+                && let Err(error) = qemu::cancel_memory(&qmp).await
+            {
+                tracing::warn!(error = reason(&error), "QEMU's migration cannot be ended");
+            }
+        }
+        if let Some(disks) = self.disks.take() {
+            disks.abandon().await;
+        }
+        if let Some(guest) = self.guest.take() {
+            guest.keep().await.map_err(|error| Stuck(reason(&error)))?;
+        }
+        self.handle(SourceEvent::TakenBack);
+        Ok(())
+    }
+
+    /// The target has it. The account is told before the record that keeps it goes.
+    async fn remove(&mut self) -> Result<(), Stuck> {
+        self.wait_until_it_runs().await;
+        let result = SourceResult::Completed(self.closed_account());
+        self.report_end(result).await?;
+        drop(self.outgoing.take());
+        if let Some(guest) = self.guest.take() {
+            guest.remove().await.map_err(|error| Stuck(reason(&error)))?;
+        }
+        self.handle(SourceEvent::Removed);
+        Ok(())
+    }
+
+    async fn wait_until_it_runs(&mut self) {
+        let until_running = async {
+            while !self.account.reached(Mark::Running) {
+                match hear(&mut self.control).await {
+                    Ok(TargetMessage::Running { .. }) => {
+                        self.account.reach(Mark::Running, Instant::now());
+                    }
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(RUNNING_PATIENCE, until_running).await;
+    }
+
+    async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
+        match &outcome {
+            SourceOutcome::Completed => {}
+            SourceOutcome::Failed { reason } => {
+                self.report_end(SourceResult::Failed { reason: reason.clone() }).await?;
+            }
+            SourceOutcome::Cancelled => self.report_end(SourceResult::Cancelled).await?,
+        }
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+
+    async fn report_end(&self, result: SourceResult) -> Result<(), Stuck> {
+        let end = MigrationEnd { target: self.target.clone(), phase: self.session.phase(), result };
+        let told = self.context.reporter.migration_ended(self.migration(), end).await;
+        told.map_err(|error| Stuck(reason(&error)))
+    }
+
+    fn qmp(&self) -> Option<Qmp> {
+        self.guest.as_ref().and_then(|guest| guest.qmp().cloned())
+    }
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let found = tokio::net::lookup_host(address).await;
+    let mut found = found.map_err(|error| format!("{address} cannot be resolved: {error}"))?;
+    found.next().ok_or_else(|| format!("{address} has no address"))
+}
+
+/// The next message, or never while there is no link.
+async fn hear(control: &mut Option<Control>) -> Result<TargetMessage, ControlError> {
+    match control {
+        Some(control) => control.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_event(
+    events: &mut Option<broadcast::Receiver<Event>>,
+) -> Result<Event, broadcast::error::RecvError> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_memory_event(
+    events: &mut Option<mpsc::Receiver<OutgoingEvent>>,
+) -> Option<OutgoingEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}

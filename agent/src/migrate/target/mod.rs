@@ -1,0 +1,575 @@
+//! The target of a migration: one task that owns the machine while it arrives.
+//!
+//! The session (`novacron_protocol::session::target`) decides; this task waits for one event, hands it over, and does
+//! what the session says. The coordinator announced the machine before, and only its source may bring it.
+
+mod offer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use novacron_protocol::effect::Handover;
+use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::session::handover::TargetRecord;
+use novacron_protocol::session::message::{
+    Digests, DiskOffer, FileOffer, MemoryOffer, Offer, SourceMessage, StreamHeader, TargetMessage,
+};
+use novacron_protocol::session::target::{
+    Target, TargetAction, TargetEvent, TargetLimits, TargetOutcome,
+};
+use novacron_protocol::wire::codec;
+use novacron_transport::{Connection, FramedRecv};
+use quinn::RecvStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::console_log;
+use super::context::{COMMANDS_MAX, Context, TargetCommand};
+use super::control::{Control, ControlError};
+use super::files::FileReader;
+use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
+use crate::migrate::disk_seam::{DiskEvent, IncomingDisks};
+use crate::qmp::Capability;
+use crate::reason::reason;
+use crate::vm::{FileHash, IncomingGuest, LeaseError, Processor, Receiving};
+use offer::Announced;
+
+/// Name of the socket at which QEMU waits for its stream.
+const SOCKET_NAME: &str = "in.sock";
+
+/// Bytes of a frame on any data stream: each kind has its own, lower limit behind this one.
+const DATA_FRAME_BYTES_MAX: usize = 2 << 20;
+
+/// How long an announced machine may keep its source waiting.
+const OFFER_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long the last words to the source may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Something that took its time is done.
+enum Step {
+    Stream(Result<(StreamHeader, FramedRecv<RecvStream>), String>),
+    FileReceived(Result<[u8; 32], String>),
+    LogReceived(Result<(), String>),
+    DisksFinished(Result<Vec<[u8; 16]>, String>),
+}
+
+/// Why the task cannot go on; the machine stays as its record says until the agent starts again.
+struct Stuck(String);
+
+/// What has arrived since the source said that everything is sent.
+#[derive(Debug, Default)]
+struct Loading {
+    since: Option<Instant>,
+    memory: bool,
+    log: bool,
+    disks: Option<Vec<[u8; 16]>>,
+}
+
+/// The task's state.
+struct Run {
+    context: Arc<Context>,
+    guest: Option<IncomingGuest>,
+    handover: Handover,
+    session: Target,
+    control: Option<Control>,
+    offer: Option<Offer>,
+    missing_files: Vec<FileOffer>,
+    receiving: Option<Receiving>,
+    incoming: Option<Incoming>,
+    memory_events: Option<mpsc::Receiver<IncomingEvent>>,
+    disks: Option<IncomingDisks>,
+    disk_events: Option<mpsc::Receiver<DiskEvent>>,
+    loading: Loading,
+    go_at: Option<Instant>,
+    steps: JoinSet<Step>,
+    waiting: Vec<oneshot::Sender<()>>,
+    outcome: Option<TargetOutcome>,
+}
+
+/// Starts the task for a machine that was announced.
+pub(super) fn begin(context: &Arc<Context>, guest: IncomingGuest) {
+    spawn(context, guest, None);
+}
+
+/// Ends what an earlier run of the agent left undecided: it is refused.
+pub(super) fn resume(context: &Arc<Context>, guest: IncomingGuest) {
+    spawn(context, guest, Some("the target's agent was restarted".to_owned()));
+}
+
+fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) {
+    let migration = guest.migration();
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    context.targets().insert(migration, sender);
+    let span = tracing::info_span!("migration", %migration, vm = %guest.vm(), end = "target");
+    let handover = Handover { migration, vm: guest.vm(), generation: guest.generation() };
+    let mut session = Target::begin(TargetLimits::default());
+    if let Some(reason) = give_up {
+        session.handle(TargetEvent::Failed { reason }, context.now_ms());
+    }
+    let run = Run {
+        context: Arc::clone(context),
+        guest: Some(guest),
+        handover,
+        session,
+        control: None,
+        offer: None,
+        missing_files: Vec::new(),
+        receiving: None,
+        incoming: None,
+        memory_events: None,
+        disks: None,
+        disk_events: None,
+        loading: Loading::default(),
+        go_at: None,
+        steps: JoinSet::new(),
+        waiting: Vec::new(),
+        outcome: None,
+    };
+    context.tasks.spawn(run.run(commands).instrument(span));
+}
+
+impl Run {
+    async fn run(mut self, mut commands: mpsc::Receiver<TargetCommand>) {
+        match self.follow(&mut commands).await {
+            Ok(()) => tracing::info!(outcome = ?self.outcome, "migration ended"),
+            Err(Stuck(reason)) => {
+                tracing::error!(reason, "the migration cannot go on before the agent starts again");
+            }
+        }
+        self.context.targets().remove(&self.handover.migration);
+        for waiting in self.waiting {
+            let _ = waiting.send(());
+        }
+        if let Some(control) = self.control {
+            // The source closes when it has read the last word; without that, the connection would take it along.
+            let _ = tokio::time::timeout(FAREWELL, control.connection().closed()).await;
+        }
+    }
+
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<TargetCommand>) -> Result<(), Stuck> {
+        let patience = tokio::time::sleep(OFFER_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            for action in self.session.poll_actions() {
+                self.perform(action).await?;
+            }
+            if self.outcome.is_some() {
+                return Ok(());
+            }
+            let connection = self.control.as_ref().map(|control| control.connection().clone());
+            let due = self.session.poll_timeout();
+            let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.context.now_ms()));
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => self.command(command).await,
+                heard = hear(&mut self.control) => self.heard(heard),
+                event = next(&mut self.memory_events) => self.memory_event(event),
+                event = next(&mut self.disk_events) => self.disk_event(event),
+                Some(step) = self.steps.join_next() => self.step(step).await,
+                stream = next_stream(connection.as_ref()) => self.stream(stream),
+                () = qemu_ended(self.receiving.as_ref()) => self.qemu_ended(),
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => {
+                    self.session.handle_timeout(self.context.now_ms());
+                }
+                () = &mut patience, if self.offer.is_none() => {
+                    self.fail("the source did not come".to_owned());
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: TargetEvent) {
+        self.session.handle(event, self.context.now_ms());
+    }
+
+    fn fail(&mut self, reason: String) {
+        tracing::warn!(reason, "migration fails");
+        self.handle(TargetEvent::Failed { reason });
+    }
+
+    async fn command(&mut self, command: TargetCommand) {
+        match command {
+            TargetCommand::Connected(connected) => {
+                let (control, message) = *connected;
+                self.connected(control, message).await;
+            }
+            TargetCommand::Abandon(over) => {
+                self.waiting.push(over);
+                self.handle(TargetEvent::Abandon);
+            }
+        }
+    }
+
+    async fn connected(&mut self, mut control: Control, message: SourceMessage) {
+        match message {
+            SourceMessage::Offer(offer) if self.offer.is_none() => {
+                self.control = Some(control);
+                self.take_offer(offer).await;
+            }
+            SourceMessage::Ask { .. } if self.offer.is_some() => {
+                self.control = Some(control);
+                self.handle(TargetEvent::LinkBack);
+                self.handle(TargetEvent::Message(message));
+            }
+            _ => {
+                let reason = "this migration has a source already".to_owned();
+                // Whoever it is will hear the connection close if not this.
+                let _ = control.say(&TargetMessage::Failed { reason }).await;
+            }
+        }
+    }
+
+    async fn take_offer(&mut self, offer: Offer) {
+        let (Some(guest), Some(control)) = (&self.guest, &self.control) else { return };
+        let announced = Announced {
+            vm: guest.vm(),
+            migration: guest.migration(),
+            generation: guest.generation(),
+            source: &guest.role().source,
+            mode: guest.role().mode,
+            spec: guest.spec(),
+        };
+        let sender = control.connection().peer().name.as_str().to_owned();
+        let minor = match offer::check(&offer, announced, &sender) {
+            Ok(minor) => minor,
+            Err(refusal) => return self.fail(refusal.to_string()),
+        };
+        let store = self.context.machines.files();
+        let lacking = |file: &&FileOffer| !store.has(FileHash(file.hash));
+        self.missing_files = offer.files.iter().filter(lacking).cloned().collect();
+        let missing_files = self.missing_files.iter().map(|file| file.hash).collect();
+        self.offer = Some(offer);
+        self.send(TargetMessage::Taken { minor, missing_files }).await;
+        if self.missing_files.is_empty() {
+            self.prepare().await;
+        }
+    }
+
+    /// Everything that QEMU needs is here: starts it and opens it for disks and memory.
+    async fn prepare(&mut self) {
+        if let Err(reason) = self.try_prepare().await {
+            return self.fail(reason);
+        }
+        self.handle(TargetEvent::Prepared);
+    }
+
+    async fn try_prepare(&mut self) -> Result<(), String> {
+        let (Some(guest), Some(offer)) = (&mut self.guest, &self.offer) else {
+            return Err("there is no offer".to_owned());
+        };
+        let hardware = offer::hardware(offer, guest.spec());
+        let processor = Processor::of_model(&offer.cpu_model);
+        let receiving = guest.prepare(hardware, processor).await.map_err(|error| reason(&error))?;
+        let run = guest.directories().run.clone();
+        let (disks, seed, form) = (offer.disks.clone(), hash_seed(offer), incoming_form(offer));
+        self.receiving = Some(receiving.clone());
+        self.begin_disks(&receiving, &run, &disks, seed).await?;
+        match form {
+            Some(form) => self.begin_memory(receiving, run, form).await,
+            None => {
+                self.loading.memory = true;
+                Ok(())
+            }
+        }
+    }
+
+    async fn begin_disks(
+        &mut self,
+        receiving: &Receiving,
+        run: &std::path::Path,
+        disks: &[DiskOffer],
+        seed: u64,
+    ) -> Result<(), String> {
+        if disks.is_empty() {
+            self.loading.disks = Some(Vec::new());
+            return Ok(());
+        }
+        let begun = IncomingDisks::begin(&receiving.qmp, run, disks, seed).await;
+        let (disks, events) = begun.map_err(|error| reason(&error))?;
+        self.disks = Some(disks);
+        self.disk_events = Some(events);
+        Ok(())
+    }
+
+    async fn begin_memory(
+        &mut self,
+        receiving: Receiving,
+        run: PathBuf,
+        form: IncomingForm,
+    ) -> Result<(), String> {
+        let qemu_socket = run.join(SOCKET_NAME);
+        let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
+        let qmp = &receiving.qmp;
+        qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
+        qmp.migrate_incoming(&qemu_socket).await.map_err(|error| reason(&error))?;
+        let plan = IncomingPlan { form, qemu_socket };
+        let begun = Incoming::begin(plan, receiving.memory);
+        let (incoming, events) = begun.map_err(|error| reason(&error))?;
+        self.incoming = Some(incoming);
+        self.memory_events = Some(events);
+        Ok(())
+    }
+
+    fn heard(&mut self, heard: Result<SourceMessage, ControlError>) {
+        let message = match heard {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::info!(reason = reason(&error), "the link to the source ended");
+                self.control = None;
+                return self.handle(TargetEvent::LinkLost);
+            }
+        };
+        if message == SourceMessage::Go {
+            self.go_at.get_or_insert_with(Instant::now);
+            if self.receiving.as_ref().is_some_and(|receiving| receiving.qmp.is_closed()) {
+                self.qemu_ended();
+            }
+        }
+        self.handle(TargetEvent::Message(message));
+    }
+
+    fn qemu_ended(&mut self) {
+        self.receiving = None;
+        self.fail("the target's QEMU ended".to_owned());
+    }
+
+    fn memory_event(&mut self, event: Option<IncomingEvent>) {
+        match event {
+            Some(IncomingEvent::ReturnPath(bytes)) => self.handle(TargetEvent::ReturnPath(bytes)),
+            Some(IncomingEvent::Loaded) => {
+                self.loading.memory = true;
+                self.check_loaded();
+            }
+            Some(IncomingEvent::Failed { reason }) => self.fail(reason),
+            None => self.memory_events = None,
+        }
+    }
+
+    fn disk_event(&mut self, event: Option<DiskEvent>) {
+        match event {
+            Some(DiskEvent::Failed { reason }) => self.fail(reason),
+            None => self.disk_events = None,
+        }
+    }
+
+    fn stream(&mut self, stream: RecvStream) {
+        let Some(control) = &self.control else { return };
+        let mut frames = control.connection().framed(stream, DATA_FRAME_BYTES_MAX);
+        self.steps.spawn(async move {
+            let header = async {
+                let frame = frames.receive().await.map_err(|error| reason(&error))?;
+                let frame = frame.ok_or("a stream of the source ended before its header")?;
+                codec::decode(&frame).map_err(|error| reason(&error))
+            };
+            let header = header.await;
+            Step::Stream(header.map(|header| (header, frames)))
+        });
+    }
+
+    async fn step(&mut self, step: Result<Step, tokio::task::JoinError>) {
+        let Ok(step) = step else { return };
+        match step {
+            Step::Stream(Ok((header, frames))) => self.begin_stream(header, frames),
+            Step::FileReceived(Ok(hash)) => {
+                self.missing_files.retain(|file| file.hash != hash);
+                if self.missing_files.is_empty() {
+                    self.prepare().await;
+                }
+            }
+            Step::LogReceived(Ok(())) => {
+                self.loading.log = true;
+                self.check_loaded();
+            }
+            Step::DisksFinished(Ok(digests)) => {
+                self.loading.disks = Some(digests);
+                self.check_loaded();
+            }
+            Step::Stream(Err(reason))
+            | Step::FileReceived(Err(reason))
+            | Step::LogReceived(Err(reason))
+            | Step::DisksFinished(Err(reason)) => self.fail(reason),
+        }
+    }
+
+    fn begin_stream(&mut self, header: StreamHeader, frames: FramedRecv<RecvStream>) {
+        let begun = match (header, &mut self.incoming, &mut self.disks) {
+            (StreamHeader::Lane { lane }, Some(incoming), _) => {
+                incoming.add_lane(lane, frames).map_err(|error| reason(&error))
+            }
+            (StreamHeader::Main, Some(incoming), _) => {
+                incoming.add_main(frames).map_err(|error| reason(&error))
+            }
+            (StreamHeader::Disk { disk }, _, Some(disks)) => {
+                disks.add_disk(disk, frames).map_err(|error| reason(&error))
+            }
+            (StreamHeader::ConsoleLog, ..) => self.begin_log(frames),
+            (StreamHeader::File { hash }, ..) => self.begin_file(hash, frames),
+            _ => Err("a stream came that was not announced".to_owned()),
+        };
+        if let Err(reason) = begun {
+            self.fail(reason);
+        }
+    }
+
+    fn begin_log(&mut self, frames: FramedRecv<RecvStream>) -> Result<(), String> {
+        let guest = self.guest.as_ref().ok_or("the machine is gone")?;
+        let path = guest.directories().console_log();
+        self.steps.spawn(async move {
+            let received = console_log::receive(frames, path).await;
+            Step::LogReceived(received.map_err(|error| reason(&error)))
+        });
+        Ok(())
+    }
+
+    fn begin_file(&mut self, hash: [u8; 32], frames: FramedRecv<RecvStream>) -> Result<(), String> {
+        let offer = self.missing_files.iter().find(|file| file.hash == hash);
+        let bytes = offer.ok_or("a file came that was not asked for")?.bytes;
+        let store = self.context.machines.files().clone();
+        let runtime = tokio::runtime::Handle::current();
+        self.steps.spawn_blocking(move || {
+            let mut reader = FileReader::new(frames, runtime, bytes);
+            let received = store.receive_expected(&mut reader, FileHash(hash));
+            Step::FileReceived(received.map(|()| hash).map_err(|error| reason(&error)))
+        });
+        Ok(())
+    }
+
+    async fn perform(&mut self, action: TargetAction) -> Result<(), Stuck> {
+        match action {
+            TargetAction::Send(message) => self.send(message).await,
+            TargetAction::Load => self.load(),
+            TargetAction::Persist(TargetRecord::Accepted) => self.accept().await?,
+            TargetAction::Persist(_) => self.refuse().await?,
+            // The lease runs the guest, and removes it, together with the record.
+            TargetAction::Run => {
+                let resume_us = self.go_at.map_or(0, |at| micros(at.elapsed()));
+                self.handle(TargetEvent::Running { resume_us });
+            }
+            TargetAction::Discard => self.handle(TargetEvent::Discarded),
+            TargetAction::Finish(outcome) => self.finish(outcome).await?,
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, message: TargetMessage) {
+        let Some(control) = &mut self.control else { return };
+        if let Err(error) = control.say(&message).await {
+            tracing::info!(reason = reason(&error), "the link to the source ended");
+            self.control = None;
+            self.handle(TargetEvent::LinkLost);
+        }
+    }
+
+    fn load(&mut self) {
+        self.loading.since = Some(Instant::now());
+        if let Some(mut disks) = self.disks.take() {
+            self.steps.spawn(async move {
+                Step::DisksFinished(disks.finish().await.map_err(|error| reason(&error)))
+            });
+        }
+        self.check_loaded();
+    }
+
+    fn check_loaded(&mut self) {
+        let Loading { since: Some(since), memory: true, log: true, disks: Some(disks) } =
+            &self.loading
+        else {
+            return;
+        };
+        let memory = self.incoming.as_ref().and_then(Incoming::digest);
+        let digests = Digests { memory: memory.into_iter().collect(), disks: disks.clone() };
+        let load_us = micros(since.elapsed());
+        self.handle(TargetEvent::Loaded { digests, load_us });
+    }
+
+    async fn accept(&mut self) -> Result<(), Stuck> {
+        let Some(guest) = self.guest.take() else { return Ok(()) };
+        let start = self.offer.as_ref().is_some_and(|offer| offer.start);
+        match guest.accept(start).await {
+            Ok(()) => {}
+            Err(error @ LeaseError::Records(_)) => return Err(Stuck(reason(&error))),
+            // Durably this node's all the same: the machine's driver reports how it stands.
+            Err(error) => {
+                tracing::error!(reason = reason(&error), "the accepted guest does not run")
+            }
+        }
+        self.handle(TargetEvent::Persisted(TargetRecord::Accepted));
+        Ok(())
+    }
+
+    async fn refuse(&mut self) -> Result<(), Stuck> {
+        self.steps.abort_all();
+        self.incoming = None;
+        self.disks = None;
+        self.receiving = None;
+        if let Some(guest) = self.guest.take() {
+            guest.reject().await.map_err(|error| Stuck(reason(&error)))?;
+        }
+        self.handle(TargetEvent::Persisted(TargetRecord::Refused));
+        Ok(())
+    }
+
+    async fn finish(&mut self, outcome: TargetOutcome) -> Result<(), Stuck> {
+        if outcome == TargetOutcome::Accepted {
+            let told = self.context.reporter.handed_over(self.handover.clone()).await;
+            told.map_err(|error| Stuck(reason(&error)))?;
+        }
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn hash_seed(offer: &Offer) -> u64 {
+    match offer.memory {
+        MemoryOffer::Pages { hash_seed, .. } => hash_seed,
+        MemoryOffer::Tunnel | MemoryOffer::None => 0,
+    }
+}
+
+fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
+    match (&offer.memory, offer.mode) {
+        (_, MigrationMode::Cold) | (MemoryOffer::None, _) => None,
+        (MemoryOffer::Tunnel, _) => Some(IncomingForm::Tunnel),
+        (MemoryOffer::Pages { lanes, hash_seed }, _) => {
+            Some(IncomingForm::Pages { lanes: *lanes, hash_seed: *hash_seed })
+        }
+    }
+}
+
+async fn hear(control: &mut Option<Control>) -> Result<SourceMessage, ControlError> {
+    match control {
+        Some(control) => control.hear().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next<T>(events: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next data stream. A connection that is gone gives none: the control stream says so.
+async fn next_stream(connection: Option<&Connection>) -> RecvStream {
+    if let Some(connection) = connection
+        && let Ok(stream) = connection.accept_uni().await
+    {
+        return stream;
+    }
+    std::future::pending().await
+}
+
+async fn qemu_ended(receiving: Option<&Receiving>) {
+    match receiving {
+        Some(receiving) => receiving.qmp.closed().await,
+        None => std::future::pending().await,
+    }
+}
