@@ -90,7 +90,7 @@ impl Cluster {
     /// # Errors
     /// [`ProposeError`].
     pub async fn remove(&self, request: RequestId, member: MemberId) -> Result<(), ProposeError> {
-        let is_known = self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left));
+        let is_known = self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
         if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
             return Err(Refusal::NoSuchMember(member).into());
         }

@@ -11,7 +11,7 @@ use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use tokio::time::timeout;
 
 use super::message::{Answer, Call, Declined};
-use crate::clock::Clock;
+use crate::clock::{Clock, new_request};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
 use crate::state::{Accepted, Body, Command, Reply};
@@ -116,7 +116,7 @@ impl Desk {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
         let facts = self.cell.look(|fleet| {
-            let record = fleet.member(member).filter(|record| !record.has_left);
+            let record = fleet.member(member).filter(|record| !record.has_left());
             record.map(|record| record.facts.clone())
         });
         let unknown = || Declined::NotPossible(format!("member {member} was not admitted"));
@@ -124,6 +124,9 @@ impl Desk {
         if self.votes(member) {
             return Ok(Answer::Done);
         }
+        // From here on the id stands for the member's log and vote; it cannot be given away any more.
+        let request = new_request(self.clock.now());
+        self.propose_body(request, Body::EnterMember { member }).await?;
         let entering = async {
             let added = self.raft.add_learner(member.0, node, true).await;
             added.map_err(|error| declined_write(&error))?;

@@ -23,7 +23,8 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub struct PeerRequest {
     /// Who asks; must be the member of that name in its certificate.
     pub from: MemberId,
-    /// Who is asked. Another member at the same address must not answer: it would count as a vote.
+    /// Who is asked; 0 is whoever is there, for calls of a coordinator that knows nobody yet. Another member at
+    /// the same address must not answer: it would count as a vote.
     pub to: MemberId,
     /// What is asked.
     pub call: Call,

@@ -1,1 +1,174 @@
-//! Answering.
+//! Answering other members.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use novacron_protocol::ids::MemberId;
+use novacron_protocol::wire::codec;
+use novacron_transport::Connection;
+use novacron_transport::connection::FramedStream;
+use openraft::error::RaftError;
+use quinn::{RecvStream, SendStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::leader::{LeaderError, LeaderLink};
+use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
+use crate::agents::{Console, ConsoleError, Consoles};
+use crate::raft::Raft;
+use crate::view::FleetCell;
+
+/// Answers the calls of other members. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerServer {
+    own: MemberId,
+    raft: Raft,
+    leader: LeaderLink,
+    consoles: Consoles,
+    cell: FleetCell,
+}
+
+impl PeerServer {
+    pub(crate) fn new(raft: Raft, leader: LeaderLink, consoles: Consoles, cell: FleetCell) -> Self {
+        Self { own: leader.links().own(), raft, leader, consoles, cell }
+    }
+
+    /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
+    /// the calls at once.
+    pub async fn serve(self, connection: Connection, stop: CancellationToken) {
+        let mut calls = JoinSet::new();
+        let server = Arc::new(self);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(_) = calls.join_next() => {}
+                accepted = connection.accept_frames(PEER_MESSAGE_BYTES_MAX + 2) => match accepted {
+                    Ok(stream) => drop(calls.spawn(answer(Arc::clone(&server), connection.clone(), stream))),
+                    Err(_) => break,
+                },
+            }
+        }
+        calls.shutdown().await;
+    }
+
+    async fn handle(&self, request: PeerRequest) -> Result<Answer, Declined> {
+        if request.to == MemberId(0) {
+            return self.leader.call(request.call).await.map_err(Declined::from);
+        }
+        match request.call {
+            Call::Append(rpc) => not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append),
+            Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
+            Call::InstallSnapshot(rpc) => {
+                not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
+            }
+            call => self.leader.desk().serve(call).await,
+        }
+    }
+
+    /// Whether the caller is who it says, and means this member.
+    fn check(&self, connection: &Connection, request: &PeerRequest) -> Result<(), Declined> {
+        let for_anybody = matches!(request.call, Call::Admit { .. } | Call::Enter { .. });
+        if request.to != self.own && !(request.to == MemberId(0) && for_anybody) {
+            return Err(Declined::OtherMember { found: self.own });
+        }
+        if request.from == MemberId(0) && matches!(request.call, Call::Admit { .. }) {
+            return Ok(());
+        }
+        // A member that has just come knows nobody: then the certificate has to do.
+        let name = connection.peer().name.as_str();
+        let is_other = self.cell.look(|fleet| {
+            fleet.member(request.from).is_some_and(|member| member.has_left() || member.facts.name != name)
+        });
+        if is_other {
+            let text = format!("`{name}` is not member {} of this cluster", request.from);
+            return Err(Declined::NotPossible(text));
+        }
+        Ok(())
+    }
+}
+
+/// A member whose Raft has stopped is as good as not there; the caller shall not take that for an answer.
+fn not_fatal<T, E>(result: Result<T, RaftError<u64, E>>) -> Result<Result<T, RaftError<u64, E>>, Declined> {
+    match result {
+        Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
+        other => Ok(other),
+    }
+}
+
+impl From<LeaderError> for Declined {
+    fn from(error: LeaderError) -> Self {
+        match error {
+            LeaderError::NoLeader => Self::NoQuorum,
+            LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
+            LeaderError::NotPossible(reason) => Self::NotPossible(reason),
+            LeaderError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Serves one stream: one call.
+async fn answer(server: Arc<PeerServer>, connection: Connection, (mut send, mut receive): FramedStream) {
+    let Ok(Some(frame)) = receive.receive().await else { return };
+    let request = match codec::decode::<PeerRequest>(&frame) {
+        Ok(request) => request,
+        Err(error) => return connection.refuse_message(&error.to_string()),
+    };
+    if let Err(declined) = server.check(&connection, &request) {
+        return respond(&mut send, &PeerResponse::Declined(declined)).await;
+    }
+    if let Call::Console { vm, from_offset, follow } = request.call {
+        match server.consoles.open_here(vm, from_offset, follow).await {
+            Ok(console) => {
+                respond(&mut send, &PeerResponse::Answer(Answer::Console)).await;
+                pump(console, send.into_inner(), receive.into_inner().0).await;
+            }
+            Err(error) => respond(&mut send, &PeerResponse::Declined(no_console(&error))).await,
+        }
+        return;
+    }
+    let response = match server.handle(request).await {
+        Ok(answer) => PeerResponse::Answer(answer),
+        Err(declined) => PeerResponse::Declined(declined),
+    };
+    respond(&mut send, &response).await;
+}
+
+fn no_console(error: &ConsoleError) -> Declined {
+    match error {
+        ConsoleError::Unavailable => Declined::NoQuorum,
+        other => Declined::NotPossible(other.to_string()),
+    }
+}
+
+/// A response that cannot be sent needs no handling: the caller sees the stream end and tries again.
+async fn respond(send: &mut novacron_transport::FramedSend<SendStream>, response: &PeerResponse) {
+    match codec::encode(response) {
+        Ok(bytes) => {
+            let _ = send.send(Bytes::from(bytes)).await;
+        }
+        Err(error) => tracing::error!(%error, "an answer to another member is too large"),
+    }
+}
+
+/// Copies both ways until the guest's side ends or the client is gone.
+async fn pump(mut console: Console, mut send: SendStream, mut receive: RecvStream) {
+    let client_gone = send.stopped();
+    let up = async {
+        let copied = tokio::io::copy(&mut receive, &mut console.send).await;
+        // The client may end its input and go on reading.
+        match copied {
+            Ok(_) => std::future::pending().await,
+            Err(_) => drop(console.send.finish()),
+        }
+    };
+    let down = tokio::io::copy(&mut console.receive, &mut send);
+    tokio::select! {
+        biased;
+        _ = client_gone => {}
+        () = up => {}
+        _ = down => {}
+    }
+    // Fails only if the stream has ended already.
+    let _ = send.finish();
+}

@@ -1,1 +1,210 @@
-//! log_store
+//! Raft's log and vote over the write-ahead log of `novacron-storage`.
+//!
+//! Whatever writes returns after the disk has it: a vote before it is given, entries before they count, a
+//! truncation before newer entries. The disk is waited for off the reactor.
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use novacron_protocol::wire::codec::{self, CodecError, Message};
+use novacron_storage::log::{Log, LogError};
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{
+    AnyError, Entry, LogId, LogState, OptionalSend, RaftLogReader, StorageError, StorageIOError,
+    Vote,
+};
+
+use super::record::{EntryRecord, LogIdRecord, VoteRecord};
+use super::types::TypeConfig;
+
+/// Bytes of entries in one answer of a reader, so that one call to a follower stays within a message.
+pub const ENTRIES_BYTES_MAX: usize = 8 << 20;
+
+/// Why the log failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("entry {index} of the log cannot be read")]
+    Entry {
+        index: u64,
+        #[source]
+        source: CodecError,
+    },
+    #[error("the log holds a record that cannot be read or written")]
+    Record(#[from] CodecError),
+    #[error("the task that uses the disk ended")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// The durable log. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    log: Arc<Mutex<Log>>,
+}
+
+impl LogStore {
+    /// Over an open log.
+    pub fn new(log: Log) -> Self {
+        Self { log: Arc::new(Mutex::new(log)) }
+    }
+
+    /// Uses the log on a thread that may wait for the disk.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Log) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let log = Arc::clone(&self.log);
+        let task = move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(task).await?
+    }
+}
+
+fn read_entry(index: u64, bytes: &[u8]) -> Result<Entry<TypeConfig>, StoreError> {
+    let record = codec::decode::<EntryRecord>(bytes);
+    record.map(|record| record.0).map_err(|source| StoreError::Entry { index, source })
+}
+
+fn encoded<M: Message>(record: &M) -> Result<Bytes, StoreError> {
+    Ok(Bytes::from(codec::encode(record)?))
+}
+
+fn failed_write(error: StoreError) -> StorageError<u64> {
+    StorageIOError::write_logs(AnyError::new(&error)).into()
+}
+
+fn failed_read(error: StoreError) -> StorageError<u64> {
+    StorageIOError::read_logs(AnyError::new(&error)).into()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
+        let Some(range) = inclusive(&range) else { return Ok(Vec::new()) };
+        self.with(|log| read(log, range, usize::MAX)).await.map_err(failed_read)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
+        let Some(range) = inclusive(&(start..end)) else { return Ok(Vec::new()) };
+        self.with(|log| read(log, range, ENTRIES_BYTES_MAX)).await.map_err(failed_read)
+    }
+}
+
+fn read(
+    log: &Log,
+    range: RangeInclusive<u64>,
+    bytes_max: usize,
+) -> Result<Vec<Entry<TypeConfig>>, StoreError> {
+    let entries = log.entries(range, bytes_max)?;
+    entries.iter().map(|(index, bytes)| read_entry(*index, bytes)).collect()
+}
+
+fn inclusive(range: &impl RangeBounds<u64>) -> Option<RangeInclusive<u64>> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.checked_add(1)?,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => *end,
+        Bound::Excluded(after) => after.checked_sub(1)?,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start <= end).then_some(start..=end)
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError<u64>> {
+        self.with(|log| log_state(log)).await.map_err(failed_read)
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError<u64>> {
+        let record = VoteRecord(*vote);
+        let saved = self.with(move |log| Ok(log.set_vote(encoded(&record)?)?)).await;
+        saved.map_err(|error| StorageIOError::write_vote(AnyError::new(&error)).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
+        let read = self.with(|log| {
+            let vote = log.vote().map(|bytes| codec::decode::<VoteRecord>(bytes)).transpose()?;
+            Ok(vote.map(|vote| vote.0))
+        });
+        read.await.map_err(|error| StorageIOError::read_vote(AnyError::new(&error)).into())
+    }
+
+    async fn save_committed(
+        &mut self,
+        committed: Option<LogId<u64>>,
+    ) -> Result<(), StorageError<u64>> {
+        let record = LogIdRecord(committed);
+        let saved = self.with(move |log| Ok(log.set_committed(encoded(&record)?)?)).await;
+        saved.map_err(failed_write)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId<u64>>, StorageError<u64>> {
+        let read = self.with(|log| Ok(log.committed().map(|bytes| log_id(bytes)).transpose()?.flatten()));
+        read.await.map_err(failed_read)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError<u64>>
+    where
+        I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<EntryRecord> = entries.into_iter().map(EntryRecord).collect();
+        let appended = self.with(move |log| append(log, &entries)).await;
+        // Entries that cannot be written are this node's end: openraft takes it out of service.
+        appended.map_err(failed_write)?;
+        callback.log_io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
+        let truncated = self.with(move |log| Ok(log.truncate(log_id.index)?)).await;
+        truncated.map_err(failed_write)
+    }
+
+    async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
+        let record = LogIdRecord(Some(log_id));
+        let purged = self.with(move |log| Ok(log.purge(log_id.index, encoded(&record)?)?)).await;
+        purged.map_err(failed_write)
+    }
+}
+
+fn append(log: &mut Log, entries: &[EntryRecord]) -> Result<(), StoreError> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    let bytes = entries.iter().map(encoded).collect::<Result<Vec<_>, _>>()?;
+    Ok(log.append(first.0.log_id.index, bytes)?)
+}
+
+fn log_id(bytes: &[u8]) -> Result<Option<LogId<u64>>, StoreError> {
+    Ok(codec::decode::<LogIdRecord>(bytes)?.0)
+}
+
+fn log_state(log: &Log) -> Result<LogState<TypeConfig>, StoreError> {
+    let purged = log.purged().map(|purged| log_id(&purged.description)).transpose()?.flatten();
+    let last = match log.last_index() {
+        Some(index) => log.entry(index)?.map(|bytes| read_entry(index, &bytes)).transpose()?,
+        None => None,
+    };
+    let last_log_id = last.map(|entry| entry.log_id).or(purged);
+    Ok(LogState { last_purged_log_id: purged, last_log_id })
+}

@@ -1,1 +1,286 @@
-//! machine
+//! The state machine: committed entries become changes of the fleet, of its tables on disk, and snapshots.
+//!
+//! Durable is the log and the last snapshot. The tables are a copy, written along and sealed at shutdown:
+//! opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the snapshot and
+//! the log after it, and the tables are made anew.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+use novacron_protocol::wire::codec::{self, CodecError};
+use novacron_storage::disk::Disk;
+use novacron_storage::snapshot::{SnapshotError, SnapshotStore};
+use novacron_storage::tables::{Tables, TablesError};
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    AnyError, Entry, EntryPayload, LogId, OptionalSend, RaftSnapshotBuilder, Snapshot,
+    SnapshotMeta, StorageError, StorageIOError, StoredMembership,
+};
+
+use novacron_protocol::ids::Revision;
+
+use super::record::{Position, SnapshotMetaRecord};
+use super::tables::{KeptError, KeptTables};
+use super::types::{MemberNode, TypeConfig, no_reply};
+use crate::state::{Fleet, Reply};
+use crate::view::FleetCell;
+
+/// Where the tables are, below the data directory.
+const TABLES_DIRECTORY: &str = "tables";
+
+/// Where the snapshots are, below the data directory.
+const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+
+/// Why the state machine cannot be opened or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The snapshots cannot be opened or written.
+    #[error("the snapshots cannot be used")]
+    Snapshots(#[from] SnapshotError),
+    /// The tables cannot be opened.
+    #[error("the tables cannot be used")]
+    Tables(#[from] TablesError),
+    /// The tables cannot be read or written.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
+    /// The snapshot's description cannot be read or written.
+    #[error("the description of a snapshot cannot be used")]
+    Description(#[from] CodecError),
+    /// The snapshot holds no fleet.
+    #[error("the snapshot holds no fleet that can be read")]
+    Fleet(#[from] crate::state::rows::SnapshotError),
+    /// A row cannot be encoded.
+    #[error("a row of the fleet cannot be stored")]
+    Row(#[from] crate::state::table::RowError),
+    /// The task that uses the disk ended.
+    #[error("the task that uses the disk ended")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Applies entries. Openraft owns one; [`Machine::closer`] closes what it leaves.
+#[derive(Debug)]
+pub struct Machine {
+    cell: FleetCell,
+    position: Position,
+    tables: KeptTables,
+    snapshots: Arc<SnapshotStore>,
+}
+
+/// Closes the tables once the machine has ended.
+#[derive(Debug, Clone)]
+pub struct Closer(KeptTables);
+
+impl Closer {
+    /// Makes the tables durable, so that the next start finds them.
+    ///
+    /// # Errors
+    /// [`KeptError`]; the next start is slower then, nothing is lost.
+    pub fn close(&self) -> Result<(), KeptError> {
+        self.0.close()
+    }
+}
+
+impl Machine {
+    /// Opens what is below `directory`, which is the root of `disk`.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, MachineError> {
+        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
+        let (tables, distrusted) = Tables::open_or_rebuild(directory.join(TABLES_DIRECTORY))?;
+        if let Some(reason) = distrusted {
+            tracing::info!(%reason, "the tables are made anew from snapshot and log");
+        }
+        let tables = KeptTables::new(tables);
+        let (fleet, position) = recover(&snapshots, &tables)?;
+        let cell = FleetCell::new(fleet, position.index());
+        Ok(Self { cell, position, tables, snapshots })
+    }
+
+    /// The fleet that it changes.
+    pub fn cell(&self) -> FleetCell {
+        self.cell.clone()
+    }
+
+    /// What closes its tables.
+    pub fn closer(&self) -> Closer {
+        Closer(self.tables.clone())
+    }
+
+    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Reply {
+        self.position.applied = Some(entry.log_id);
+        match entry.payload {
+            EntryPayload::Blank => no_reply(),
+            EntryPayload::Normal(command) => {
+                self.cell.change(|fleet| fleet.apply(Revision(entry.log_id.index), &command))
+            }
+            EntryPayload::Membership(membership) => {
+                self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
+                no_reply()
+            }
+        }
+    }
+
+    /// Writes what changed to the tables, then tells the readers.
+    async fn publish(&mut self) -> Result<(), MachineError> {
+        let changes = self.cell.change(Fleet::drain_changes)?;
+        let (tables, position) = (self.tables.clone(), self.position.clone());
+        tokio::task::spawn_blocking(move || tables.commit(&position, changes)).await??;
+        self.cell.announce(self.position.index());
+        Ok(())
+    }
+
+    async fn install(
+        &mut self,
+        meta: SnapshotMeta<u64, MemberNode>,
+        data: Vec<u8>,
+    ) -> Result<(), MachineError> {
+        let position =
+            Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
+        let (snapshots, tables, kept) =
+            (Arc::clone(&self.snapshots), self.tables.clone(), position.clone());
+        // The order of durability: first the snapshot, then the copies of what is in it.
+        let work = move || -> Result<Fleet, MachineError> {
+            let fleet = Fleet::from_snapshot(&data)?;
+            snapshots.write(&codec::encode(&SnapshotMetaRecord(meta))?, &data)?;
+            tables.rebuild(&fleet, &kept)?;
+            Ok(fleet)
+        };
+        let fleet = tokio::task::spawn_blocking(work).await??;
+        self.cell.change(|present| *present = fleet);
+        self.position = position;
+        self.cell.announce(self.position.index());
+        Ok(())
+    }
+}
+
+/// The newest state that can be trusted.
+fn recover(
+    snapshots: &SnapshotStore,
+    tables: &KeptTables,
+) -> Result<(Fleet, Position), MachineError> {
+    let snapshot = snapshots.latest()?;
+    let described = snapshot.as_ref().map(|snapshot| describe(snapshot.meta())).transpose()?;
+    let snapshot_at = described.as_ref().and_then(|meta| meta.last_log_id);
+    match tables.load() {
+        Ok(Some((fleet, position))) if position.applied >= snapshot_at => {
+            return Ok((fleet, position));
+        }
+        Ok(_) => {}
+        Err(reason) => tracing::warn!(%reason, "the tables are made anew from snapshot and log"),
+    }
+    let (fleet, position) = match (snapshot, described) {
+        (Some(snapshot), Some(meta)) => {
+            let position =
+                Position { applied: meta.last_log_id, membership: meta.last_membership };
+            (Fleet::from_snapshot(&snapshot.data()?)?, position)
+        }
+        _ => (Fleet::default(), Position::default()),
+    };
+    tables.rebuild(&fleet, &position)?;
+    Ok((fleet, position))
+}
+
+fn describe(bytes: &[u8]) -> Result<SnapshotMeta<u64, MemberNode>, CodecError> {
+    Ok(codec::decode::<SnapshotMetaRecord>(bytes)?.0)
+}
+
+fn failed_apply(error: MachineError) -> StorageError<u64> {
+    StorageIOError::write_state_machine(AnyError::new(&error)).into()
+}
+
+fn failed_snapshot(error: MachineError) -> StorageError<u64> {
+    StorageIOError::write_snapshot(None, AnyError::new(&error)).into()
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, MemberNode>), StorageError<u64>> {
+        Ok((self.position.applied, self.position.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Reply>, StorageError<u64>>
+    where
+        I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let replies = entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        self.publish().await.map_err(failed_apply)?;
+        Ok(replies)
+    }
+
+    /// Encodes the fleet as it is now; entries that are applied while it is written do not get into it.
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            data: self.cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from)),
+            position: self.position.clone(),
+            snapshots: Arc::clone(&self.snapshots),
+        }
+    }
+
+    async fn begin_receiving_snapshot(
+        &mut self,
+    ) -> Result<Box<Cursor<Vec<u8>>>, StorageError<u64>> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta<u64, MemberNode>,
+        snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> Result<(), StorageError<u64>> {
+        self.install(meta.clone(), snapshot.into_inner()).await.map_err(failed_snapshot)
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
+        let snapshots = Arc::clone(&self.snapshots);
+        let read = tokio::task::spawn_blocking(move || read_latest(&snapshots)).await;
+        read.map_err(MachineError::from).and_then(|read| read).map_err(|error| {
+            StorageIOError::read_snapshot(None, AnyError::new(&error)).into()
+        })
+    }
+}
+
+fn read_latest(snapshots: &SnapshotStore) -> Result<Option<Snapshot<TypeConfig>>, MachineError> {
+    let Some(snapshot) = snapshots.latest()? else { return Ok(None) };
+    let meta = describe(snapshot.meta())?;
+    Ok(Some(Snapshot { meta, snapshot: Box::new(Cursor::new(snapshot.data()?)) }))
+}
+
+/// A snapshot that is about to be written.
+#[derive(Debug)]
+pub struct Builder {
+    data: Result<Vec<u8>, MachineError>,
+    position: Position,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
+        let data = std::mem::replace(&mut self.data, Ok(Vec::new())).map_err(failed_snapshot)?;
+        let position = std::mem::take(&mut self.position);
+        let snapshot_id = position.applied.map_or_else(
+            || "empty".to_owned(),
+            |applied| format!("{}-{}", applied.leader_id.term, applied.index),
+        );
+        let meta = SnapshotMeta {
+            last_log_id: position.applied,
+            last_membership: position.membership,
+            snapshot_id,
+        };
+        let (snapshots, record) = (Arc::clone(&self.snapshots), SnapshotMetaRecord(meta.clone()));
+        let work = move || -> Result<Vec<u8>, MachineError> {
+            snapshots.write(&codec::encode(&record)?, &data)?;
+            Ok(data)
+        };
+        let written = tokio::task::spawn_blocking(work).await.map_err(MachineError::from);
+        let data = written.and_then(|written| written).map_err(failed_snapshot)?;
+        Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
+    }
+}

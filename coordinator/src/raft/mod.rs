@@ -12,6 +12,8 @@
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod record;
+mod tables;
 pub mod timing;
 pub mod types;
 

@@ -1,1 +1,106 @@
-//! network
+//! Raft's calls over the links between members. Every failure to reach a member is `Unreachable`, which makes
+//! openraft wait before it tries again; openraft itself drops a call at its deadline.
+
+use std::time::Duration;
+
+use novacron_protocol::ids::MemberId;
+use openraft::error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+
+use super::types::{MemberNode, TypeConfig};
+use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
+
+/// How long to leave a member alone that cannot be reached: short, because a restarted member should be found
+/// within an election.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Makes the ways to members.
+#[derive(Debug, Clone)]
+pub struct Network {
+    links: PeerLinks,
+}
+
+impl Network {
+    /// Over these links.
+    pub fn new(links: PeerLinks) -> Self {
+        Self { links }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = MemberNetwork;
+
+    async fn new_client(&mut self, target: u64, node: &MemberNode) -> MemberNetwork {
+        MemberNetwork { links: self.links.clone(), target, node: node.clone() }
+    }
+}
+
+/// The way to one member.
+#[derive(Debug)]
+pub struct MemberNetwork {
+    links: PeerLinks,
+    target: u64,
+    node: MemberNode,
+}
+
+type RpcError<E> = RPCError<u64, MemberNode, E>;
+
+impl MemberNetwork {
+    async fn call<E: std::error::Error>(&self, call: Call) -> Result<Answer, RpcError<E>> {
+        let answer = self.links.call(MemberId(self.target), &self.node, call).await;
+        answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
+    }
+
+    fn remote<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, RpcError<E>> {
+        result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    }
+}
+
+/// The member answered something else: as good as no answer.
+fn confused<E: std::error::Error>() -> RpcError<E> {
+    let error = PeerError::Declined(Declined::NotPossible("the answer is to another call".into()));
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+impl RaftNetwork<TypeConfig> for MemberNetwork {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
+        match self.call(Call::Append(rpc)).await? {
+            Answer::Append(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
+        match self.call(Call::InstallSnapshot(rpc)).await? {
+            Answer::InstallSnapshot(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
+        match self.call(Call::Vote(rpc)).await? {
+            Answer::Vote(result) => self.remote(result),
+            _ => Err(confused()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}

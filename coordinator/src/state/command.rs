@@ -108,6 +108,11 @@ pub enum Body {
     },
     /// Give a coordinator a member id.
     AdmitMember(MemberFacts),
+    /// A coordinator is about to take part in Raft: from now on its id stands for its log and vote.
+    EnterMember {
+        /// The member.
+        member: MemberId,
+    },
     /// A coordinator left; its id is never used again.
     RemoveMember {
         /// The member.
@@ -196,6 +201,7 @@ impl Body {
             Self::RemoveMember { member } => canonical(&(9u8, member)),
             Self::FoundCluster { .. }
             | Self::PlaceVm { .. }
+            | Self::EnterMember { .. }
             | Self::OpenSession(_)
             | Self::Reports(_)
             | Self::SetNodeStates(_)

@@ -131,6 +131,7 @@ impl Fleet {
             Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
             Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
+            Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
             Body::OpenSession(open) => self.open_session(now, open),
             Body::Reports(batches) => self.take_reports(now, batches),

@@ -34,8 +34,26 @@ pub struct MemberRecord {
     pub id: MemberId,
     /// What it said of itself.
     pub facts: MemberFacts,
+    /// Its part.
+    pub part: MemberPart,
+}
+
+/// What a coordinator has been to the cluster so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberPart {
+    /// It has an id and no more.
+    Admitted,
+    /// It takes part in Raft: its id stands for its log and vote.
+    Entered,
+    /// It left, or never came.
+    Left,
+}
+
+impl MemberRecord {
     /// Whether it left.
-    pub has_left: bool,
+    pub fn has_left(&self) -> bool {
+        self.part == MemberPart::Left
+    }
 }
 
 impl Message for MemberRecord {
@@ -55,41 +73,59 @@ impl Fleet {
             return Err(Refusal::Conflict("the cluster was founded before".to_owned()));
         }
         self.meta.cluster = Some(cluster);
-        self.admit_member(now, member)
+        let admitted = self.admit_member(now, member)?;
+        if let Accepted::Member(member) = admitted {
+            self.enter_member(member)?;
+        }
+        Ok(admitted)
     }
 
-    /// Gives a coordinator an id. One that asks again (same name, same addresses) keeps its id.
+    /// Gives a coordinator a new id. One that was admitted under the same name or address and never took part
+    /// (it lost its data before it served) gives way; one that did must be removed first, because two programs
+    /// with one id would be one voter with two votes.
     pub(super) fn admit_member(&mut self, now: &mut Applying, facts: &MemberFacts) -> Reply {
-        let present = || self.members.values().filter(|member| !member.has_left);
-        if let Some(member) = present().find(|member| member.facts == *facts) {
-            return Ok(Accepted::Member(member.id));
-        }
         let clashes = |other: &&MemberRecord| {
-            other.facts.name == facts.name || other.facts.peer_address == facts.peer_address
+            !other.has_left()
+                && (other.facts.name == facts.name || other.facts.peer_address == facts.peer_address)
         };
-        if let Some(other) = present().find(clashes) {
+        let clashing: Vec<MemberRecord> = self.members.values().filter(clashes).cloned().collect();
+        if let Some(other) = clashing.iter().find(|other| other.part == MemberPart::Entered) {
             return Err(Refusal::Conflict(format!(
-                "member {} has the name `{}` and the address {}; remove it first",
+                "member {} has the name `{}` and the address {}: remove it first",
                 other.id, other.facts.name, other.facts.peer_address
             )));
         }
-        if present().count() >= MEMBERS_MAX || self.members.len() >= MEMBERS_EVER_MAX {
+        for other in clashing {
+            self.members.update(&other.id, |other| other.part = MemberPart::Left);
+        }
+        let present = self.members.values().filter(|member| !member.has_left()).count();
+        if present >= MEMBERS_MAX || self.members.len() >= MEMBERS_EVER_MAX {
             return Err(Refusal::Full(format!("a cluster has at most {MEMBERS_MAX} coordinators")));
         }
         let id = self.meta.member_last.next();
         self.meta.member_last = id;
-        self.members.insert(id, MemberRecord { id, facts: facts.clone(), has_left: false });
-        let message = format!("coordinator {} joined as member {id}", facts.name);
+        let part = MemberPart::Admitted;
+        self.members.insert(id, MemberRecord { id, facts: facts.clone(), part });
+        let message = format!("coordinator {} is admitted as member {id}", facts.name);
         self.emit(now, EventKind::MemberChanged, About::default(), message);
         Ok(Accepted::Member(id))
     }
 
+    pub(super) fn enter_member(&mut self, member: MemberId) -> Reply {
+        let may_enter = self.members.get(&member).is_some_and(|member| !member.has_left());
+        if !may_enter {
+            return Err(Refusal::NoSuchMember(member));
+        }
+        self.members.update(&member, |member| member.part = MemberPart::Entered);
+        Ok(Accepted::Member(member))
+    }
+
     pub(super) fn remove_member(&mut self, now: &mut Applying, member: MemberId) -> Reply {
-        let is_here = self.members.get(&member).is_some_and(|member| !member.has_left);
+        let is_here = self.members.get(&member).is_some_and(|member| !member.has_left());
         if !is_here {
             return Err(Refusal::NoSuchMember(member));
         }
-        self.members.update(&member, |member| member.has_left = true);
+        self.members.update(&member, |member| member.part = MemberPart::Left);
         let message = format!("member {member} left");
         self.emit(now, EventKind::MemberChanged, About::default(), message);
         Ok(Accepted::Member(member))

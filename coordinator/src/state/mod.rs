@@ -29,6 +29,10 @@ pub mod reply;
 pub mod request;
 pub mod rows;
 pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod token;
 pub mod vm;
 

@@ -153,7 +153,7 @@ impl Vm {
         }
     }
 
-    fn task_effect(&self) -> Option<EffectId> {
+    pub(super) fn task_effect(&self) -> Option<EffectId> {
         match self.task {
             Some(
                 Task::Create(effect) | Task::Start(effect) | Task::Stop(effect) | Task::Destroy(effect),
@@ -423,10 +423,11 @@ impl Fleet {
     }
 
     fn note_made(&mut self, now: &mut Applying, vm: VmId) {
-        let starts = self.vms.get(&vm).is_some_and(|vm| vm.starts_when_made);
-        self.rest_vm(now, vm, Some(Rest::Stopped), String::new());
-        if starts {
+        if self.vms.get(&vm).is_some_and(|vm| vm.starts_when_made) {
+            self.change_vm(now, vm, |vm| vm.rest = Rest::Stopped);
             self.give_task(now, None, vm, Action::Start, Task::Start);
+        } else {
+            self.rest_vm(now, vm, Some(Rest::Stopped), String::new());
         }
     }
 

@@ -12,7 +12,7 @@ use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
 use crate::state::reply::{Accepted, Refusal, Reply};
-use crate::state::vm::{Rest, bounded, problem};
+use crate::state::vm::{Rest, Vm, bounded, problem};
 
 impl Fleet {
     pub(in crate::state) fn cancel_migration(
@@ -84,7 +84,8 @@ impl Fleet {
         let is_its_target = migration.target == *node
             && migration.vm == handover.vm
             && migration.target_generation == handover.generation;
-        if !is_its_target {
+        // Of a queued migration the target has never heard.
+        if !is_its_target || migration.step == Step::Queued {
             return;
         }
         self.move_vm(now, &migration);
@@ -134,25 +135,34 @@ impl Fleet {
 
     /// The machine is at the target from now on, for the generation that was promised to it.
     fn move_vm(&mut self, now: &mut Applying, migration: &Migration) {
-        let is_newer = |vm: &super::super::vm::Vm| {
+        let is_newer = |vm: &Vm| {
             vm.generation < migration.target_generation && vm.rest != Rest::Deleted
         };
-        if !self.vms.get(&migration.vm).is_some_and(is_newer) {
-            return;
-        }
+        let Some(vm) = self.vms.get(&migration.vm).filter(|vm| is_newer(vm)).cloned() else { return };
+        self.drop_other_task(now, &vm, migration.id);
         let target = self.nodes.get(&migration.target);
         let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
         let is_live = migration.mode == MigrationMode::Live;
         self.change_vm(now, migration.vm, |vm| {
-            if vm.migration() == Some(migration.id) {
-                vm.task = None;
-            }
+            vm.task = None;
             vm.node = Some(migration.target.clone());
             vm.generation = migration.target_generation;
             vm.is_out_of_sight = is_out_of_sight;
             vm.rest = if is_live { Rest::Running } else { Rest::Stopped };
             vm.reason.clear();
         });
+    }
+
+    /// A machine that a migration hands over although it counted as ended may have been given something else
+    /// to do where it no longer is.
+    fn drop_other_task(&mut self, now: &mut Applying, vm: &Vm, handed_over: MigrationId) {
+        if let Some(effect) = vm.task_effect() {
+            self.outbox.remove(&effect);
+        }
+        if let Some(other) = vm.migration().filter(|other| *other != handed_over) {
+            let reason = "the machine was handed over by an earlier migration".to_owned();
+            self.end_at_source(now, other, Ending::Failed, reason);
+        }
     }
 
     fn complete(

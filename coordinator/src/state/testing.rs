@@ -1,0 +1,257 @@
+//! A scene for tests: a fleet, a clock that they hold, and agents that do what they are told to say.
+
+use novacron_protocol::effect::{
+    Action, Effect, EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report,
+    SourceResult,
+};
+use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use novacron_protocol::migration::{
+    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress,
+};
+use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts, NodeState};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
+use uuid::Uuid;
+
+use super::command::{CreateVm, OpenSession, SessionReports};
+use super::migration::Migration;
+use super::node::SessionId;
+use super::vm::Vm;
+use super::{Accepted, Body, Command, Fleet, Refusal, Reply};
+
+pub(crate) const GIB: u64 = 1 << 30;
+
+/// A machine of 2 GiB, 1 CPU and a 1 GiB disk.
+pub(crate) fn spec(name: &str) -> VmSpec {
+    VmSpec {
+        name: name.parse().unwrap(),
+        memory_bytes: 2 * GIB,
+        cpus: 1,
+        disks: vec![DiskSpec { size_bytes: GIB, image: String::new(), format: DiskFormat::Raw }],
+        boot: Boot::Disk,
+        network: Network::User,
+        labels: Labels::new(),
+        node_selector: Labels::new(),
+        enable_tpm: false,
+    }
+}
+
+pub(crate) fn facts(memory_gib: u64) -> NodeFacts {
+    NodeFacts {
+        capacity: NodeCapacity { memory_bytes: memory_gib * GIB, cpus: 8, disk_bytes: 100 * GIB },
+        labels: Labels::new(),
+        migration_address: "10.0.0.1:7410".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        qemu_version: "10.0.2".to_owned(),
+        accelerator: Accelerator::Tcg,
+        accelerator_reason: "a test".to_owned(),
+        has_swtpm: false,
+    }
+}
+
+pub(crate) fn name(text: &str) -> NodeName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn account() -> MigrationAccount {
+    MigrationAccount {
+        total_ms: 1000,
+        prepare_ms: 100,
+        memory_ms: 900,
+        downtime_parts: DowntimeParts { release_us: 5000, ..DowntimeParts::default() },
+        rounds: 2,
+        bytes_guest: 4000,
+        bytes_wire: 1000,
+        bytes_wire_memory: 900,
+        bytes_disk: 0,
+        pages_zero: 1,
+        pages_same: 2,
+        pages_sent: 3,
+        verified: true,
+        path: MemoryPath::Pages,
+    }
+}
+
+pub(crate) fn progress(phase: MigrationPhase, bytes: u64) -> MigrationProgress {
+    MigrationProgress {
+        phase,
+        rounds: 1,
+        bytes_guest: bytes,
+        bytes_wire: bytes,
+        bytes_disk: 0,
+        bytes_remaining: 100 - bytes.min(100),
+        bytes_total: 100,
+        wire_bits_per_second: 8_000_000,
+        elapsed_ms: 10,
+    }
+}
+
+pub(crate) struct Scene {
+    pub(crate) fleet: Fleet,
+    pub(crate) log: Vec<(Revision, Command)>,
+    pub(crate) now: Timestamp,
+    ids: u128,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        let now = Timestamp::from_unix_ms(1_790_000_000_000);
+        Self { fleet: Fleet::default(), log: Vec::new(), now, ids: 0 }
+    }
+
+    pub(crate) fn id(&mut self) -> Uuid {
+        self.ids += 1;
+        Uuid::from_u128(self.ids)
+    }
+
+    /// Applies a command as a new request, and checks every invariant.
+    pub(crate) fn apply(&mut self, body: Body) -> Reply {
+        let request = RequestId(self.id());
+        self.apply_as(request, body)
+    }
+
+    pub(crate) fn apply_as(&mut self, request: RequestId, body: Body) -> Reply {
+        let revision = Revision(self.log.len() as u64 + 1);
+        let command = Command { request, at: self.now, body };
+        let reply = self.fleet.apply(revision, &command);
+        self.log.push((revision, command));
+        self.fleet.check().unwrap();
+        reply
+    }
+
+    pub(crate) fn join(&mut self, node: &str, memory_gib: u64) {
+        self.hello(node, facts(memory_gib), Vec::new());
+    }
+
+    pub(crate) fn hello(&mut self, node: &str, facts: NodeFacts, machines: Vec<MachineReport>) {
+        let session = SessionId(self.id().as_u128() as u64);
+        let open = OpenSession { node: name(node), session, facts, machines };
+        self.apply(Body::OpenSession(open)).unwrap();
+    }
+
+    pub(crate) fn create_body(&mut self, spec: VmSpec, node: Option<&str>, start: bool) -> Body {
+        let placement = crate::planner::place(&self.fleet, &spec);
+        let requested_node = node.map(name);
+        Body::CreateVm(CreateVm { vm: VmId(self.id()), spec, requested_node, placement, start })
+    }
+
+    /// Creates a machine, not started; answers its id.
+    pub(crate) fn create(&mut self, vm: &str) -> VmId {
+        let body = self.create_body(spec(vm), None, false);
+        match self.apply(body) {
+            Ok(Accepted::Vm(vm)) => vm,
+            other => panic!("not created: {other:?}"),
+        }
+    }
+
+    /// Creates a machine on a node and plays the agent until it runs.
+    pub(crate) fn running(&mut self, vm: &str, node: &str) -> VmId {
+        let body = self.create_body(spec(vm), Some(node), true);
+        let Ok(Accepted::Vm(vm)) = self.apply(body) else { panic!("not created") };
+        self.settle_all(node);
+        self.settle_all(node);
+        assert_eq!(self.state(vm), VmState::Running);
+        vm
+    }
+
+    pub(crate) fn migrate(
+        &mut self,
+        vm: VmId,
+        target: &str,
+        mode: MigrationMode,
+    ) -> Result<MigrationId, Refusal> {
+        let migration = MigrationId(self.id());
+        let target = name(target);
+        match self.apply(Body::MigrateVm { migration, vm, target, mode })? {
+            Accepted::Migration(migration) => Ok(migration),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A live migration whose source has been told to send.
+    pub(crate) fn sending(&mut self, vm: VmId, target: &str) -> MigrationId {
+        let migration = self.migrate(vm, target, MigrationMode::Live).unwrap();
+        self.settle_all(target);
+        migration
+    }
+
+    pub(crate) fn vm(&self, vm: VmId) -> &Vm {
+        self.fleet.vm(vm).unwrap()
+    }
+
+    pub(crate) fn state(&self, vm: VmId) -> VmState {
+        self.vm(vm).state()
+    }
+
+    pub(crate) fn migration(&self, migration: MigrationId) -> &Migration {
+        self.fleet.migration(migration).unwrap()
+    }
+
+    /// The open effects of a node.
+    pub(crate) fn effects(&self, node: &str) -> Vec<Effect> {
+        let rows = self.fleet.outbox_after(Default::default());
+        rows.filter(|row| row.node == name(node)).map(|row| row.effect.clone()).collect()
+    }
+
+    pub(crate) fn effect(&self, node: &str, is_it: impl Fn(&Action) -> bool) -> Effect {
+        self.effects(node).into_iter().find(|effect| is_it(&effect.action)).unwrap()
+    }
+
+    /// The next reports of a node's session.
+    pub(crate) fn report(&mut self, node: &str, reports: Vec<Report>) -> Reply {
+        let node = name(node);
+        let row = self.fleet.node(&node).unwrap();
+        let (session, first_sequence) = (row.session, row.sequence + 1);
+        self.apply(Body::Reports(vec![SessionReports { node, session, first_sequence, reports }]))
+    }
+
+    pub(crate) fn settle(&mut self, node: &str, effect: &Effect, outcome: EffectOutcome) {
+        self.report(node, vec![Report::EffectDone { effect: effect.id, outcome }]).unwrap();
+    }
+
+    /// The node's agent does all that it has been told.
+    pub(crate) fn settle_all(&mut self, node: &str) {
+        for effect in self.effects(node) {
+            self.settle(node, &effect, EffectOutcome::Done);
+        }
+    }
+
+    pub(crate) fn observe(&mut self, node: &str, vm: VmId, generation: u64, state: ObservedState) {
+        self.report(node, vec![Report::Machine(held(vm, generation, state))]).unwrap();
+    }
+
+    pub(crate) fn hand_over(&mut self, node: &str, migration: MigrationId) {
+        let row = self.migration(migration);
+        let handover = Handover { migration, vm: row.vm, generation: row.target_generation };
+        self.report(node, vec![Report::HandedOver(handover)]).unwrap();
+    }
+
+    pub(crate) fn source_ends(&mut self, migration: MigrationId, result: SourceResult) {
+        let row = self.migration(migration).clone();
+        let end = MigrationEnd { target: row.target, phase: MigrationPhase::DataSync, result };
+        let report = Report::MigrationEnded { migration, end };
+        self.report(row.source.as_str(), vec![report]).unwrap();
+    }
+
+    pub(crate) fn set_node(&mut self, node: &str, state: NodeState) {
+        self.apply(Body::SetNodeStates(vec![(name(node), state)])).unwrap();
+    }
+
+    /// The same log on a new replica.
+    pub(crate) fn replay(&self) -> Fleet {
+        let mut fleet = Fleet::default();
+        for (revision, command) in &self.log {
+            let _ = fleet.apply(*revision, command);
+        }
+        fleet
+    }
+}
+
+pub(crate) fn held(vm: VmId, generation: u64, state: ObservedState) -> MachineReport {
+    let generation = novacron_protocol::ids::Generation(generation);
+    MachineReport { vm, generation, state, reason: String::new() }
+}
+
+pub(crate) fn failed(reason: &str) -> EffectOutcome {
+    EffectOutcome::Failed { reason: reason.to_owned() }
+}

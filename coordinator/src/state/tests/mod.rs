@@ -1,0 +1,7 @@
+//! The rules of the fleet, one test each, and the same rules under random commands.
+
+mod inventory;
+mod lifecycle;
+mod migrations;
+mod random;
+mod requests;

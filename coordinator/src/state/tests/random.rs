@@ -1,0 +1,244 @@
+//! Random commands and reports: whatever happens, the invariants hold, and the same log gives the same bytes.
+
+use novacron_protocol::effect::{
+    EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
+};
+use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::migration::{MigrationMode, MigrationPhase};
+use novacron_protocol::node::NodeState;
+use proptest::prelude::*;
+
+use crate::state::testing::{Scene, account, facts, failed, name, progress, spec};
+use crate::state::{Body, Fleet};
+
+const NODES: [&str; 3] = ["node-01", "node-02", "node-03"];
+
+/// One step, as numbers that are taken modulo what there is.
+#[derive(Debug, Clone)]
+enum Step {
+    Join { node: u8, with_inventory: bool },
+    Create { name: u8, node: Option<u8>, start: bool },
+    Place { vm: u8, node: u8 },
+    Start { vm: u8 },
+    Stop { vm: u8, force: bool },
+    Destroy { vm: u8 },
+    Migrate { vm: u8, target: u8, live: bool },
+    Cancel { migration: u8 },
+    Settle { effect: u8, outcome: u8 },
+    Observe { vm: u8, generation: u8, state: u8, node: u8 },
+    Progress { migration: u8, node: u8, phase: u8, bytes: u8 },
+    HandOver { migration: u8, node: u8 },
+    SourceEnd { migration: u8, node: u8, result: u8 },
+    SetNode { node: u8, state: u8 },
+    Expire { hours: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let any_bool = any::<bool>;
+    let n = any::<u8>;
+    prop_oneof![
+        1 => (n(), any_bool()).prop_map(|(node, with_inventory)| Step::Join { node, with_inventory }),
+        3 => (n(), proptest::option::of(n()), any_bool())
+            .prop_map(|(name, node, start)| Step::Create { name, node, start }),
+        1 => (n(), n()).prop_map(|(vm, node)| Step::Place { vm, node }),
+        2 => n().prop_map(|vm| Step::Start { vm }),
+        1 => (n(), any_bool()).prop_map(|(vm, force)| Step::Stop { vm, force }),
+        1 => n().prop_map(|vm| Step::Destroy { vm }),
+        4 => (n(), n(), any_bool()).prop_map(|(vm, target, live)| Step::Migrate { vm, target, live }),
+        1 => n().prop_map(|migration| Step::Cancel { migration }),
+        12 => (n(), n()).prop_map(|(effect, outcome)| Step::Settle { effect, outcome }),
+        2 => (n(), n(), n(), n())
+            .prop_map(|(vm, generation, state, node)| Step::Observe { vm, generation, state, node }),
+        1 => (n(), n(), n(), n())
+            .prop_map(|(migration, node, phase, bytes)| Step::Progress { migration, node, phase, bytes }),
+        3 => (n(), n()).prop_map(|(migration, node)| Step::HandOver { migration, node }),
+        3 => (n(), n(), n())
+            .prop_map(|(migration, node, result)| Step::SourceEnd { migration, node, result }),
+        1 => (n(), n()).prop_map(|(node, state)| Step::SetNode { node, state }),
+        1 => n().prop_map(|hours| Step::Expire { hours }),
+    ]
+}
+
+fn pick<T: Clone>(items: &[T], number: u8) -> Option<T> {
+    items.get(usize::from(number) % items.len().max(1)).cloned()
+}
+
+fn node(number: u8) -> &'static str {
+    NODES[usize::from(number) % NODES.len()]
+}
+
+fn observed(number: u8) -> ObservedState {
+    use ObservedState::{Failed, Paused, Running, Stopped};
+    [Stopped, Running, Paused, Failed][usize::from(number) % 4]
+}
+
+fn phase(number: u8) -> MigrationPhase {
+    use MigrationPhase::{Cleanup, DataSync, DiskSync, Switchover, Verify};
+    [DiskSync, DataSync, Switchover, Verify, Cleanup][usize::from(number) % 5]
+}
+
+struct Walk {
+    scene: Scene,
+    /// Whether a target got a machine whose source had said that it kept it.
+    is_late: bool,
+}
+
+impl Walk {
+    fn vm(&self, number: u8) -> Option<VmId> {
+        pick(&self.scene.fleet.vms().map(|vm| vm.id).collect::<Vec<_>>(), number)
+    }
+
+    fn migration(&self, number: u8) -> Option<MigrationId> {
+        let open: Vec<_> = self.scene.fleet.open_migrations().map(|row| row.id).collect();
+        let all: Vec<_> = self.scene.fleet.migrations().map(|row| row.id).collect();
+        pick(if open.is_empty() { &all } else { &open }, number)
+    }
+
+    fn inventory(&self, node: &str) -> Vec<MachineReport> {
+        let here = self.scene.fleet.vms().filter(|vm| vm.node == Some(name(node)));
+        here.map(|vm| MachineReport {
+            vm: vm.id,
+            generation: vm.generation,
+            state: ObservedState::Running,
+            reason: String::new(),
+        })
+        .collect()
+    }
+
+    fn report(&mut self, node: &str, report: Report) {
+        if self.scene.fleet.node(&name(node)).is_some() {
+            self.scene.report(node, vec![report]).unwrap();
+        }
+    }
+
+    fn take(&mut self, step: &Step) -> Option<()> {
+        match *step {
+            Step::Join { node: at, with_inventory } => {
+                let machines = if with_inventory { self.inventory(node(at)) } else { Vec::new() };
+                self.scene.hello(node(at), facts(8), machines);
+            }
+            Step::Create { name, node: at, start } => {
+                let spec = spec(&format!("vm-{}", name % 8));
+                let body = self.scene.create_body(spec, at.map(node), start);
+                let _ = self.scene.apply(body);
+            }
+            Step::Place { vm, node: at } => {
+                let vm = self.vm(vm)?;
+                let _ = self.scene.apply(Body::PlaceVm { vm, node: name(node(at)) });
+            }
+            Step::Start { vm } => drop(self.scene.apply(Body::StartVm { vm: self.vm(vm)? })),
+            Step::Stop { vm, force } => {
+                let vm = self.vm(vm)?;
+                let _ = self.scene.apply(Body::StopVm { vm, force });
+            }
+            Step::Destroy { vm } => drop(self.scene.apply(Body::DestroyVm { vm: self.vm(vm)? })),
+            Step::Migrate { vm, target, live } => {
+                let mode = if live { MigrationMode::Live } else { MigrationMode::Cold };
+                let _ = self.scene.migrate(self.vm(vm)?, node(target), mode);
+            }
+            Step::Cancel { migration } => {
+                let migration = self.migration(migration)?;
+                let _ = self.scene.apply(Body::CancelMigration { migration });
+            }
+            Step::Settle { effect, outcome } => self.settle(effect, outcome)?,
+            Step::Observe { vm, generation, state, node: at } => {
+                let report = MachineReport {
+                    vm: self.vm(vm)?,
+                    generation: Generation(u64::from(generation % 4)),
+                    state: observed(state),
+                    reason: String::new(),
+                };
+                self.report(node(at), Report::Machine(report));
+            }
+            Step::Progress { migration, node: at, phase: reached, bytes } => {
+                let migration = self.migration(migration)?;
+                let progress = progress(phase(reached), u64::from(bytes));
+                self.report(node(at), Report::Progress { migration, progress });
+            }
+            Step::HandOver { migration, node: at } => {
+                let row = self.scene.migration(self.migration(migration)?).clone();
+                self.is_late |= row.step.is_ended();
+                let (migration, vm, generation) = (row.id, row.vm, row.target_generation);
+                let handover = Handover { migration, vm, generation };
+                self.report(node(at), Report::HandedOver(handover));
+            }
+            Step::SourceEnd { migration, node: at, result } => {
+                let row = self.scene.migration(self.migration(migration)?).clone();
+                let result = match result % 3 {
+                    0 => SourceResult::Completed(account()),
+                    1 => SourceResult::Failed { reason: "a test".to_owned() },
+                    _ => SourceResult::Cancelled,
+                };
+                let end = MigrationEnd { target: row.target, phase: MigrationPhase::DataSync, result };
+                self.report(node(at), Report::MigrationEnded { migration: row.id, end });
+            }
+            Step::SetNode { node: at, state } => {
+                let state = [NodeState::Ready, NodeState::Suspect, NodeState::Down][usize::from(state) % 3];
+                self.scene.set_node(node(at), state);
+            }
+            Step::Expire { hours } => {
+                self.scene.now = self.scene.now.plus_ms(u64::from(hours) * 3_600_000 / 16);
+                let expired = self.scene.fleet.expired_effects(self.scene.now);
+                self.scene.apply(Body::ExpireEffects(expired)).unwrap();
+            }
+        }
+        Some(())
+    }
+
+    fn settle(&mut self, effect: u8, outcome: u8) -> Option<()> {
+        let rows: Vec<_> = self.scene.fleet.outbox_after(Default::default()).cloned().collect();
+        let row = pick(&rows, effect)?;
+        let outcome = match outcome % 8 {
+            0 => failed("a test"),
+            1 => EffectOutcome::Stale { held: None },
+            2 => EffectOutcome::Stale { held: Some(Generation(9)) },
+            _ => EffectOutcome::Done,
+        };
+        self.report(row.node.as_str(), Report::EffectDone { effect: row.effect.id, outcome });
+        Some(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn invariants_hold_and_replay_gives_the_same_bytes(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut walk = Walk { scene: Scene::new(), is_late: false };
+        for node in NODES {
+            walk.scene.join(node, 8);
+        }
+        let mut tables = std::collections::BTreeMap::new();
+        for step in &steps {
+            // `Scene::apply` checks every invariant after every command.
+            let _ = walk.take(step);
+            if !walk.is_late {
+                walk.scene.fleet.check_memory().unwrap();
+            }
+            for change in walk.scene.fleet.drain_changes().unwrap() {
+                match change.value {
+                    Some(value) => drop(tables.insert((change.table, change.key), value)),
+                    None => drop(tables.remove(&(change.table, change.key))),
+                }
+            }
+        }
+        let hash = walk.scene.fleet.state_hash().unwrap();
+        prop_assert_eq!(walk.scene.replay().state_hash().unwrap(), hash);
+
+        let rows = tables.into_iter().map(|((table, key), value)| crate::state::table::Row { table, key, value });
+        let from_tables = Fleet::from_rows(rows).unwrap();
+        prop_assert_eq!(from_tables.state_hash().unwrap(), hash);
+        from_tables.check().unwrap();
+
+        let from_snapshot = Fleet::from_snapshot(&walk.scene.fleet.to_snapshot().unwrap()).unwrap();
+        prop_assert_eq!(from_snapshot.state_hash().unwrap(), hash);
+        from_snapshot.check().unwrap();
+    }
+
+    #[test]
+    fn any_bytes_are_a_snapshot_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Fleet::from_snapshot(&bytes);
+        let headed = [&b"ncfleet\0\x01\0\0\0"[..], &bytes].concat();
+        let _ = Fleet::from_snapshot(&headed);
+    }
+}
