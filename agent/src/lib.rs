@@ -6,6 +6,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`config`] | what its operator says |
 //! | [`host`] | what this host has, can run, and may lend |
 //! | [`vm`] | its machines: states, records, processes, disks, consoles |
 //! | [`migrate`] | moving machines |
@@ -15,6 +16,7 @@
 //! | [`clock`], [`reason`](mod@reason) | the wall clock; errors as people read them |
 
 pub mod clock;
+pub mod config;
 pub mod host;
 pub mod migrate;
 pub mod qmp;
