@@ -7,17 +7,23 @@
 //! | module | what |
 //! |---|---|
 //! | [`config`] | what its operator says |
+//! | [`agent`] | all of it put together: join, serve, probe |
+//! | [`link`] | the session with the coordinators: effects in, reports out, consoles |
 //! | [`host`] | what this host has, can run, and may lend |
 //! | [`vm`] | its machines: states, records, processes, disks, consoles |
 //! | [`migrate`] | moving machines |
+//! | [`disk`] | disks of a machine that moves |
 //! | [`report`], [`records`] | what is to be told, and what must not be forgotten |
 //! | [`qmp`] | how QEMU is told what to do |
 //! | [`sys`] | the only `unsafe`: guest memory shared with QEMU |
 //! | [`clock`], [`reason`](mod@reason) | the wall clock; errors as people read them |
 
+pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod host;
+pub mod link;
 pub mod migrate;
 pub mod qmp;
 pub mod reason;

@@ -1,2 +1,116 @@
-//! `novacron-agent`: see the library.
-fn main() {}
+//! `novacron-agent`: the program. What it does is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use novacron_agent::agent;
+use novacron_agent::config::{Config, LogFormat, LogSettings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Runs virtual machines on this host and moves them to others.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes this host a node of a cluster, with a token from `novacron`'s operator
+    Join {
+        /// The configuration
+        #[arg(long, default_value = "/etc/novacron/agent.toml")]
+        config: PathBuf,
+        /// A token for this node; spent by this call
+        #[arg(long, env = "NOVACRON_TOKEN", hide_env_values = true)]
+        token: String,
+        /// Any coordinator, as HOST:7400
+        #[arg(long)]
+        coordinator: String,
+    },
+    /// Serves until SIGTERM or SIGINT; guests go on
+    Serve {
+        /// The configuration
+        #[arg(long, default_value = "/etc/novacron/agent.toml")]
+        config: PathBuf,
+    },
+    /// Says what this host can run, and why nothing better
+    Probe {
+        /// The configuration
+        #[arg(long, default_value = "/etc/novacron/agent.toml")]
+        config: PathBuf,
+    },
+}
+
+/// A command that failed.
+const FAILED: u8 = 1;
+/// A configuration or arguments that cannot be used; also clap's own code.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let path = match &command {
+        Command::Join { config, .. } | Command::Serve { config } | Command::Probe { config } => {
+            config
+        }
+    };
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("novacron-agent: {}", novacron_agent::reason::reason(&error));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match start_log(&config.log).and_then(|()| run(command, config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("novacron-agent: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .with_context(|| format!("log.filter: `{}` is not a filter", settings.filter))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+#[tokio::main]
+async fn run(command: Command, config: Config) -> anyhow::Result<()> {
+    match command {
+        Command::Join { token, coordinator, .. } => {
+            agent::join(&config, &token, &coordinator).await?;
+        }
+        Command::Serve { .. } => agent::serve(config, until_told()?).await?,
+        Command::Probe { .. } => print!("{}", agent::probe(&config).await?),
+    }
+    Ok(())
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+fn until_told() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let told = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+        told.cancel();
+    });
+    Ok(shutdown)
+}

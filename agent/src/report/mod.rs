@@ -116,6 +116,11 @@ impl Reporter {
         true
     }
 
+    /// Whether the end of this migration is recorded here and not committed yet.
+    pub fn has_ended(&self, migration: MigrationId) -> bool {
+        self.backlog().get(Subject::Ended(migration)).is_some()
+    }
+
     /// A new session with a coordinator: everything that is not committed is to be sent again.
     pub fn begin_session(&self) {
         self.backlog().begin_session();

@@ -1,0 +1,29 @@
+//! Disks on their way: the mirror of both ends.
+//!
+//! ```text
+//! source   QEMU's mirror job ─NBD─► server thread: hash, admit, compress ─► stream ═QUIC═►
+//! target   ►═ stream ─► thread: decode, hash ─NBD─► QEMU's own export of the new disk
+//! ```
+//!
+//! One operating system thread and one QUIC stream per disk. A write is answered when the stream has taken it, so a
+//! full QUIC window stops the thread, which stops QEMU's mirror; the guest's own writes do not wait for it, QEMU
+//! notes them and copies again. Both ends count what every block holds, and compare before the guest changes sides.
+//!
+//! **What must never happen** is that QEMU waits for a write that nobody will answer: it does so with its big lock
+//! held when the guest is stopped, and then hears no command. So whatever ends a stream closes the socket as well,
+//! and QEMU's job fails instead.
+
+mod counters;
+mod disk_in;
+mod disk_out;
+mod error;
+mod incoming;
+mod mirror;
+pub mod nbd;
+mod nodes;
+mod outgoing;
+
+pub use counters::{DiskCounters, DiskTotals};
+pub use error::DiskError;
+pub use incoming::{DiskEvent, IncomingDisks};
+pub use outgoing::{DiskProgress, OutgoingDisks};

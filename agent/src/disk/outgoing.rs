@@ -1,0 +1,414 @@
+//! Disks that leave: the mirrors of a source, their threads, and what becomes of them.
+
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX};
+use novacron_protocol::session::message::{DiskOffer, StreamHeader};
+use novacron_transport::{Connection, FramedSend};
+use quinn::SendStream;
+use tokio::net::UnixListener;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::DiskError;
+use super::counters::DiskCounters;
+use super::disk_out::{DiskOut, Recorder};
+use super::mirror::{Mirror, Occurrence, all};
+use super::nbd::Export;
+use super::nodes::{client_node, mirror_job, mirror_name, mirrored_disk, remove_mirrors};
+use crate::migrate::memory::open;
+use crate::qmp::{Event, Qmp, QmpError};
+use crate::reason::reason;
+use crate::vm::disk_node;
+
+/// How long QEMU may take to connect to a socket that it was told of: it does so at once.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the last writes may take while the guest stands still. Longer than any downtime that somebody would
+/// accept: whoever waits has a shorter deadline of his own.
+const COMPLETE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long cleaning up may take. A QEMU that has not answered by then has other troubles.
+const ABANDON_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much of the disks is copied, as QEMU counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskProgress {
+    /// Bytes copied.
+    pub done_bytes: u64,
+    /// Bytes to copy: what is allocated at the source; grows while the guest writes.
+    pub total_bytes: u64,
+}
+
+/// What tasks and threads share.
+struct Shared {
+    mirrors: watch::Sender<Vec<Mirror>>,
+    counters: Arc<DiskCounters>,
+    /// Ends everything: sockets are closed, threads stop waiting.
+    stop: CancellationToken,
+}
+
+impl Shared {
+    fn happened(&self, disk: usize, occurrence: Occurrence) {
+        self.mirrors.send_modify(|mirrors| {
+            if let Some(mirror) = mirrors.get_mut(disk) {
+                *mirror = mirror.after(occurrence);
+            }
+        });
+    }
+}
+
+/// The disks of one migration on their way out.
+///
+/// Everything of it in QEMU is called `mirror<i>`. Whoever gives up calls [`Self::abandon`]; dropping it only makes
+/// the jobs fail and leaves their nodes to the next [`Self::start`].
+pub struct OutgoingDisks {
+    qmp: Qmp,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for OutgoingDisks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mirrors = self.shared.mirrors.borrow();
+        formatter.debug_struct("OutgoingDisks").field("mirrors", &*mirrors).finish_non_exhaustive()
+    }
+}
+
+/// What all disks of a migration have in common.
+struct Route<'a> {
+    run_directory: &'a Path,
+    hash_seed: u64,
+    connection: &'a Connection,
+}
+
+impl OutgoingDisks {
+    /// Begins to mirror the nodes `disk0`, `disk1`, … of the source's QEMU, each over a stream of its own.
+    ///
+    /// # Errors
+    /// [`DiskError`]; nothing is left in QEMU then.
+    pub async fn start(
+        qmp: &Qmp,
+        run_directory: &Path,
+        disks: &[DiskOffer],
+        hash_seed: u64,
+        connection: &Connection,
+    ) -> Result<Self, DiskError> {
+        let bytes_total = disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add);
+        let shared = Arc::new(Shared {
+            mirrors: watch::Sender::new(vec![Mirror::Copying; disks.len()]),
+            counters: Arc::new(DiskCounters::new(bytes_total)),
+            stop: CancellationToken::new(),
+        });
+        let outgoing = Self { qmp: qmp.clone(), shared };
+        let route = Route { run_directory, hash_seed, connection };
+        match outgoing.start_all(disks, &route).await {
+            Ok(()) => Ok(outgoing),
+            Err(error) => {
+                outgoing.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_all(&self, disks: &[DiskOffer], route: &Route<'_>) -> Result<(), DiskError> {
+        // Of an agent that died in the middle.
+        remove_mirrors(&self.qmp).await.map_err(DiskError::qemu("remove old mirrors"))?;
+        let events = self.qmp.events();
+        tokio::spawn(follow_jobs(self.qmp.clone(), events, Arc::clone(&self.shared)));
+        for (disk, offer) in disks.iter().enumerate() {
+            self.start_disk(disk, offer, route).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_disk(
+        &self,
+        disk: usize,
+        offer: &DiskOffer,
+        route: &Route<'_>,
+    ) -> Result<(), DiskError> {
+        let content = DiskContent::new(offer.size_bytes, route.hash_seed)?;
+        // A machine has at most DISKS_MAX = 16.
+        let header = StreamHeader::Disk { disk: disk as u16 };
+        let stream = open(route.connection, header, RECORD_BYTES_MAX).await;
+        let stream = stream.map_err(|source| DiskError::Open { disk, source })?;
+        let export = Export { name: disk_node(disk), size_bytes: offer.size_bytes };
+
+        let socket = MirrorSocket::bind(&route.run_directory.join(format!("d{disk}.sock")))?;
+        let node = client_node(disk, &socket.path);
+        let connect = async {
+            let added = self.qmp.blockdev_add(node).await;
+            added.map_err(DiskError::qemu("connect its mirror to the agent"))
+        };
+        // The command ends only when somebody has taken QEMU's connection and shaken hands.
+        let serve = async {
+            let socket = socket.accept().await?;
+            self.serve(disk, socket, export, content, stream)
+        };
+        tokio::try_join!(connect, serve)?;
+        let started = self.qmp.blockdev_mirror_with(mirror_job(disk)).await;
+        started.map_err(DiskError::qemu("mirror a disk"))
+    }
+
+    /// Starts the thread of a disk, and the task that closes its socket in time.
+    fn serve(
+        &self,
+        disk: usize,
+        socket: UnixStream,
+        export: Export,
+        content: DiskContent,
+        stream: FramedSend<SendStream>,
+    ) -> Result<(), DiskError> {
+        let no_thread = |source| DiskError::Thread { disk, source };
+        let encoder = Recorder::encoder().map_err(|e| no_thread(std::io::Error::other(e)))?;
+        let copy = socket.try_clone().map_err(no_thread)?;
+        let mut recorder = Recorder {
+            content,
+            stream,
+            runtime: Handle::current(),
+            counters: Arc::clone(&self.shared.counters),
+            stop: self.shared.stop.clone(),
+            encoder,
+        };
+        tokio::spawn(watch_stream(disk, recorder.stream.stream_mut(), copy, &self.shared));
+        let disk_out = DiskOut { socket, export, recorder };
+        let shared = Arc::clone(&self.shared);
+        let body = move || match disk_out.run() {
+            Ok(digest) => shared.happened(disk, Occurrence::StreamEnded(digest)),
+            Err(error) => shared.happened(disk, Occurrence::Failed(reason(&error))),
+        };
+        let thread = std::thread::Builder::new().name(format!("disk-out-{disk}")).spawn(body);
+        // It ends with its socket, and holds nothing but the stream.
+        thread.map(drop).map_err(no_thread)
+    }
+
+    /// Returns once everything has been copied once and is kept in step. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`DiskError::Failed`] as soon as one disk fails.
+    pub async fn wait_ready(&self) -> Result<(), DiskError> {
+        self.wait(|mirror| *mirror != Mirror::Copying).await
+    }
+
+    /// Hands over the last writes and ends the mirrors and streams. The guest must be stopped, and all disks ready.
+    /// Returns the digest of each disk.
+    ///
+    /// # Errors
+    /// [`DiskError`]; the disks may not be equal then, and are to be abandoned.
+    pub async fn complete(&self) -> Result<Vec<[u8; 16]>, DiskError> {
+        let what = "end its mirrors";
+        let completed = tokio::time::timeout(COMPLETE_DEADLINE, self.end_mirrors()).await;
+        let seconds = COMPLETE_DEADLINE.as_secs();
+        completed.map_err(|_| DiskError::Deadline { what, seconds })??;
+        self.shared.stop.cancel();
+        Ok(self.digests())
+    }
+
+    async fn end_mirrors(&self) -> Result<(), DiskError> {
+        let disks = self.require_ready()?;
+        for disk in 0..disks {
+            // Without force, a mirror that is ready ends when both sides are equal.
+            let ended = self.qmp.block_job_cancel(&mirror_name(disk), false).await;
+            ended.map_err(DiskError::qemu("complete a mirror"))?;
+        }
+        self.wait(|mirror| matches!(mirror, Mirror::Ended | Mirror::Sent(_))).await?;
+        for disk in 0..disks {
+            let removed = self.qmp.blockdev_del(&mirror_name(disk)).await;
+            removed.map_err(DiskError::qemu("remove a mirror's node"))?;
+        }
+        self.wait(|mirror| matches!(mirror, Mirror::Sent(_))).await
+    }
+
+    /// The number of disks.
+    fn require_ready(&self) -> Result<usize, DiskError> {
+        let mirrors = self.shared.mirrors.borrow();
+        all(&mirrors, |_| true)?;
+        let behind = mirrors.iter().position(|mirror| *mirror == Mirror::Copying);
+        behind.map_or(Ok(mirrors.len()), |disk| Err(DiskError::NotReady { disk }))
+    }
+
+    fn digests(&self) -> Vec<[u8; 16]> {
+        let digest = |mirror: &Mirror| match mirror {
+            Mirror::Sent(digest) => Some(*digest),
+            _ => None,
+        };
+        self.shared.mirrors.borrow().iter().filter_map(digest).collect()
+    }
+
+    /// Gives the mirrors up, whatever their state, and removes all of them from QEMU; the guest goes on with its own
+    /// disks. May be called at any time and again. Takes moments, and at most as long as a QEMU that does not answer
+    /// is waited for.
+    pub async fn abandon(&self) {
+        // Sockets first: a job that waits for a write cannot be cancelled, and QEMU may be deaf until it ends.
+        self.shared.stop.cancel();
+        match tokio::time::timeout(ABANDON_DEADLINE, remove_mirrors(&self.qmp)).await {
+            Ok(Ok(()) | Err(QmpError::Closed)) => (),
+            Ok(Err(error)) => tracing::warn!(error = reason(&error), "mirrors are left in QEMU"),
+            Err(_) => tracing::warn!("mirrors are left in QEMU, which does not answer"),
+        }
+    }
+
+    /// The live counters.
+    pub fn counters(&self) -> Arc<DiskCounters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// How much is copied.
+    ///
+    /// # Errors
+    /// [`DiskError::Qemu`].
+    pub async fn progress(&self) -> Result<DiskProgress, DiskError> {
+        let jobs = self.qmp.block_jobs().await.map_err(DiskError::qemu("tell its block jobs"))?;
+        let mirrors = jobs.iter().filter(|job| mirrored_disk(&job.device).is_some());
+        Ok(mirrors.fold(DiskProgress::default(), |sum, job| DiskProgress {
+            done_bytes: sum.done_bytes.saturating_add(job.offset),
+            total_bytes: sum.total_bytes.saturating_add(job.len),
+        }))
+    }
+
+    /// Returns once all disks are `reached`, or one failed. Cancel-safe.
+    async fn wait(&self, reached: impl Fn(&Mirror) -> bool) -> Result<(), DiskError> {
+        let mut mirrors = self.shared.mirrors.subscribe();
+        let settled = |mirrors: &Vec<Mirror>| all(mirrors, &reached).unwrap_or(true);
+        // The sender lives in `self`.
+        let _ = mirrors.wait_for(settled).await;
+        all(&mirrors.borrow(), &reached).map(drop)
+    }
+}
+
+impl Drop for OutgoingDisks {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+/// Where QEMU's mirror connects to, once.
+struct MirrorSocket {
+    listener: UnixListener,
+    path: std::path::PathBuf,
+}
+
+impl MirrorSocket {
+    fn bind(path: &Path) -> Result<Self, DiskError> {
+        let failed = |source| DiskError::Listen { path: path.to_owned(), source };
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    async fn accept(&self) -> Result<UnixStream, DiskError> {
+        let failed = |source| DiskError::Listen { path: self.path.clone(), source };
+        let accepted = tokio::time::timeout(CONNECT_DEADLINE, self.listener.accept()).await;
+        let seconds = CONNECT_DEADLINE.as_secs();
+        let what = "connect its mirror to the agent";
+        let (stream, _) =
+            accepted.map_err(|_| DiskError::Deadline { what, seconds })?.map_err(failed)?;
+        let stream = stream.into_std().map_err(failed)?;
+        stream.set_nonblocking(false).map_err(failed)?;
+        Ok(stream)
+    }
+}
+
+impl Drop for MirrorSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Closes the socket of a disk when its stream has ended or the migration is over, so that QEMU does not wait for a
+/// thread that waits for the target.
+fn watch_stream(
+    disk: usize,
+    stream: &SendStream,
+    socket: UnixStream,
+    shared: &Arc<Shared>,
+) -> impl Future<Output = ()> + use<> {
+    let stopped = stream.stopped();
+    let shared = Arc::clone(shared);
+    async move {
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => (),
+            stopped = stopped => match stopped {
+                // Ended by this side, and all of it has arrived.
+                Ok(None) => (),
+                Ok(Some(code)) => {
+                    let reason = format!("the target refuses the disk's stream (code {code})");
+                    shared.happened(disk, Occurrence::Failed(reason));
+                }
+                Err(error) => shared.happened(disk, Occurrence::Failed(reason(&error))),
+            },
+        }
+        // Closed already, for example.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// Turns QEMU's events into what happens to disks, until the migration is over.
+async fn follow_jobs(qmp: Qmp, mut events: broadcast::Receiver<Event>, shared: Arc<Shared>) {
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return,
+            () = qmp.closed() => return fail_all(&shared, "QEMU has ended"),
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(event) => {
+                if let Some((disk, occurrence)) = occurrence(event) {
+                    shared.happened(disk, occurrence);
+                }
+            }
+            Err(RecvError::Lagged(_)) => catch_up(&qmp, &shared).await,
+            Err(RecvError::Closed) => return fail_all(&shared, "QEMU has ended"),
+        }
+    }
+}
+
+fn fail_all(shared: &Shared, reason: &str) {
+    let disks = shared.mirrors.borrow().len();
+    (0..disks).for_each(|disk| shared.happened(disk, Occurrence::Failed(reason.to_owned())));
+}
+
+/// Events were lost: a job that is there is asked, one that is gone has ended nobody knows how.
+async fn catch_up(qmp: &Qmp, shared: &Shared) {
+    let Ok(jobs) = qmp.block_jobs().await else { return };
+    let disks = shared.mirrors.borrow().len();
+    for disk in 0..disks {
+        let name = mirror_name(disk);
+        match jobs.iter().find(|job| job.device == name) {
+            Some(job) if job.ready => shared.happened(disk, Occurrence::JobReady),
+            Some(_) => (),
+            None if shared.mirrors.borrow()[disk] == Mirror::Ended => (),
+            None => {
+                let reason = "QEMU's mirror is gone and its end was not seen";
+                shared.happened(disk, Occurrence::Failed(reason.to_owned()));
+            }
+        }
+    }
+}
+
+/// What an event means for a disk.
+fn occurrence(event: Event) -> Option<(usize, Occurrence)> {
+    match event {
+        Event::BlockJobReady { job } => Some((mirrored_disk(&job)?, Occurrence::JobReady)),
+        Event::BlockJobCompleted { job, error } => {
+            let occurrence = match error {
+                None => Occurrence::JobEnded,
+                Some(error) => Occurrence::Failed(format!("QEMU's mirror failed: {error}")),
+            };
+            Some((mirrored_disk(&job)?, occurrence))
+        }
+        Event::Other { name, data } if name == "BLOCK_JOB_CANCELLED" => {
+            let reason = "QEMU's mirror was cancelled".to_owned();
+            Some((mirrored_disk(data["device"].as_str()?)?, Occurrence::Failed(reason)))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,19 @@
+//! The link to the coordinators.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`candidates`] | pure: which coordinator to dial next |
+//! | [`dial`] | reaching the one that leads, for as long as the agent lives |
+//! | [`session`] | hello, reports, heartbeats, effects, consoles |
+//! | [`inbox`] | effects: done once, told until committed |
+
+pub mod candidates;
+mod consoles;
+pub mod dial;
+pub mod inbox;
+mod migration_orders;
+pub mod session;
+
+pub use dial::{DialError, Dialer, resolve, run};
+pub use inbox::Inbox;
+pub use session::SessionContext;
