@@ -245,9 +245,11 @@ impl Stage<'_> {
                 name: Some(host.name.clone()),
                 ttl_seconds: Some(TOKEN_SECONDS),
             };
-            let token = self.client(self.cluster.endpoints())?.token_create(&create)?.token;
-            let at = self.cluster.peer_addresses().swap_remove(0);
-            self.enroll(host, &["join", "--token", &token, "--coordinator", &at])?;
+            let made = self.client(self.cluster.endpoints())?.token_create(&create)?;
+            let at = made.coordinators.first().ok_or_else(|| {
+                Failure::failed("the cluster names no address to join at")
+            })?;
+            self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])?;
         }
         if process_of(self.cluster, host).is_none() {
             self.serve(host)?;

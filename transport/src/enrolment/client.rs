@@ -76,6 +76,8 @@ pub struct Enrolled {
     pub credentials: Credentials,
     /// The authority with its key: for coordinators only, who enrol others from now on.
     pub authority: Option<ClusterAuthority>,
+    /// Addresses of the coordinators' links.
+    pub contacts: Vec<String>,
 }
 
 /// Makes a key and turns `token` into credentials for it at the coordinator at `address`.
@@ -182,7 +184,7 @@ fn accept(
         .map_err(EnrolError::WrongIdentity)?;
     let authority = enrolment.authority_key_pem.as_deref();
     let authority = authority.map(|key| ClusterAuthority::from_pem(anchors, key)).transpose()?;
-    Ok(Enrolled { credentials, authority })
+    Ok(Enrolled { credentials, authority, contacts: enrolment.contacts.clone() })
 }
 
 fn any_port(peer: SocketAddr) -> SocketAddr {

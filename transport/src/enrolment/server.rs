@@ -51,6 +51,9 @@ pub trait EnrolDecider: Send + Sync + 'static {
     /// The moment: for expiry and for the certificate's validity.
     fn now(&self) -> Timestamp;
 
+    /// Addresses of the coordinators' links; a few, for the answer is bounded.
+    fn contacts(&self) -> Vec<String>;
+
     /// What the cluster knows of a token. A slightly old answer does no harm: [`Self::redeem`] decides.
     fn token(
         &self,
@@ -205,7 +208,8 @@ impl<D: EnrolDecider> Desk<D> {
         let Grant { role, name, .. } = grant;
         self.decider.redeem(Redemption { token: request.token, role, name }).await?;
         let authority_key_pem = (role == Role::Coordinator).then(|| self.authority.key_pem());
-        Ok(Enrolment { chain_pem, anchors_pem: self.anchors_pem.clone(), authority_key_pem })
+        let (anchors_pem, contacts) = (self.anchors_pem.clone(), self.decider.contacts());
+        Ok(Enrolment { chain_pem, anchors_pem, authority_key_pem, contacts })
     }
 
     fn record(&self, quic: &quinn::Connection, response: &EnrolResponse) {

@@ -69,6 +69,8 @@ pub struct Enrolment {
     pub anchors_pem: String,
     /// The authority's key as PEM: for coordinators only.
     pub authority_key_pem: Option<String>,
+    /// Addresses of the coordinators' links: where the new member turns to next.
+    pub contacts: Vec<String>,
 }
 
 impl std::fmt::Debug for Enrolment {
