@@ -13,20 +13,6 @@ pub struct DiskCounters {
     bytes_wire: AtomicU64,
 }
 
-/// The counters at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskTotals {
-    /// Sizes of all disks together, as the guest sees them.
-    pub bytes_total: u64,
-    /// Content that QEMU handed over: all that it wrote, and what it zeroed where there was something else. A disk of
-    /// which the guest wrote half counts half, plus what it writes meanwhile.
-    pub bytes_disk: u64,
-    /// Content that was new to the target and so was sent, before compression, zeros included.
-    pub bytes_sent: u64,
-    /// Bytes put on the wire.
-    pub bytes_wire: u64,
-}
-
 impl DiskCounters {
     pub(super) fn new(bytes_total: u64) -> Self {
         Self { bytes_total, ..Self::default() }
@@ -41,13 +27,24 @@ impl DiskCounters {
         self.bytes_wire.fetch_add(wire_bytes as u64, Ordering::Relaxed);
     }
 
-    /// The counters now.
-    pub fn totals(&self) -> DiskTotals {
-        DiskTotals {
-            bytes_total: self.bytes_total,
-            bytes_disk: self.bytes_disk.load(Ordering::Relaxed),
-            bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
-            bytes_wire: self.bytes_wire.load(Ordering::Relaxed),
-        }
+    /// Sizes of all disks together, as the guest sees them.
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total
+    }
+
+    /// Content that QEMU handed over: all that it wrote, and what it zeroed where there was something else. A disk of
+    /// which the guest wrote half counts half, plus what it writes meanwhile.
+    pub fn bytes_disk(&self) -> u64 {
+        self.bytes_disk.load(Ordering::Relaxed)
+    }
+
+    /// Content that was new to the target and so was sent, before compression, zeros included.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes put on the wire.
+    pub fn bytes_wire(&self) -> u64 {
+        self.bytes_wire.load(Ordering::Relaxed)
     }
 }

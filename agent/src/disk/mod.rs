@@ -23,7 +23,7 @@ pub mod nbd;
 mod nodes;
 mod outgoing;
 
-pub use counters::{DiskCounters, DiskTotals};
+pub use counters::DiskCounters;
 pub use error::DiskError;
 pub use incoming::{DiskEvent, IncomingDisks};
 pub use outgoing::{DiskProgress, OutgoingDisks};

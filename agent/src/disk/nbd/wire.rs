@@ -349,7 +349,8 @@ mod tests {
             let reply = Reply { error: length, cookie };
             prop_assert_eq!(Reply::parse(&reply.encode()), Some(reply));
             let export = ExportRequest { name: &name, infos };
-            prop_assert_eq!(ExportRequest::parse(&export.encode()), Some(export));
+            let bytes = export.encode();
+            prop_assert_eq!(ExportRequest::parse(&bytes), Some(export));
         }
 
         #[test]
