@@ -6,6 +6,7 @@ use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
 
+use crate::auth::Authorized;
 use crate::peers::{Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
@@ -89,7 +90,13 @@ impl Cluster {
     ///
     /// # Errors
     /// [`ProposeError`].
-    pub async fn remove(&self, request: RequestId, member: MemberId) -> Result<(), ProposeError> {
+    pub async fn remove(
+        &self,
+        request: RequestId,
+        member: Authorized<MemberId>,
+    ) -> Result<(), ProposeError> {
+        let (member, operator) = member.into_parts();
+        tracing::info!(%operator, %member, "asked to remove a coordinator");
         let is_known = self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
         if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
             return Err(Refusal::NoSuchMember(member).into());
@@ -105,8 +112,10 @@ impl Cluster {
     pub async fn create_token(
         &self,
         request: RequestId,
-        create: &TokenCreate,
+        create: Authorized<TokenCreate>,
     ) -> Result<TokenView, ProposeError> {
+        let (create, operator) = create.into_parts();
+        tracing::info!(%operator, role = %create.role, "asked for a join token");
         let now = self.proposer.clock().now();
         let seconds = create.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
         if !TTL_SECONDS.contains(&seconds) {

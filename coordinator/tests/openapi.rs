@@ -41,7 +41,8 @@ fn an_independent_validator_accepts_the_description() {
 /// The Python of a virtual environment that has the validator, made unless it is there.
 fn installed(environment: &Path) -> Result<PathBuf, String> {
     let python = environment.join("bin/python");
-    let has_validator = |python: &Path| runs(Command::new(python).args(["-c", "import openapi_spec_validator"]));
+    let has_validator =
+        |python: &Path| runs(Command::new(python).args(["-c", "import openapi_spec_validator"]));
     if has_validator(&python) {
         return Ok(python);
     }

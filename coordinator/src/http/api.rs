@@ -55,8 +55,6 @@ impl Api {
         intent: Authorized<Intent>,
         request: RequestId,
     ) -> Result<Accepted, Problem> {
-        let (intent, operator) = intent.into_parts();
-        tracing::info!(%operator, ?intent, "asked");
         let proposed = self.app.proposer.submit(request, intent).await;
         proposed.map_err(|error| error.to_problem())
     }
@@ -72,7 +70,7 @@ impl Api {
         member: Authorized<MemberId>,
         request: RequestId,
     ) -> Result<(), Problem> {
-        let removed = self.app.cluster.remove(request, member.into_parts().0).await;
+        let removed = self.app.cluster.remove(request, member).await;
         removed.map_err(|error| error.to_problem())
     }
 
@@ -82,7 +80,7 @@ impl Api {
         asked: Authorized<TokenCreate>,
         request: RequestId,
     ) -> Result<TokenView, Problem> {
-        let made = self.app.cluster.create_token(request, asked.value()).await;
+        let made = self.app.cluster.create_token(request, asked).await;
         made.map_err(|error| error.to_problem())
     }
 }

@@ -10,6 +10,7 @@ use novacron_protocol::wire::codec;
 pub use error::ProposeError;
 pub use intent::Intent;
 
+use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
@@ -35,7 +36,13 @@ impl Proposer {
     ///
     /// # Errors
     /// [`ProposeError`].
-    pub async fn submit(&self, request: RequestId, intent: Intent) -> Result<Accepted, ProposeError> {
+    pub async fn submit(
+        &self,
+        request: RequestId,
+        intent: Authorized<Intent>,
+    ) -> Result<Accepted, ProposeError> {
+        let (intent, operator) = intent.into_parts();
+        tracing::info!(%operator, ?intent, "asked");
         let body = self.decide(intent);
         self.propose(Command { request, at: self.clock.now(), body }).await
     }
