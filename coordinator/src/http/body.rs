@@ -18,7 +18,7 @@ use serde_json::error::Category;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// For a whole body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The body of a request as a handler takes it.
 pub trait RequestBody: Sized + Send + 'static {
@@ -121,7 +121,7 @@ pub(super) async fn collect(headers: &HeaderMap, body: Body) -> Result<Bytes, Pr
     }
     match tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await {
         Ok(result) => result,
-        Err(_) => Err(Problem::new(Code::InvalidRequest, "the body did not arrive within 30 s")),
+        Err(_) => Err(Problem::new(Code::InvalidRequest, "the body did not arrive within 15 s")),
     }
 }
 
