@@ -1,1 +1,5 @@
-//! Skeleton.
+//! What the micro-benchmarks share.
+
+#![forbid(unsafe_code)]
+
+pub mod corpus;

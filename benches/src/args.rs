@@ -1,0 +1,140 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::bar::Bar;
+use crate::network::Rate;
+use crate::peer::Mode;
+use crate::workload::{Workload, WorkloadArgs};
+
+/// Compares NovaCron with QEMU's own migration over the same link, in the same run.
+#[derive(Debug, Parser)]
+#[command(name = "novacron-benches", args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Without a subcommand: `migrate`.
+    #[command(flatten)]
+    pub migrate: Migrate,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Moves a busy guest with each of them, and judges the medians. The default.
+    Migrate(Migrate),
+    /// Parser, encoder, decoder and page table in GB/s, beside what memory allows.
+    Micro(Micro),
+}
+
+/// How to compare migrations. Needs root, for network namespaces.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Migrate {
+    /// How often each of them moves the guest; medians are judged.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Rate of every host's link in both directions.
+    #[arg(long, value_name = "RATE", default_value = "1gbit")]
+    pub link: Rate,
+    /// The guest and what it does.
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// Seconds that the guest works before it is moved.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub warm_up_s: u64,
+    /// Seconds after which a migration counts as one that never ends.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub deadline_s: u64,
+    /// QEMU's own modes; the bar is about the first of them.
+    #[arg(long, value_name = "MODE", value_delimiter = ',', default_value = "multifd-zstd")]
+    pub peers: Vec<Mode>,
+    /// Without QEMU's own.
+    #[arg(long, conflicts_with = "no_ours")]
+    pub no_peers: bool,
+    /// Without NovaCron's.
+    #[arg(long)]
+    pub no_ours: bool,
+    /// What must not be missed.
+    #[command(flatten)]
+    pub bar: Bar,
+    /// Where the built guest is [default: target/novacron-guest of the project].
+    #[arg(long, value_name = "DIR")]
+    pub guest: Option<PathBuf>,
+    /// Where NovaCron's programs are [default: beside this one].
+    #[arg(long, value_name = "DIR", env = "NOVACRON_BIN_DIR")]
+    pub programs: Option<PathBuf>,
+    /// Write every run and the verdict into this file too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Put the result into benches/RESULTS.md, in place of the last one of the same kind.
+    #[arg(long)]
+    pub record: bool,
+    /// Keep the directory with all logs of runs that fail.
+    #[arg(long)]
+    pub keep_logs: bool,
+}
+
+impl Migrate {
+    /// The workload.
+    pub fn workload(&self) -> Workload {
+        Workload::new(&self.workload, Duration::from_secs(self.warm_up_s))
+    }
+
+    /// The modes of QEMU's own that take part, each once.
+    pub fn modes(&self) -> Vec<Mode> {
+        let mut modes = Vec::new();
+        for mode in self.peers.iter().filter(|_| !self.no_peers) {
+            if !modes.contains(mode) {
+                modes.push(*mode);
+            }
+        }
+        modes
+    }
+}
+
+/// Which micro-benchmarks.
+#[derive(Debug, ClapArgs)]
+pub struct Micro {
+    /// Handed on to criterion, such as a filter or `--quick`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn migrate_is_the_default() {
+        let args = parse("novacron-benches --runs 5 --peers plain,multifd-zstd,plain").unwrap();
+        assert!(args.command.is_none());
+        assert_eq!(args.migrate.runs, 5);
+        assert_eq!(args.migrate.modes(), [Mode::Plain, Mode::MultifdZstd]);
+        assert!(matches!(
+            parse("novacron-benches migrate").unwrap().command,
+            Some(Command::Migrate(_))
+        ));
+    }
+
+    #[test]
+    fn micro_hands_on_what_it_does_not_know() {
+        let args = parse("novacron-benches micro --quick encode").unwrap();
+        let Some(Command::Micro(micro)) = args.command else { panic!("{args:?}") };
+        assert_eq!(micro.arguments, ["--quick", "encode"]);
+    }
+
+    #[test]
+    fn something_has_to_take_part() {
+        assert!(parse("novacron-benches --no-peers --no-ours").is_err());
+        assert!(parse("novacron-benches --runs 0").is_err());
+        assert!(parse("novacron-benches --peers fast").is_err());
+    }
+}

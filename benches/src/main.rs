@@ -1,0 +1,52 @@
+//! `novacron-benches`: what NovaCron costs beside what QEMU's own migration costs.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`args`] [`workload`] [`schedule`] | what is compared, and in which order: values |
+//! | [`network`] | two hosts and a switch, and the bytes that crossed the link |
+//! | [`guest`] [`console`] | what the guest is, and what it says |
+//! | [`peer`] | a pair of plain QEMUs |
+//! | [`ours`] | a development cluster of NovaCron |
+//! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
+//! | [`interruption`] [`execute`] [`child`] | signals, commands, processes |
+//! | [`migrate`] [`micro`] | the subcommands |
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod bar;
+mod child;
+mod console;
+mod execute;
+mod guest;
+mod interruption;
+mod measurement;
+mod micro;
+mod migrate;
+mod network;
+mod ours;
+mod peer;
+mod report;
+mod schedule;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command.unwrap_or(Command::Migrate(args.migrate)) {
+        Command::Migrate(migrate) => migrate::run(&migrate),
+        Command::Micro(micro) => micro::run(&micro),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The figures of one migration, and the medians of several.
+
+use serde::Serialize;
+
+use crate::network::WireBytes;
+
+/// What one migration cost.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Measurement {
+    /// Milliseconds from the order to the end. A peer's: QEMU's `total-time`, whose target waits already; ours: the
+    /// record's, from the source agent's first step on, the target's start included.
+    pub total_ms: f64,
+    /// Milliseconds of that in which memory moved. A peer's is all but its setup.
+    pub memory_ms: f64,
+    /// Milliseconds for which the guest stood still, by the mover's own account.
+    pub downtime_ms: f64,
+    /// Milliseconds from the source's stop to the target's first step, by both QEMUs' own clocks.
+    pub pause_ms: Option<f64>,
+    /// Rounds over the memory.
+    pub rounds: u64,
+    /// Bytes by the mover's own account.
+    pub own_bytes: u64,
+    /// Bytes on the links.
+    pub wire: WireBytes,
+}
+
+/// Medians, each for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// See [`Measurement::total_ms`].
+    pub total_ms: f64,
+    /// See [`Measurement::memory_ms`].
+    pub memory_ms: f64,
+    /// See [`Measurement::downtime_ms`].
+    pub downtime_ms: f64,
+    /// See [`Measurement::pause_ms`].
+    pub pause_ms: Option<f64>,
+    /// See [`Measurement::rounds`].
+    pub rounds: f64,
+    /// See [`Measurement::own_bytes`].
+    pub own_bytes: f64,
+    /// See [`WireBytes::shaped`].
+    pub wire_shaped_bytes: f64,
+    /// See [`WireBytes::interfaces`].
+    pub wire_interface_bytes: f64,
+}
+
+/// The medians of several measurements, or of none.
+pub fn medians(runs: &[Measurement]) -> Option<Figures> {
+    let of = |figure: fn(&Measurement) -> f64| median(runs.iter().map(figure).collect());
+    let pauses: Vec<f64> = runs.iter().filter_map(|run| run.pause_ms).collect();
+    Some(Figures {
+        total_ms: of(|run| run.total_ms)?,
+        memory_ms: of(|run| run.memory_ms)?,
+        downtime_ms: of(|run| run.downtime_ms)?,
+        pause_ms: median(pauses),
+        rounds: of(|run| run.rounds as f64)?,
+        own_bytes: of(|run| run.own_bytes as f64)?,
+        wire_shaped_bytes: of(|run| run.wire.shaped as f64)?,
+        wire_interface_bytes: of(|run| run.wire.interfaces as f64)?,
+    })
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = values.len() / 2;
+    let high = *values.get(upper)?;
+    if values.len().is_multiple_of(2) { Some(high.midpoint(values[upper - 1])) } else { Some(high) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![9.0, 1.0, 3.0]), Some(3.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn each_figure_has_its_own_median() {
+        let run =
+            |total_ms, downtime_ms| Measurement { total_ms, downtime_ms, ..Default::default() };
+        let figures = medians(&[run(1.0, 30.0), run(2.0, 10.0), run(3.0, 20.0)]).unwrap();
+        assert_eq!((figures.total_ms, figures.downtime_ms, figures.pause_ms), (2.0, 20.0, None));
+        assert_eq!(medians(&[]), None);
+    }
+}

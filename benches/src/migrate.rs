@@ -1,0 +1,162 @@
+//! `novacron-benches migrate`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::args::Migrate;
+use crate::guest::Guest;
+use crate::interruption::Interruption;
+use crate::measurement::Measurement;
+use crate::network::{Network, Shape};
+use crate::report::{self, Comparison, Machine, put_section};
+use crate::schedule::{Contender, contenders, schedule};
+use crate::workload::Workload;
+use crate::{ours, peer};
+
+/// Compares, prints and judges. The exit code says whether a bar was missed.
+pub fn run(args: &Migrate) -> Result<ExitCode> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "this needs root: the hosts are network namespaces"
+    );
+    let interruption = Interruption::listen()?;
+    let bench = Bench {
+        args,
+        workload: args.workload(),
+        guest: Guest::find(args.guest.as_deref())?,
+        programs: programs(args)?,
+        shape: shape(args)?,
+        interruption: &interruption,
+    };
+    let machine = Machine::here();
+    let runs = bench.run_all()?;
+    let comparison =
+        Comparison::new(args.link.to_string(), bench.workload.clone(), machine, &args.bar, runs);
+    publish(args, &comparison)?;
+    Ok(if comparison.is_missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Where NovaCron's programs are.
+fn programs(args: &Migrate) -> Result<PathBuf> {
+    let directory = match &args.programs {
+        Some(directory) => directory.clone(),
+        None => env::current_exe()?.parent().context("this program is nowhere")?.to_owned(),
+    };
+    let program = directory.join("novacron");
+    ensure!(args.no_ours || program.is_file(), "{} is not there: build it", program.display());
+    Ok(directory)
+}
+
+/// How peers' links are shaped: found out even if none takes part, for ours must have the same.
+fn shape(args: &Migrate) -> Result<Shape> {
+    Network::create(args.link)?.wire().shape()
+}
+
+fn publish(args: &Migrate, comparison: &Comparison) -> Result<()> {
+    println!("\n{}\n\n{}", comparison.title(), comparison.table());
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(comparison)?;
+        fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if args.record {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
+        let document = fs::read_to_string(&path).unwrap_or_default();
+        let section = comparison.section(&command());
+        fs::write(&path, put_section(&document, &comparison.title(), &section))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("recorded in {}", path.display());
+    }
+    Ok(())
+}
+
+/// What to type for the same again.
+fn command() -> String {
+    ["cargo xtask bench".to_owned()]
+        .into_iter()
+        .chain(env::args().skip(1))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// All that the runs have in common.
+struct Bench<'a> {
+    args: &'a Migrate,
+    workload: Workload,
+    guest: Guest,
+    programs: PathBuf,
+    shape: Shape,
+    interruption: &'a Interruption,
+}
+
+impl Bench<'_> {
+    fn run_all(&self) -> Result<Vec<(Contender, Measurement)>> {
+        let contenders = contenders(&self.args.modes(), !self.args.no_ours);
+        let order = schedule(&contenders, self.args.runs);
+        let count = order.len();
+        println!("{}, {}: {count} runs", self.args.link, self.workload);
+        let mut runs = Vec::with_capacity(count);
+        for (number, contender) in (1..).zip(order) {
+            let measurement =
+                self.run(contender).with_context(|| format!("run {number}, {contender}"))?;
+            println!("{number}/{count} {contender}: {}", report::line(&measurement));
+            runs.push((contender, measurement));
+        }
+        Ok(runs)
+    }
+
+    fn run(&self, contender: Contender) -> Result<Measurement> {
+        // Short, since paths of sockets must be.
+        let directory =
+            tempfile::Builder::new().prefix("nvb").tempdir().context("cannot make a directory")?;
+        let measured = match contender {
+            Contender::Peer(mode) => self.peer(mode, directory.path()),
+            Contender::Ours => self.ours(directory.path()),
+        };
+        if measured.is_err() && self.args.keep_logs {
+            keep(directory);
+        }
+        measured
+    }
+
+    fn peer(&self, mode: peer::Mode, directory: &Path) -> Result<Measurement> {
+        let run = peer::Run {
+            mode,
+            link: self.args.link,
+            guest: &self.guest,
+            workload: &self.workload,
+            deadline: self.deadline(),
+            directory,
+            interruption: self.interruption,
+        };
+        run.measure()
+    }
+
+    fn ours(&self, directory: &Path) -> Result<Measurement> {
+        let run = ours::Run {
+            programs: &self.programs,
+            link: self.args.link,
+            shape: self.shape,
+            guest: &self.guest,
+            workload: &self.workload,
+            deadline: self.deadline(),
+            directory,
+            keep_logs: self.args.keep_logs,
+            interruption: self.interruption,
+        };
+        run.measure()
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(self.args.deadline_s)
+    }
+}
+
+fn keep(directory: TempDir) {
+    println!("the logs of this run are in {}", directory.keep().display());
+}

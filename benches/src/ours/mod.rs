@@ -1,0 +1,118 @@
+//! NovaCron's migration: a development cluster on a link of the same shape, moving the same guest. One coordinator:
+//! it takes no part in moving memory, and two more would only take time from the two cores.
+
+mod cli;
+mod cluster;
+mod record;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::console::{Console, SWEEP};
+use crate::guest::Guest;
+use crate::interruption::Interruption;
+use crate::measurement::Measurement;
+use crate::network::{Rate, Shape};
+use crate::workload::Workload;
+use cluster::{Cluster, SOURCE, TARGET};
+
+const VM: &str = "bench-01";
+const GUEST_PATIENCE: Duration = Duration::from_secs(120);
+/// Time between two looks at a console log: each is a request through all of the cluster.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Lines of the counter that the target has to add before the sweep.
+const TICKS_MORE: u64 = 5;
+
+/// What a run needs.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Where NovaCron's programs are.
+    pub programs: &'a Path,
+    /// Rate of the links.
+    pub link: Rate,
+    /// How the peers' links are shaped.
+    pub shape: Shape,
+    /// The guest.
+    pub guest: &'a Guest,
+    /// What it does.
+    pub workload: &'a Workload,
+    /// After how long a migration never ends.
+    pub deadline: Duration,
+    /// Where files may be put.
+    pub directory: &'a Path,
+    /// Whether data and logs of a run that fails stay.
+    pub keep_logs: bool,
+    /// Whether a person has had enough.
+    pub interruption: &'a Interruption,
+}
+
+impl Run<'_> {
+    /// Boots the guest, moves it and checks that it goes on.
+    pub fn measure(&self) -> Result<Measurement> {
+        let cli = cli::Cli::new(self.programs, self.directory, self.interruption);
+        let cluster = Cluster::up(cli, self.link, self.keep_logs)?;
+        let measured = self.inside(&cluster);
+        cluster.down(self.keep_logs && measured.is_err())?;
+        measured
+    }
+
+    fn inside(&self, cluster: &Cluster<'_>) -> Result<Measurement> {
+        let wire = cluster.wire()?;
+        let shape = wire.shape()?;
+        ensure!(
+            self.shape == shape,
+            "the peers' link is {:?} and NovaCron's is {shape:?}: nothing would be compared",
+            self.shape
+        );
+        self.create(cluster)?;
+        self.interruption.wait("the guest's start", GUEST_PATIENCE, LOOK_AGAIN, || {
+            Ok(console(cluster)?.is_ready()?.then_some(()))
+        })?;
+        self.interruption.pause(self.workload.warm_up())?;
+
+        let before = wire.bytes()?;
+        let order = ["vm", "migrate", VM, "--target", TARGET, "--live", "--wait", "-o", "json"];
+        let json = cluster.cli().run(&order, "", self.deadline)?;
+        let crossed = wire.bytes()? - before;
+        let mut measurement = record::measurement(&json)?;
+        measurement.wire = crossed;
+        self.check_guest(cluster)?;
+        Ok(measurement)
+    }
+
+    fn create(&self, cluster: &Cluster<'_>) -> Result<()> {
+        let kernel = self.guest.kernel.to_str().context("the kernel's path is not text")?;
+        let initrd = self.guest.initrd.to_str().context("the initrd's path is not text")?;
+        let memory = format!("{}M", self.workload.memory_bytes() >> 20);
+        let append = self.guest.append(self.workload);
+        let size = ["--memory", &memory, "--cpus", "1", "--network", "none"];
+        let boot = ["--kernel", kernel, "--initrd", initrd, "--append", &append];
+        let place = ["--node", SOURCE, "--wait"];
+        let words = ["vm", "create", VM].into_iter().chain(size).chain(boot).chain(place);
+        cluster.cli().run(&words.collect::<Vec<_>>(), "", GUEST_PATIENCE).map(drop)
+    }
+
+    /// The guest goes on at the target, and has all of its memory.
+    fn check_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
+        let enough = console(cluster)?.last_tick() + TICKS_MORE;
+        let (patience, every) = (GUEST_PATIENCE, LOOK_AGAIN);
+        self.interruption.wait("the guest's going on at the target", patience, every, || {
+            Ok((console(cluster)?.last_tick() >= enough).then_some(()))
+        })?;
+        cluster.cli().run(&["vm", "console", VM], SWEEP, GUEST_PATIENCE)?;
+        self.interruption.wait(
+            "the guest's comparing all of its pages",
+            patience,
+            every,
+            || Ok(console(cluster)?.is_swept().then_some(())),
+        )?;
+        console(cluster)?.check()
+    }
+}
+
+fn console(cluster: &Cluster<'_>) -> Result<Console> {
+    let log = cluster.cli().run(&["vm", "console", VM, "--log"], "", GUEST_PATIENCE)?;
+    Ok(Console::parse(&log))
+}
