@@ -1,5 +1,7 @@
 //! Machines on a real host: made, started, talked to, stopped, removed, and taken up again.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;
@@ -170,7 +172,10 @@ async fn what_cannot_be_made_says_why_and_leaves_nothing() {
             create(|spec| spec.network = Network::Bridge { bridge: "nobridge0".into() }),
             &["network.bridge:", "nobridge0"],
         ),
-        (create(|spec| spec.boot = kernel("/nowhere/vmlinuz", "")), &["kernel:", "/nowhere/vmlinuz"]),
+        (
+            create(|spec| spec.boot = kernel("/nowhere/vmlinuz", "")),
+            &["kernel:", "/nowhere/vmlinuz"],
+        ),
         (
             create(|spec| spec.boot = kernel("/proc/version", "/nowhere/initrd")),
             &["kernel:", "/proc/version"],

@@ -1,97 +1,55 @@
 //! `"auto"` or an amount.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use novacron_protocol::size::parse_size_bytes;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// How much of something the host lends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Amount<U> {
+/// How much of something the host lends: bytes, written as a size or a number, or a count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Amount {
     /// What there is, less a share for the host.
+    #[default]
     Auto,
     /// This much.
-    Fixed(u64, PhantomData<U>),
+    Fixed(u64),
 }
 
-impl<U> Default for Amount<U> {
-    fn default() -> Self {
-        Self::Auto
-    }
-}
-
-impl<U> Amount<U> {
+impl Amount {
     /// The amount, or what `auto` says.
     pub fn or_auto(self, auto: impl FnOnce() -> u64) -> u64 {
         match self {
             Self::Auto => auto(),
-            Self::Fixed(amount, _) => amount,
+            Self::Fixed(amount) => amount,
         }
     }
 }
 
-/// How an amount is written.
-pub trait Unit {
-    /// The amount in a text.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn parse(text: &str) -> Result<u64, String>;
-    /// What would be right.
-    const EXPECTED: &'static str;
-}
-
-/// Bytes, written as sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bytes {}
-
-/// A number of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Count {}
-
-impl Unit for Bytes {
-    fn parse(text: &str) -> Result<u64, String> {
-        parse_size_bytes(text).map_err(|error| error.to_string())
-    }
-
-    const EXPECTED: &'static str = "\"auto\" or a size such as \"28GiB\"";
-}
-
-impl Unit for Count {
-    fn parse(text: &str) -> Result<u64, String> {
-        text.parse().map_err(|_| format!("`{text}` is not {}", Self::EXPECTED))
-    }
-
-    const EXPECTED: &'static str = "\"auto\" or a number such as 16";
-}
-
-impl<'de, U: Unit> Deserialize<'de> for Amount<U> {
+impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AmountVisitor(PhantomData))
+        deserializer.deserialize_any(AmountVisitor)
     }
 }
 
-struct AmountVisitor<U>(PhantomData<U>);
+struct AmountVisitor;
 
-impl<U: Unit> Visitor<'_> for AmountVisitor<U> {
-    type Value = Amount<U>;
+impl Visitor<'_> for AmountVisitor {
+    type Value = Amount;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(U::EXPECTED)
+        formatter.write_str("\"auto\", a number, or a size such as \"28GiB\"")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Amount<U>, E> {
-        if text == "auto" {
-            return Ok(Amount::Auto);
+    fn visit_str<E: Error>(self, text: &str) -> Result<Amount, E> {
+        match text {
+            "auto" => Ok(Amount::Auto),
+            text => parse_size_bytes(text).map(Amount::Fixed).map_err(E::custom),
         }
-        let amount = U::parse(text).map_err(E::custom)?;
-        Ok(Amount::Fixed(amount, PhantomData))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Amount<U>, E> {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Amount, E> {
         let amount = u64::try_from(number).map_err(|_| E::custom("an amount is not negative"))?;
-        Ok(Amount::Fixed(amount, PhantomData))
+        Ok(Amount::Fixed(amount))
     }
 }

@@ -13,7 +13,7 @@ use novacron_protocol::limits::{LABEL_BYTES_MAX, LABELS_MAX};
 use novacron_protocol::vm::Labels;
 use serde::Deserialize;
 
-pub use amount::{Amount, Bytes, Count};
+pub use amount::Amount;
 
 use crate::migrate::MigrationSettings;
 use crate::vm::Directories;
@@ -53,13 +53,13 @@ pub struct Config {
     pub probe_kernel: Option<PathBuf>,
     /// Memory for machines.
     #[serde(default)]
-    pub memory: Amount<Bytes>,
+    pub memory: Amount,
     /// Virtual CPUs for machines.
     #[serde(default)]
-    pub cpus: Amount<Count>,
+    pub cpus: Amount,
     /// Disk space for machines.
     #[serde(default)]
-    pub disk: Amount<Bytes>,
+    pub disk: Amount,
     /// Labels for node selectors.
     #[serde(default)]
     pub labels: Labels,
@@ -210,6 +210,11 @@ impl Config {
         if let Err(error) = directories.check() {
             return problem("data_directory", error.to_string());
         }
+        if let Amount::Fixed(cpus) = self.cpus
+            && !(1..=CPUS_MAX).contains(&cpus)
+        {
+            return problem("cpus", format!("{cpus} is outside 1 to {CPUS_MAX}"));
+        }
         self.check_addresses()?;
         self.check_labels()?;
         self.migration.check().or_else(|error| problem("migration", error.to_string()))
@@ -237,7 +242,10 @@ impl Config {
 
     fn check_labels(&self) -> Result<(), Problem> {
         if self.labels.len() > LABELS_MAX {
-            return problem("labels", format!("{} labels; at most {LABELS_MAX}", self.labels.len()));
+            return problem(
+                "labels",
+                format!("{} labels; at most {LABELS_MAX}", self.labels.len()),
+            );
         }
         let fits = |text: &str| text.len() <= LABEL_BYTES_MAX;
         match self.labels.iter().find(|(key, value)| key.is_empty() || !fits(key) || !fits(value)) {
@@ -254,7 +262,10 @@ impl Config {
         let memory = || PathBuf::from(format!("/dev/shm/novacron-{}", self.node));
         Directories {
             data: self.data_directory.clone(),
-            images: self.image_directory.clone().unwrap_or_else(|| self.data_directory.join("images")),
+            images: self
+                .image_directory
+                .clone()
+                .unwrap_or_else(|| self.data_directory.join("images")),
             memory: self.memory_directory.clone().unwrap_or_else(memory),
         }
     }
@@ -270,6 +281,9 @@ impl Config {
         self.migration_advertise.clone().unwrap_or_else(listened)
     }
 }
+
+/// Virtual CPUs that a host may lend: more than any host has, less than a size in bytes.
+const CPUS_MAX: u64 = 1 << 16;
 
 /// Bytes of an address, a DNS name of full length and a port.
 const ADDRESS_BYTES_MAX: usize = 253 + 6;

@@ -52,7 +52,8 @@ fn a_bad_value_is_named_with_what_would_be_right() {
         ("accel = \"xen\"", &["accel", "auto", "kvm", "tcg"][..]),
         ("memory = \"lots\"", &["memory", "`lots` is not a size"]),
         ("cpus = -1", &["cpus", "negative"]),
-        ("disk = true", &["disk", "\"auto\" or a size"]),
+        ("cpus = \"4GiB\"", &["cpus", "1 to 65536"]),
+        ("disk = true", &["disk", "\"auto\", a number, or a size"]),
         ("colour = \"red\"", &["colour", "unknown field"]),
         ("memory_directory = \"shm\"", &["memory_directory", "absolute"]),
         ("[labels]\n\"\" = \"x\"", &["labels", "bytes are needed"]),
@@ -74,7 +75,10 @@ fn addresses_and_names_are_checked() {
     assert!(with("10.0.0.11:7410", ":7410").contains("migration_advertise"));
     assert!(with("node-01", "Node 1").contains("is not a valid name"));
     let unsaid = with("migration_advertise = \"10.0.0.11:7410\"", "");
-    assert!(unsaid.contains("migration_advertise: other agents cannot dial 0.0.0.0:7410"), "{unsaid}");
+    assert!(
+        unsaid.contains("migration_advertise: other agents cannot dial 0.0.0.0:7410"),
+        "{unsaid}"
+    );
     let long = with("/var/lib/novacron", &format!("/{}", "d".repeat(60)));
     assert!(long.contains("data_directory") && long.contains("too long"), "{long}");
     assert!(with("node = \"node-01\"", "").contains("node"));

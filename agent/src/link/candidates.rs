@@ -51,7 +51,7 @@ impl Candidates {
     }
 
     /// What to do next.
-    pub fn next(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         if let Some(hint) = self.hint.take() {
             return Next::Dial(hint);
         }
@@ -110,9 +110,9 @@ mod tests {
         let mut candidates = candidates(&["a", "b"]);
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            assert_eq!(candidates.next(), dial("a"));
-            assert_eq!(candidates.next(), dial("b"));
-            let Next::Pause(pause) = candidates.next() else { panic!("no pause") };
+            assert_eq!(candidates.next_step(), dial("a"));
+            assert_eq!(candidates.next_step(), dial("b"));
+            let Next::Pause(pause) = candidates.next_step() else { panic!("no pause") };
             pauses.push(pause);
         }
         assert_eq!(pauses[..2], [PAUSE_MIN, PAUSE_MIN * 2]);
@@ -124,18 +124,18 @@ mod tests {
         let mut candidates = candidates(&["a"]);
         for _ in 0..HINTS_MAX {
             candidates.hint("leader".to_owned());
-            assert_eq!(candidates.next(), dial("leader"));
+            assert_eq!(candidates.next_step(), dial("leader"));
         }
         candidates.hint("leader".to_owned());
-        assert_eq!(candidates.next(), dial("a"));
+        assert_eq!(candidates.next_step(), dial("a"));
     }
 
     #[test]
     fn members_are_learned_and_the_last_leader_is_first() {
         let mut candidates = candidates(&["a", "b"]);
         candidates.welcomed("b", &["b".to_owned(), "c".to_owned()]);
-        assert_eq!(candidates.next(), dial("b"));
-        assert_eq!(candidates.next(), dial("a"));
-        assert_eq!(candidates.next(), dial("c"));
+        assert_eq!(candidates.next_step(), dial("b"));
+        assert_eq!(candidates.next_step(), dial("a"));
+        assert_eq!(candidates.next_step(), dial("c"));
     }
 }

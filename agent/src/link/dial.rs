@@ -94,7 +94,7 @@ pub async fn run(
     let mut last_problem = String::new();
     let work = async {
         loop {
-            match candidates.next() {
+            match candidates.next_step() {
                 Next::Pause(pause) => tokio::time::sleep(with_jitter(pause)).await,
                 Next::Dial(address) => {
                     let problem = attempt(&context, &mut dialer, &mut candidates, &address).await;

@@ -279,6 +279,7 @@ impl IncomingGuest {
 
 /// A migration that was under way when the agent ended.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them, once, when the agent starts")]
 pub enum Interrupted {
     /// At its source; `role().decision` says how far it was.
     Source(SourceGuest),

@@ -240,7 +240,11 @@ impl Machines {
 #[error("{why}")]
 struct NotTaken {
     why: &'static str,
-    request: Request,
+    request: Box<Request>,
+}
+
+fn not_taken(why: &'static str, request: Request) -> NotTaken {
+    NotTaken { why, request: Box::new(request) }
 }
 
 impl Shared {
@@ -371,14 +375,14 @@ impl Shared {
     fn submit(self: &Arc<Self>, vm: VmId, request: Request) -> Result<(), NotTaken> {
         let mut drivers = self.drivers();
         if !drivers.contains_key(&vm) && drivers.len() >= MACHINES_PER_NODE_MAX {
-            return Err(NotTaken { why: "this node has all the machines it may have", request });
+            return Err(not_taken("this node has all the machines it may have", request));
         }
         let place = drivers.entry(vm).or_insert_with(|| self.start_driver(vm, None).0);
         place.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(request) => {
-                NotTaken { why: "too many orders wait for this machine; try again later", request }
+                not_taken("too many orders wait for this machine; try again later", request)
             }
-            TrySendError::Closed(request) => NotTaken { why: "the agent is ending", request },
+            TrySendError::Closed(request) => not_taken("the agent is ending", request),
         })
     }
 

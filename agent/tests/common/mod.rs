@@ -1,6 +1,7 @@
 //! A host for tests: real QEMU, real disks, a directory of its own. Whatever happens, no QEMU outlives the test.
 
-#![allow(dead_code)]
+// Each test uses a part of it, and tests may unwrap.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
