@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use novacron_protocol::disk::{DiskContent, OutsideDisk, Record, RecordEncodeError, RecordEncoder};
@@ -34,9 +35,16 @@ pub(super) enum RecordError {
     Encode(#[from] RecordEncodeError),
     #[error("the disk's stream to the target failed")]
     Send(#[from] FrameError),
+    #[error("the target has not taken a disk record for {} s", STALL_DEADLINE.as_secs())]
+    Stalled,
     #[error("the migration is over")]
     Over,
 }
+
+/// How long the target may take for one record. QEMU may be deaf, and its guest with it, while a write is not answered:
+/// better no migration than that. Longer than a connection lives on which nothing comes, so it is met only by a target
+/// that is there and whose disk is not.
+const STALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Disks are compressed as pages are by default.
 const COMPRESSION: Compression = Compression::Zstd { level: 1 };
@@ -96,7 +104,9 @@ impl Recorder {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => Err(RecordError::Over),
-                sent = send => Ok(sent?),
+                sent = tokio::time::timeout(STALL_DEADLINE, send) => {
+                    Ok(sent.map_err(|_| RecordError::Stalled)??)
+                }
             }
         })
     }

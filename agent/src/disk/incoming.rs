@@ -56,7 +56,8 @@ enum Incoming {
 
 impl IncomingDisks {
     /// Exports the nodes `disk0`, `disk1`, … of the target's QEMU at a socket in `run_directory` and connects to
-    /// them. The disks must hold zeros only, as new files do.
+    /// them. The disks must hold zeros only, as new files do, and QEMU must wait for a migration (`-incoming`): the
+    /// guest's own devices would not let anybody else write.
     ///
     /// # Errors
     /// [`DiskError`]; exports may be left in the QEMU, which is of no use then.

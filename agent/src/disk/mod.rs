@@ -9,9 +9,9 @@
 //! full QUIC window stops the thread, which stops QEMU's mirror; the guest's own writes do not wait for it, QEMU
 //! notes them and copies again. Both ends count what every block holds, and compare before the guest changes sides.
 //!
-//! **What must never happen** is that QEMU waits for a write that nobody will answer: it does so with its big lock
-//! held when the guest is stopped, and then hears no command. So whatever ends a stream closes the socket as well,
-//! and QEMU's job fails instead.
+//! **What must never happen** is that QEMU waits for a write that nobody will answer: when the guest is stopped or a
+//! block node comes or goes, it does so with its big lock held, and hears no command. So whatever ends a stream closes
+//! the socket as well, a record that the target does not take ends the stream, and QEMU's job fails instead.
 
 mod counters;
 mod disk_in;

@@ -122,12 +122,17 @@ impl OutgoingDisks {
         let events = self.qmp.events();
         tokio::spawn(follow_jobs(self.qmp.clone(), events, Arc::clone(&self.shared)));
         for (disk, offer) in disks.iter().enumerate() {
-            self.start_disk(disk, offer, route).await?;
+            self.connect_disk(disk, offer, route).await?;
+        }
+        // All nodes first: to add one waits for the writes that are in flight.
+        for disk in 0..disks.len() {
+            let started = self.qmp.blockdev_mirror_with(mirror_job(disk)).await;
+            started.map_err(DiskError::qemu("mirror a disk"))?;
         }
         Ok(())
     }
 
-    async fn start_disk(
+    async fn connect_disk(
         &self,
         disk: usize,
         offer: &DiskOffer,
@@ -151,9 +156,7 @@ impl OutgoingDisks {
             let socket = socket.accept().await?;
             self.serve(disk, socket, export, content, stream)
         };
-        tokio::try_join!(connect, serve)?;
-        let started = self.qmp.blockdev_mirror_with(mirror_job(disk)).await;
-        started.map_err(DiskError::qemu("mirror a disk"))
+        tokio::try_join!(connect, serve).map(drop)
     }
 
     /// Starts the thread of a disk, and the task that closes its socket in time.
