@@ -13,6 +13,7 @@ pub fn execute(argv: &Argv) -> Result<String, Failure> {
     let [program, arguments @ ..] = argv.as_slice() else { return Ok(String::new()) };
     let output = Command::new(program)
         .args(arguments)
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| cannot_start(program, &error))?;

@@ -121,7 +121,9 @@ fn spawn(argv: &Argv, log: &Path) -> Result<Process, Failure> {
     let (Ok(out), Ok(err)) = (out, err) else {
         return Err(Failure::failed(format!("cannot write {}", log.display())));
     };
+    // The log is a file: without this it would be coloured.
     let child = Command::new(&argv[0])
+        .env("NO_COLOR", "1")
         .args(&argv[1..])
         .stdin(Stdio::null())
         .stdout(out)

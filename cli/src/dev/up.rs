@@ -246,9 +246,10 @@ impl Stage<'_> {
                 ttl_seconds: Some(TOKEN_SECONDS),
             };
             let made = self.client(self.cluster.endpoints())?.token_create(&create)?;
-            let at = made.coordinators.first().ok_or_else(|| {
-                Failure::failed("the cluster names no address to join at")
-            })?;
+            let at = made
+                .coordinators
+                .first()
+                .ok_or_else(|| Failure::failed("the cluster names no address to join at"))?;
             self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])?;
         }
         if process_of(self.cluster, host).is_none() {
