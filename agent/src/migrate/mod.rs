@@ -8,7 +8,6 @@ mod console_log;
 mod context;
 mod control;
 mod digest;
-mod disk_seam;
 mod files;
 mod listener;
 pub mod memory;

@@ -36,7 +36,7 @@ use super::context::{COMMANDS_MAX, Context, SourceCommand};
 use super::control::{Control, ControlError};
 use super::files;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
-use crate::migrate::disk_seam::OutgoingDisks;
+use crate::disk::OutgoingDisks;
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};

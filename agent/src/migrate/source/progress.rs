@@ -8,8 +8,8 @@ use novacron_protocol::migration::{
 };
 
 use super::{Run, Step};
+use crate::disk::DiskCounters;
 use crate::migrate::account::Mark;
-use crate::migrate::disk_seam::DiskCounters;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
 
 /// Over how long the rate on the wire is taken.

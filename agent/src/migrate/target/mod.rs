@@ -30,7 +30,7 @@ use super::context::{COMMANDS_MAX, Context, TargetCommand};
 use super::control::{Control, ControlError};
 use super::files::FileReader;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
-use crate::migrate::disk_seam::{DiskEvent, IncomingDisks};
+use crate::disk::{DiskEvent, IncomingDisks};
 use crate::qmp::Capability;
 use crate::reason::reason;
 use crate::vm::{FileHash, IncomingGuest, LeaseError, Processor, Receiving};
