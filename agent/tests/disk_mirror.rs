@@ -3,6 +3,8 @@
 //! The guests are empty: what writes is a client of the source's own NBD export, which takes the same way through
 //! QEMU's block layer as a guest's device. A booted guest that writes moves in the end-to-end tests.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -35,21 +37,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A QEMU that ends with the test.
 struct Guest {
-    process: Child,
+    process: Process,
     qmp: Qmp,
 }
 
-impl Drop for Guest {
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Guest {
     async fn quit(mut self) {
         self.qmp.quit().await.unwrap();
-        self.process.wait().unwrap();
+        self.process.0.wait().unwrap();
     }
 }
 
@@ -130,17 +134,8 @@ impl Disks {
                 tokio::task::yield_now().await;
             }
         };
-        // The guard holds the process before anything can fail.
-        let mut unguarded = Some(process);
-        match tokio::time::timeout(PATIENCE, connect).await {
-            Ok(qmp) => Guest { process: unguarded.take().unwrap(), qmp },
-            Err(_) => {
-                let mut process = unguarded.take().unwrap();
-                let _ = process.kill();
-                let _ = process.wait();
-                panic!("QEMU does not open its QMP socket");
-            }
-        }
+        let process = Process(process);
+        Guest { process, qmp: within("QEMU's start", connect).await }
     }
 }
 
@@ -505,7 +500,7 @@ async fn a_qemu_that_dies_fails_its_mirror() {
     let link = connect_agents().await;
     let outgoing = start_alone(&at_source, &source, &link).await;
     until_sending(&outgoing).await;
-    at_source.process.kill().unwrap();
+    at_source.process.0.kill().unwrap();
     assert!(within("failing", outgoing.wait_ready()).await.is_err());
     let begun = Instant::now();
     outgoing.abandon().await;
