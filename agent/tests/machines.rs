@@ -163,7 +163,7 @@ fn reasonless_absent() -> EffectOutcome {
 
 #[tokio::test]
 async fn what_cannot_be_made_says_why_and_leaves_nothing() {
-    let host = Host::new().await;
+    let host = Host::with_swtpm("/nowhere/swtpm").await;
     let bad: [(MachineOrder, &[&str]); 6] = [
         (create(|spec| spec.disks[0].image = "windows".into()), &["image:", "windows", "echo"]),
         (create(|spec| spec.disks[0].size_bytes = 512 << 10), &["disk:", "less than", "echo"]),
@@ -213,4 +213,20 @@ async fn a_kernel_that_is_no_kernel_fails_at_the_start_with_qemus_words() {
     assert_eq!(host.state(vm), Some(ObservedState::Failed));
     assert_eq!(host.order(vm, DESTROY).await, EffectOutcome::Done);
     assert_eq!(std::fs::read_dir(host.directory.path().join("files")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_tpm_lives_and_ends_with_its_machine() {
+    let host = Host::new().await;
+    let vm = vm(9);
+    let order = create(|spec| spec.enable_tpm = true);
+    assert_eq!(host.order(vm, order).await, EffectOutcome::Done);
+    for _ in 0..2 {
+        assert_eq!(host.order(vm, START).await, EffectOutcome::Done);
+        let pid = std::fs::read_to_string(host.run_directory(vm).join("tpm.pid")).unwrap();
+        assert_eq!(host.order(vm, STOP_BY_FORCE).await, EffectOutcome::Done);
+        assert!(!std::path::Path::new("/proc").join(pid.trim()).join("exe").exists());
+    }
+    assert_eq!(host.order(vm, DESTROY).await, EffectOutcome::Done);
+    assert_eq!(host.remains(vm), Vec::<std::path::PathBuf>::new());
 }

@@ -129,8 +129,10 @@ fn newest_kernel() -> Option<PathBuf> {
 
 fn circumstances(kernel: &Path, version: QemuVersion) -> io::Result<Circumstances> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(kernel)?;
-    std::fs::File::open(kernel)?;
+    let metadata = std::fs::File::open(kernel)?.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu_model = cpuinfo.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
     Ok(Circumstances {

@@ -44,25 +44,32 @@ pub struct Host {
     pub machines: Machines,
     pub reporter: Reporter,
     pub interrupted: Vec<Interrupted>,
+    swtpm: PathBuf,
 }
 
 impl Host {
     pub async fn new() -> Self {
+        Self::with_swtpm("swtpm").await
+    }
+
+    /// A host with another TPM program, or none.
+    pub async fn with_swtpm(swtpm: &str) -> Self {
+        let swtpm = PathBuf::from(swtpm);
         let directory = HostDirectory(tempfile::tempdir().unwrap());
         let images = directory.path().join("images");
         fs::create_dir(&images).unwrap();
         fs::write(images.join(format!("{IMAGE}.img")), boot_image()).unwrap();
-        let (machines, reporter, interrupted) = take_up(directory.path()).await;
-        Self { directory, machines, reporter, interrupted }
+        let (machines, reporter, interrupted) = take_up(directory.path(), &swtpm).await;
+        Self { directory, machines, reporter, interrupted, swtpm }
     }
 
     /// The agent ends and starts again; guests go on.
     pub async fn restart(self) -> Self {
-        let Self { directory, machines, reporter, interrupted } = self;
+        let Self { directory, machines, reporter, interrupted, swtpm } = self;
         machines.shut_down().await;
         drop((machines, reporter, interrupted));
-        let (machines, reporter, interrupted) = take_up(directory.path()).await;
-        Self { directory, machines, reporter, interrupted }
+        let (machines, reporter, interrupted) = take_up(directory.path(), &swtpm).await;
+        Self { directory, machines, reporter, interrupted, swtpm }
     }
 
     pub async fn order(&self, vm: VmId, order: MachineOrder) -> EffectOutcome {
@@ -165,7 +172,7 @@ fn collect(directory: &Path, mark: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-async fn take_up(directory: &Path) -> (Machines, Reporter, Vec<Interrupted>) {
+async fn take_up(directory: &Path, swtpm: &Path) -> (Machines, Reporter, Vec<Interrupted>) {
     let qemu = PathBuf::from("qemu-system-x86_64");
     let version = look_for_qemu(&qemu).await;
     let version = version.unwrap_or_else(|problem| panic!("{problem}; or run `cargo xtask test`"));
@@ -177,7 +184,7 @@ async fn take_up(directory: &Path) -> (Machines, Reporter, Vec<Interrupted>) {
         },
         qemu,
         qemu_img: "qemu-img".into(),
-        swtpm: "/nowhere/swtpm".into(),
+        swtpm: swtpm.to_owned(),
         hypervisor: Hypervisor {
             qemu: Ok(version),
             accelerator: Accelerator::Tcg,
