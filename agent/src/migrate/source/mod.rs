@@ -234,9 +234,7 @@ impl Run {
     async fn follow(&mut self, commands: &mut mpsc::Receiver<SourceCommand>) -> Result<(), Stuck> {
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         loop {
-            for action in self.session.poll_actions() {
-                self.perform(action).await?;
-            }
+            self.perform_all().await?;
             if self.outcome.is_some() {
                 return Ok(());
             }
@@ -257,7 +255,22 @@ impl Run {
         }
     }
 
+    /// Until the session has nothing more to do: performing one action can make the next one due.
+    async fn perform_all(&mut self) -> Result<(), Stuck> {
+        loop {
+            let actions = self.session.poll_actions();
+            if actions.is_empty() {
+                return Ok(());
+            }
+            for action in actions {
+                tracing::debug!(?action);
+                self.perform(action).await?;
+            }
+        }
+    }
+
     fn handle(&mut self, event: SourceEvent) {
+        tracing::debug!(?event);
         self.session.handle(event, self.context.now_ms());
     }
 

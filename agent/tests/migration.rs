@@ -1,0 +1,330 @@
+//! Machines move between two agents: real QEMU, real QUIC, real records. The coordinator's part (who goes where) is
+//! played by the test.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use common::{GREETING, Host, PATIENCE, spec, vm};
+use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::qmp;
+use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
+use novacron_protocol::effect::{
+    EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
+};
+use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId};
+use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode};
+use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::VmSpec;
+use novacron_transport::authority::Grant;
+use novacron_transport::{ClusterAuthority, Endpoint, LinkSettings, Role};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// One agent as far as migrations need it.
+struct Agent {
+    name: NodeName,
+    host: Host,
+    migrations: Migrations,
+    address: SocketAddr,
+}
+
+struct Pair {
+    agents: [Agent; 2],
+    next_migration: u128,
+}
+
+fn settings() -> MigrationSettings {
+    MigrationSettings::default()
+}
+
+async fn agent(authority: &ClusterAuthority, name: &str, settings: MigrationSettings) -> Agent {
+    let now = Timestamp::from_unix_ms(1_790_000_000_000);
+    let grant = Grant::new(Role::Agent, name.parse().unwrap(), now);
+    let credentials = authority.issue(&grant).unwrap();
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (endpoint, acceptor) =
+        Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap();
+    let address = endpoint.local_address().unwrap();
+    let mut host = Host::new().await;
+    let migrations =
+        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
+    migrations.recover(std::mem::take(&mut host.interrupted));
+    tokio::spawn({
+        let migrations = migrations.clone();
+        async move { migrations.serve(acceptor).await }
+    });
+    Agent { name: name.parse().unwrap(), host, migrations, address }
+}
+
+impl Pair {
+    async fn new(settings: MigrationSettings) -> Self {
+        // RUST_LOG=debug shows what both agents do.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let now = Timestamp::from_unix_ms(1_790_000_000_000);
+        let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
+        let first = agent(&authority, "node-01", settings).await;
+        let second = agent(&authority, "node-02", settings).await;
+        Self { agents: [first, second], next_migration: 0 }
+    }
+
+    /// Moves a machine and returns how its source says that it ended.
+    async fn migrate(&mut self, vm: VmId, plan: &Plan<'_>) -> MigrationEnd {
+        let (migration, send) = self.order(vm, plan).await;
+        assert_eq!(send.await.unwrap(), EffectOutcome::Done);
+        self.agents[plan.from].end_of(migration).await
+    }
+
+    /// Orders a migration as a coordinator does: the target first.
+    async fn order(
+        &mut self,
+        vm: VmId,
+        plan: &Plan<'_>,
+    ) -> (MigrationId, tokio::task::JoinHandle<EffectOutcome>) {
+        self.next_migration += 1;
+        let migration = MigrationId(Uuid::from_u128(self.next_migration));
+        let (source, target) = (&self.agents[plan.from], &self.agents[1 - plan.from]);
+        let target_role = TargetRole {
+            migration,
+            source: source.name.clone(),
+            mode: plan.mode,
+            decision: TargetRecord::Waiting,
+        };
+        let spec = plan.spec.clone();
+        let expected =
+            target.migrations.expect(vm, plan.generation.next(), spec, target_role).await;
+        assert_eq!(expected, EffectOutcome::Done);
+        let source_role = SourceRole {
+            migration,
+            target: target.name.clone(),
+            target_address: target.address.to_string(),
+            mode: plan.mode,
+            target_generation: plan.generation.next(),
+            decision: SourceRecord::Holds,
+            memo: Vec::new(),
+        };
+        let (migrations, generation) = (source.migrations.clone(), plan.generation);
+        let send = tokio::spawn(async move { migrations.send(vm, generation, source_role).await });
+        (migration, send)
+    }
+}
+
+struct Plan<'a> {
+    from: usize,
+    generation: Generation,
+    mode: MigrationMode,
+    spec: &'a VmSpec,
+}
+
+impl Agent {
+    /// The reports so far, oldest first. The test plays a coordinator that is never connected for long.
+    fn reports(&self) -> Vec<Report> {
+        self.host.reporter.begin_session();
+        std::iter::from_fn(|| self.host.reporter.next_batch())
+            .flat_map(|(_, batch)| batch)
+            .collect()
+    }
+
+    async fn end_of(&self, migration: MigrationId) -> MigrationEnd {
+        let ended = |report| match report {
+            Report::MigrationEnded { migration: of, end } if of == migration => Some(end),
+            _ => None,
+        };
+        let told = async {
+            loop {
+                if let Some(end) = self.reports().into_iter().find_map(ended) {
+                    return end;
+                }
+                self.host.reporter.changed().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("the end is reported")
+    }
+
+    fn was_handed(&self, vm: VmId, generation: Generation) -> bool {
+        let is_handover = |report: &Report| {
+            matches!(report, Report::HandedOver(Handover { vm: of, generation: held, .. })
+                if *of == vm && *held == generation)
+        };
+        self.reports().iter().any(is_handover)
+    }
+}
+
+fn completed(end: &MigrationEnd) -> &MigrationAccount {
+    match &end.result {
+        SourceResult::Completed(account) => account,
+        other => panic!("not completed: {other:?}"),
+    }
+}
+
+/// The demo guest, which `cargo xtask guest` builds: it writes memory all the time and checks it.
+fn busy_spec() -> VmSpec {
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/novacron-guest");
+    let guest = guest.canonicalize().expect("the demo guest is needed: cargo xtask guest");
+    let path = |name: &str| guest.join(name).display().to_string();
+    let arguments = std::fs::read_to_string(guest.join("arguments")).unwrap();
+    VmSpec {
+        memory_bytes: 192 << 20,
+        disks: Vec::new(),
+        boot: novacron_protocol::vm::Boot::Kernel {
+            kernel: path("vmlinuz"),
+            initrd: path("initrd"),
+            append: format!("{arguments} novacron.memory_mib=48 novacron.memory_rate=8"),
+        },
+        ..spec()
+    }
+}
+
+async fn create_and_start(host: &Host, vm: VmId, spec: &VmSpec) {
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(host.order(vm, create).await, EffectOutcome::Done);
+    assert_eq!(host.order(vm, MachineOrder::Existing(Order::Start)).await, EffectOutcome::Done);
+}
+
+fn ticks(console: &str) -> Vec<u64> {
+    let number = |line: &str| line.split_once("tick=")?.1.split(' ').next()?.parse().ok();
+    // The last line may be cut.
+    let whole = console.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter_map(number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_guest_moves_there_and_back_and_notices_nothing() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(1), busy_spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, "tick=5 ").await;
+
+    for (from, generation) in [(0, Generation(1)), (1, Generation(2))] {
+        let plan = Plan { from, generation, mode: MigrationMode::Live, spec: &spec };
+        let end = pair.migrate(vm, &plan).await;
+        let account = completed(&end);
+        println!("{account:#?}");
+        assert!(account.verified);
+        assert_eq!(account.path, MemoryPath::Pages);
+        assert!(account.downtime_parts.total_us() > 0);
+        assert!(account.bytes_wire > 0 && account.bytes_wire < account.bytes_guest);
+
+        let (source, target) = (&pair.agents[from].host, &pair.agents[1 - from].host);
+        assert_eq!(source.state(vm), None);
+        assert_eq!(source.remains(vm), Vec::<PathBuf>::new());
+        assert_eq!(target.state(vm), Some(ObservedState::Running));
+        assert!(pair.agents[1 - from].was_handed(vm, generation.next()));
+
+        // The console's log came along, and the guest's counter goes on in it without gap or repeat.
+        let log = target.directory.path().join("vms").join(vm.to_string()).join("console.log");
+        let before = ticks(&std::fs::read_to_string(&log).unwrap());
+        let later = format!("tick={} ", before.last().unwrap() + 10);
+        let seen = target.wait_for_console(vm, &later).await;
+        assert!(!seen.contains("FAULT"), "{seen}");
+        let counted = ticks(&seen);
+        assert!(counted.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_moves_through_the_tunnel() {
+    let mut pair = Pair::new(MigrationSettings { force_tunnel: true, ..settings() }).await;
+    let (vm, spec) = (vm(2), spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    assert!(account.verified);
+    assert_eq!(account.path, MemoryPath::Tunnel);
+    assert_eq!(pair.agents[1].host.state(vm), Some(ObservedState::Running));
+    assert_eq!(pair.agents[0].host.remains(vm), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_machine_moves_with_its_disks() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(3), spec());
+    let host = &pair.agents[0].host;
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(host.order(vm, create).await, EffectOutcome::Done);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Cold, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    assert!(account.verified);
+    assert_eq!(account.path, MemoryPath::None);
+    assert_eq!(account.downtime_parts.total_us(), 0);
+    let target = &pair.agents[1].host;
+    assert_eq!(target.state(vm), Some(ObservedState::Stopped));
+    assert_eq!(pair.agents[0].host.remains(vm), Vec::<PathBuf>::new());
+
+    // It boots from what arrived.
+    let start = MachineOrder::Existing(Order::Start);
+    let started = target.order_for(vm, Generation(2), start, PATIENCE).await;
+    assert_eq!(started, EffectOutcome::Done);
+    target.wait_for_console(vm, GREETING).await;
+}
+
+#[derive(Serialize)]
+struct Quit {}
+
+impl qmp::Command for Quit {
+    const NAME: &'static str = "quit";
+    type Answer = qmp::Empty;
+}
+
+/// The guest runs at the source, and nothing is left at the target.
+async fn assert_it_never_left(pair: &Pair, vm: VmId) {
+    let (source, target) = (&pair.agents[0].host, &pair.agents[1].host);
+    source.wait_for(vm, ObservedState::Running).await;
+    let before = ticks(&source.wait_for_console(vm, "tick=1 ").await).len();
+    let later = format!("tick={} ", before + 30);
+    let seen = source.wait_for_console(vm, &later).await;
+    assert!(!seen.contains("FAULT"), "{seen}");
+    assert_eq!(target.state(vm), None);
+    assert_eq!(target.remains(vm), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_whose_qemu_dies_leaves_the_guest_at_the_source() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(4), busy_spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, "tick=5 ").await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    let (migration, send) = pair.order(vm, &plan).await;
+    let operator = pair.agents[1].host.run_directory(vm).join("o.sock");
+    let killed = async {
+        loop {
+            if let Ok(qmp) = qmp::connect(&operator, PATIENCE).await {
+                return qmp.execute(&Quit {}).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, killed).await.expect("the target's QEMU starts").unwrap();
+    assert_eq!(send.await.unwrap(), EffectOutcome::Done);
+    let end = pair.agents[0].end_of(migration).await;
+    assert!(matches!(&end.result, SourceResult::Failed { .. }), "{end:?}");
+    assert_eq!(pair.agents[1].migrations.abandon(migration).await, EffectOutcome::Done);
+    assert_it_never_left(&pair, vm).await;
+
+    // Nothing stands in the way of the next attempt.
+    let end = pair.migrate(vm, &plan).await;
+    completed(&end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_migration_leaves_the_guest_at_the_source() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(5), busy_spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, "tick=5 ").await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    let (migration, send) = pair.order(vm, &plan).await;
+    assert_eq!(pair.agents[0].migrations.cancel(migration).await, EffectOutcome::Done);
+    assert_eq!(send.await.unwrap(), EffectOutcome::Done);
+    let end = pair.agents[0].end_of(migration).await;
+    assert_eq!(end.result, SourceResult::Cancelled);
+    assert_eq!(pair.agents[1].migrations.abandon(migration).await, EffectOutcome::Done);
+    assert_it_never_left(&pair, vm).await;
+}
