@@ -81,9 +81,14 @@ impl Cluster {
         self.leader.leads()
     }
 
-    /// Addresses at which coordinators take agents and applicants.
+    /// Addresses of the coordinators' links.
     pub fn peer_addresses(&self) -> Vec<String> {
         self.local_view(Revision(0)).members.into_iter().map(|member| member.peer_address).collect()
+    }
+
+    /// Addresses at which coordinators take applicants: UDP at the port of the API.
+    fn join_addresses(&self) -> Vec<String> {
+        self.local_view(Revision(0)).members.into_iter().map(|member| member.api_address).collect()
     }
 
     /// Takes a coordinator out of the cluster. Its id is never used again.
@@ -148,7 +153,7 @@ impl Cluster {
             role: record.role.to_string(),
             name: record.name.as_ref().map(ToString::to_string),
             expires_at: record.expires_at,
-            coordinators: self.peer_addresses(),
+            coordinators: self.join_addresses(),
         }
     }
 }

@@ -11,9 +11,11 @@
 //! | [`raft`] | openraft, and where its log and state are kept |
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
-//! | [`outbox`] [`agents`] | the leader's work: effects, sessions, liveness |
+//! | [`leadership`] [`outbox`] [`agents`] | the leader's work: effects, sessions, liveness |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
+//! | [`coordinator`] | everything put together |
+//! | [`config`] [`directory`] [`founding`] [`enrolment`] | its file, its data, how members are made |
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
 
@@ -22,7 +24,14 @@ pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod cluster;
+pub mod config;
+pub mod coordinator;
+pub mod directory;
+pub mod enrolment;
+pub mod founding;
 pub mod http;
+pub mod leadership;
+pub mod outbox;
 pub mod peers;
 pub mod planner;
 pub mod propose;

@@ -1,2 +1,137 @@
-//! Skeleton.
-fn main() {}
+//! `novacron-coordinator`: found a cluster, join one, serve.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use novacron_coordinator::clock::Clock;
+use novacron_coordinator::config::{Config, LogConfig, LogFormat};
+use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::founding::{self, Invitation};
+use novacron_transport::token::JoinToken;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Coordinates a fleet of virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "novacron-coordinator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Found a cluster with this coordinator as its first member.
+    Init {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Directory for the credentials of the first operator.
+        #[arg(long, value_name = "DIR")]
+        cluster_operators_out: Option<PathBuf>,
+    },
+    /// Join a cluster.
+    Join {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// The join token (a coordinator's); not needed when an earlier `join` got as far as enrolling.
+        #[arg(long, env = "NOVACRON_JOIN_TOKEN", hide_env_values = true)]
+        token: Option<JoinToken>,
+        /// An address that came with the token.
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: Option<String>,
+    },
+    /// Serve, until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.action) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("novacron-coordinator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(action: Action) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match action {
+            Action::Init { config, cluster_operators_out } => {
+                init(&load(&config)?, cluster_operators_out.as_deref()).await
+            }
+            Action::Join { config, token, coordinator } => {
+                join(&load(&config)?, invitation(token, coordinator)?).await
+            }
+            Action::Serve { config } => serve(&load(&config)?).await,
+        }
+    })
+}
+
+fn load(path: &Path) -> anyhow::Result<Config> {
+    let config = Config::load(path)?;
+    start_log(&config.log)?;
+    Ok(config)
+}
+
+fn start_log(log: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).context("log.filter is not a filter")?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+fn invitation(
+    token: Option<JoinToken>,
+    coordinator: Option<String>,
+) -> anyhow::Result<Option<Invitation>> {
+    match (token, coordinator) {
+        (Some(token), Some(coordinator)) => Ok(Some(Invitation { token, coordinator })),
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("`--token` and `--coordinator` belong together"),
+    }
+}
+
+async fn init(config: &Config, operators_out: Option<&Path>) -> anyhow::Result<()> {
+    let cluster = founding::init(config, operators_out, Clock::system()).await?;
+    eprintln!("cluster {cluster} founded; `serve` starts its first coordinator");
+    if let Some(out) = operators_out {
+        eprintln!("credentials of the first operator: {}", out.display());
+    }
+    Ok(())
+}
+
+async fn join(config: &Config, invitation: Option<Invitation>) -> anyhow::Result<()> {
+    let identity = founding::join(config, invitation.as_ref(), Clock::system()).await?;
+    eprintln!("member {} of cluster {}; `serve` starts it", identity.member, identity.cluster);
+    Ok(())
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let coordinator = Coordinator::start(config, Clock::system()).await?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = coordinator.stopping() => {}
+    }
+    let is_healthy = coordinator.is_healthy();
+    coordinator.shutdown().await;
+    anyhow::ensure!(is_healthy, "consensus has failed; the log says why");
+    Ok(())
+}

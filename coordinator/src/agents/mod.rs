@@ -2,11 +2,20 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`session`] | one agent's session, from hello to farewell |
+//! | [`hello`] | whether an agent is welcome: pure |
 //! | [`sessions`] | which agents are connected here |
+//! | [`reports`] | reports of all agents, gathered and committed |
+//! | [`liveness`] | whether nodes answer |
 //! | [`console`] | serial consoles, through this member or through the leader |
 
 pub mod console;
+pub mod hello;
+pub mod liveness;
+pub mod reports;
+pub mod session;
 pub mod sessions;
 
 pub use console::{Console, ConsoleError, Consoles};
+pub use session::AgentServer;
 pub use sessions::Sessions;

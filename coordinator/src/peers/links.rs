@@ -136,12 +136,20 @@ impl PeerLinks {
 
 async fn dial(endpoint: &Endpoint, node: &MemberNode) -> Result<Connection, PeerError> {
     let address = resolve(&node.peer_address).await?;
-    let name = node.name.parse().map_err(|_| PeerError::Name { name: node.name.clone() })?;
-    let expected = ExpectedPeer::named(Role::Coordinator, name);
+    let expected = expected(node)?;
     endpoint
         .connect(address, &expected)
         .await
         .map_err(|source| PeerError::Connect { name: node.name.clone(), source })
+}
+
+/// A member by its name; any coordinator at an address of which no more is known.
+fn expected(node: &MemberNode) -> Result<ExpectedPeer, PeerError> {
+    if node.name.is_empty() {
+        return Ok(ExpectedPeer::any(Role::Coordinator));
+    }
+    let name = node.name.parse().map_err(|_| PeerError::Name { name: node.name.clone() })?;
+    Ok(ExpectedPeer::named(Role::Coordinator, name))
 }
 
 /// The first address of `host:port`.

@@ -34,6 +34,13 @@ pub struct MemberNode {
     pub api_address: String,
 }
 
+impl MemberNode {
+    /// Any coordinator at an address.
+    pub fn at(peer_address: String) -> Self {
+        Self { peer_address, ..Self::default() }
+    }
+}
+
 impl fmt::Display for MemberNode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} at {}", self.name, self.peer_address)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId, VmName};
+use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
 use novacron_protocol::time::Timestamp;
 
 use super::fleet::Fleet;
@@ -24,6 +24,8 @@ pub(super) struct Index {
     pub(super) migrations_open: BTreeSet<(Revision, MigrationId)>,
     /// Migrations that ended, oldest first.
     pub(super) migrations_ended: BTreeSet<(Revision, MigrationId)>,
+    /// Open effects by node, in order.
+    pub(super) outbox: BTreeSet<(NodeName, EffectId)>,
     /// Answers to requests, oldest first.
     pub(super) requests_by_age: BTreeSet<(Timestamp, RequestId)>,
 }
@@ -33,6 +35,7 @@ impl Index {
         let mut index = Self::default();
         fleet.vms.values().for_each(|vm| index.add_vm(vm));
         fleet.migrations.values().for_each(|migration| index.add_migration(migration));
+        index.outbox = fleet.outbox.iter().map(|(id, row)| (row.node.clone(), *id)).collect();
         index.requests_by_age =
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
         index

@@ -68,8 +68,23 @@ impl Fleet {
             request: order.request,
             action,
         };
+        self.index.outbox.insert((order.node.clone(), id));
         self.outbox.insert(id, OutboxRow { node: order.node, effect });
         id
+    }
+
+    /// Takes a row out.
+    pub(super) fn take_row(&mut self, effect: EffectId) -> Option<OutboxRow> {
+        let row = self.outbox.remove(&effect)?;
+        self.index.outbox.remove(&(row.node.clone(), effect));
+        Some(row)
+    }
+
+    /// The open effects of a node, in order.
+    pub fn effects_of(&self, node: &NodeName) -> impl Iterator<Item = &Effect> {
+        let range = (node.clone(), EffectId(0))..=(node.clone(), EffectId(u64::MAX));
+        let rows = self.index.outbox.range(range).filter_map(|(_, id)| self.outbox.get(id));
+        rows.map(|row| &row.effect)
     }
 
     /// Refuses new work while the outbox is at its limit.
@@ -97,7 +112,7 @@ impl Fleet {
         if self.outbox.get(&effect).is_none_or(|row| row.node != *node) {
             return;
         }
-        let Some(row) = self.outbox.remove(&effect) else { return };
+        let Some(row) = self.take_row(effect) else { return };
         self.settle_row(now, &row, outcome);
     }
 
@@ -125,7 +140,7 @@ impl Fleet {
             if !self.is_expired(now, row) {
                 continue;
             }
-            let Some(row) = self.outbox.remove(id) else { continue };
+            let Some(row) = self.take_row(*id) else { continue };
             let reason = format!("node {} did not answer in time", row.node);
             self.settle_row(now, &row, &EffectOutcome::Failed { reason });
         }

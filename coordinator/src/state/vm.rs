@@ -386,7 +386,7 @@ impl Fleet {
         order.request = request.unwrap_or(order.request);
         let cause = order.request;
         if let Some(effect) = replaced {
-            self.outbox.remove(&effect);
+            self.take_row(effect);
         }
         let effect = self.issue(now, order, action);
         self.change_vm(now, vm, |vm| {
@@ -483,7 +483,7 @@ impl Fleet {
             return;
         }
         if let Some(effect) = machine.task_effect() {
-            self.outbox.remove(&effect);
+            self.take_row(effect);
         }
         let reason = format!("lost: node {node} came back without it");
         self.rest_vm(now, vm, Some(Rest::Failed), reason);
@@ -505,9 +505,9 @@ impl Fleet {
         if !(is_deleted || is_superseded) || self.is_leaving(held.vm, node) {
             return;
         }
-        let is_ordered = self.outbox.values().any(|row| {
-            row.node == *node && row.effect.vm == held.vm && row.effect.action == Action::Destroy
-        });
+        let is_ordered = self
+            .effects_of(node)
+            .any(|effect| effect.vm == held.vm && effect.action == Action::Destroy);
         if !is_ordered {
             let mut order = vm.order(node.clone());
             order.generation = held.generation;

@@ -157,7 +157,7 @@ impl Fleet {
     /// to do where it no longer is.
     fn drop_other_task(&mut self, now: &mut Applying, vm: &Vm, handed_over: MigrationId) {
         if let Some(effect) = vm.task_effect() {
-            self.outbox.remove(&effect);
+            self.take_row(effect);
         }
         if let Some(other) = vm.migration().filter(|other| *other != handed_over) {
             let reason = "the machine was handed over by an earlier migration".to_owned();
@@ -243,7 +243,7 @@ impl Fleet {
             .map(|(effect, _)| *effect)
             .collect();
         for effect in rows {
-            self.outbox.remove(&effect);
+            self.take_row(effect);
         }
     }
 }

@@ -1,0 +1,294 @@
+//! `coordinator.toml`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use novacron_transport::SubjectName;
+use serde::Deserialize;
+
+use crate::agents::liveness::Patience;
+use crate::raft::timing::Timing;
+
+/// Bytes of a configuration file: more is none.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The configuration of one coordinator.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name, unique among the coordinators; goes into the certificate.
+    pub name: SubjectName,
+    /// Where everything is kept.
+    pub data_directory: PathBuf,
+    /// Where members and agents connect (UDP).
+    pub peer_listen: SocketAddr,
+    /// How they reach it: `host:port`; as `peer_listen` unless said.
+    #[serde(default)]
+    pub peer_advertise: String,
+    /// Where operators connect (TCP), and applicants (UDP).
+    pub api_listen: SocketAddr,
+    /// How they reach it: `host:port`; as `api_listen` unless said.
+    #[serde(default)]
+    pub api_advertise: String,
+    /// The log.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// The pace of the cluster; must be the same on all coordinators.
+    #[serde(default)]
+    pub timing: TimingConfig,
+    /// How long agents may be silent.
+    #[serde(default)]
+    pub agents: AgentsConfig,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// What passes, as `tracing_subscriber::EnvFilter` writes it.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// The pace of the cluster.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingConfig {
+    /// Milliseconds between two heartbeats of the leader; 20 to 2,000.
+    pub heartbeat_ms: u64,
+    /// The earliest election timeout in milliseconds: at least three heartbeats.
+    pub election_ms_min: u64,
+}
+
+impl Default for TimingConfig {
+    fn default() -> Self {
+        let timing = Timing::default();
+        Self { heartbeat_ms: timing.heartbeat_ms, election_ms_min: timing.election_ms_min }
+    }
+}
+
+/// How long agents may be silent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentsConfig {
+    /// Milliseconds until a node is suspect.
+    pub suspect_after_ms: u64,
+    /// Milliseconds until it is down; more than until it is suspect.
+    pub down_after_ms: u64,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        let patience = Patience::default();
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            suspect_after_ms: milliseconds(patience.suspect_after),
+            down_after_ms: milliseconds(patience.down_after),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{} is not a configuration of a coordinator", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Which field is wrong, and where.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value cannot be.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        let bytes = std::fs::metadata(path).map_err(failed)?.len();
+        if bytes > FILE_BYTES_MAX {
+            return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
+        let mut config: Self = toml::from_str(text).map_err(failed)?;
+        advertise("peer_advertise", &mut config.peer_advertise, config.peer_listen)?;
+        advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
+        config.check_times()?;
+        Ok(config)
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let heartbeat_ms = self.timing.heartbeat_ms;
+        if !(20..=2_000).contains(&heartbeat_ms) {
+            return invalid("timing.heartbeat_ms", format!("{heartbeat_ms} is outside 20 to 2000"));
+        }
+        if !(heartbeat_ms * 3..=60_000).contains(&self.timing.election_ms_min) {
+            let problem = format!("must be {} (three heartbeats) to 60000", heartbeat_ms * 3);
+            return invalid("timing.election_ms_min", problem);
+        }
+        if self.agents.down_after_ms <= self.agents.suspect_after_ms {
+            let problem = format!("must be more than suspect_after_ms, {}", self.agents.suspect_after_ms);
+            return invalid("agents.down_after_ms", problem);
+        }
+        Ok(())
+    }
+
+    /// The pace of the cluster.
+    pub fn timing(&self) -> Timing {
+        let TimingConfig { heartbeat_ms, election_ms_min } = self.timing;
+        Timing { heartbeat_ms, election_ms_min }
+    }
+
+    /// How long agents may be silent.
+    pub fn patience(&self) -> Patience {
+        Patience {
+            suspect_after: Duration::from_millis(self.agents.suspect_after_ms),
+            down_after: Duration::from_millis(self.agents.down_after_ms),
+        }
+    }
+
+    /// Names and addresses under which HTTPS clients reach this coordinator: they verify one of these.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts = vec![host(&self.api_advertise).to_owned()];
+        let listen = self.api_listen.ip();
+        if !listen.is_unspecified() {
+            hosts.push(listen.to_string());
+        }
+        if self.api_listen.ip().is_loopback() || listen.is_unspecified() {
+            hosts.push("localhost".to_owned());
+        }
+        hosts.dedup();
+        hosts
+    }
+}
+
+/// The host of `host:port`, without the brackets of an IPv6 address.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn invalid<T>(field: &'static str, problem: String) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid { field, problem })
+}
+
+/// Fills in the address that others use, and checks that they can.
+fn advertise(
+    field: &'static str,
+    advertised: &mut String,
+    listen: SocketAddr,
+) -> Result<(), ConfigError> {
+    if advertised.is_empty() {
+        *advertised = listen.to_string();
+    }
+    let (name, port) = advertised.rsplit_once(':').unwrap_or((advertised.as_str(), ""));
+    if name.is_empty() || port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err() {
+        return invalid(field, format!("`{advertised}` is not HOST:PORT"));
+    }
+    let is_nowhere = host(advertised).parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    if is_nowhere {
+        let problem = format!("`{advertised}` is an address to listen on, not one that others can reach");
+        return invalid(field, problem);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        name = "c1"
+        data_directory = "/var/lib/novacron/coordinator"
+        peer_listen = "10.0.0.1:7400"
+        api_listen = "10.0.0.1:7443"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("coordinator.toml"))
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let config = parse(MINIMAL).unwrap();
+        assert_eq!(config.peer_advertise, "10.0.0.1:7400");
+        assert_eq!(config.api_advertise, "10.0.0.1:7443");
+        assert_eq!(config.hosts(), ["10.0.0.1"]);
+        assert_eq!(config.timing(), Timing::default());
+        assert_eq!(config.patience(), Patience::default());
+        assert_eq!(config.log.format, LogFormat::Text);
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let wrong = |extra: &str| match parse(&format!("{MINIMAL}\n{extra}")).unwrap_err() {
+            ConfigError::Invalid { field, .. } => field.to_owned(),
+            ConfigError::Parse { source, .. } => source.to_string(),
+            ConfigError::Read { .. } => "read".to_owned(),
+        };
+        assert_eq!(wrong(r#"peer_advertise = "0.0.0.0:7400""#), "peer_advertise");
+        assert_eq!(wrong(r#"peer_advertise = "host""#), "peer_advertise");
+        assert_eq!(wrong("api_advertise = \":1\""), "api_advertise");
+        assert_eq!(wrong("[timing]\nheartbeat_ms = 1"), "timing.heartbeat_ms");
+        assert_eq!(wrong("[timing]\nelection_ms_min = 100"), "timing.election_ms_min");
+        assert_eq!(wrong("[agents]\ndown_after_ms = 10"), "agents.down_after_ms");
+        assert!(wrong("nam = \"x\"").contains("unknown field `nam`"));
+        assert!(wrong("[log]\nformat = \"xml\"").contains("format"));
+    }
+
+    #[test]
+    fn clients_may_verify_any_of_its_names() {
+        let text = MINIMAL.replace("10.0.0.1:7443", "0.0.0.0:7443");
+        let config = parse(&format!("{text}\napi_advertise = \"c1.example:7443\"")).unwrap();
+        assert_eq!(config.hosts(), ["c1.example", "localhost"]);
+        assert_eq!(host("[::1]:7443"), "::1");
+    }
+}

@@ -1,0 +1,346 @@
+//! A running coordinator: everything put together, and taken apart in order.
+
+use std::sync::Arc;
+
+use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_transport::endpoint::EndpointError;
+use novacron_transport::enrolment::EnrolmentServer;
+use novacron_transport::tls::{self, TlsError};
+use novacron_transport::{
+    Acceptor, CloseCode, ClusterAuthority, Connection, Credentials, Endpoint, LinkSettings, Role,
+};
+use openraft::error::Fatal;
+use tokio::net::TcpListener;
+use tokio::time::{Duration, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agents::{AgentServer, Consoles, Sessions};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::directory::{DataDirectory, DirectoryError};
+use crate::enrolment::{Tokens, WELCOME};
+use crate::http;
+use crate::leadership::{Duties, Leadership};
+use crate::peers::desk::Desk;
+use crate::peers::server::PeerServer;
+use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
+use crate::propose::Proposer;
+use crate::raft::log_store::LogStore;
+use crate::raft::machine::Closer;
+use crate::raft::network::Network;
+use crate::raft::{MemberNode, Raft, timing};
+use crate::readiness::Readiness;
+use crate::view::{FleetCell, View};
+
+/// How long a member that was admitted waits before it asks again to take part.
+const ENTER_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long asking to take part may take: catching up is included.
+const ENTER_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Why a coordinator cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its data cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Its pace cannot be used.
+    #[error("the pace of the cluster cannot be used")]
+    Timing(#[from] openraft::ConfigError),
+    /// A socket of links or enrolment cannot be made.
+    #[error("cannot open the sockets of links")]
+    Endpoint(#[from] EndpointError),
+    /// The API's socket cannot be made.
+    #[error("cannot listen on {address} for the API")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The API's certificate cannot be used.
+    #[error("cannot set the API's TLS up")]
+    Tls(#[from] TlsError),
+    /// Consensus could not be started.
+    #[error("cannot start consensus")]
+    Raft(#[from] Fatal<u64>),
+    /// The certificate is another's.
+    #[error("the certificate is of `{certified}`, the configuration of `{configured}`")]
+    OtherName {
+        /// In the certificate.
+        certified: String,
+        /// In the configuration.
+        configured: String,
+    },
+}
+
+/// Consensus over a data directory, reachable over links.
+pub(crate) struct Core {
+    pub(crate) raft: Raft,
+    pub(crate) cell: FleetCell,
+    pub(crate) closer: Closer,
+    pub(crate) leader: LeaderLink,
+}
+
+impl Core {
+    pub(crate) async fn start(
+        config: &Config,
+        directory: &DataDirectory,
+        member: MemberId,
+        endpoint: Endpoint,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let links = PeerLinks::new(member, endpoint);
+        let log = LogStore::new(directory.open_log()?);
+        let machine = directory.open_machine()?;
+        let (cell, closer) = (machine.cell(), machine.closer());
+        let pace = config.timing().config(member)?;
+        let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await?;
+        let desk = Desk::new(raft.clone(), cell.clone(), clock);
+        let leader = LeaderLink::new(raft.clone(), desk, links);
+        Ok(Self { raft, cell, closer, leader })
+    }
+
+    /// Ends consensus, then makes the tables durable.
+    pub(crate) async fn stop(self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "consensus did not end well");
+        }
+        let closer = self.closer.clone();
+        let closed = tokio::task::spawn_blocking(move || closer.close()).await;
+        if let Ok(Err(error)) = closed {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the tables could not be closed; the next start makes them anew");
+        }
+    }
+}
+
+/// A running coordinator.
+pub struct Coordinator {
+    app: App,
+    core: Core,
+    endpoint: Endpoint,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    // Last: the directory stays locked until everything else is gone.
+    _directory: DataDirectory,
+}
+
+impl Coordinator {
+    /// Starts the member whose data directory `config` names.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let directory = DataDirectory::open(&config.data_directory)?;
+        let identity = directory.identity()?;
+        let (credentials, authority) = (directory.credentials()?, directory.authority()?);
+        check_name(config, &credentials)?;
+        let enrolment = EnrolmentServer::bind(config.api_listen, &credentials, Arc::new(directory.authority()?))?;
+        let (api, api_tls) = (listen(config).await?, tls::https_server(&credentials)?);
+        let (endpoint, acceptor) =
+            Endpoint::bind(config.peer_listen, &credentials, &WELCOME, LinkSettings::control())?;
+        let core =
+            Core::start(config, &directory, identity.member, endpoint.clone(), clock.clone()).await?;
+        let parts = Parts::new(&core, identity.cluster, &authority, clock);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+
+        tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
+        tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
+        tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
+        tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
+        tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
+        tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
+        tracing::info!(member = %identity.member, cluster = %identity.cluster, "coordinator started");
+        Ok(Self { app: parts.app, core, endpoint, tasks, stop, _directory: directory })
+    }
+
+    /// The doors of this coordinator.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Ready when this coordinator has to stop, by itself or because somebody asked.
+    pub async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Whether consensus goes on; if not, the coordinator is of no use until it is started anew.
+    pub fn is_healthy(&self) -> bool {
+        self.core.raft.metrics().borrow().running_state.is_ok()
+    }
+
+    /// Stops in order: no new work, work under way, consensus, links, tables, the directory.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.core.stop().await;
+        self.endpoint.close(CloseCode::Done, "the coordinator stops");
+        self.endpoint.wait_idle().await;
+        tracing::info!("coordinator stopped");
+    }
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let address = config.api_listen;
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn check_name(config: &Config, credentials: &Credentials) -> Result<(), StartError> {
+    let certified = &credentials.identity().name;
+    if *certified == config.name {
+        return Ok(());
+    }
+    let (certified, configured) = (certified.to_string(), config.name.to_string());
+    Err(StartError::OtherName { certified, configured })
+}
+
+/// What the tasks of a coordinator share.
+#[derive(Clone)]
+struct Parts {
+    app: App,
+    sessions: Sessions,
+    leadership: Leadership,
+    leader: LeaderLink,
+    raft: Raft,
+    cell: FleetCell,
+    clock: Clock,
+}
+
+impl Parts {
+    fn new(core: &Core, cluster: ClusterId, authority: &ClusterAuthority, clock: Clock) -> Self {
+        let (raft, cell, leader) = (core.raft.clone(), core.cell.clone(), core.leader.clone());
+        let sessions = Sessions::default();
+        let view = View::new(cell.clone(), raft.clone(), leader.clone());
+        let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
+        let consoles = Consoles::new(sessions.clone(), view.clone(), leader.clone());
+        let fingerprint = authority.fingerprint();
+        let cluster =
+            Cluster::new(cluster, fingerprint, leader.clone(), proposer.clone(), view.clone());
+        let readiness = Readiness::new(view.clone());
+        let app = App { proposer, view, consoles, cluster, readiness };
+        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, clock }
+    }
+
+    fn duties(&self, config: &Config) -> Duties {
+        Duties {
+            raft: self.raft.clone(),
+            leader: self.leader.clone(),
+            view: self.app.view.clone(),
+            sessions: self.sessions.clone(),
+            clock: self.clock.clone(),
+            patience: config.patience(),
+        }
+    }
+
+    fn tokens(&self) -> Tokens {
+        Tokens {
+            proposer: self.app.proposer.clone(),
+            view: self.app.view.clone(),
+            cluster: self.app.cluster.clone(),
+        }
+    }
+
+    fn agent_server(&self) -> AgentServer {
+        AgentServer {
+            cluster: self.app.cluster.id(),
+            sessions: self.sessions.clone(),
+            leadership: self.leadership.clone(),
+            leader: self.leader.clone(),
+            view: self.app.view.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn peer_server(&self) -> PeerServer {
+        let consoles = self.app.consoles.clone();
+        PeerServer::new(self.raft.clone(), self.leader.clone(), consoles, self.cell.clone())
+    }
+
+    /// Gives each connection to the server of its role.
+    async fn accept(self, mut acceptor: Acceptor, tasks: TaskTracker, stop: CancellationToken) {
+        loop {
+            let connection = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                connection = acceptor.accept() => connection,
+            };
+            let Some(connection) = connection else { break };
+            self.dispatch(connection, &tasks, &stop);
+        }
+        acceptor.stop().await;
+    }
+
+    fn dispatch(&self, connection: Connection, tasks: &TaskTracker, stop: &CancellationToken) {
+        match connection.peer().role {
+            Role::Coordinator => {
+                drop(tasks.spawn(self.peer_server().serve(connection, stop.clone())));
+            }
+            Role::Agent => drop(tasks.spawn(self.agent_server().serve(connection, stop.clone()))),
+            Role::Operator | Role::Partner => {
+                connection.close(CloseCode::IdentityRefused, "links are for coordinators and agents");
+            }
+        }
+    }
+}
+
+/// A member that was admitted asks to take part until it votes.
+async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: CancellationToken) {
+    loop {
+        if votes(&parts.raft, own) {
+            return;
+        }
+        for contact in &contacts {
+            let node = MemberNode::at(contact.clone());
+            let call = Call::Enter { member: own };
+            let asked = parts.leader.links().call(MemberId(0), &node, call);
+            let answer = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                answer = timeout(ENTER_TIMEOUT, asked) => answer,
+            };
+            match answer {
+                Ok(Ok(Answer::Done)) => return,
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::info!(contact, error, "cannot take part yet");
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep(ENTER_PERIOD) => {}
+        }
+    }
+}
+
+fn votes(raft: &Raft, member: MemberId) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
+}
+
+/// Consensus that has failed cannot be mended from inside: the coordinator stops, and says why.
+async fn watch_raft(raft: Raft, stop: CancellationToken) {
+    let mut metrics = raft.metrics();
+    let failed = metrics.wait_for(|metrics| metrics.running_state.is_err());
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        found = failed => if let Ok(metrics) = found
+            && let Err(fatal) = &metrics.running_state
+        {
+            let error = fatal as &dyn std::error::Error;
+            tracing::error!(error, "consensus has failed: this coordinator stops");
+        },
+    }
+    stop.cancel();
+}

@@ -1,0 +1,226 @@
+//! The data directory of one coordinator.
+//!
+//! ```text
+//! credentials/   its certificate and key          authority/   the cluster's authority (0600)
+//! member/        who it is: written last, so a directory with it is complete
+//! log/           Raft's log and vote               snapshots/  tables/
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
+use novacron_protocol::wire::codec::{self, CodecError, Message};
+use novacron_storage::disk::{Disk, DiskError, RealDisk};
+use novacron_storage::log::{Log, LogError, LogOptions};
+use novacron_storage::record::{RecordError, RecordStore};
+use novacron_transport::authority::AuthorityError;
+use novacron_transport::credentials::CredentialsError;
+use novacron_transport::{ClusterAuthority, Credentials};
+use serde::{Deserialize, Serialize};
+
+use crate::raft::machine::{Machine, MachineError};
+
+const IDENTITY: &str = "identity";
+const ADMISSION: &str = "admission";
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The directory cannot be used, or another process has it.
+    #[error("cannot use the data directory")]
+    Disk(#[from] DiskError),
+    /// Who this member is cannot be read or written.
+    #[error("cannot read or write who this member is")]
+    Record(#[from] RecordError),
+    /// Who this member is makes no sense to this build.
+    #[error("who this member is cannot be understood")]
+    Codec(#[from] CodecError),
+    /// The directory belongs to nobody.
+    #[error("{} holds no member: run `init` or `join` first", path.display())]
+    NoMember {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is complete already.
+    #[error("{} holds member {member} of cluster {cluster} already", path.display())]
+    IsMember {
+        /// The directory.
+        path: PathBuf,
+        /// The member.
+        member: MemberId,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// Its certificate or key cannot be used.
+    #[error("the credentials cannot be used")]
+    Credentials(#[from] CredentialsError),
+    /// The authority cannot be used.
+    #[error("the cluster's authority cannot be used")]
+    Authority(#[from] AuthorityError),
+    /// The log cannot be used.
+    #[error("the log cannot be used")]
+    Log(#[from] LogError),
+    /// The state cannot be used.
+    #[error("the state cannot be used")]
+    Machine(#[from] MachineError),
+}
+
+/// Who a member is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberIdentity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its id.
+    pub member: MemberId,
+    /// Addresses of other members' links, until it knows them by itself.
+    pub contacts: Vec<String>,
+}
+
+impl Message for MemberIdentity {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = 64 * 1024;
+    const NAME: &'static str = "identity of a member";
+}
+
+/// A coordinator that is enrolled and asks for an id; the request stays the same until it has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// The request.
+    pub request: RequestId,
+    /// Addresses of other members' links.
+    pub contacts: Vec<String>,
+}
+
+impl Message for Admission {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = 64 * 1024;
+    const NAME: &'static str = "admission of a member";
+}
+
+/// The data directory, this process's alone while it is open.
+#[derive(Debug)]
+pub struct DataDirectory {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    records: RecordStore,
+}
+
+impl DataDirectory {
+    /// Opens or makes the directory.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open(root: &Path) -> Result<Self, DirectoryError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(root)?);
+        let records = RecordStore::open(Arc::clone(&disk), "member")?;
+        Ok(Self { disk, root: root.to_owned(), records })
+    }
+
+    /// Who this member is.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoMember`] before `init` or `join`.
+    pub fn identity(&self) -> Result<MemberIdentity, DirectoryError> {
+        let found = self.read(IDENTITY)?;
+        found.ok_or_else(|| DirectoryError::NoMember { path: self.root.clone() })
+    }
+
+    /// Refuses a directory that is complete.
+    ///
+    /// # Errors
+    /// [`DirectoryError::IsMember`].
+    pub fn require_new(&self) -> Result<(), DirectoryError> {
+        match self.read::<MemberIdentity>(IDENTITY)? {
+            None => Ok(()),
+            Some(MemberIdentity { cluster, member, .. }) => {
+                Err(DirectoryError::IsMember { path: self.root.clone(), member, cluster })
+            }
+        }
+    }
+
+    /// Makes the directory complete.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn set_identity(&self, identity: &MemberIdentity) -> Result<(), DirectoryError> {
+        self.write(IDENTITY, identity)
+    }
+
+    /// The admission under way.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn admission(&self) -> Result<Option<Admission>, DirectoryError> {
+        self.read(ADMISSION)
+    }
+
+    /// Notes the admission before it is asked for.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn set_admission(&self, admission: &Admission) -> Result<(), DirectoryError> {
+        self.write(ADMISSION, admission)
+    }
+
+    fn read<M: Message>(&self, name: &str) -> Result<Option<M>, DirectoryError> {
+        Ok(self.records.get(name)?.map(|bytes| codec::decode(&bytes)).transpose()?)
+    }
+
+    fn write<M: Message>(&self, name: &str, record: &M) -> Result<(), DirectoryError> {
+        Ok(self.records.put(name, &codec::encode(record)?)?)
+    }
+
+    /// This member's certificate and key.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Credentials`].
+    pub fn credentials(&self) -> Result<Credentials, DirectoryError> {
+        Ok(Credentials::load(&self.root.join("credentials"))?)
+    }
+
+    /// Keeps this member's certificate and key.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Credentials`].
+    pub fn save_credentials(&self, credentials: &Credentials) -> Result<(), DirectoryError> {
+        Ok(credentials.save(&self.root.join("credentials"))?)
+    }
+
+    /// The cluster's authority.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Authority`].
+    pub fn authority(&self) -> Result<ClusterAuthority, DirectoryError> {
+        Ok(ClusterAuthority::load(&self.root.join("authority"))?)
+    }
+
+    /// Whether there is an authority.
+    pub fn has_authority(&self) -> bool {
+        self.root.join("authority").join("ca.pem").exists()
+    }
+
+    /// Keeps the cluster's authority.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Authority`].
+    pub fn save_authority(&self, authority: &ClusterAuthority) -> Result<(), DirectoryError> {
+        Ok(authority.save(&self.root.join("authority"))?)
+    }
+
+    /// Raft's log, checked whole.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Log`], with file and offset if it is damaged.
+    pub fn open_log(&self) -> Result<Log, DirectoryError> {
+        Ok(Log::open(Arc::clone(&self.disk), "log", LogOptions::default())?)
+    }
+
+    /// The state machine.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Machine`].
+    pub fn open_machine(&self) -> Result<Machine, DirectoryError> {
+        Ok(Machine::open(Arc::clone(&self.disk), &self.root)?)
+    }
+}

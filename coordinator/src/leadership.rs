@@ -1,0 +1,106 @@
+//! The leader's duties begin when this member starts to lead and have ended before it may lead again.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agents::liveness::{self, Patience};
+use crate::agents::reports::Reports;
+use crate::agents::Sessions;
+use crate::clock::Clock;
+use crate::outbox::reconcile;
+use crate::peers::LeaderLink;
+use crate::raft::Raft;
+use crate::view::View;
+
+/// Whether this member leads, and what its sessions need while it does. Cheap to clone.
+#[derive(Clone)]
+pub struct Leadership {
+    leads: watch::Sender<bool>,
+    reports: Arc<RwLock<Option<Arc<Reports>>>>,
+}
+
+/// What the duties work with.
+#[derive(Clone)]
+pub(crate) struct Duties {
+    pub(crate) raft: Raft,
+    pub(crate) leader: LeaderLink,
+    pub(crate) view: View,
+    pub(crate) sessions: Sessions,
+    pub(crate) clock: Clock,
+    pub(crate) patience: Patience,
+}
+
+impl Leadership {
+    pub(crate) fn new() -> Self {
+        Self { leads: watch::Sender::new(false), reports: Arc::default() }
+    }
+
+    /// Whether this member leads, as it changes.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
+    }
+
+    /// Where sessions hand in reports, while this member leads.
+    pub fn reports(&self) -> Option<Arc<Reports>> {
+        self.reports.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, reports: Option<Arc<Reports>>) {
+        let leads = reports.is_some();
+        *self.reports.write().unwrap_or_else(PoisonError::into_inner) = reports;
+        self.leads.send_replace(leads);
+    }
+
+    /// Follows Raft until `stop`: whoever leads does the duties.
+    pub(crate) async fn follow(self, duties: Duties, stop: CancellationToken) {
+        let mut metrics = duties.raft.metrics();
+        loop {
+            let leads = |metrics: &openraft::RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                found = metrics.wait_for(|metrics| leads(metrics)) => if found.is_err() { break },
+            }
+            let term = stop.child_token();
+            let tasks = self.begin(&duties, &term);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                _ = metrics.wait_for(|metrics| !leads(metrics)) => {}
+            }
+            self.end(&duties, &term, tasks).await;
+        }
+    }
+
+    fn begin(&self, duties: &Duties, term: &CancellationToken) -> JoinSet<()> {
+        tracing::info!("this coordinator leads");
+        let Duties { leader, view, sessions, clock, patience, .. } = duties.clone();
+        let desk = leader.desk().clone();
+        let mut tasks = JoinSet::new();
+        let (reports, commits) = Reports::start(desk.clone(), clock.clone(), term.clone());
+        tasks.spawn(commits);
+        tasks.spawn(liveness::watch(
+            sessions,
+            view.clone(),
+            desk.clone(),
+            clock.clone(),
+            patience,
+            term.clone(),
+        ));
+        tasks.spawn(reconcile::run(view, desk, clock, term.clone()));
+        self.set(Some(Arc::new(reports)));
+        tasks
+    }
+
+    /// Sessions see that nobody leads here and send their agents on.
+    async fn end(&self, duties: &Duties, term: &CancellationToken, mut tasks: JoinSet<()>) {
+        tracing::info!("this coordinator does not lead any more");
+        self.set(None);
+        term.cancel();
+        while tasks.join_next().await.is_some() {}
+        drop(duties.sessions.take_all());
+    }
+}
