@@ -1,0 +1,161 @@
+//! An agent that speaks the protocol over real links and does what the test says.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use novacron_protocol::effect::{
+    AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, MachineReport, Report,
+};
+use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
+use novacron_protocol::vm::Labels;
+use novacron_protocol::version::MINOR_RANGE;
+use novacron_protocol::wire::codec::{self, Message};
+use novacron_transport::{
+    Connection, Credentials, Endpoint, ExpectedPeer, FramedRecv, FramedSend, LinkSettings, Role,
+};
+use quinn::{RecvStream, SendStream};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::DEADLINE;
+
+pub fn facts() -> NodeFacts {
+    NodeFacts {
+        capacity: NodeCapacity { memory_bytes: 64 << 30, cpus: 16, disk_bytes: 1 << 40 },
+        labels: Labels::new(),
+        migration_address: "127.0.0.1:7410".to_owned(),
+        agent_version: "0.0.0-test".to_owned(),
+        qemu_version: "10.0.2".to_owned(),
+        accelerator: Accelerator::Tcg,
+        accelerator_reason: "a test".to_owned(),
+        has_swtpm: false,
+    }
+}
+
+/// A connected agent.
+pub struct Agent {
+    pub connection: Connection,
+    endpoint: Endpoint,
+    send: FramedSend<SendStream>,
+    receive: FramedRecv<RecvStream>,
+    next_sequence: u64,
+}
+
+/// What a coordinator said to a hello.
+pub enum Greeting {
+    Welcome(Agent),
+    NotLeader(Option<String>),
+    Refused(String),
+    Gone,
+}
+
+impl Agent {
+    /// Says hello to one coordinator.
+    pub async fn greet(
+        address: SocketAddr,
+        credentials: &Credentials,
+        node: &str,
+        machines: Vec<MachineReport>,
+    ) -> Greeting {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let endpoint = Endpoint::client(any, credentials, LinkSettings::control()).unwrap();
+        let expected = ExpectedPeer::any(Role::Coordinator);
+        let Ok(connection) = endpoint.connect(address, &expected).await else { return Greeting::Gone };
+        let Ok((mut send, mut receive)) =
+            connection.open_frames(CoordinatorMessage::BYTES_MAX + 2).await
+        else {
+            return Greeting::Gone;
+        };
+        let node = node.parse().unwrap();
+        let hello = Hello { versions: MINOR_RANGE, node, facts: facts(), machines };
+        let bytes = codec::encode(&AgentMessage::Hello(hello)).unwrap();
+        if send.send(Bytes::from(bytes)).await.is_err() {
+            return Greeting::Gone;
+        }
+        match receive.receive().await {
+            Ok(Some(frame)) => match codec::decode(&frame).unwrap() {
+                CoordinatorMessage::Welcome { .. } => {
+                    Greeting::Welcome(Self { connection, endpoint, send, receive, next_sequence: 1 })
+                }
+                CoordinatorMessage::NotLeader { leader } => Greeting::NotLeader(leader),
+                CoordinatorMessage::Refused { reason } => Greeting::Refused(reason),
+                other => panic!("{other:?}"),
+            },
+            _ => Greeting::Gone,
+        }
+    }
+
+    /// Tries the coordinators in turn, and follows what they say, until one leads.
+    pub async fn connect(
+        addresses: &[SocketAddr],
+        credentials: &Credentials,
+        node: &str,
+        machines: Vec<MachineReport>,
+    ) -> Self {
+        let deadline = Instant::now() + DEADLINE;
+        let mut turn = 0;
+        let mut hint: Option<SocketAddr> = None;
+        loop {
+            assert!(Instant::now() < deadline, "no coordinator takes the agent");
+            let address = hint.take().unwrap_or(addresses[turn % addresses.len()]);
+            turn += 1;
+            match Self::greet(address, credentials, node, machines.clone()).await {
+                Greeting::Welcome(agent) => return agent,
+                Greeting::NotLeader(leader) => hint = leader.and_then(|leader| leader.parse().ok()),
+                Greeting::Refused(reason) => panic!("refused: {reason}"),
+                Greeting::Gone => {}
+            }
+            if hint.is_none() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    pub async fn say(&mut self, message: &AgentMessage) {
+        let bytes = codec::encode(message).unwrap();
+        self.send.send(Bytes::from(bytes)).await.unwrap();
+    }
+
+    /// The next message; `None` if the link ended.
+    pub async fn hear(&mut self) -> Option<CoordinatorMessage> {
+        let frame = timeout(DEADLINE, self.receive.receive()).await.expect("silence").ok()??;
+        Some(codec::decode(&frame).unwrap())
+    }
+
+    /// The next effects.
+    pub async fn effects(&mut self) -> Vec<Effect> {
+        loop {
+            match self.hear().await {
+                Some(CoordinatorMessage::Effects(effects)) => return effects,
+                Some(_) => {}
+                None => panic!("the link ended"),
+            }
+        }
+    }
+
+    /// Sends reports and waits until they are committed.
+    pub async fn report(&mut self, reports: Vec<Report>) {
+        let first_sequence = self.next_sequence;
+        self.next_sequence += reports.len() as u64;
+        let last = self.next_sequence - 1;
+        self.say(&AgentMessage::Reports { first_sequence, reports }).await;
+        loop {
+            match self.hear().await {
+                Some(CoordinatorMessage::Committed { sequence }) if sequence >= last => return,
+                Some(_) => {}
+                None => panic!("the link ended"),
+            }
+        }
+    }
+
+    /// Says that an effect is done.
+    pub async fn done(&mut self, effect: &Effect) {
+        let report = Report::EffectDone { effect: effect.id, outcome: EffectOutcome::Done };
+        self.report(vec![report]).await;
+    }
+
+    pub async fn close(self) {
+        self.endpoint.close(novacron_transport::CloseCode::Done, "");
+        self.endpoint.wait_idle().await;
+    }
+}

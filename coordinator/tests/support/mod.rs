@@ -1,0 +1,216 @@
+//! Clusters of real coordinators in this process: real QUIC on loopback, real storage in temporary
+//! directories, and agents that speak the protocol and do what the test says.
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are outside their functions")]
+
+pub mod agent;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use novacron_coordinator::app::App;
+use novacron_coordinator::auth::{Authorized, Caller, authorize};
+use novacron_coordinator::clock::{Clock, new_request};
+use novacron_coordinator::config::Config;
+use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::founding::{self, Invitation};
+use novacron_coordinator::propose::{Intent, ProposeError};
+use novacron_coordinator::state::Accepted;
+use novacron_protocol::api::TokenCreate;
+use novacron_protocol::ids::{RequestId, VmId};
+use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
+use novacron_transport::Credentials;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Everything that is waited for happens within this, on a machine that does much else.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// A loopback address whose port was free for TCP and UDP a moment ago.
+pub fn free_address() -> SocketAddr {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = udp.local_addr().unwrap();
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+pub fn config(name: &str, directory: &Path) -> Config {
+    let text = format!(
+        r#"
+        name = "{name}"
+        data_directory = "{}"
+        peer_listen = "{}"
+        api_listen = "{}"
+        [timing]
+        heartbeat_ms = 100
+        election_ms_min = 600
+        [agents]
+        suspect_after_ms = 1500
+        down_after_ms = 4000
+        "#,
+        directory.join(name).display(),
+        free_address(),
+        free_address(),
+    );
+    Config::parse(&text, Path::new("test.toml")).unwrap()
+}
+
+pub fn request() -> RequestId {
+    new_request(Clock::system().now())
+}
+
+/// What an operator asks for.
+pub fn by_operator<T>(value: T) -> Authorized<T> {
+    let uri = "novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/operator/admin";
+    authorize(&Caller::from_handshake(uri.parse()), value).unwrap()
+}
+
+pub fn spec(name: &str) -> VmSpec {
+    VmSpec {
+        name: name.parse().unwrap(),
+        memory_bytes: 1 << 30,
+        cpus: 1,
+        disks: vec![DiskSpec { size_bytes: 1 << 30, image: String::new(), format: DiskFormat::Raw }],
+        boot: Boot::Disk,
+        network: Network::User,
+        labels: Labels::new(),
+        node_selector: Labels::new(),
+        enable_tpm: false,
+    }
+}
+
+/// Coordinators by name; those that run.
+pub struct TestCluster {
+    pub directory: TempDir,
+    pub configs: BTreeMap<String, Config>,
+    pub running: BTreeMap<String, Coordinator>,
+}
+
+impl TestCluster {
+    /// A cluster of so many members, all of them voters.
+    pub async fn start(members: usize) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let directory = tempfile::tempdir().unwrap();
+        let mut cluster = Self { directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        let first = config("c1", cluster.directory.path());
+        founding::init(&first, None, Clock::system()).await.unwrap();
+        cluster.configs.insert("c1".to_owned(), first);
+        cluster.run("c1").await;
+        for number in 2..=members {
+            cluster.add(&format!("c{number}")).await;
+        }
+        cluster
+    }
+
+    pub async fn add(&mut self, name: &str) {
+        let config = config(name, self.directory.path());
+        let create = TokenCreate { role: "coordinator".into(), name: Some(name.into()), ttl_seconds: None };
+        let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
+        let invitation =
+            Invitation { token: made.token.parse().unwrap(), coordinator: made.coordinators[0].clone() };
+        founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
+        self.configs.insert(name.to_owned(), config);
+        self.run(name).await;
+        self.until_votes(name).await;
+    }
+
+    pub async fn run(&mut self, name: &str) {
+        let coordinator = Coordinator::start(&self.configs[name], Clock::system()).await.unwrap();
+        self.running.insert(name.to_owned(), coordinator);
+    }
+
+    async fn until_votes(&self, name: &str) {
+        use novacron_protocol::api::MemberRole::Learner;
+        let app = self.app(name);
+        until("the new member votes", async || {
+            let view = app.cluster.view().await.ok()?;
+            let own = view.members.iter().find(|member| member.name == name)?;
+            (own.role != Learner).then_some(())
+        })
+        .await;
+    }
+
+    pub fn app(&self, name: &str) -> &App {
+        self.running[name].app()
+    }
+
+    pub fn any(&self) -> &App {
+        self.running.values().next().unwrap().app()
+    }
+
+    /// The name of the member that leads.
+    pub async fn leader(&self) -> String {
+        until("somebody leads", async || {
+            let leads = self.running.iter().find(|(_, one)| one.app().cluster.leads());
+            let (name, one) = leads?;
+            one.app().readiness.check().await.ok().map(|()| name.clone())
+        })
+        .await
+    }
+
+    /// The names of the members that run and do not lead.
+    pub async fn followers(&self) -> Vec<String> {
+        let leader = self.leader().await;
+        self.running.keys().filter(|name| **name != leader).cloned().collect()
+    }
+
+    pub async fn stop(&mut self, name: &str) {
+        let coordinator = self.running.remove(name).unwrap();
+        timeout(DEADLINE, coordinator.shutdown()).await.expect("shutdown takes too long");
+    }
+
+    /// Credentials of an agent, from a token.
+    pub async fn agent_credentials(&self, node: &str) -> Credentials {
+        let create = TokenCreate { role: "agent".into(), name: Some(node.into()), ttl_seconds: None };
+        let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
+        let address = made.coordinators[0].parse().unwrap();
+        let token = made.token.parse().unwrap();
+        let name = node.parse().unwrap();
+        let role = novacron_transport::Role::Agent;
+        let enrolled = novacron_transport::enrolment::enrol(address, &token, role, &name, &[]).await;
+        enrolled.unwrap().credentials
+    }
+
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        self.configs.values().map(|config| config.peer_listen).collect()
+    }
+
+    pub async fn shutdown(mut self) {
+        for name in self.running.keys().cloned().collect::<Vec<_>>() {
+            self.stop(&name).await;
+        }
+    }
+}
+
+/// Creates a machine through a member.
+pub async fn create(app: &App, name: &str) -> Result<VmId, ProposeError> {
+    create_as(app, request(), name).await
+}
+
+pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId, ProposeError> {
+    let intent = Intent::CreateVm { spec: spec(name), node: None, start: true };
+    match app.proposer.submit(request, by_operator(intent)).await? {
+        Accepted::Vm(vm) => Ok(vm),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks until there is an answer.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
