@@ -21,6 +21,7 @@ use super::process::log_tail;
 use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
 use crate::qmp::{Event, Qmp, RunState};
 use crate::records::{RecordName, RecordsError};
+use crate::sys::GuestMemory;
 
 /// How long to wait before a QEMU that closed its QMP connection, but lives, is asked again.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -102,6 +103,8 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) running: Option<Running>,
     pub(super) stops: Vec<StopWaiter>,
+    /// Memory of a machine that arrives, until its QEMU has it.
+    pub(super) arriving: Option<Arc<GuestMemory>>,
     events: Option<broadcast::Receiver<Event>>,
     /// Why a disk of the host failed the guest, from the event before the guest stopped.
     io_error: String,
@@ -118,6 +121,7 @@ impl Driver {
             machine: Machine::new(State::Absent),
             running: None,
             stops: Vec::new(),
+            arriving: None,
             events: None,
             io_error: String::new(),
             ask_again_at: None,

@@ -41,8 +41,11 @@ pub enum LaunchError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// The memory that is shared with the agent.
-    #[error("the memory directory cannot hold the machine's memory")]
+    #[error("memory: this node cannot hold the machine")]
     Memory(#[from] GuestMemoryError),
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Ending,
     /// The run directory.
     #[error("{} cannot be made", path.display())]
     RunDirectory {
@@ -115,21 +118,43 @@ impl Launcher {
         launched
     }
 
-    /// As [`Self::launch`] for a migration's target, with its memory shared and no longer named by any file.
+    /// Makes the memory of a machine that will arrive, and with `reserve` takes it from the system. It keeps its name
+    /// until [`Self::launch_to_receive`].
+    ///
+    /// # Errors
+    /// [`LaunchError::Memory`]; nothing of it stays.
+    pub async fn make_memory(
+        &self,
+        vm: VmId,
+        len_bytes: u64,
+        reserve: bool,
+    ) -> Result<Arc<GuestMemory>, LaunchError> {
+        let path = self.directories.machine(vm).memory;
+        make_directory(&self.directories.memory)?;
+        remove_file(&path);
+        let make = move || {
+            let memory = GuestMemory::create(&path, len_bytes)?;
+            if reserve && let Err(error) = memory.reserve() {
+                remove_file(&path);
+                return Err(error.into());
+            }
+            Ok(Arc::new(memory))
+        };
+        tokio::task::spawn_blocking(make).await.map_err(|_| LaunchError::Ending)?
+    }
+
+    /// As [`Self::launch`] for a migration's target. The memory has no name afterwards: it ends with its last user.
     ///
     /// # Errors
     /// [`LaunchError`].
     pub async fn launch_to_receive(
         &self,
         blueprint: Blueprint<'_>,
-    ) -> Result<(Running, Arc<GuestMemory>), LaunchError> {
-        let path = self.directories.machine(blueprint.vm).memory;
-        make_directory(&self.directories.memory)?;
-        remove_file(&path);
-        let memory = GuestMemory::create(&path, blueprint.spec.memory_bytes)?;
+        memory: &GuestMemory,
+    ) -> Result<Running, LaunchError> {
         let running = self.launch(blueprint, Purpose::Receive).await?;
         memory.unlink()?;
-        Ok((running, Arc::new(memory)))
+        Ok(running)
     }
 
     async fn try_launch(

@@ -90,6 +90,10 @@ impl Driver {
         let mut expecting = self.machine.clone();
         expecting.expect(role.migration)?;
         self.check_fit(&spec)?;
+        // A host without the memory says so now, before a byte is moved.
+        let reserve = role.mode == MigrationMode::Live;
+        let launcher = &self.shared.launcher;
+        let memory = launcher.make_memory(self.vm, spec.memory_bytes, reserve).await?;
         let files_held = self.shared.files.hold().await;
         let record = VmRecord {
             vm: self.vm,
@@ -102,9 +106,13 @@ impl Driver {
             role: Role::Target(role.clone()),
             arrived_by: None,
         };
-        self.shared.records.put(RecordName::Vm(self.vm), &record).await?;
+        if let Err(error) = self.shared.records.put(RecordName::Vm(self.vm), &record).await {
+            self.shared.launcher.clean_up(self.vm).await;
+            return Err(error.into());
+        }
         self.record = Some(record);
         self.machine = expecting;
+        self.arriving = Some(memory);
         let directories = self.shared.launcher.directories.machine(self.vm);
         let vm = self.vm;
         Ok(IncomingGuest { line: self.line(), vm, generation, spec, role, directories, files_held })
@@ -192,6 +200,7 @@ impl Driver {
     ) -> Result<Receiving, LeaseError> {
         self.target_role()?;
         self.check_arrival(&hardware, &processor)?;
+        let memory = self.arriving.take().ok_or(LeaseError::NoProcess)?;
         let kept = (hardware.clone(), processor.clone());
         self.save(|record| (record.hardware, record.processor) = (Some(kept.0), Some(kept.1)))
             .await?;
@@ -203,7 +212,7 @@ impl Driver {
         }
         let spec = &self.record.as_ref().ok_or(Refusal::Absent)?.spec;
         let blueprint = Blueprint { vm: self.vm, spec, hardware: &hardware, processor: &processor };
-        let (running, memory) = self.shared.launcher.launch_to_receive(blueprint).await?;
+        let running = self.shared.launcher.launch_to_receive(blueprint, &memory).await?;
         let qmp = running.qmp.clone().ok_or(LeaseError::NoProcess)?;
         self.set_running(Some(running));
         Ok(Receiving { qmp, memory })

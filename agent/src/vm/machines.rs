@@ -307,7 +307,21 @@ impl Shared {
                 tracing::warn!(path = %path.display(), "belongs to no machine of this agent; left alone");
             }
         }
+        self.sweep_memory();
         self.collect_files().await;
+    }
+
+    /// Memory that still has a name belongs to an arrival that the agent's end cut short: a guest's own has none.
+    fn sweep_memory(&self) {
+        for entry in
+            std::fs::read_dir(&self.launcher.directories.memory).into_iter().flatten().flatten()
+        {
+            let is_ours =
+                entry.file_name().to_str().is_some_and(|name| name.parse::<VmId>().is_ok());
+            if is_ours && let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::error!(path = %entry.path().display(), %error, "cannot be removed");
+            }
+        }
     }
 
     /// Removes kernels that no record needs, unless some machine is being made at this moment: then the next one

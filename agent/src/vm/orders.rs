@@ -261,6 +261,7 @@ impl Driver {
             running.process.kill_and_wait().await;
         }
         self.set_running(None);
+        self.arriving = None;
         self.shared.launcher.clean_up(self.vm).await;
         let directories = self.shared.launcher.directories.machine(self.vm);
         for path in [directories.durable.clone(), directories.unfinished()] {
