@@ -12,7 +12,17 @@ use crate::args::Micro;
 pub fn run(micro: &Micro) -> Result<ExitCode> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["bench", "--locked", "--package", "novacron-benches", "--benches", "--"])
+        .args([
+            "bench",
+            "--locked",
+            "--package",
+            "novacron-benches",
+            "--bench",
+            "pages",
+            "--bench",
+            "stream",
+            "--",
+        ])
         .args(&micro.arguments)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .status()
