@@ -1,10 +1,13 @@
 //! The coordinators themselves: who they are, who may join, who leaves.
 
+use std::sync::Arc;
+
 use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId, Revision};
 use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
+use openraft::Membership;
 
 use crate::auth::Authorized;
 use crate::peers::{Call, LeaderLink};
@@ -52,28 +55,24 @@ impl Cluster {
     /// [`ReadError::Unavailable`] without a quorum.
     pub async fn view(&self) -> Result<ClusterView, ReadError> {
         let revision = self.view.read(|fleet| fleet.revision()).await?;
-        Ok(self.local_view(revision))
+        // From the core itself: its metrics are a little late, and empty at the start.
+        let core = self.view.raft().with_raft_state(|state| {
+            Arc::clone(state.membership_state.effective())
+        });
+        let effective = core.await.map_err(|_| ReadError::Unavailable)?;
+        Ok(self.describe(effective.membership(), revision))
     }
 
-    /// The cluster as this member sees it now, quorum or not.
-    pub fn local_view(&self, revision: Revision) -> ClusterView {
-        let metrics = self.view.raft().metrics();
-        let metrics = metrics.borrow();
-        let membership = metrics.membership_config.membership();
+    fn describe(&self, membership: &Membership<u64, MemberNode>, revision: Revision) -> ClusterView {
         let voters: Vec<u64> = membership.voter_ids().collect();
-        let leader = metrics.current_leader;
+        let leader = self.leader.desk().leader();
         let role = |id: u64| match () {
-            () if Some(id) == leader => MemberRole::Leader,
+            () if Some(MemberId(id)) == leader => MemberRole::Leader,
             () if voters.contains(&id) => MemberRole::Voter,
             () => MemberRole::Learner,
         };
         let members = membership.nodes().map(|(id, node)| member_view(*id, node, role(*id)));
-        ClusterView {
-            cluster: self.id,
-            leader: leader.map(MemberId),
-            revision,
-            members: members.collect(),
-        }
+        ClusterView { cluster: self.id, leader, revision, members: members.collect() }
     }
 
     /// Whether this member leads, as far as it knows.
@@ -83,12 +82,16 @@ impl Cluster {
 
     /// Addresses of the coordinators' links.
     pub fn peer_addresses(&self) -> Vec<String> {
-        self.local_view(Revision(0)).members.into_iter().map(|member| member.peer_address).collect()
+        self.view.local(|fleet| {
+            fleet.present_members().map(|member| member.facts.peer_address.clone()).collect()
+        })
     }
 
     /// Addresses at which coordinators take applicants: UDP at the port of the API.
     fn join_addresses(&self) -> Vec<String> {
-        self.local_view(Revision(0)).members.into_iter().map(|member| member.api_address).collect()
+        self.view.local(|fleet| {
+            fleet.present_members().map(|member| member.facts.api_address.clone()).collect()
+        })
     }
 
     /// Takes a coordinator out of the cluster. Its id is never used again.
@@ -136,10 +139,9 @@ impl Cluster {
             secret_hash: token.secret_hash(),
             used: false,
         };
-        let view = self.token_view(&token, &record);
-        let body = Body::CreateToken(Token { id: token.id(), record, used_by: None });
+        let body = Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
         match self.proposer.propose(Command { request, at: now, body }).await? {
-            Accepted::Token(id) if id == token.id() => Ok(view),
+            Accepted::Token(id) if id == token.id() => Ok(self.token_view(&token, &record)),
             _ => Err(ProposeError::AnsweredBefore(
                 "this request made a token before, and its secret is shown only once: \
                  use a new idempotency key",

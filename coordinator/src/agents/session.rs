@@ -157,10 +157,9 @@ impl AgentServer {
     }
 
     fn coordinators(&self) -> Vec<String> {
-        let metrics = self.view.raft().metrics();
-        let metrics = metrics.borrow();
-        let nodes = metrics.membership_config.membership().nodes();
-        nodes.map(|(_, node)| node.peer_address.clone()).collect()
+        self.view.local(|fleet| {
+            fleet.present_members().map(|member| member.facts.peer_address.clone()).collect()
+        })
     }
 
     /// Tells the agent why, and gives it a moment to read that.

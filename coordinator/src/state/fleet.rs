@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Body, Command};
 use super::event::{EventKey, EventRow};
 use super::index::Index;
-use super::member::MemberRecord;
+use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
@@ -234,6 +234,11 @@ impl Fleet {
     /// All coordinators, those that left included.
     pub fn members(&self) -> impl Iterator<Item = &MemberRecord> {
         self.members.values()
+    }
+
+    /// The coordinators that take part.
+    pub fn present_members(&self) -> impl Iterator<Item = &MemberRecord> {
+        self.members.values().filter(|member| member.part == MemberPart::Entered)
     }
 
     /// A join token.
