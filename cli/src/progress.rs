@@ -12,6 +12,8 @@ use crate::output::{notice, progress_line, progress_message};
 
 /// Between two lines within one phase.
 const LINE_PAUSE: Duration = Duration::from_secs(2);
+/// Between two lines while nothing moves.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Shows progress on standard error.
 pub enum Progress {
@@ -26,7 +28,14 @@ pub enum Progress {
 /// What decides whether the next line is due.
 #[derive(Debug, Default)]
 pub struct Lines {
-    last: Option<(MigrationPhase, Instant)>,
+    last: Option<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    phase: MigrationPhase,
+    bytes: u64,
+    at: Instant,
 }
 
 impl Progress {
@@ -66,16 +75,16 @@ impl Progress {
 
 impl Lines {
     fn is_due(&mut self, view: &MigrationView, now: Instant) -> bool {
-        let is_due = match self.last {
-            None => true,
-            Some((phase, at)) => {
-                view.status.is_terminal()
-                    || phase != view.phase
-                    || now.duration_since(at) >= LINE_PAUSE
-            }
-        };
+        let bytes =
+            view.bytes_wire.saturating_add(view.bytes_disk).saturating_add(view.bytes_guest);
+        let is_due = self.last.as_ref().is_none_or(|last| {
+            let pause = if bytes == last.bytes { SILENCE } else { LINE_PAUSE };
+            view.status.is_terminal()
+                || view.phase != last.phase
+                || now.duration_since(last.at) >= pause
+        });
         if is_due {
-            self.last = Some((view.phase, now));
+            self.last = Some(Line { phase: view.phase, bytes, at: now });
         }
         is_due
     }

@@ -42,7 +42,8 @@ struct ClientFile<'a> {
     credentials: &'a Path,
 }
 
-const LOG: Log = Log { format: "text", filter: "info" };
+/// Consensus tells every step at `info`.
+const LOG: Log = Log { format: "text", filter: "info,openraft=warn" };
 
 /// `coordinator.toml` of a host.
 ///

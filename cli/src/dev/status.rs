@@ -105,7 +105,7 @@ impl Show for Status {
             ("directory", self.dir.display().to_string()),
             ("network", self.network.clone()),
             ("leader", self.leader.clone().unwrap_or_else(|| "-".to_owned())),
-            ("hosts", table(&header, rows)),
+            ("hosts", table(&header, rows).trim_end().to_owned()),
         ]
     }
 }

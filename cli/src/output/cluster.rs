@@ -21,7 +21,7 @@ impl Show for ClusterView {
             ("cluster", self.cluster.to_string()),
             ("leader", or_dash(self.leader)),
             ("revision", self.revision.to_string()),
-            ("members", table(&header, members)),
+            ("members", table(&header, members).trim_end().to_owned()),
         ]
     }
 }
