@@ -1,5 +1,6 @@
 //! `novacron-coordinator`: found a cluster, join one, serve.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Action {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Print the API's description (OpenAPI 3.0.3, JSON).
+    Openapi,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn run(action: Action) -> anyhow::Result<()> {
                 join(&load(&config)?, invitation(token, coordinator)?).await
             }
             Action::Serve { config } => serve(&load(&config)?).await,
+            Action::Openapi => print_description(),
         }
     })
 }
@@ -118,6 +122,11 @@ async fn join(config: &Config, invitation: Option<Invitation>) -> anyhow::Result
     let identity = founding::join(config, invitation.as_ref(), Clock::system()).await?;
     eprintln!("member {} of cluster {}; `serve` starts it", identity.member, identity.cluster);
     Ok(())
+}
+
+fn print_description() -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&novacron_coordinator::http::openapi_document())?;
+    writeln!(std::io::stdout(), "{text}").context("cannot print the description")
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
