@@ -1,6 +1,6 @@
 //! What every migration of this agent works with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -28,7 +28,12 @@ pub(super) struct Context {
     begun: Instant,
     sources: Mutex<HashMap<MigrationId, mpsc::Sender<SourceCommand>>>,
     targets: Mutex<HashMap<MigrationId, mpsc::Sender<TargetCommand>>>,
+    /// Migrations that were cancelled before they were begun here: the two orders may overtake each other.
+    cancelled: Mutex<VecDeque<MigrationId>>,
 }
+
+/// Cancelled migrations that are remembered: their orders to begin are on the way, or will never come.
+const CANCELLED_MAX: usize = 256;
 
 /// What a source can be told from outside.
 #[derive(Debug)]
@@ -64,12 +69,34 @@ impl Context {
             begun: Instant::now(),
             sources: Mutex::default(),
             targets: Mutex::default(),
+            cancelled: Mutex::default(),
         })
     }
 
     /// Milliseconds on a clock that never goes back: the time of the sessions.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A source begins: commands to it wait from now on.
+    pub(super) fn register_source(&self, migration: MigrationId) -> mpsc::Receiver<SourceCommand> {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        self.sources().insert(migration, sender);
+        commands
+    }
+
+    /// A migration is not to begin here.
+    pub(super) fn remember_cancelled(&self, migration: MigrationId) {
+        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        if cancelled.len() == CANCELLED_MAX {
+            cancelled.pop_front();
+        }
+        cancelled.push_back(migration);
+    }
+
+    /// Whether a migration was cancelled before it began.
+    pub(super) fn was_cancelled(&self, migration: MigrationId) -> bool {
+        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).contains(&migration)
     }
 
     pub(super) fn sources(

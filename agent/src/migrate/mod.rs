@@ -18,8 +18,9 @@ mod target;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novacron_protocol::effect::EffectOutcome;
+use novacron_protocol::effect::{EffectOutcome, MigrationEnd, SourceResult};
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::migration::MigrationPhase;
 use novacron_protocol::qemu::QemuVersion;
 use novacron_protocol::vm::VmSpec;
 use novacron_transport::connection::CloseCode;
@@ -92,10 +93,17 @@ impl Migrations {
     /// own.
     pub async fn send(&self, vm: VmId, generation: Generation, role: SourceRole) -> EffectOutcome {
         let migration = role.migration;
+        if self.context.was_cancelled(migration) {
+            return self.end_unbegun(role).await;
+        }
         if !self.context.sources().contains_key(&migration) {
+            let commands = self.context.register_source(migration);
             match self.context.machines.lend(vm, generation, role).await {
-                Ok(guest) => source::begin(&self.context, guest, self.qemu_version()),
-                Err(error) => return refused(&error),
+                Ok(guest) => source::begin(&self.context, guest, self.qemu_version(), commands),
+                Err(error) => {
+                    self.context.sources().remove(&migration);
+                    return refused(&error);
+                }
             }
         }
         let (over, ended) = oneshot::channel();
@@ -109,14 +117,25 @@ impl Migrations {
         EffectOutcome::Done
     }
 
+    /// A migration that was cancelled before its order to begin came.
+    async fn end_unbegun(&self, role: SourceRole) -> EffectOutcome {
+        let phase = MigrationPhase::Validate;
+        let end = MigrationEnd { target: role.target, phase, result: SourceResult::Cancelled };
+        match self.context.reporter.migration_ended(role.migration, end).await {
+            Ok(()) => EffectOutcome::Done,
+            Err(error) => EffectOutcome::Failed { reason: reason(&error) },
+        }
+    }
+
     /// At the source: gives a migration up if the machine was not handed over.
     pub async fn cancel(&self, migration: MigrationId) -> EffectOutcome {
         let (answer, possible) = oneshot::channel();
         let running = self.context.sources().get(&migration).cloned();
-        if let Some(source) = running
-            && source.send(SourceCommand::Cancel(answer)).await.is_ok()
-            && possible.await == Ok(false)
-        {
+        let Some(source) = running else {
+            self.context.remember_cancelled(migration);
+            return EffectOutcome::Done;
+        };
+        if source.send(SourceCommand::Cancel(answer)).await.is_ok() && possible.await == Ok(false) {
             let reason = "the machine was handed over already".to_owned();
             return EffectOutcome::Failed { reason };
         }

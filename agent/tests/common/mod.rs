@@ -148,7 +148,7 @@ impl Host {
 pub async fn read_until<R: tokio::io::AsyncRead + Unpin>(reader: &mut R, expected: &str) -> String {
     let mut seen = Vec::new();
     let reading = async {
-        while !String::from_utf8_lossy(&seen).contains(expected) {
+        while !seen.ends_with(expected.as_bytes()) {
             let mut byte = [0];
             reader.read_exact(&mut byte).await.unwrap();
             seen.push(byte[0]);

@@ -71,6 +71,8 @@ pub struct Offer {
     pub cpu_model: String,
     /// How memory travels.
     pub memory: MemoryOffer,
+    /// Seed of the content hashes of this migration's pages and disk blocks.
+    pub hash_seed: u64,
     /// Disks in the order of the specification.
     pub disks: Vec<DiskOffer>,
     /// Files that the machine needs at the target.
@@ -82,12 +84,10 @@ pub struct Offer {
 /// How memory travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemoryOffer {
-    /// Page by page over `lanes` streams; content hashes are seeded with `hash_seed`.
+    /// Page by page.
     Pages {
         /// Streams of pages.
         lanes: u8,
-        /// Seed of the content hashes of this migration.
-        hash_seed: u64,
     },
     /// QEMU's main stream byte by byte, compressed; every frame carries the hash of the stream so far.
     Tunnel,

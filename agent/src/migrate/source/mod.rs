@@ -32,7 +32,7 @@ use tracing::Instrument;
 
 use super::account::{Account, Mark};
 use super::console_log::OutgoingLog;
-use super::context::{COMMANDS_MAX, Context, SourceCommand};
+use super::context::{Context, SourceCommand};
 use super::control::{Control, ControlError};
 use super::files;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
@@ -88,19 +88,25 @@ struct Run {
 }
 
 /// Starts the task for a machine that was lent for a new migration.
-pub(super) fn begin(context: &Arc<Context>, guest: SourceGuest, version: Option<QemuVersion>) {
+pub(super) fn begin(
+    context: &Arc<Context>,
+    guest: SourceGuest,
+    version: Option<QemuVersion>,
+    commands: mpsc::Receiver<SourceCommand>,
+) {
     let hash_seed = rand::random();
     let form = choose_form(context, &guest, version, hash_seed);
-    let offer = make_offer(context, &guest, &form, version);
+    let offer = make_offer(context, &guest, &form, version, hash_seed);
     let session = Source::begin(offer, limits(context));
-    spawn(context, guest, session, form, hash_seed);
+    spawn(context, guest, session, (form, hash_seed), commands);
 }
 
 /// Starts the task for a machine whose migration an earlier run of the agent left behind.
 pub(super) fn resume(context: &Arc<Context>, guest: SourceGuest) {
     let (vm, role) = (guest.facts().vm, guest.role());
     let session = Source::resume(vm, role.migration, role.decision, limits(context));
-    spawn(context, guest, session, OutgoingForm::Tunnel, 0);
+    let commands = context.register_source(role.migration);
+    spawn(context, guest, session, (OutgoingForm::Tunnel, 0), commands);
 }
 
 fn limits(context: &Context) -> SourceLimits {
@@ -133,13 +139,14 @@ fn make_offer(
     guest: &SourceGuest,
     form: &OutgoingForm,
     version: Option<QemuVersion>,
+    hash_seed: u64,
 ) -> Offer {
     let (facts, role) = (guest.facts(), guest.role());
     let memory = match (role.mode, form) {
         (MigrationMode::Cold, _) => MemoryOffer::None,
         (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryOffer::Tunnel,
         (MigrationMode::Live, OutgoingForm::Pages(plan)) => {
-            MemoryOffer::Pages { lanes: plan.channels + 1, hash_seed: plan.hash_seed }
+            MemoryOffer::Pages { lanes: plan.channels + 1 }
         }
     };
     let disk =
@@ -154,6 +161,7 @@ fn make_offer(
         qemu_version: version.map(|version| version.to_string()).unwrap_or_default(),
         cpu_model: facts.processor.cpu_model.clone(),
         memory,
+        hash_seed,
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
         start: false,
@@ -175,12 +183,10 @@ fn spawn(
     context: &Arc<Context>,
     guest: SourceGuest,
     session: Source,
-    form: OutgoingForm,
-    hash_seed: u64,
+    (form, hash_seed): (OutgoingForm, u64),
+    commands: mpsc::Receiver<SourceCommand>,
 ) {
     let migration = guest.role().migration;
-    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-    context.sources().insert(migration, sender);
     let span = tracing::info_span!("migration", %migration, vm = %guest.facts().vm, end = "source");
     let remembered =
         matches!(guest.role().decision, SourceRecord::Released | SourceRecord::Confirmed)

@@ -277,7 +277,7 @@ impl Run {
         let processor = Processor::of_model(&offer.cpu_model);
         let receiving = guest.prepare(hardware, processor).await.map_err(|error| reason(&error))?;
         let run = guest.directories().run.clone();
-        let (disks, seed, form) = (offer.disks.clone(), hash_seed(offer), incoming_form(offer));
+        let (disks, seed, form) = (offer.disks.clone(), offer.hash_seed, incoming_form(offer));
         self.receiving = Some(receiving.clone());
         self.begin_disks(&receiving, &run, &disks, seed).await?;
         match form {
@@ -539,19 +539,12 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn hash_seed(offer: &Offer) -> u64 {
-    match offer.memory {
-        MemoryOffer::Pages { hash_seed, .. } => hash_seed,
-        MemoryOffer::Tunnel | MemoryOffer::None => 0,
-    }
-}
-
 fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
     match (&offer.memory, offer.mode) {
         (_, MigrationMode::Cold) | (MemoryOffer::None, _) => None,
         (MemoryOffer::Tunnel, _) => Some(IncomingForm::Tunnel),
-        (MemoryOffer::Pages { lanes, hash_seed }, _) => {
-            Some(IncomingForm::Pages { lanes: *lanes, hash_seed: *hash_seed })
+        (MemoryOffer::Pages { lanes }, _) => {
+            Some(IncomingForm::Pages { lanes: *lanes, hash_seed: offer.hash_seed })
         }
     }
 }

@@ -1,0 +1,219 @@
+//! Machines in the hands of a migration, as far as the machine's side of it goes: real QEMUs on two hosts, joined
+//! directly, with the hand-over's decisions made by the test.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
+use novacron_agent::qmp::{Capability, MigrateStatus, Qmp};
+use novacron_agent::vm::{
+    Interrupted, LeaseError, MachineOrder, Order, Receiving, SourceGuest, SourceRole, TargetRole,
+};
+use novacron_protocol::effect::{EffectOutcome, ObservedState};
+use novacron_protocol::ids::{Generation, MigrationId};
+use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::session::handover::{SourceRecord, TargetRecord, Verdict};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const HERE: Generation = Generation(1);
+const THERE: Generation = Generation(2);
+
+fn migration() -> MigrationId {
+    MigrationId(Uuid::from_u128(42))
+}
+
+fn source_role(mode: MigrationMode) -> SourceRole {
+    SourceRole {
+        migration: migration(),
+        target: "node-02".parse().unwrap(),
+        target_address: "127.0.0.1:1".to_owned(),
+        mode,
+        target_generation: THERE,
+        decision: SourceRecord::Holds,
+        memo: Vec::new(),
+    }
+}
+
+fn target_role(mode: MigrationMode) -> TargetRole {
+    TargetRole {
+        migration: migration(),
+        source: "node-01".parse().unwrap(),
+        mode,
+        decision: TargetRecord::Waiting,
+    }
+}
+
+async fn expect(host: &Host, mode: MigrationMode) -> novacron_agent::vm::IncomingGuest {
+    host.machines.expect(vm(1), THERE, spec(), target_role(mode)).await.unwrap()
+}
+
+async fn lend(host: &Host, mode: MigrationMode) -> SourceGuest {
+    host.machines.lend(vm(1), HERE, source_role(mode)).await.unwrap()
+}
+
+async fn started_host() -> Host {
+    let host = Host::new().await;
+    host.create_and_start(vm(1)).await;
+    host.wait_for_console(vm(1), GREETING).await;
+    host
+}
+
+/// Moves a guest's state by QEMU's own means, the target paused.
+async fn move_state(source: &Qmp, target: &Receiving, socket: PathBuf) {
+    for qmp in [source, &target.qmp] {
+        qmp.set_capabilities(&[(Capability::ReturnPath, true), (Capability::Events, true)])
+            .await
+            .unwrap();
+    }
+    target.qmp.migrate_incoming(&socket).await.unwrap();
+    source.migrate(&socket).await.unwrap();
+    let completed = async {
+        while source.migration().await.unwrap().status != MigrateStatus::Completed {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, completed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lent_machine_is_the_migrations_until_it_is_kept() {
+    let host = started_host().await;
+    let stale = host.machines.lend(vm(1), THERE, source_role(MigrationMode::Live)).await;
+    assert!(matches!(stale, Err(LeaseError::Stale(_))));
+    let cold = host.machines.lend(vm(1), HERE, source_role(MigrationMode::Cold)).await;
+    assert!(matches!(cold, Err(LeaseError::Refused(_))));
+    let guest = lend(&host, MigrationMode::Live).await;
+    for order in [Order::Start, Order::Stop { force: true }, Order::Destroy] {
+        let outcome = host.order(vm(1), MachineOrder::Existing(order)).await;
+        assert!(matches!(outcome, EffectOutcome::Failed { reason } if reason.contains("migrating")));
+    }
+    // QEMU's own migration stops the guest at its end; keeping the machine lets it go on.
+    guest.qmp().unwrap().stop().await.unwrap();
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    let stop = MachineOrder::Existing(Order::Stop { force: false });
+    assert_eq!(host.order(vm(1), stop).await, EffectOutcome::Done);
+}
+
+#[tokio::test]
+async fn decisions_and_leases_survive_the_agent() {
+    let host = started_host().await;
+    let mut guest = lend(&host, MigrationMode::Live).await;
+    guest.decide(SourceRecord::Released, b"remember".to_vec()).await.unwrap();
+    drop(guest);
+    let mut host = host.restart().await;
+    let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    assert_eq!(guest.role().decision, SourceRecord::Released);
+    assert_eq!(guest.role().memo, b"remember");
+    assert!(guest.qmp().unwrap().status().await.unwrap().running);
+    guest.remove().await.unwrap();
+    assert_eq!(host.state(vm(1)), None);
+    assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_rejected_machine_leaves_nothing_but_the_verdict() {
+    let host = Host::new().await;
+    let mut guest = expect(&host, MigrationMode::Live).await;
+    assert_eq!(host.machines.verdict(vm(1), migration()).await.unwrap(), Some(Verdict::Waiting));
+    assert_eq!(host.machines.inventory(), []);
+    let (hardware, processor) = blueprint().await;
+    let receiving = guest.prepare(hardware, processor).await.unwrap();
+    assert_eq!(receiving.memory.len_bytes(), spec().memory_bytes);
+    guest.reject().await.unwrap();
+    assert!(receiving.qmp.is_closed() || timeout(PATIENCE, receiving.qmp.closed()).await.is_ok());
+    assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
+    let host = host.restart().await;
+    assert_eq!(host.machines.verdict(vm(1), migration()).await.unwrap(), Some(Verdict::Refused));
+}
+
+#[tokio::test]
+async fn an_arrival_that_the_agents_end_cut_short_can_only_be_rejected() {
+    let host = Host::new().await;
+    let mut guest = expect(&host, MigrationMode::Live).await;
+    let (hardware, processor) = blueprint().await;
+    guest.prepare(hardware, processor).await.unwrap();
+    drop(guest);
+    let mut host = host.restart().await;
+    let Some(Interrupted::Target(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    assert_eq!(guest.migration(), migration());
+    guest.reject().await.unwrap();
+    assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
+}
+
+/// What the machine that [`spec`] describes is made of.
+async fn blueprint() -> (novacron_agent::vm::Hardware, novacron_agent::vm::Processor) {
+    let source = started_host().await;
+    let guest = lend(&source, MigrationMode::Live).await;
+    (guest.facts().hardware.clone(), guest.facts().processor.clone())
+}
+
+#[tokio::test]
+async fn an_accepted_guest_runs_at_the_target_and_is_the_targets() {
+    let (source, target) = (started_host().await, Host::new().await);
+    let leaving = lend(&source, MigrationMode::Live).await;
+    let mut arriving = expect(&target, MigrationMode::Live).await;
+    let facts = leaving.facts();
+    let prepared = arriving.prepare(facts.hardware.clone(), facts.processor.clone()).await.unwrap();
+    let socket = arriving.directories().run.join("in.sock");
+    move_state(leaving.qmp().unwrap(), &prepared, socket).await;
+    assert!(!prepared.qmp.status().await.unwrap().running);
+    // The guest's memory is what the agent has mapped: the boot sector is at 0x7c00.
+    let mut page = [0; 4096];
+    prepared.memory.read_page(7, &mut page).unwrap();
+    assert_eq!(page[0xc00..0xc03], [0xfa, 0x31, 0xc0]);
+
+    arriving.accept(false).await.unwrap();
+    assert_eq!(target.state(vm(1)), Some(ObservedState::Running));
+    leaving.remove().await.unwrap();
+    assert_eq!(source.remains(vm(1)), Vec::<PathBuf>::new());
+
+    let console = target.machines.console(vm(1), 0, true).unwrap();
+    let (mut ours, mut theirs) = tokio::io::duplex(64);
+    tokio::spawn(async move {
+        let (mut input, mut output) = tokio::io::split(&mut theirs);
+        console.serve(&mut output, &mut input).await
+    });
+    tokio::io::AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
+    read_until(&mut ours, "still here").await;
+
+    // It is an ordinary machine now, after a restart as well, and the verdict outlives it.
+    let target = target.restart().await;
+    assert_eq!(target.state(vm(1)), Some(ObservedState::Running));
+    let destroy = MachineOrder::Existing(Order::Destroy);
+    let stale = target.order_for(vm(1), HERE, destroy.clone(), PATIENCE).await;
+    assert_eq!(stale, EffectOutcome::Stale { held: Some(THERE) });
+    let done = target.order_for(vm(1), THERE, destroy, PATIENCE).await;
+    assert_eq!(done, EffectOutcome::Done);
+    assert_eq!(target.remains(vm(1)), Vec::<PathBuf>::new());
+    assert_eq!(target.machines.verdict(vm(1), migration()).await.unwrap(), Some(Verdict::Accepted));
+}
+
+#[tokio::test]
+async fn a_stopped_machine_is_lent_with_its_disks_only() {
+    let host = Host::new().await;
+    let create = MachineOrder::Create(Box::new(spec()));
+    assert_eq!(host.order(vm(1), create).await, EffectOutcome::Done);
+    let live = host.machines.lend(vm(1), HERE, source_role(MigrationMode::Live)).await;
+    assert!(matches!(live, Err(LeaseError::Refused(_))));
+    let mut guest = lend(&host, MigrationMode::Cold).await;
+    let qmp = guest.hold_disks().await.unwrap();
+    assert!(!qmp.status().await.unwrap().running);
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Stopped));
+    assert!(!host.run_directory(vm(1)).exists());
+
+    // At the target the waiting QEMU goes, and the machine is started if that was asked for.
+    let target = Host::new().await;
+    let guest = lend(&host, MigrationMode::Cold).await;
+    let mut arriving = expect(&target, MigrationMode::Cold).await;
+    let facts = guest.facts();
+    arriving.prepare(facts.hardware.clone(), facts.processor.clone()).await.unwrap();
+    arriving.accept(true).await.unwrap();
+    assert_eq!(target.state(vm(1)), Some(ObservedState::Running));
+    guest.remove().await.unwrap();
+}
