@@ -1,5 +1,7 @@
 //! Commands about the process and the guest as a whole.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::command::plain_command;
@@ -72,6 +74,9 @@ plain_command!(Continue = "cont" -> Empty);
 plain_command!(Quit = "quit" -> Empty);
 plain_command!(PowerDown = "system_powerdown" -> Empty);
 
+/// Whoever tells QEMU to quit can also kill it, and should not wait long for one that hangs.
+const QUIT_DEADLINE: Duration = Duration::from_secs(3);
+
 /// How often the guest's new place is announced to switches: the first half second matters most.
 #[derive(Debug, Serialize)]
 struct AnnounceSelf {
@@ -124,7 +129,7 @@ impl Qmp {
     /// # Errors
     /// [`QmpError`].
     pub async fn quit(&self) -> Result<(), QmpError> {
-        match self.execute(&Quit {}).await {
+        match self.execute_within(&Quit {}, QUIT_DEADLINE).await {
             Ok(Empty {}) | Err(QmpError::Closed) => Ok(()),
             Err(error) => Err(error),
         }

@@ -339,18 +339,18 @@ impl Driver {
 
     /// Ends the process, by its own means if it listens, and waits until it is gone.
     pub(super) async fn end_process(&mut self) {
-        if let Some(qmp) = self.qmp()
-            && let Err(error) = qmp.quit().await
-        {
-            tracing::warn!(error = &error as &dyn std::error::Error, "QEMU does not quit");
+        let Some(running) = &self.running else { return };
+        let listens = match &running.qmp {
+            Some(qmp) => qmp.quit().await.is_ok(),
+            None => false,
+        };
+        let has_ended =
+            listens && tokio::time::timeout(QUIT_DEADLINE, running.process.ended()).await.is_ok();
+        if !has_ended {
+            tracing::warn!(pid = running.process.pid(), "QEMU does not quit; killed");
+            running.process.kill_and_wait().await;
         }
-        if let Some(running) = &self.running {
-            let ended = tokio::time::timeout(QUIT_DEADLINE, running.process.ended()).await;
-            if ended.is_err() {
-                running.process.kill_and_wait().await;
-            }
-            self.process_ended().await;
-        }
+        self.process_ended().await;
     }
 
     fn give_up_stops(&mut self) {

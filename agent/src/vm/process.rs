@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -115,10 +115,18 @@ fn has_argument(pid: Pid, argument: &OsStr) -> bool {
 
 /// The last lines of a log, short enough for a reason.
 pub fn log_tail(path: &Path) -> String {
-    const TAIL_BYTES: usize = 600;
-    let bytes = fs::read(path).unwrap_or_default();
-    let tail = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-    String::from_utf8_lossy(tail).trim().to_owned()
+    let tail = read_tail(path).unwrap_or_default();
+    String::from_utf8_lossy(&tail).trim().to_owned()
+}
+
+fn read_tail(path: &Path) -> io::Result<Vec<u8>> {
+    const TAIL_BYTES: u64 = 600;
+    let mut log = fs::File::open(path)?;
+    let length = log.metadata()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    log.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    Ok(tail)
 }
 
 #[cfg(test)]
