@@ -11,6 +11,13 @@ fn deploy(name: &str) -> PathBuf {
 }
 
 #[test]
+fn the_coordinator_reads_its_sample() {
+    let config = novacron_coordinator::config::Config::load(&deploy("coordinator.toml")).unwrap();
+    assert_eq!(config.peer_advertise, "10.0.0.1:7400");
+    assert_eq!(config.hosts(), ["10.0.0.1", "localhost"]);
+}
+
+#[test]
 fn the_agent_reads_its_sample() {
     let config = novacron_agent::config::Config::load(&deploy("agent.toml")).unwrap();
     assert_eq!(config.coordinators.len(), 3);
