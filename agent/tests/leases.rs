@@ -181,7 +181,9 @@ async fn an_accepted_guest_runs_at_the_target_and_is_the_targets() {
     tokio::io::AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
     read_until(&mut ours, "still here").await;
 
-    // It is an ordinary machine now, after a restart as well, and the verdict outlives it.
+    // It is an ordinary machine now, after a restart as well, and the verdict outlives it. (QEMU answers one client
+    // at a time: the old agent's connection has to go.)
+    drop(prepared);
     let target = target.restart().await;
     assert_eq!(target.state(vm(1)), Some(ObservedState::Running));
     let destroy = MachineOrder::Existing(Order::Destroy);
