@@ -1,34 +1,96 @@
 //! The client against a real coordinator: every method that needs no agent.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::Config as CoordinatorConfig;
 use novacron_coordinator::coordinator::Coordinator;
-use novacron_coordinator::founding;
+use novacron_coordinator::founding::{self, Invitation};
 use novacron_protocol::ids::{MemberId, MigrationId, Revision};
-use novacron_sdk::api::{Code, EventKind, TokenCreate, VmCreate, VmStop};
+use novacron_sdk::api::{ClusterView, Code, EventKind, MemberRole, TokenCreate, VmCreate, VmStop};
 use novacron_sdk::{Client, Config, Error, EventFilter, VmFilter};
+use tempfile::TempDir;
 
-/// A running coordinator and a client of it, whose first endpoint is one where nobody listens.
-async fn start(directory: &Path) -> (Coordinator, Client) {
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let api = free();
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A coordinator's configuration with a quick pace.
+fn config(directory: &Path, number: usize) -> CoordinatorConfig {
     let text = format!(
-        "name = \"coordinator-1\"\ndata_directory = {:?}\npeer_listen = \"{}\"\napi_listen = \"{api}\"\n\
-         [timing]\nheartbeat_ms = 20\nelection_ms_min = 60\n",
-        directory.join("data"),
-        free(),
+        "name = \"coordinator-{number}\"\ndata_directory = {:?}\npeer_listen = \"{}\"\napi_listen = \"{}\"\n\
+         [timing]\nheartbeat_ms = 50\nelection_ms_min = 200\n",
+        directory.join(format!("data-{number}")),
+        free_address(),
+        free_address(),
     );
-    let config = CoordinatorConfig::parse(&text, directory).unwrap();
-    let operator = directory.join("operator");
-    founding::init(&config, Some(&operator), Clock::system()).await.unwrap();
-    let coordinator = Coordinator::start(&config, Clock::system()).await.unwrap();
-    let endpoints = vec![format!("https://{}", free()), format!("https://{api}")];
-    (coordinator, Client::new(&Config::new(endpoints, operator)).unwrap())
+    CoordinatorConfig::parse(&text, directory).unwrap()
+}
+
+/// Coordinators of one cluster, and where their APIs are.
+struct Cluster {
+    directory: TempDir,
+    members: Vec<Coordinator>,
+    endpoints: Vec<String>,
+}
+
+impl Cluster {
+    async fn found() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path(), 1);
+        let operator = directory.path().join("operator");
+        founding::init(&config, Some(&operator), Clock::system()).await.unwrap();
+        let mut cluster = Self { directory, members: Vec::new(), endpoints: Vec::new() };
+        cluster.serve(&config).await;
+        cluster
+    }
+
+    async fn serve(&mut self, config: &CoordinatorConfig) {
+        self.members.push(Coordinator::start(config, Clock::system()).await.unwrap());
+        self.endpoints.push(format!("https://{}", config.api_listen));
+    }
+
+    /// One more coordinator, let in by a token from the API. Returns when it votes.
+    async fn grow(&mut self) {
+        let client = self.client(&self.endpoints);
+        let create = TokenCreate { role: "coordinator".into(), name: None, ttl_seconds: None };
+        let made = blocking(move || client.token_create(&create).unwrap()).await;
+        let invitation = Invitation {
+            token: made.token.parse().unwrap(),
+            coordinator: made.coordinators[0].clone(),
+        };
+        let config = config(self.directory.path(), self.members.len() + 1);
+        founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
+        self.serve(&config).await;
+        let (client, voters) = (self.client(&self.endpoints[..1]), self.members.len());
+        blocking(move || {
+            let votes = |cluster: &ClusterView| {
+                cluster.members.iter().filter(|member| member.role != MemberRole::Learner).count()
+            };
+            while votes(&client.cluster().unwrap()) < voters {
+                std::thread::yield_now();
+            }
+        })
+        .await;
+    }
+
+    /// An operator's client.
+    fn client(&self, endpoints: &[String]) -> Client {
+        let operator = self.directory.path().join("operator");
+        Client::new(&Config::new(endpoints.to_vec(), operator)).unwrap()
+    }
+}
+
+/// Runs what blocks off the reactor.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+fn machine(name: &str) -> VmCreate {
+    VmCreate { name: name.into(), disk: Some(1 << 30), ..VmCreate::default() }
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
@@ -37,10 +99,57 @@ fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_does_what_the_api_can() {
-    let directory = tempfile::tempdir().unwrap();
-    let (coordinator, client) = start(directory.path()).await;
-    tokio::task::spawn_blocking(move || journey(&client)).await.unwrap();
-    coordinator.shutdown().await;
+    let mut cluster = Cluster::found().await;
+    // The first endpoint is one where nobody listens.
+    let endpoints = [format!("https://{}", free_address()), cluster.endpoints[0].clone()];
+    let client = cluster.client(&endpoints);
+    blocking(move || journey(&client)).await;
+    cluster.members.remove(0).shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_when_the_leader_goes() {
+    let mut cluster = Cluster::found().await;
+    cluster.grow().await;
+    cluster.grow().await;
+    // Whoever is asked, the leader decides.
+    for (number, endpoint) in cluster.endpoints.iter().enumerate() {
+        let client = cluster.client(std::slice::from_ref(endpoint));
+        blocking(move || client.vm_create(&machine(&format!("web-{number}"))).unwrap()).await;
+    }
+    let client = cluster.client(&cluster.endpoints);
+    let mut watch = client.watch_events(EventFilter::default(), Revision(0));
+    let mut created = move |count: usize| {
+        watch
+            .by_ref()
+            .map(Result::unwrap)
+            .filter(|event| event.kind == EventKind::VmCreated)
+            .take(count)
+            .count()
+    };
+    let mut created_so_far = blocking(move || (created(3), created)).await;
+    assert_eq!(created_so_far.0, 3);
+
+    let leader = client_leader(&client).await;
+    cluster.members.remove(leader).shutdown().await;
+    let survivor = client.clone();
+    let names = blocking(move || {
+        survivor.vm_create(&machine("web-3")).unwrap();
+        let vms = survivor.vms(&VmFilter::default()).unwrap();
+        vms.into_iter().map(|vm| vm.name.to_string()).collect::<Vec<_>>()
+    });
+    assert_eq!(names.await, ["web-0", "web-1", "web-2", "web-3"]);
+    assert_eq!(blocking(move || created_so_far.1(1)).await, 1);
+    for member in cluster.members {
+        member.shutdown().await;
+    }
+}
+
+/// Which member leads; ids are given in the order of joining, from 1.
+async fn client_leader(client: &Client) -> usize {
+    let client = client.clone();
+    let view = blocking(move || client.cluster().unwrap()).await;
+    usize::try_from(view.leader.unwrap().0).unwrap() - 1
 }
 
 fn journey(client: &Client) {
@@ -51,12 +160,12 @@ fn journey(client: &Client) {
     assert_eq!(code(client.node("node-01")), Code::NotFound);
 
     // Without a node a machine waits, which is as far as it gets here.
-    let create = VmCreate { name: "web-01".into(), disk: Some(1 << 30), ..VmCreate::default() };
+    let create = machine("web-01");
     let created = client.vm_create(&create).unwrap();
     assert!(created.reason.contains("no node"), "{}", created.reason);
     assert_eq!(code(client.vm_create(&create)), Code::NameTaken);
     assert_eq!(client.vm("web-01").unwrap().id, created.id);
-    assert_eq!(client.vms(&VmFilter::default()).unwrap(), [created.clone()]);
+    assert_eq!(client.vms(&VmFilter::default()).unwrap(), std::slice::from_ref(&created));
     assert_eq!(code(client.vm_start("web-01")), Code::Conflict);
     assert_eq!(code(client.vm_stop("web-01", &VmStop { force: true })), Code::Conflict);
     assert_eq!(code(client.console("web-01", 0, false).map(drop)), Code::Conflict);
