@@ -56,14 +56,19 @@ impl Cluster {
     pub async fn view(&self) -> Result<ClusterView, ReadError> {
         let revision = self.view.read(|fleet| fleet.revision()).await?;
         // From the core itself: its metrics are a little late, and empty at the start.
-        let core = self.view.raft().with_raft_state(|state| {
-            Arc::clone(state.membership_state.effective())
-        });
+        let core = self
+            .view
+            .raft()
+            .with_raft_state(|state| Arc::clone(state.membership_state.effective()));
         let effective = core.await.map_err(|_| ReadError::Unavailable)?;
         Ok(self.describe(effective.membership(), revision))
     }
 
-    fn describe(&self, membership: &Membership<u64, MemberNode>, revision: Revision) -> ClusterView {
+    fn describe(
+        &self,
+        membership: &Membership<u64, MemberNode>,
+        revision: Revision,
+    ) -> ClusterView {
         let voters: Vec<u64> = membership.voter_ids().collect();
         let leader = self.leader.desk().leader();
         let role = |id: u64| match () {
@@ -105,7 +110,8 @@ impl Cluster {
     ) -> Result<(), ProposeError> {
         let (member, operator) = member.into_parts();
         tracing::info!(%operator, %member, "asked to remove a coordinator");
-        let is_known = self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
+        let is_known =
+            self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
         if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
             return Err(Refusal::NoSuchMember(member).into());
         }
@@ -139,7 +145,8 @@ impl Cluster {
             secret_hash: token.secret_hash(),
             used: false,
         };
-        let body = Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
+        let body =
+            Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
         match self.proposer.propose(Command { request, at: now, body }).await? {
             Accepted::Token(id) if id == token.id() => Ok(self.token_view(&token, &record)),
             _ => Err(ProposeError::AnsweredBefore(

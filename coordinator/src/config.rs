@@ -76,12 +76,14 @@ pub struct TimingConfig {
     pub heartbeat_ms: u64,
     /// The earliest election timeout in milliseconds: at least three heartbeats.
     pub election_ms_min: u64,
+    /// Log entries from one snapshot to the next; 10 to 1,000,000.
+    pub entries_per_snapshot: u64,
 }
 
 impl Default for TimingConfig {
     fn default() -> Self {
-        let timing = Timing::default();
-        Self { heartbeat_ms: timing.heartbeat_ms, election_ms_min: timing.election_ms_min }
+        let Timing { heartbeat_ms, election_ms_min, entries_per_snapshot } = Timing::default();
+        Self { heartbeat_ms, election_ms_min, entries_per_snapshot }
     }
 }
 
@@ -98,7 +100,8 @@ pub struct AgentsConfig {
 impl Default for AgentsConfig {
     fn default() -> Self {
         let patience = Patience::default();
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let milliseconds =
+            |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             suspect_after_ms: milliseconds(patience.suspect_after),
             down_after_ms: milliseconds(patience.down_after),
@@ -157,7 +160,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
+        let failed =
+            |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let mut config: Self = toml::from_str(text).map_err(failed)?;
         advertise("peer_advertise", &mut config.peer_advertise, config.peer_listen)?;
         advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
@@ -174,8 +178,13 @@ impl Config {
             let problem = format!("must be {} (three heartbeats) to 60000", heartbeat_ms * 3);
             return invalid("timing.election_ms_min", problem);
         }
+        if !(10..=1_000_000).contains(&self.timing.entries_per_snapshot) {
+            let problem = "must be 10 to 1000000".to_owned();
+            return invalid("timing.entries_per_snapshot", problem);
+        }
         if self.agents.down_after_ms <= self.agents.suspect_after_ms {
-            let problem = format!("must be more than suspect_after_ms, {}", self.agents.suspect_after_ms);
+            let problem =
+                format!("must be more than suspect_after_ms, {}", self.agents.suspect_after_ms);
             return invalid("agents.down_after_ms", problem);
         }
         Ok(())
@@ -183,8 +192,8 @@ impl Config {
 
     /// The pace of the cluster.
     pub fn timing(&self) -> Timing {
-        let TimingConfig { heartbeat_ms, election_ms_min } = self.timing;
-        Timing { heartbeat_ms, election_ms_min }
+        let TimingConfig { heartbeat_ms, election_ms_min, entries_per_snapshot } = self.timing;
+        Timing { heartbeat_ms, election_ms_min, entries_per_snapshot }
     }
 
     /// How long agents may be silent.
@@ -230,12 +239,17 @@ fn advertise(
         *advertised = listen.to_string();
     }
     let (name, port) = advertised.rsplit_once(':').unwrap_or((advertised.as_str(), ""));
-    if name.is_empty() || port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err() {
+    if name.is_empty()
+        || port.parse::<u16>().is_ok_and(|port| port == 0)
+        || port.parse::<u16>().is_err()
+    {
         return invalid(field, format!("`{advertised}` is not HOST:PORT"));
     }
-    let is_nowhere = host(advertised).parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let is_nowhere =
+        host(advertised).parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     if is_nowhere {
-        let problem = format!("`{advertised}` is an address to listen on, not one that others can reach");
+        let problem =
+            format!("`{advertised}` is an address to listen on, not one that others can reach");
         return invalid(field, problem);
     }
     Ok(())

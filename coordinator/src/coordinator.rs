@@ -49,7 +49,7 @@ pub enum StartError {
     Directory(#[from] DirectoryError),
     /// Its pace cannot be used.
     #[error("the pace of the cluster cannot be used")]
-    Timing(#[from] openraft::ConfigError),
+    Timing(#[from] Box<openraft::ConfigError>),
     /// A socket of links or enrolment cannot be made.
     #[error("cannot open the sockets of links")]
     Endpoint(#[from] EndpointError),
@@ -67,7 +67,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// Consensus could not be started.
     #[error("cannot start consensus")]
-    Raft(#[from] Fatal<u64>),
+    Raft(#[source] Box<Fatal<u64>>),
     /// The certificate is another's.
     #[error("the certificate is of `{certified}`, the configuration of `{configured}`")]
     OtherName {
@@ -99,7 +99,8 @@ impl Core {
         let machine = directory.open_machine()?;
         let (cell, closer) = (machine.cell(), machine.closer());
         let pace = config.timing().config(member)?;
-        let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await?;
+        let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
+        let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader })
@@ -140,12 +141,17 @@ impl Coordinator {
         let identity = directory.identity()?;
         let (credentials, authority) = (directory.credentials()?, directory.authority()?);
         check_name(config, &credentials)?;
-        let enrolment = EnrolmentServer::bind(config.api_listen, &credentials, Arc::new(directory.authority()?))?;
+        let enrolment = EnrolmentServer::bind(
+            config.api_listen,
+            &credentials,
+            Arc::new(directory.authority()?),
+        )?;
         let (api, api_tls) = (listen(config).await?, tls::https_server(&credentials)?);
         let (endpoint, acceptor) =
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, LinkSettings::control())?;
         let core =
-            Core::start(config, &directory, identity.member, endpoint.clone(), clock.clone()).await?;
+            Core::start(config, &directory, identity.member, endpoint.clone(), clock.clone())
+                .await?;
         let parts = Parts::new(&core, identity.cluster, &authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
@@ -284,7 +290,8 @@ impl Parts {
             }
             Role::Agent => drop(tasks.spawn(self.agent_server().serve(connection, stop.clone()))),
             Role::Operator | Role::Partner => {
-                connection.close(CloseCode::IdentityRefused, "links are for coordinators and agents");
+                connection
+                    .close(CloseCode::IdentityRefused, "links are for coordinators and agents");
             }
         }
     }

@@ -43,7 +43,7 @@ pub enum FoundingError {
     Directory(#[from] DirectoryError),
     /// Consensus could not be started.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(#[from] Box<StartError>),
     /// The authority refused.
     #[error("the certificates could not be made")]
     Authority(#[from] AuthorityError),
@@ -69,8 +69,8 @@ pub enum FoundingError {
         source: EnrolError,
     },
     /// The address of the coordinator is not one.
-    #[error(transparent)]
-    Address(PeerError),
+    #[error("the address to join at cannot be used")]
+    Address(#[source] Box<PeerError>),
     /// The cluster gave a certificate, but not what a coordinator needs beside it.
     #[error("the cluster did not hand its authority over")]
     NoAuthority,
@@ -78,8 +78,10 @@ pub enum FoundingError {
     #[error("cannot open a socket")]
     Endpoint(#[from] EndpointError),
     /// No member gave an id. The enrolment is kept: `join` again goes on from here.
-    #[error("enrolled, but no coordinator gave a member id yet; run `join` again (the token is not needed any more)")]
-    NotAdmitted(#[source] Option<PeerError>),
+    #[error(
+        "enrolled, but no coordinator gave a member id yet; run `join` again (the token is not needed any more)"
+    )]
+    NotAdmitted(#[source] Option<Box<PeerError>>),
     /// A token is needed.
     #[error("a join token is needed (`--token`) and the address to join at (`--coordinator`)")]
     NoToken,
@@ -150,8 +152,8 @@ async fn bring_to_life(
 ) -> Result<(), FoundingError> {
     let any: SocketAddr = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let endpoint = Endpoint::client(any, credentials, LinkSettings::control())?;
-    let core =
-        Core::start(config, directory, MemberId(1), endpoint.clone(), clock.clone()).await?;
+    let core = Core::start(config, directory, MemberId(1), endpoint.clone(), clock.clone()).await;
+    let core = core.map_err(Box::new)?;
     let founded = found(&core, config, cluster, &clock).await;
     core.stop().await;
     endpoint.close(CloseCode::Done, "");
@@ -241,15 +243,14 @@ async fn enrol_here(
     clock: &Clock,
 ) -> Result<Admission, FoundingError> {
     let text = invitation.coordinator.clone();
-    let address = crate::peers::links::resolve(&text).await.map_err(FoundingError::Address)?;
+    let address = crate::peers::links::resolve(&text).await.map_err(|error| FoundingError::Address(Box::new(error)))?;
     let enrolled =
         enrol(address, &invitation.token, Role::Coordinator, &config.name, &config.hosts()).await;
     let enrolled = enrolled.map_err(|source| FoundingError::Enrol { address: text, source })?;
     let authority = enrolled.authority.ok_or(FoundingError::NoAuthority)?;
     directory.save_authority(&authority)?;
     directory.save_credentials(&enrolled.credentials)?;
-    let admission =
-        Admission { request: new_request(clock.now()), contacts: enrolled.contacts };
+    let admission = Admission { request: new_request(clock.now()), contacts: enrolled.contacts };
     directory.set_admission(&admission)?;
     Ok(admission)
 }
@@ -266,7 +267,7 @@ async fn admit(
         let node = MemberNode::at(contact.clone());
         match timeout(ADMIT_TIMEOUT, links.call(MemberId(0), &node, call)).await {
             Ok(Ok(Answer::Admitted { member })) => return Ok(member),
-            Ok(Err(error)) => last = Some(error),
+            Ok(Err(error)) => last = Some(Box::new(error)),
             Ok(Ok(_)) | Err(_) => {}
         }
     }

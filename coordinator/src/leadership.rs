@@ -6,9 +6,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::agents::Sessions;
 use crate::agents::liveness::{self, Patience};
 use crate::agents::reports::Reports;
-use crate::agents::Sessions;
 use crate::clock::Clock;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
@@ -58,7 +58,9 @@ impl Leadership {
     pub(crate) async fn follow(self, duties: Duties, stop: CancellationToken) {
         let mut metrics = duties.raft.metrics();
         loop {
-            let leads = |metrics: &openraft::RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
+            let leads = |metrics: &openraft::RaftMetrics<u64, _>| {
+                metrics.current_leader == Some(metrics.id)
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,

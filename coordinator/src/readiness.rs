@@ -22,11 +22,14 @@ pub enum NotReady {
     NoQuorum,
 }
 
+/// What was found, and when.
+type Verdict = (Instant, Result<(), NotReady>);
+
 /// Answers whether this member can serve. Cheap to clone.
 #[derive(Clone)]
 pub struct Readiness {
     view: View,
-    last: Arc<Mutex<Option<(Instant, Result<(), NotReady>)>>>,
+    last: Arc<Mutex<Option<Verdict>>>,
 }
 
 impl Readiness {

@@ -13,7 +13,8 @@ use support::*;
 async fn effects_reach_the_agent_and_its_reports_the_fleet() {
     let cluster = TestCluster::start(1).await;
     let credentials = cluster.agent_credentials("node-01").await;
-    let mut agent = Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    let mut agent =
+        Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
     let vm = create(cluster.any(), "web").await.unwrap();
     let create = agent.effects().await.remove(0);
     assert!(matches!(create.action, Action::Create { .. }));
@@ -32,7 +33,8 @@ async fn effects_reach_the_agent_and_its_reports_the_fleet() {
 async fn a_report_that_is_sent_twice_counts_once() {
     let cluster = TestCluster::start(1).await;
     let credentials = cluster.agent_credentials("node-01").await;
-    let mut agent = Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    let mut agent =
+        Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
     let vm = create(cluster.any(), "web").await.unwrap();
     let effect = agent.effects().await.remove(0);
     let done = Report::EffectDone { effect: effect.id, outcome: EffectOutcome::Done };

@@ -29,9 +29,10 @@ async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     create(cluster.app(&survivors[0]), "after").await.unwrap();
     names.push("after".to_owned());
     for survivor in &survivors {
-        let seen = cluster.app(survivor).view.read(|fleet| {
-            names.iter().filter(|name| fleet.find_vm(name).is_some()).count()
-        });
+        let seen = cluster
+            .app(survivor)
+            .view
+            .read(|fleet| names.iter().filter(|name| fleet.find_vm(name).is_some()).count());
         assert_eq!(seen.await.unwrap(), names.len(), "{survivor} reads what was acknowledged");
     }
 
@@ -66,10 +67,16 @@ async fn a_minority_neither_writes_nor_reads_and_is_not_ready() {
     cluster.stop("c3").await;
     let alone = cluster.app("c1");
     let refused = create(alone, "other").await.unwrap_err();
-    assert!(matches!(refused, ProposeError::Unavailable | ProposeError::OutcomeUnknown), "{refused}");
+    assert!(
+        matches!(refused, ProposeError::Unavailable | ProposeError::OutcomeUnknown),
+        "{refused}"
+    );
     assert_eq!(alone.view.read(|_| ()).await, Err(ReadError::Unavailable));
     assert!(alone.readiness.check().await.is_err());
-    assert!(alone.view.local(|fleet| fleet.find_vm("web").is_some()), "it still knows what it knew");
+    assert!(
+        alone.view.local(|fleet| fleet.find_vm("web").is_some()),
+        "it still knows what it knew"
+    );
 
     cluster.run("c2").await;
     cluster.leader().await;
@@ -163,4 +170,27 @@ async fn founding_twice_or_serving_nothing_is_refused() {
     let empty = support::config("c9", cluster.directory.path());
     let error = Coordinator::start(&empty, Clock::system()).await.err().unwrap();
     assert!(error.to_string().contains("run `init` or `join` first"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_far_behind_gets_a_snapshot() {
+    let mut cluster = TestCluster::start(1).await;
+    // More than the entries of two snapshots: what a newcomer needs is purged from the log.
+    for number in 0..150 {
+        create(cluster.any(), &format!("vm-{number}")).await.unwrap();
+    }
+    let log = cluster.configs["c1"].data_directory.join("snapshots");
+    assert!(std::fs::read_dir(log).unwrap().count() > 0, "there is a snapshot");
+    cluster.add("c2").await;
+    cluster.add("c3").await;
+    let hashes = hashes(&cluster).await;
+    assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "all members have the same state");
+
+    // It has what came with the snapshot also after a restart.
+    cluster.stop("c2").await;
+    std::fs::remove_dir_all(cluster.configs["c2"].data_directory.join("tables")).unwrap();
+    cluster.run("c2").await;
+    let machines = cluster.app("c2").view.read(|fleet| fleet.vms().count()).await;
+    assert_eq!(machines, Ok(150));
+    cluster.shutdown().await;
 }

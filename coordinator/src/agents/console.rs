@@ -128,7 +128,9 @@ async fn ask(
     let response = receive.receive().await.map_err(lost)?;
     let response = response.ok_or_else(|| "the agent gave no answer".to_owned())?;
     match codec::decode(&response).map_err(|error| error.to_string())? {
-        StreamResponse::Open => Ok(Console { send: send.into_inner(), receive: receive.into_inner().0 }),
+        StreamResponse::Open => {
+            Ok(Console { send: send.into_inner(), receive: receive.into_inner().0 })
+        }
         StreamResponse::Refused { reason } => Err(reason),
     }
 }

@@ -57,9 +57,10 @@ fn check_facts(facts: &NodeFacts) -> Result<(), Unwelcome> {
     ];
     texts.into_iter().try_for_each(|(what, text)| bound(what, text.len(), PATH_BYTES_MAX))?;
     bound("labels", facts.labels.len(), LABELS_MAX)?;
-    facts.labels.iter().try_for_each(|(key, value)| {
-        bound("a label", key.len().max(value.len()), LABEL_BYTES_MAX)
-    })
+    facts
+        .labels
+        .iter()
+        .try_for_each(|(key, value)| bound("a label", key.len().max(value.len()), LABEL_BYTES_MAX))
 }
 
 fn bound(what: &'static str, found: usize, limit: usize) -> Result<(), Unwelcome> {
@@ -110,7 +111,11 @@ mod tests {
         let mut address = hello();
         address.facts.migration_address = "x".repeat(PATH_BYTES_MAX + 1);
         assert!(matches!(welcome("node-01", &address), Err(Unwelcome::TooMuch { .. })));
-        let machine = held(VmId("00000000-0000-0000-0000-000000000001".parse().unwrap()), 1, ObservedState::Running);
+        let machine = held(
+            VmId("00000000-0000-0000-0000-000000000001".parse().unwrap()),
+            1,
+            ObservedState::Running,
+        );
         let mut machines = hello();
         machines.machines = vec![machine; MACHINES_PER_NODE_MAX + 1];
         assert!(matches!(welcome("node-01", &machines), Err(Unwelcome::TooMuch { .. })));
@@ -121,10 +126,15 @@ mod tests {
         use crate::state::command::OpenSession;
         use crate::state::node::SessionId;
         use crate::state::{Body, Command};
-        let mut machine = held(VmId("00000000-0000-0000-0000-000000000001".parse().unwrap()), 1, ObservedState::Failed);
+        let mut machine = held(
+            VmId("00000000-0000-0000-0000-000000000001".parse().unwrap()),
+            1,
+            ObservedState::Failed,
+        );
         machine.reason = "é".repeat(2048);
         let machines = bounded_inventory(vec![machine; MACHINES_PER_NODE_MAX]);
-        let open = OpenSession { node: name("node-01"), session: SessionId(1), facts: facts(8), machines };
+        let open =
+            OpenSession { node: name("node-01"), session: SessionId(1), facts: facts(8), machines };
         let at = novacron_protocol::time::Timestamp::default();
         let request = crate::clock::new_request(at);
         let command = Command { request, at, body: Body::OpenSession(open) };

@@ -52,7 +52,11 @@ pub struct Reports {
 
 impl Reports {
     /// A queue and the task that commits what comes into it; the task ends with `stop`.
-    pub fn start(desk: Desk, clock: Clock, stop: CancellationToken) -> (Self, impl Future<Output = ()>) {
+    pub fn start(
+        desk: Desk,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         (Self { queue }, run(waiting, desk, clock, stop))
     }
@@ -77,11 +81,17 @@ impl Reports {
 fn batch_bytes(batch: &SessionReports) -> usize {
     let at = novacron_protocol::time::Timestamp::default();
     let body = Body::Reports(vec![batch.clone()]);
-    let command = Command { request: novacron_protocol::ids::RequestId(uuid::Uuid::nil()), at, body };
+    let command =
+        Command { request: novacron_protocol::ids::RequestId(uuid::Uuid::nil()), at, body };
     codec::encode(&command).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-async fn run(mut queue: mpsc::Receiver<Waiting>, desk: Desk, clock: Clock, stop: CancellationToken) {
+async fn run(
+    mut queue: mpsc::Receiver<Waiting>,
+    desk: Desk,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     loop {
         let gathered = tokio::select! {
             biased;

@@ -61,7 +61,9 @@ impl Sessions {
 
     /// All sessions.
     pub fn all(&self) -> Vec<(NodeName, Session)> {
-        self.with(|open| open.iter().map(|(node, session)| (node.clone(), session.clone())).collect())
+        self.with(|open| {
+            open.iter().map(|(node, session)| (node.clone(), session.clone())).collect()
+        })
     }
 
     /// Forgets all sessions and gives them back.

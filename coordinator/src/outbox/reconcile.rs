@@ -58,7 +58,9 @@ pub async fn run(view: View, desk: Desk, clock: Clock, stop: CancellationToken) 
             match desk.propose(command).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(refusal)) => tracing::debug!(%refusal, "the fleet has changed meanwhile"),
-                Err(declined) => tracing::info!(%declined, "the leader's work could not be committed"),
+                Err(declined) => {
+                    tracing::info!(%declined, "the leader's work could not be committed")
+                }
             }
         }
     }

@@ -63,9 +63,12 @@ impl LeaderLink {
         while Instant::now() < deadline {
             let mut metrics = self.raft.metrics();
             metrics.mark_unchanged();
-            match timeout_at(deadline.min(Instant::now() + TRY_TIMEOUT), self.attempt(&call)).await {
+            match timeout_at(deadline.min(Instant::now() + TRY_TIMEOUT), self.attempt(&call)).await
+            {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Attempt::NotPossible(reason))) => return Err(LeaderError::NotPossible(reason)),
+                Ok(Err(Attempt::NotPossible(reason))) => {
+                    return Err(LeaderError::NotPossible(reason));
+                }
                 Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
                 Ok(Err(Attempt::NotDone)) => {}
                 Ok(Err(Attempt::Unknown)) | Err(_) => may_have_happened = true,
@@ -73,7 +76,11 @@ impl LeaderLink {
             // News of the leader, or a pause: either way the next try.
             let _ = timeout(PAUSE, metrics.changed()).await;
         }
-        if may_have_happened { Err(LeaderError::OutcomeUnknown) } else { Err(LeaderError::NoLeader) }
+        if may_have_happened {
+            Err(LeaderError::OutcomeUnknown)
+        } else {
+            Err(LeaderError::NoLeader)
+        }
     }
 
     async fn attempt(&self, call: &Call) -> Result<Answer, Attempt> {

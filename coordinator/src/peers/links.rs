@@ -86,7 +86,12 @@ impl PeerLinks {
     ///
     /// # Errors
     /// [`PeerError`].
-    pub async fn call(&self, to: MemberId, node: &MemberNode, call: Call) -> Result<Answer, PeerError> {
+    pub async fn call(
+        &self,
+        to: MemberId,
+        node: &MemberNode,
+        call: Call,
+    ) -> Result<Answer, PeerError> {
         self.open(to, node, call).await.map(|(answer, _)| answer)
     }
 
@@ -106,7 +111,7 @@ impl PeerLinks {
         send.send(request.into()).await?;
         let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
         match codec::decode(&response)? {
-            PeerResponse::Answer(answer) => Ok((answer, (send, receive))),
+            PeerResponse::Answer(answer) => Ok((*answer, (send, receive))),
             PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
         }
     }

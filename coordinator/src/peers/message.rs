@@ -77,7 +77,7 @@ pub enum Call {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PeerResponse {
     /// It was done.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// It was not, and why.
     Declined(Declined),
 }
@@ -90,9 +90,7 @@ pub enum Answer {
     /// To [`Call::Vote`].
     Vote(Result<VoteResponse<u64>, RaftError<u64>>),
     /// To [`Call::InstallSnapshot`].
-    InstallSnapshot(
-        Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>,
-    ),
+    InstallSnapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     /// To [`Call::Propose`].
     Reply(Reply),
     /// To [`Call::ReadIndex`].

@@ -78,7 +78,9 @@ impl PeerServer {
         // A member that has just come knows nobody: then the certificate has to do.
         let name = connection.peer().name.as_str();
         let is_other = self.cell.look(|fleet| {
-            fleet.member(request.from).is_some_and(|member| member.has_left() || member.facts.name != name)
+            fleet
+                .member(request.from)
+                .is_some_and(|member| member.has_left() || member.facts.name != name)
         });
         if is_other {
             let text = format!("`{name}` is not member {} of this cluster", request.from);
@@ -89,7 +91,9 @@ impl PeerServer {
 }
 
 /// A member whose Raft has stopped is as good as not there; the caller shall not take that for an answer.
-fn not_fatal<T, E>(result: Result<T, RaftError<u64, E>>) -> Result<Result<T, RaftError<u64, E>>, Declined> {
+fn not_fatal<T, E>(
+    result: Result<T, RaftError<u64, E>>,
+) -> Result<Result<T, RaftError<u64, E>>, Declined> {
     match result {
         Err(RaftError::Fatal(_)) => Err(Declined::Stopped),
         other => Ok(other),
@@ -108,7 +112,11 @@ impl From<LeaderError> for Declined {
 }
 
 /// Serves one stream: one call.
-async fn answer(server: Arc<PeerServer>, connection: Connection, (mut send, mut receive): FramedStream) {
+async fn answer(
+    server: Arc<PeerServer>,
+    connection: Connection,
+    (mut send, mut receive): FramedStream,
+) {
     let Ok(Some(frame)) = receive.receive().await else { return };
     let request = match codec::decode::<PeerRequest>(&frame) {
         Ok(request) => request,
@@ -120,7 +128,7 @@ async fn answer(server: Arc<PeerServer>, connection: Connection, (mut send, mut 
     if let Call::Console { vm, from_offset, follow } = request.call {
         match server.consoles.open_here(vm, from_offset, follow).await {
             Ok(console) => {
-                respond(&mut send, &PeerResponse::Answer(Answer::Console)).await;
+                respond(&mut send, &PeerResponse::Answer(Box::new(Answer::Console))).await;
                 pump(console, send.into_inner(), receive.into_inner().0).await;
             }
             Err(error) => respond(&mut send, &PeerResponse::Declined(no_console(&error))).await,
@@ -128,7 +136,7 @@ async fn answer(server: Arc<PeerServer>, connection: Connection, (mut send, mut 
         return;
     }
     let response = match server.handle(request).await {
-        Ok(answer) => PeerResponse::Answer(answer),
+        Ok(answer) => PeerResponse::Answer(Box::new(answer)),
         Err(declined) => PeerResponse::Declined(declined),
     };
     respond(&mut send, &response).await;

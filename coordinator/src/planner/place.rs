@@ -51,7 +51,10 @@ fn explain(reasons: &[NodeMisfit]) -> String {
     if reasons.is_empty() {
         return "no node has joined the cluster yet".to_owned();
     }
-    let named = reasons.iter().take(REASONS_MAX).map(|NodeMisfit { node, misfit }| format!("{node}: {misfit}"));
+    let named = reasons
+        .iter()
+        .take(REASONS_MAX)
+        .map(|NodeMisfit { node, misfit }| format!("{node}: {misfit}"));
     let named = named.collect::<Vec<_>>().join("; ");
     match reasons.len().saturating_sub(REASONS_MAX) {
         0 => format!("no node fits: {named}"),

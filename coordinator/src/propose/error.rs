@@ -14,7 +14,9 @@ pub enum ProposeError {
     #[error("the cluster has no quorum at the moment; try again with the same idempotency key")]
     Unavailable,
     /// It was proposed and no answer came: it may still happen.
-    #[error("the cluster did not answer in time; ask again with the same idempotency key to learn the outcome")]
+    #[error(
+        "the cluster did not answer in time; ask again with the same idempotency key to learn the outcome"
+    )]
     OutcomeUnknown,
     /// The command is too large to be proposed.
     #[error("the request is too large")]

@@ -156,7 +156,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<u64>>, StorageError<u64>> {
-        let read = self.with(|log| Ok(log.committed().map(|bytes| log_id(bytes)).transpose()?.flatten()));
+        let read =
+            self.with(|log| Ok(log.committed().map(|bytes| log_id(bytes)).transpose()?.flatten()));
         read.await.map_err(failed_read)
     }
 

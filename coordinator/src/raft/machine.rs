@@ -172,8 +172,7 @@ fn recover(
     }
     let (fleet, position) = match (snapshot, described) {
         (Some(snapshot), Some(meta)) => {
-            let position =
-                Position { applied: meta.last_log_id, membership: meta.last_membership };
+            let position = Position { applied: meta.last_log_id, membership: meta.last_membership };
             (Fleet::from_snapshot(&snapshot.data()?)?, position)
         }
         _ => (Fleet::default(), Position::default()),
@@ -241,9 +240,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
         let snapshots = Arc::clone(&self.snapshots);
         let read = tokio::task::spawn_blocking(move || read_latest(&snapshots)).await;
-        read.map_err(MachineError::from).and_then(|read| read).map_err(|error| {
-            StorageIOError::read_snapshot(None, AnyError::new(&error)).into()
-        })
+        read.map_err(MachineError::from)
+            .and_then(|read| read)
+            .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
     }
 }
 

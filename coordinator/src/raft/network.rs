@@ -55,6 +55,7 @@ impl MemberNetwork {
         answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
     }
 
+    #[expect(clippy::result_large_err, reason = "openraft's own type")]
     fn remote<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, RpcError<E>> {
         result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
     }

@@ -26,7 +26,11 @@ macro_rules! record {
 record!(EntryRecord(Entry<TypeConfig>), COMMAND_BYTES_MAX + SMALL_BYTES_MAX, "log entry");
 record!(VoteRecord(Vote<u64>), SMALL_BYTES_MAX, "vote");
 record!(LogIdRecord(Option<LogId<u64>>), SMALL_BYTES_MAX, "log position");
-record!(SnapshotMetaRecord(SnapshotMeta<u64, MemberNode>), SMALL_BYTES_MAX, "description of a snapshot");
+record!(
+    SnapshotMetaRecord(SnapshotMeta<u64, MemberNode>),
+    SMALL_BYTES_MAX,
+    "description of a snapshot"
+);
 record!(PositionRecord(Position), SMALL_BYTES_MAX, "applied position");
 
 /// How far the state machine is.

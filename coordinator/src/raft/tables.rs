@@ -39,10 +39,7 @@ impl KeptTables {
         Self(Arc::new(Mutex::new(Some(tables))))
     }
 
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&Tables) -> Result<T, KeptError>,
-    ) -> Result<T, KeptError> {
+    fn with<T>(&self, work: impl FnOnce(&Tables) -> Result<T, KeptError>) -> Result<T, KeptError> {
         let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work(tables.as_ref().ok_or(KeptError::Closed)?)
     }
@@ -62,7 +59,11 @@ impl KeptTables {
     }
 
     /// Writes what changed together with the position that it led to.
-    pub(super) fn commit(&self, position: &Position, changes: Vec<Change>) -> Result<(), KeptError> {
+    pub(super) fn commit(
+        &self,
+        position: &Position,
+        changes: Vec<Change>,
+    ) -> Result<(), KeptError> {
         let applied = codec::encode(&PositionRecord(position.clone()))?;
         let changes =
             changes.into_iter().map(|change| (Table(change.table as u8), change.key, change.value));

@@ -22,12 +22,9 @@ use super::types::{MemberNode, Raft};
 /// Members with windows of their own; 5 is the largest cluster that is supported.
 const WINDOWS: u64 = 5;
 
-/// Entries after which a snapshot is taken and the log before it may go.
+/// Entries after which a snapshot is taken and the log before it may go. As many stay for followers that are a
+/// little behind: more than are written while a snapshot of 100 MB travels at 100 Mbit/s (8 s of 500 entries).
 const ENTRIES_PER_SNAPSHOT: u64 = 5_000;
-
-/// Entries that stay after a snapshot for followers that are a little behind: more than are written while a
-/// snapshot of 100 MB travels at 100 Mbit/s (8 s of 500 entries).
-const ENTRIES_KEPT: u64 = 5_000;
 
 /// Bytes of a snapshot in one call: the receive window of a stream.
 const SNAPSHOT_CHUNK_BYTES: u64 = 1 << 20;
@@ -42,11 +39,14 @@ pub struct Timing {
     pub heartbeat_ms: u64,
     /// The earliest election timeout of all members: several heartbeats.
     pub election_ms_min: u64,
+    /// Entries from one snapshot to the next.
+    pub entries_per_snapshot: u64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { heartbeat_ms: 150, election_ms_min: 1_000 }
+        let entries_per_snapshot = ENTRIES_PER_SNAPSHOT;
+        Self { heartbeat_ms: 150, election_ms_min: 1_000, entries_per_snapshot }
     }
 }
 
@@ -64,7 +64,7 @@ impl Timing {
     ///
     /// # Errors
     /// A pace at which the cluster cannot work.
-    pub fn config(&self, member: MemberId) -> Result<Arc<Config>, ConfigError> {
+    pub fn config(&self, member: MemberId) -> Result<Arc<Config>, Box<ConfigError>> {
         let (from, to) = self.window_ms(member);
         let config = Config {
             cluster_name: "novacron".to_owned(),
@@ -72,9 +72,9 @@ impl Timing {
             election_timeout_min: from,
             election_timeout_max: to,
             install_snapshot_timeout: INSTALL_TIMEOUT_MS,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.entries_per_snapshot),
             snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
-            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            max_in_snapshot_log_to_keep: self.entries_per_snapshot,
             ..Config::default()
         };
         Ok(Arc::new(config.validate()?))

@@ -49,11 +49,7 @@ impl fmt::Display for MemberNode {
 
 impl From<MemberFacts> for MemberNode {
     fn from(facts: MemberFacts) -> Self {
-        Self {
-            name: facts.name,
-            peer_address: facts.peer_address,
-            api_address: facts.api_address,
-        }
+        Self { name: facts.name, peer_address: facts.peer_address, api_address: facts.api_address }
     }
 }
 

@@ -27,7 +27,9 @@ impl Fleet {
     }
 
     fn check_indexes(&self) -> Result<(), String> {
-        ensure(self.index == Index::build(self), || "the indexes differ from the tables".to_owned())?;
+        ensure(self.index == Index::build(self), || {
+            "the indexes differ from the tables".to_owned()
+        })?;
         let live = || self.vms.values().filter(|vm| vm.rest != Rest::Deleted);
         let names: BTreeSet<_> = live().map(|vm| &vm.spec.name).collect();
         ensure(names.len() == live().count(), || "two machines have one name".to_owned())
@@ -35,18 +37,28 @@ impl Fleet {
 
     fn check_vm(&self, vm: &Vm) -> Result<(), String> {
         let name = &vm.spec.name;
-        ensure(vm.generation <= vm.generation_promised, || format!("{name}: generation not promised"))?;
-        ensure((vm.state() == VmState::Pending) == (vm.node.is_none() && vm.rest != Rest::Deleted), || {
-            format!("{name}: pending exactly while on no node")
+        ensure(vm.generation <= vm.generation_promised, || {
+            format!("{name}: generation not promised")
         })?;
-        ensure(vm.rest != Rest::Deleted || vm.task.is_none(), || format!("{name}: deleted and busy"))?;
+        ensure(
+            (vm.state() == VmState::Pending) == (vm.node.is_none() && vm.rest != Rest::Deleted),
+            || format!("{name}: pending exactly while on no node"),
+        )?;
+        ensure(vm.rest != Rest::Deleted || vm.task.is_none(), || {
+            format!("{name}: deleted and busy")
+        })?;
         match &vm.task {
             Some(Task::Migrate { migration, target, .. }) => {
                 let row = self.migrations.get(migration);
                 let agrees = row.is_some_and(|row| !row.step.is_ended() && row.target == *target);
                 ensure(agrees, || format!("{name}: migrates without a migration"))
             }
-            Some(Task::Create(effect) | Task::Start(effect) | Task::Stop(effect) | Task::Destroy(effect)) => {
+            Some(
+                Task::Create(effect)
+                | Task::Start(effect)
+                | Task::Stop(effect)
+                | Task::Destroy(effect),
+            ) => {
                 let row = self.outbox.get(effect);
                 let agrees = row.is_some_and(|row| {
                     row.effect.vm == vm.id && Some(&row.node) == vm.node.as_ref()
@@ -69,11 +81,15 @@ impl Fleet {
         let waits = vm.is_some_and(|vm| vm.migration() == Some(id));
         match migration.step {
             Step::Queued => ensure(waits, || format!("migration {id}: its machine does not wait")),
-            Step::Preparing { expect } => ensure(waits && self.outbox.get(&expect).is_some(), || {
-                format!("migration {id}: nobody prepares")
-            }),
+            Step::Preparing { expect } => {
+                ensure(waits && self.outbox.get(&expect).is_some(), || {
+                    format!("migration {id}: nobody prepares")
+                })
+            }
             // The order may be answered before the end is reported.
-            Step::Sending { .. } => ensure(waits, || format!("migration {id}: its machine does not wait")),
+            Step::Sending { .. } => {
+                ensure(waits, || format!("migration {id}: its machine does not wait"))
+            }
             Step::HandedOver | Step::Ended(_) => {
                 ensure(!waits, || format!("migration {id}: its machine still waits"))
             }
@@ -82,7 +98,9 @@ impl Fleet {
 
     fn check_outbox(&self) -> Result<(), String> {
         self.outbox.iter().try_for_each(|(id, row)| {
-            ensure(row.effect.id == *id && *id <= self.meta.effect_last, || format!("effect {id}: wrong id"))?;
+            ensure(row.effect.id == *id && *id <= self.meta.effect_last, || {
+                format!("effect {id}: wrong id")
+            })?;
             ensure(row.effect.deadline.unix_ms > 0, || format!("effect {id}: no deadline"))
         })
     }

@@ -86,7 +86,8 @@ impl Fleet {
     pub(super) fn admit_member(&mut self, now: &mut Applying, facts: &MemberFacts) -> Reply {
         let clashes = |other: &&MemberRecord| {
             !other.has_left()
-                && (other.facts.name == facts.name || other.facts.peer_address == facts.peer_address)
+                && (other.facts.name == facts.name
+                    || other.facts.peer_address == facts.peer_address)
         };
         let clashing: Vec<MemberRecord> = self.members.values().filter(clashes).cloned().collect();
         if let Some(other) = clashing.iter().find(|other| other.part == MemberPart::Entered) {

@@ -82,7 +82,8 @@ impl Fleet {
 
     /// Compares what an agent has with what the fleet thinks that it has.
     fn compare_inventory(&mut self, now: &mut Applying, node: &NodeName, held: &[MachineReport]) {
-        let held: BTreeMap<VmId, &MachineReport> = held.iter().map(|held| (held.vm, held)).collect();
+        let held: BTreeMap<VmId, &MachineReport> =
+            held.iter().map(|held| (held.vm, held)).collect();
         for vm in self.vms_on(node) {
             match held.get(&vm) {
                 Some(report) => self.observe(now, node, report),

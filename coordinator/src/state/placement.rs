@@ -71,11 +71,7 @@ pub struct Allocation {
 impl Allocation {
     /// What one machine takes.
     pub fn of(spec: &VmSpec) -> Self {
-        Self {
-            memory_bytes: spec.memory_bytes,
-            cpus: spec.cpus,
-            disk_bytes: spec.disk_bytes(),
-        }
+        Self { memory_bytes: spec.memory_bytes, cpus: spec.cpus, disk_bytes: spec.disk_bytes() }
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -127,18 +123,15 @@ impl Fleet {
 }
 
 fn fit_labels(node: &Node, spec: &VmSpec) -> Result<(), Misfit> {
-    let missing = spec.node_selector.iter().find(|(key, value)| node.facts.labels.get(*key) != Some(*value));
+    let missing =
+        spec.node_selector.iter().find(|(key, value)| node.facts.labels.get(*key) != Some(*value));
     match missing {
         Some((key, value)) => Err(Misfit::Selector { label: format!("{key}={value}") }),
         None => Ok(()),
     }
 }
 
-fn fit_capacity(
-    capacity: &NodeCapacity,
-    taken: Allocation,
-    spec: &VmSpec,
-) -> Result<(), Misfit> {
+fn fit_capacity(capacity: &NodeCapacity, taken: Allocation, spec: &VmSpec) -> Result<(), Misfit> {
     let free_bytes = capacity.memory_bytes.saturating_sub(taken.memory_bytes);
     if spec.memory_bytes > free_bytes {
         return Err(Misfit::Memory { needed_bytes: spec.memory_bytes, free_bytes });

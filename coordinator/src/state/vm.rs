@@ -156,7 +156,10 @@ impl Vm {
     pub(super) fn task_effect(&self) -> Option<EffectId> {
         match self.task {
             Some(
-                Task::Create(effect) | Task::Start(effect) | Task::Stop(effect) | Task::Destroy(effect),
+                Task::Create(effect)
+                | Task::Start(effect)
+                | Task::Stop(effect)
+                | Task::Destroy(effect),
             ) => Some(effect),
             _ => None,
         }
@@ -222,7 +225,9 @@ impl Move {
 
     fn hint(self, state: VmState) -> &'static str {
         match (self, state) {
-            (Self::MigrateLive, VmState::Stopped) => "; start it first, or migrate it without `live`",
+            (Self::MigrateLive, VmState::Stopped) => {
+                "; start it first, or migrate it without `live`"
+            }
             (Self::MigrateCold, VmState::Running) => "; stop it first, or migrate it with `live`",
             (Self::Stop, VmState::Stopping) => "; it can be stopped at once with `force`",
             (_, VmState::Migrating) => "; wait for the migration or cancel it",
@@ -290,10 +295,10 @@ impl Fleet {
             return Err(Refusal::Full(format!("{VMS_MAX} machines")));
         }
         self.check_outbox_room()?;
-        create.spec.check().map_err(|invalid| Refusal::Invalid {
-            field: invalid.field,
-            problem: invalid.problem,
-        })
+        create
+            .spec
+            .check()
+            .map_err(|invalid| Refusal::Invalid { field: invalid.field, problem: invalid.problem })
     }
 
     /// The planner's choice, if it still holds. A node that was asked for and does not fit is a refusal; one
@@ -353,7 +358,10 @@ impl Fleet {
     ) -> Reply {
         let machine = self.movable(vm, if force { Move::ForceStop } else { Move::Stop })?;
         if matches!(machine.task, Some(Task::Destroy(_))) {
-            return Err(Refusal::Conflict(format!("machine `{}` is being destroyed", machine.spec.name)));
+            return Err(Refusal::Conflict(format!(
+                "machine `{}` is being destroyed",
+                machine.spec.name
+            )));
         }
         self.give_task(now, Some(request), vm, Action::Stop { force }, Task::Stop);
         Ok(Accepted::Vm(vm))
@@ -416,7 +424,9 @@ impl Fleet {
             (Action::Create { .. }, None) => self.note_made(now, vm),
             (Action::Start, None) => self.rest_vm(now, vm, Some(Rest::Running), String::new()),
             (Action::Start, Some(problem)) => self.rest_vm(now, vm, Some(Rest::Failed), problem),
-            (Action::Stop { .. }, None) => self.rest_vm(now, vm, Some(Rest::Stopped), String::new()),
+            (Action::Stop { .. }, None) => {
+                self.rest_vm(now, vm, Some(Rest::Stopped), String::new())
+            }
             (_, Some(problem)) => self.rest_vm(now, vm, None, problem),
             (_, None) => {}
         }
@@ -572,7 +582,9 @@ pub(super) fn problem(node: &NodeName, outcome: &EffectOutcome) -> Option<String
         EffectOutcome::Stale { held: Some(held) } => {
             Some(format!("node {node} holds generation {held} of the machine"))
         }
-        EffectOutcome::Stale { held: None } => Some(format!("node {node} does not have the machine")),
+        EffectOutcome::Stale { held: None } => {
+            Some(format!("node {node} does not have the machine"))
+        }
     }
 }
 

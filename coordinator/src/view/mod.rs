@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 pub use cell::FleetCell;
 
-use crate::peers::{Call, Answer, LeaderLink};
+use crate::peers::{Answer, Call, LeaderLink};
 use crate::raft::Raft;
 use crate::state::Fleet;
 

@@ -12,7 +12,10 @@ use crate::state::vm::Vm;
 const ROOT: &str = "/api/v1";
 
 fn links(entries: &[(&str, String)]) -> Links {
-    entries.iter().map(|(relation, path)| ((*relation).to_owned(), format!("{ROOT}{path}"))).collect()
+    entries
+        .iter()
+        .map(|(relation, path)| ((*relation).to_owned(), format!("{ROOT}{path}")))
+        .collect()
 }
 
 /// A machine as the API shows it.
@@ -77,12 +80,18 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
     let account = migration.account.as_ref();
     let progress = migration.progress.as_ref();
     let counted = |account: Option<u64>, progress: Option<u64>| account.or(progress).unwrap_or(0);
-    let bytes_guest =
-        counted(account.map(|account| account.bytes_guest), progress.map(|progress| progress.bytes_guest));
-    let bytes_disk =
-        counted(account.map(|account| account.bytes_disk), progress.map(|progress| progress.bytes_disk));
-    let bytes_wire =
-        counted(account.map(|account| account.bytes_wire), progress.map(|progress| progress.bytes_wire));
+    let bytes_guest = counted(
+        account.map(|account| account.bytes_guest),
+        progress.map(|progress| progress.bytes_guest),
+    );
+    let bytes_disk = counted(
+        account.map(|account| account.bytes_disk),
+        progress.map(|progress| progress.bytes_disk),
+    );
+    let bytes_wire = counted(
+        account.map(|account| account.bytes_wire),
+        progress.map(|progress| progress.bytes_wire),
+    );
     let rounds = account.map(|account| account.rounds).or(progress.map(|progress| progress.rounds));
     MigrationView {
         migration_id: migration.id,
@@ -125,10 +134,13 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
 }
 
 fn rate_mbps(migration: &Migration) -> f64 {
-    let mean = migration.account.as_ref().filter(|account| account.total_ms > 0).map(|account| {
-        account.bytes_wire as f64 * 8.0 / 1000.0 / account.total_ms as f64
-    });
-    let now = migration.progress.as_ref().map(|progress| progress.wire_bits_per_second as f64 / 1e6);
+    let mean = migration
+        .account
+        .as_ref()
+        .filter(|account| account.total_ms > 0)
+        .map(|account| account.bytes_wire as f64 * 8.0 / 1000.0 / account.total_ms as f64);
+    let now =
+        migration.progress.as_ref().map(|progress| progress.wire_bits_per_second as f64 / 1e6);
     mean.or(now).unwrap_or(0.0)
 }
 

@@ -8,8 +8,8 @@ use novacron_protocol::effect::{
     AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, MachineReport, Report,
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
-use novacron_protocol::vm::Labels;
 use novacron_protocol::version::MINOR_RANGE;
+use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::{self, Message};
 use novacron_transport::{
     Connection, Credentials, Endpoint, ExpectedPeer, FramedRecv, FramedSend, LinkSettings, Role,
@@ -43,7 +43,7 @@ pub struct Agent {
 
 /// What a coordinator said to a hello.
 pub enum Greeting {
-    Welcome(Agent),
+    Welcome(Box<Agent>),
     NotLeader(Option<String>),
     Refused(String),
     Gone,
@@ -60,7 +60,9 @@ impl Agent {
         let any = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::client(any, credentials, LinkSettings::control()).unwrap();
         let expected = ExpectedPeer::any(Role::Coordinator);
-        let Ok(connection) = endpoint.connect(address, &expected).await else { return Greeting::Gone };
+        let Ok(connection) = endpoint.connect(address, &expected).await else {
+            return Greeting::Gone;
+        };
         let Ok((mut send, mut receive)) =
             connection.open_frames(CoordinatorMessage::BYTES_MAX + 2).await
         else {
@@ -74,9 +76,13 @@ impl Agent {
         }
         match receive.receive().await {
             Ok(Some(frame)) => match codec::decode(&frame).unwrap() {
-                CoordinatorMessage::Welcome { .. } => {
-                    Greeting::Welcome(Self { connection, endpoint, send, receive, next_sequence: 1 })
-                }
+                CoordinatorMessage::Welcome { .. } => Greeting::Welcome(Box::new(Self {
+                    connection,
+                    endpoint,
+                    send,
+                    receive,
+                    next_sequence: 1,
+                })),
                 CoordinatorMessage::NotLeader { leader } => Greeting::NotLeader(leader),
                 CoordinatorMessage::Refused { reason } => Greeting::Refused(reason),
                 other => panic!("{other:?}"),
@@ -100,7 +106,7 @@ impl Agent {
             let address = hint.take().unwrap_or(addresses[turn % addresses.len()]);
             turn += 1;
             match Self::greet(address, credentials, node, machines.clone()).await {
-                Greeting::Welcome(agent) => return agent,
+                Greeting::Welcome(agent) => return *agent,
                 Greeting::NotLeader(leader) => hint = leader.and_then(|leader| leader.parse().ok()),
                 Greeting::Refused(reason) => panic!("refused: {reason}"),
                 Greeting::Gone => {}

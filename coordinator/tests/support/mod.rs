@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside their functions")]
 
 pub mod agent;
+pub mod spec;
+
+pub use spec::spec;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -20,7 +23,6 @@ use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::Accepted;
 use novacron_protocol::api::TokenCreate;
 use novacron_protocol::ids::{RequestId, VmId};
-use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
 use novacron_transport::Credentials;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -49,6 +51,7 @@ pub fn config(name: &str, directory: &Path) -> Config {
         [timing]
         heartbeat_ms = 100
         election_ms_min = 600
+        entries_per_snapshot = 40
         [agents]
         suspect_after_ms = 1500
         down_after_ms = 4000
@@ -68,20 +71,6 @@ pub fn request() -> RequestId {
 pub fn by_operator<T>(value: T) -> Authorized<T> {
     let uri = "novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/operator/admin";
     authorize(&Caller::from_handshake(uri.parse()), value).unwrap()
-}
-
-pub fn spec(name: &str) -> VmSpec {
-    VmSpec {
-        name: name.parse().unwrap(),
-        memory_bytes: 1 << 30,
-        cpus: 1,
-        disks: vec![DiskSpec { size_bytes: 1 << 30, image: String::new(), format: DiskFormat::Raw }],
-        boot: Boot::Disk,
-        network: Network::User,
-        labels: Labels::new(),
-        node_selector: Labels::new(),
-        enable_tpm: false,
-    }
 }
 
 /// Coordinators by name; those that run.
@@ -112,10 +101,13 @@ impl TestCluster {
 
     pub async fn add(&mut self, name: &str) {
         let config = config(name, self.directory.path());
-        let create = TokenCreate { role: "coordinator".into(), name: Some(name.into()), ttl_seconds: None };
+        let create =
+            TokenCreate { role: "coordinator".into(), name: Some(name.into()), ttl_seconds: None };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
-        let invitation =
-            Invitation { token: made.token.parse().unwrap(), coordinator: made.coordinators[0].clone() };
+        let invitation = Invitation {
+            token: made.token.parse().unwrap(),
+            coordinator: made.coordinators[0].clone(),
+        };
         founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
         self.configs.insert(name.to_owned(), config);
         self.run(name).await;
@@ -169,13 +161,15 @@ impl TestCluster {
 
     /// Credentials of an agent, from a token.
     pub async fn agent_credentials(&self, node: &str) -> Credentials {
-        let create = TokenCreate { role: "agent".into(), name: Some(node.into()), ttl_seconds: None };
+        let create =
+            TokenCreate { role: "agent".into(), name: Some(node.into()), ttl_seconds: None };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let address = made.coordinators[0].parse().unwrap();
         let token = made.token.parse().unwrap();
         let name = node.parse().unwrap();
         let role = novacron_transport::Role::Agent;
-        let enrolled = novacron_transport::enrolment::enrol(address, &token, role, &name, &[]).await;
+        let enrolled =
+            novacron_transport::enrolment::enrol(address, &token, role, &name, &[]).await;
         enrolled.unwrap().credentials
     }
 

@@ -55,10 +55,15 @@ impl Fleet {
         }
         self.check_fit(asked.target, &vm.spec)?;
         if self.is_leaving(vm.id, asked.target) {
-            return conflict(format!("node `{}` still clears up after the machine left it", asked.target));
+            return conflict(format!(
+                "node `{}` still clears up after the machine left it",
+                asked.target
+            ));
         }
         if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
-            return Err(Refusal::Full(format!("{MIGRATIONS_OPEN_MAX} migrations wait or are at work")));
+            return Err(Refusal::Full(format!(
+                "{MIGRATIONS_OPEN_MAX} migrations wait or are at work"
+            )));
         }
         Ok((vm, source))
     }
@@ -123,7 +128,8 @@ impl Fleet {
             MigrationMode::Cold => Rest::Stopped,
         };
         if vm.rest != expected {
-            let reason = "the machine is no longer in the state in which this was asked for".to_owned();
+            let reason =
+                "the machine is no longer in the state in which this was asked for".to_owned();
             return self.end_at_source(now, migration.id, Ending::Failed, reason);
         }
         let order = Order {

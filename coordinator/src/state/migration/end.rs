@@ -34,7 +34,8 @@ impl Fleet {
             }
             Step::Sending { cancel: Some(_), .. } => {}
             Step::HandedOver => {
-                let text = format!("too late to cancel: node `{}` has the machine", migration.target);
+                let text =
+                    format!("too late to cancel: node `{}` has the machine", migration.target);
                 return Err(Refusal::Conflict(text));
             }
             Step::Ended(_) => {
@@ -135,10 +136,11 @@ impl Fleet {
 
     /// The machine is at the target from now on, for the generation that was promised to it.
     fn move_vm(&mut self, now: &mut Applying, migration: &Migration) {
-        let is_newer = |vm: &Vm| {
-            vm.generation < migration.target_generation && vm.rest != Rest::Deleted
+        let is_newer =
+            |vm: &Vm| vm.generation < migration.target_generation && vm.rest != Rest::Deleted;
+        let Some(vm) = self.vms.get(&migration.vm).filter(|vm| is_newer(vm)).cloned() else {
+            return;
         };
-        let Some(vm) = self.vms.get(&migration.vm).filter(|vm| is_newer(vm)).cloned() else { return };
         self.drop_other_task(now, &vm, migration.id);
         let target = self.nodes.get(&migration.target);
         let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
@@ -198,7 +200,11 @@ impl Fleet {
         let Some(migration) = self.migrations.get(&id).cloned() else { return };
         self.remove_rows_of(id);
         if migration.step != Step::Queued {
-            let order = Order { node: migration.target.clone(), generation: migration.target_generation, ..to_source(&migration) };
+            let order = Order {
+                node: migration.target.clone(),
+                generation: migration.target_generation,
+                ..to_source(&migration)
+            };
             self.issue(now, order, Action::AbandonMigration { migration: id });
         }
         self.change_migration(now, id, |migration| {
@@ -215,7 +221,13 @@ impl Fleet {
         self.begin_queued_migrations(now);
     }
 
-    fn emit_end(&mut self, now: &mut Applying, migration: &Migration, ending: Ending, reason: &str) {
+    fn emit_end(
+        &mut self,
+        now: &mut Applying,
+        migration: &Migration,
+        ending: Ending,
+        reason: &str,
+    ) {
         let name = &migration.vm_name;
         let (kind, message) = match ending {
             Ending::Cancelled => {

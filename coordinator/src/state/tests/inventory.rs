@@ -42,8 +42,10 @@ fn an_old_copy_is_destroyed_once_the_new_one_is_known_to_be_accepted() {
     let migration = scene.sending(vm, "node-02");
     scene.hand_over("node-02", migration);
     scene.hello("node-01", facts(16), vec![held(vm, 1, ObservedState::Paused)]);
-    assert!(scene.effects("node-01").iter().all(|effect| effect.action != Action::Destroy),
-        "the source clears up by itself until it has said how it ended");
+    assert!(
+        scene.effects("node-01").iter().all(|effect| effect.action != Action::Destroy),
+        "the source clears up by itself until it has said how it ended"
+    );
     scene.source_ends(migration, SourceResult::Completed(account()));
     for _ in 0..2 {
         scene.hello("node-01", facts(16), vec![held(vm, 1, ObservedState::Paused)]);
@@ -60,10 +62,8 @@ fn copies_that_may_be_the_only_ones_stay() {
     let mut scene = scene();
     let vm = scene.running("web", "node-01");
     let unknown = novacron_protocol::ids::VmId(scene.id());
-    let reports = vec![
-        held(vm, 2, ObservedState::Running),
-        held(unknown, 1, ObservedState::Running),
-    ];
+    let reports =
+        vec![held(vm, 2, ObservedState::Running), held(unknown, 1, ObservedState::Running)];
     scene.hello("node-02", facts(16), reports);
     assert!(scene.effects("node-02").is_empty());
 }

@@ -169,11 +169,13 @@ impl Walk {
                     1 => SourceResult::Failed { reason: "a test".to_owned() },
                     _ => SourceResult::Cancelled,
                 };
-                let end = MigrationEnd { target: row.target, phase: MigrationPhase::DataSync, result };
+                let end =
+                    MigrationEnd { target: row.target, phase: MigrationPhase::DataSync, result };
                 self.report(node(at), Report::MigrationEnded { migration: row.id, end });
             }
             Step::SetNode { node: at, state } => {
-                let state = [NodeState::Ready, NodeState::Suspect, NodeState::Down][usize::from(state) % 3];
+                let state =
+                    [NodeState::Ready, NodeState::Suspect, NodeState::Down][usize::from(state) % 3];
                 self.scene.set_node(node(at), state);
             }
             Step::Expire { hours } => {

@@ -7,8 +7,8 @@ use novacron_transport::token::{SecretHash, TokenId, TokenRecord};
 use crate::state::command::SessionReports;
 use crate::state::member::MemberFacts;
 use crate::state::node::SessionId;
-use crate::state::request::REQUEST_TTL_MS;
 use crate::state::reply::TokenProblem;
+use crate::state::request::REQUEST_TTL_MS;
 use crate::state::testing::{Scene, name, spec};
 use crate::state::token::Token;
 use crate::state::{Accepted, Body, Refusal};
@@ -51,10 +51,19 @@ fn reports_count_once_and_in_order() {
     let session = scene.fleet.node(&name("node-01")).unwrap().session;
     let done = Report::EffectDone { effect: effect.id, outcome: EffectOutcome::Done };
     let batch = |session, first_sequence, reports: Vec<Report>| {
-        Body::Reports(vec![SessionReports { node: name("node-01"), session, first_sequence, reports }])
+        Body::Reports(vec![SessionReports {
+            node: name("node-01"),
+            session,
+            first_sequence,
+            reports,
+        }])
     };
     let committed = |sequence| Ok(Accepted::Sequences(vec![sequence]));
-    assert_eq!(scene.apply(batch(SessionId(99), 1, vec![done.clone()])), committed(0), "old session");
+    assert_eq!(
+        scene.apply(batch(SessionId(99), 1, vec![done.clone()])),
+        committed(0),
+        "old session"
+    );
     assert_eq!(scene.apply(batch(session, 2, vec![done.clone()])), committed(0), "a gap");
     assert_eq!(scene.apply(batch(session, 1, vec![done.clone()])), committed(1));
     assert_eq!(scene.apply(batch(session, 1, vec![done.clone()])), committed(1), "sent again");
