@@ -33,7 +33,7 @@ use uuid::Uuid;
 const MIB: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 64 << 10;
 const SEED: u64 = 7;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A QEMU that ends with the test.
 struct Guest {

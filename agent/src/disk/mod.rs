@@ -17,11 +17,13 @@ mod counters;
 mod disk_in;
 mod disk_out;
 mod error;
+mod follow;
 mod incoming;
 mod mirror;
 pub mod nbd;
 mod nodes;
 mod outgoing;
+mod socket;
 
 pub use counters::DiskCounters;
 pub use error::DiskError;

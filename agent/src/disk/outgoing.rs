@@ -1,6 +1,5 @@
 //! Disks that leave: the mirrors of a source, their threads, and what becomes of them.
 
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,25 +9,20 @@ use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX};
 use novacron_protocol::session::message::{DiskOffer, StreamHeader};
 use novacron_transport::{Connection, FramedSend};
 use quinn::SendStream;
-use tokio::net::UnixListener;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::DiskError;
 use super::counters::DiskCounters;
 use super::disk_out::{DiskOut, Recorder};
+use super::follow::{Shared, follow_jobs, watch_stream};
 use super::mirror::{Mirror, Occurrence, all};
 use super::nbd::Export;
 use super::nodes::{client_node, mirror_job, mirror_name, mirrored_disk, remove_mirrors};
+use super::socket::MirrorSocket;
 use crate::migrate::memory::open;
-use crate::qmp::{Event, Qmp, QmpError};
+use crate::qmp::{Qmp, QmpError};
 use crate::reason::reason;
 use crate::vm::disk_node;
-
-/// How long QEMU may take to connect to a socket that it was told of: it does so at once.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the last writes may take while the guest stands still. Longer than any downtime that somebody would
 /// accept: whoever waits has a shorter deadline of his own.
@@ -44,24 +38,6 @@ pub struct DiskProgress {
     pub done_bytes: u64,
     /// Bytes to copy: what is allocated at the source; grows while the guest writes.
     pub total_bytes: u64,
-}
-
-/// What tasks and threads share.
-struct Shared {
-    mirrors: watch::Sender<Vec<Mirror>>,
-    counters: Arc<DiskCounters>,
-    /// Ends everything: sockets are closed, threads stop waiting.
-    stop: CancellationToken,
-}
-
-impl Shared {
-    fn happened(&self, disk: usize, occurrence: Occurrence) {
-        self.mirrors.send_modify(|mirrors| {
-            if let Some(mirror) = mirrors.get_mut(disk) {
-                *mirror = mirror.after(occurrence);
-            }
-        });
-    }
 }
 
 /// The disks of one migration on their way out.
@@ -100,12 +76,8 @@ impl OutgoingDisks {
         connection: &Connection,
     ) -> Result<Self, DiskError> {
         let bytes_total = disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add);
-        let shared = Arc::new(Shared {
-            mirrors: watch::Sender::new(vec![Mirror::Copying; disks.len()]),
-            counters: Arc::new(DiskCounters::new(bytes_total)),
-            stop: CancellationToken::new(),
-        });
-        let outgoing = Self { qmp: qmp.clone(), shared };
+        let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total));
+        let outgoing = Self { qmp: qmp.clone(), shared: Arc::new(shared) };
         let route = Route { run_directory, hash_seed, connection };
         match outgoing.start_all(disks, &route).await {
             Ok(()) => Ok(outgoing),
@@ -146,7 +118,7 @@ impl OutgoingDisks {
         let export = Export { name: disk_node(disk), size_bytes: offer.size_bytes };
 
         let socket = MirrorSocket::bind(&route.run_directory.join(format!("d{disk}.sock")))?;
-        let node = client_node(disk, &socket.path);
+        let node = client_node(disk, socket.path());
         let connect = async {
             let added = self.qmp.blockdev_add(node).await;
             added.map_err(DiskError::qemu("connect its mirror to the agent"))
@@ -288,130 +260,5 @@ impl OutgoingDisks {
 impl Drop for OutgoingDisks {
     fn drop(&mut self) {
         self.shared.stop.cancel();
-    }
-}
-
-/// Where QEMU's mirror connects to, once.
-struct MirrorSocket {
-    listener: UnixListener,
-    path: std::path::PathBuf,
-}
-
-impl MirrorSocket {
-    fn bind(path: &Path) -> Result<Self, DiskError> {
-        let failed = |source| DiskError::Listen { path: path.to_owned(), source };
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    async fn accept(&self) -> Result<UnixStream, DiskError> {
-        let failed = |source| DiskError::Listen { path: self.path.clone(), source };
-        let accepted = tokio::time::timeout(CONNECT_DEADLINE, self.listener.accept()).await;
-        let seconds = CONNECT_DEADLINE.as_secs();
-        let what = "connect its mirror to the agent";
-        let (stream, _) =
-            accepted.map_err(|_| DiskError::Deadline { what, seconds })?.map_err(failed)?;
-        let stream = stream.into_std().map_err(failed)?;
-        stream.set_nonblocking(false).map_err(failed)?;
-        Ok(stream)
-    }
-}
-
-impl Drop for MirrorSocket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Closes the socket of a disk when its stream has ended or the migration is over, so that QEMU does not wait for a
-/// thread that waits for the target.
-fn watch_stream(
-    disk: usize,
-    stream: &SendStream,
-    socket: UnixStream,
-    shared: &Arc<Shared>,
-) -> impl Future<Output = ()> + use<> {
-    let stopped = stream.stopped();
-    let shared = Arc::clone(shared);
-    async move {
-        tokio::select! {
-            biased;
-            () = shared.stop.cancelled() => (),
-            stopped = stopped => match stopped {
-                // Ended by this side, and all of it has arrived.
-                Ok(None) => (),
-                Ok(Some(code)) => {
-                    let reason = format!("the target refuses the disk's stream (code {code})");
-                    shared.happened(disk, Occurrence::Failed(reason));
-                }
-                Err(error) => shared.happened(disk, Occurrence::Failed(reason(&error))),
-            },
-        }
-        // Closed already, for example.
-        let _ = socket.shutdown(Shutdown::Both);
-    }
-}
-
-/// Turns QEMU's events into what happens to disks, until the migration is over.
-async fn follow_jobs(qmp: Qmp, mut events: broadcast::Receiver<Event>, shared: Arc<Shared>) {
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = shared.stop.cancelled() => return,
-            () = qmp.closed() => return fail_all(&shared, "QEMU has ended"),
-            event = events.recv() => event,
-        };
-        match event {
-            Ok(event) => {
-                if let Some((disk, occurrence)) = occurrence(event) {
-                    shared.happened(disk, occurrence);
-                }
-            }
-            Err(RecvError::Lagged(_)) => catch_up(&qmp, &shared).await,
-            Err(RecvError::Closed) => return fail_all(&shared, "QEMU has ended"),
-        }
-    }
-}
-
-fn fail_all(shared: &Shared, reason: &str) {
-    let disks = shared.mirrors.borrow().len();
-    (0..disks).for_each(|disk| shared.happened(disk, Occurrence::Failed(reason.to_owned())));
-}
-
-/// Events were lost: a job that is there is asked, one that is gone has ended nobody knows how.
-async fn catch_up(qmp: &Qmp, shared: &Shared) {
-    let Ok(jobs) = qmp.block_jobs().await else { return };
-    let disks = shared.mirrors.borrow().len();
-    for disk in 0..disks {
-        let name = mirror_name(disk);
-        match jobs.iter().find(|job| job.device == name) {
-            Some(job) if job.ready => shared.happened(disk, Occurrence::JobReady),
-            Some(_) => (),
-            None if shared.mirrors.borrow()[disk] == Mirror::Ended => (),
-            None => {
-                let reason = "QEMU's mirror is gone and its end was not seen";
-                shared.happened(disk, Occurrence::Failed(reason.to_owned()));
-            }
-        }
-    }
-}
-
-/// What an event means for a disk.
-fn occurrence(event: Event) -> Option<(usize, Occurrence)> {
-    match event {
-        Event::BlockJobReady { job } => Some((mirrored_disk(&job)?, Occurrence::JobReady)),
-        Event::BlockJobCompleted { job, error } => {
-            let occurrence = match error {
-                None => Occurrence::JobEnded,
-                Some(error) => Occurrence::Failed(format!("QEMU's mirror failed: {error}")),
-            };
-            Some((mirrored_disk(&job)?, occurrence))
-        }
-        Event::Other { name, data } if name == "BLOCK_JOB_CANCELLED" => {
-            let reason = "QEMU's mirror was cancelled".to_owned();
-            Some((mirrored_disk(data["device"].as_str()?)?, Occurrence::Failed(reason)))
-        }
-        _ => None,
     }
 }

@@ -220,3 +220,70 @@ fn refusal(kind: u32, words: &[u8]) -> String {
         _ => format!("reply {kind:#x}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::wire::encode_option_reply;
+    use super::*;
+
+    /// A server that has said all it says beforehand.
+    struct Canned(io::Cursor<Vec<u8>>);
+
+    impl Read for Canned {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Write for Canned {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn canned(flags: u16, more: &[u8]) -> Canned {
+        let mut said = GREETING_MAGIC.to_be_bytes().to_vec();
+        said.extend_from_slice(&OPTION_MAGIC.to_be_bytes());
+        said.extend_from_slice(&1_u16.to_be_bytes());
+        let mut fact = info::EXPORT.to_be_bytes().to_vec();
+        fact.extend_from_slice(&(1_u64 << 20).to_be_bytes());
+        fact.extend_from_slice(&flags.to_be_bytes());
+        said.extend(encode_option_reply(option::GO, option_reply::INFO, &fact));
+        said.extend(encode_option_reply(option::GO, option_reply::ACK, b""));
+        said.extend_from_slice(more);
+        Canned(io::Cursor::new(said))
+    }
+
+    #[test]
+    fn an_export_that_cannot_do_what_is_needed_is_refused() {
+        let refusal = NbdClient::new(canned(transmission_flag::HAS_FLAGS, b""), "disk0");
+        assert!(matches!(refusal, Err(ClientError::Incapable { flags: 1 })));
+    }
+
+    #[test]
+    fn a_reply_to_something_else_is_no_reply() {
+        let reply = Reply { error: 0, cookie: 9 }.encode();
+        let mut client = NbdClient::new(canned(0b100_0101, &reply), "disk0").unwrap();
+        assert!(matches!(client.flush(), Err(ClientError::Reply)));
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_end_in_an_error(noise in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut client = NbdClient::new(canned(0b100_0101, &noise), "disk0").unwrap();
+            while client.flush().is_ok() {}
+            for cut in 0..50.min(noise.len()) {
+                let said = canned(0, b"").0.into_inner();
+                let said = [&said[..18], &noise[cut..]].concat();
+                let refused = NbdClient::new(Canned(io::Cursor::new(said)), "disk0").is_err();
+                prop_assert!(refused);
+            }
+        }
+    }
+}
