@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use novacron_agent::disk::nbd::NbdClient;
 use novacron_agent::disk::{DiskError, DiskEvent, IncomingDisks, OutgoingDisks};
-use novacron_agent::qmp::{self, Qmp};
+use novacron_agent::qmp::{self, Capability, MigrateStatus, Qmp, RunState};
 use novacron_protocol::disk::{RECORD_BYTES_MAX, Record, RecordEncoder, RunContent};
 use novacron_protocol::ids::ClusterId;
 use novacron_protocol::pages::Compression;
@@ -106,7 +106,7 @@ impl Disks {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"])
-            .args(["-machine", "q35", "-m", "16M", "-S"])
+            .args(["-machine", "q35", "-m", "64M", "-S"])
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()));
         for disk in 0..self.offers.len() {
@@ -377,6 +377,56 @@ async fn disks_that_are_being_written_arrive_equal() {
 
     // Taken back after all: nothing is left to abandon.
     outgoing.abandon().await;
+    at_source.quit().await;
+    at_target.quit().await;
+    assert_equal(&source, &target);
+}
+
+async fn until(qmp: &Qmp, wanted: MigrateStatus) {
+    let reached = async {
+        loop {
+            let info = qmp.migration().await.unwrap();
+            if info.status == wanted {
+                return;
+            }
+            assert!(info.status != MigrateStatus::Failed, "failed: {info:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    within(&format!("reaching {wanted:?}"), reached).await;
+}
+
+/// The order of things with a guest that runs; its memory takes QEMU's own way here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_guest_moves_with_its_disks() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = filled_source(directory.path(), &offers()).await;
+    let target = Disks::create(directory.path().join("target"), &offers());
+    let at_source = source.open_source().await;
+    let at_target = target.open_target().await;
+    at_source.qmp.cont().await.unwrap();
+    let link = connect_agents().await;
+    let (mut incoming, _events) = begin(&at_target, &target).await;
+    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    within("copying", outgoing.wait_ready()).await.unwrap();
+
+    let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
+    at_target.qmp.set_capabilities(&capabilities).await.unwrap();
+    at_source.qmp.set_capabilities(&capabilities).await.unwrap();
+    let pause = [(Capability::PauseBeforeSwitchover, true)];
+    at_source.qmp.set_capabilities(&pause).await.unwrap();
+    let socket = directory.path().join("m");
+    at_target.qmp.migrate_incoming(&socket).await.unwrap();
+    at_source.qmp.migrate(&socket).await.unwrap();
+    until(&at_source.qmp, MigrateStatus::PreSwitchover).await;
+    let sent = within("completing", outgoing.complete()).await.unwrap();
+    assert_clean(&at_source, &source).await;
+    at_source.qmp.migrate_continue().await.unwrap();
+    until(&at_source.qmp, MigrateStatus::Completed).await;
+    assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
+
+    at_target.qmp.cont().await.unwrap();
+    assert_eq!(at_target.qmp.status().await.unwrap().status, RunState::Running);
     at_source.quit().await;
     at_target.quit().await;
     assert_equal(&source, &target);
