@@ -89,7 +89,21 @@ impl LeaderLink {
             return self.desk.serve(call.clone()).await.map_err(Attempt::from);
         }
         let node = self.node(leader).ok_or(Attempt::NotDone)?;
-        self.links.call(leader, &node, call.clone()).await.map_err(Attempt::from)
+        tokio::select! {
+            biased;
+            answer = self.links.call(leader, &node, call.clone()) => answer.map_err(Attempt::from),
+            () = self.replaced(leader) => Err(Attempt::Unknown),
+        }
+    }
+
+    /// Waits until this member knows of another leader: one that died does not say so itself.
+    async fn replaced(&self, leader: MemberId) {
+        let mut metrics = self.raft.metrics();
+        let another = metrics.wait_for(|metrics| {
+            metrics.current_leader.is_some_and(|current| current != leader.0)
+        });
+        // An error says that consensus has ended here, and with it what this member knew of the leader.
+        drop(another.await);
     }
 
     /// Where a member is, as Raft's membership says.
