@@ -99,9 +99,8 @@ impl LeaderLink {
     /// Waits until this member knows of another leader: one that died does not say so itself.
     async fn replaced(&self, leader: MemberId) {
         let mut metrics = self.raft.metrics();
-        let another = metrics.wait_for(|metrics| {
-            metrics.current_leader.is_some_and(|current| current != leader.0)
-        });
+        let another = metrics
+            .wait_for(|metrics| metrics.current_leader.is_some_and(|current| current != leader.0));
         // An error says that consensus has ended here, and with it what this member knew of the leader.
         drop(another.await);
     }
