@@ -243,7 +243,9 @@ async fn enrol_here(
     clock: &Clock,
 ) -> Result<Admission, FoundingError> {
     let text = invitation.coordinator.clone();
-    let address = crate::peers::links::resolve(&text).await.map_err(|error| FoundingError::Address(Box::new(error)))?;
+    let address = crate::peers::links::resolve(&text)
+        .await
+        .map_err(|error| FoundingError::Address(Box::new(error)))?;
     let enrolled =
         enrol(address, &invitation.token, Role::Coordinator, &config.name, &config.hosts()).await;
     let enrolled = enrolled.map_err(|source| FoundingError::Enrol { address: text, source })?;
