@@ -6,7 +6,10 @@ mod support;
 use novacron_protocol::effect::{Action, AgentMessage, CoordinatorMessage, EffectOutcome, Report};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::VmState;
+use novacron_protocol::effect::{StreamRequest, StreamResponse};
+use novacron_protocol::wire::codec;
 use support::agent::{Agent, Greeting};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,4 +132,51 @@ async fn a_newer_session_takes_the_place_of_the_older() {
     assert_eq!(new.effects().await.len(), 1);
     new.close().await;
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_console_opens_through_any_member() {
+    let cluster = TestCluster::start(3).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let mut agent = Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    let vm = create(cluster.any(), "web").await.unwrap();
+    let effect = agent.effects().await.remove(0);
+    agent.done(&effect).await;
+    for name in ["c1", "c2", "c3"] {
+        let app = cluster.app(name);
+        app.view.read(|_| ()).await.unwrap();
+        let (opened, asked) =
+            tokio::join!(app.consoles.open(vm, 7, true), agent_side(&agent, StreamResponse::Open));
+        let (request, mut send, mut receive) = asked;
+        assert_eq!(request, StreamRequest::Console { vm, from_offset: 7, follow: true });
+        let mut console = opened.unwrap();
+        send.write_all(b"login: ").await.unwrap();
+        let mut prompt = [0; 7];
+        console.receive.read_exact(&mut prompt).await.unwrap();
+        assert_eq!(&prompt, b"login: ", "through {name}");
+        console.send.write_all(b"root").await.unwrap();
+        let mut typed = [0; 4];
+        receive.read_exact(&mut typed).await.unwrap();
+        assert_eq!(&typed, b"root", "through {name}");
+        send.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        AsyncReadExt::read_to_end(&mut console.receive, &mut rest).await.unwrap();
+        assert!(rest.is_empty(), "the console ends with the guest's side");
+    }
+    let refused = StreamResponse::Refused { reason: "no such log".to_owned() };
+    let (opened, _) =
+        tokio::join!(cluster.any().consoles.open(vm, 0, false), agent_side(&agent, refused));
+    assert_eq!(opened.unwrap_err().to_string(), "no such log");
+    agent.close().await;
+    cluster.shutdown().await;
+}
+
+/// Takes a console's request and answers it.
+async fn agent_side(
+    agent: &Agent,
+    response: StreamResponse,
+) -> (StreamRequest, quinn::SendStream, quinn::RecvStream) {
+    let (request, mut send, receive) = agent.console().await;
+    send.send(codec::encode(&response).unwrap().into()).await.unwrap();
+    (request, send.into_inner(), receive.into_inner().0)
 }

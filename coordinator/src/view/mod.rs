@@ -2,6 +2,7 @@
 
 mod cell;
 pub mod resource;
+mod rounds;
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::time::timeout;
 
 pub use cell::FleetCell;
 
-use crate::peers::{Answer, Call, LeaderLink};
+use self::rounds::Rounds;
+use crate::peers::LeaderLink;
 use crate::raft::Raft;
 use crate::state::Fleet;
 
@@ -38,12 +40,12 @@ impl ReadError {
 pub struct View {
     cell: FleetCell,
     raft: Raft,
-    leader: LeaderLink,
+    rounds: Rounds,
 }
 
 impl View {
     pub(crate) fn new(cell: FleetCell, raft: Raft, leader: LeaderLink) -> Self {
-        Self { cell, raft, leader }
+        Self { cell, raft, rounds: Rounds::new(leader) }
     }
 
     /// Looks at a fleet that has everything that was acknowledged before the call, on any member.
@@ -64,19 +66,10 @@ impl View {
     }
 
     async fn reach_read_index(&self) -> Result<(), ReadError> {
-        let index = self.read_index().await?;
+        let index = self.rounds.next().await?;
         let mut applied = self.cell.applied();
         let reached = applied.wait_for(|applied| *applied >= index).await;
         reached.map(drop).map_err(|_| ReadError::Unavailable)
-    }
-
-    /// The log index that a read must have seen, from whoever leads: the leader asks a quorum whether it
-    /// still does.
-    async fn read_index(&self) -> Result<u64, ReadError> {
-        match self.leader.call(Call::ReadIndex).await {
-            Ok(Answer::ReadIndex(index)) => Ok(index),
-            Ok(_) | Err(_) => Err(ReadError::Unavailable),
-        }
     }
 
     /// Looks at the fleet as this member has it, which may be behind.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use novacron_protocol::effect::{
     AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, MachineReport, Report,
+    StreamRequest,
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::version::MINOR_RANGE;
@@ -158,6 +159,14 @@ impl Agent {
     pub async fn done(&mut self, effect: &Effect) {
         let report = Report::EffectDone { effect: effect.id, outcome: EffectOutcome::Done };
         self.report(vec![report]).await;
+    }
+
+    /// The next console that a coordinator asks for.
+    pub async fn console(&self) -> (StreamRequest, FramedSend<SendStream>, FramedRecv<RecvStream>) {
+        let frames = self.connection.accept_frames(StreamRequest::BYTES_MAX + 2);
+        let (send, mut receive) = timeout(DEADLINE, frames).await.expect("no console").unwrap();
+        let frame = receive.receive().await.unwrap().unwrap();
+        (codec::decode(&frame).unwrap(), send, receive)
     }
 
     pub async fn close(self) {
