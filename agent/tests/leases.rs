@@ -89,7 +89,9 @@ async fn a_lent_machine_is_the_migrations_until_it_is_kept() {
     let guest = lend(&host, MigrationMode::Live).await;
     for order in [Order::Start, Order::Stop { force: true }, Order::Destroy] {
         let outcome = host.order(vm(1), MachineOrder::Existing(order)).await;
-        assert!(matches!(outcome, EffectOutcome::Failed { reason } if reason.contains("migrating")));
+        assert!(
+            matches!(outcome, EffectOutcome::Failed { reason } if reason.contains("migrating"))
+        );
     }
     // QEMU's own migration stops the guest at its end; keeping the machine lets it go on.
     guest.qmp().unwrap().stop().await.unwrap();

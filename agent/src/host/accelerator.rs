@@ -105,11 +105,15 @@ async fn try_kvm(
     }
     let kernel = match probe_kernel.map(Path::to_owned).or_else(newest_kernel) {
         Some(kernel) => kernel,
-        None => return tcg("there is no readable /boot/vmlinuz-* to try KVM with; set probe_kernel"),
+        None => {
+            return tcg("there is no readable /boot/vmlinuz-* to try KVM with; set probe_kernel");
+        }
     };
     let circumstances = match circumstances(&kernel, version) {
         Ok(circumstances) => circumstances,
-        Err(error) => return tcg(format!("probe_kernel {} is unreadable: {error}", kernel.display())),
+        Err(error) => {
+            return tcg(format!("probe_kernel {} is unreadable: {error}", kernel.display()));
+        }
     };
     if let Some(remembered) = remembered(records, &circumstances).await {
         return remembered;
@@ -121,9 +125,11 @@ async fn try_kvm(
 
 fn newest_kernel() -> Option<PathBuf> {
     let entries = std::fs::read_dir("/boot").ok()?.flatten();
-    let kernels = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"));
+    let kernels =
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"));
     let readable = kernels.filter(|entry| std::fs::File::open(entry.path()).is_ok());
-    let newest = readable.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    let newest =
+        readable.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
     newest.map(|entry| entry.path())
 }
 

@@ -50,7 +50,8 @@ fn disk_bytes(data: &Path, machines: &Path) -> u64 {
 
 fn used_bytes(machines: &Path) -> u64 {
     let machines = fs::read_dir(machines).into_iter().flatten().flatten();
-    let files = machines.flat_map(|machine| fs::read_dir(machine.path()).into_iter().flatten().flatten());
+    let files =
+        machines.flat_map(|machine| fs::read_dir(machine.path()).into_iter().flatten().flatten());
     const SECTOR_BYTES: u64 = 512;
     files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * SECTOR_BYTES).sum()
 }

@@ -23,7 +23,8 @@ pub async fn hypervisor(config: &Config, records: Option<&Records>) -> Result<Hy
     let verdict = match &qemu {
         Ok(version) => {
             let kernel = config.probe_kernel.as_deref();
-            accelerator::decide(config.accel, (&config.qemu_binary, *version), kernel, records).await?
+            accelerator::decide(config.accel, (&config.qemu_binary, *version), kernel, records)
+                .await?
         }
         Err(problem) => {
             tracing::error!(%problem, "this node can run no machine");

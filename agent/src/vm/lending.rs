@@ -17,7 +17,7 @@ use super::lease::{
 };
 use super::machine::{Refusal, State, Step};
 use super::machines::Shared;
-use super::orders::{OrderError, replace_directory};
+use super::orders::{OrderError, blocking, replace_directory, sync_content, sync_name};
 use super::record::{
     Desired, Hardware, MEMO_BYTES_MAX, Processor, Role, SourceRole, TargetRole, VmRecord,
 };
@@ -205,11 +205,15 @@ impl Driver {
         self.save(|record| (record.hardware, record.processor) = (Some(kept.0), Some(kept.1)))
             .await?;
         let directories = self.shared.launcher.directories.machine(self.vm);
-        replace_directory(&directories.durable)?;
+        let fresh = directories.durable.clone();
+        blocking(move || replace_directory(&fresh)).await?;
         for (index, disk) in hardware.disks.iter().enumerate() {
             let path = directories.disk(index, disk.format);
             self.shared.disks.make_blank(disk.size_bytes, disk.format, &path).await?;
         }
+        // What the disks hold is made durable by the mirror; that they are there, now.
+        let made = directories.durable.clone();
+        blocking(move || sync_content(&made).and_then(|()| sync_name(&made))).await?;
         let spec = &self.record.as_ref().ok_or(Refusal::Absent)?.spec;
         let blueprint = Blueprint { vm: self.vm, spec, hardware: &hardware, processor: &processor };
         let running = self.shared.launcher.launch_to_receive(blueprint, &memory).await?;

@@ -231,14 +231,15 @@ impl Driver {
     async fn make(&self, generation: Generation, spec: VmSpec) -> Result<VmRecord, OrderError> {
         let directories = self.shared.launcher.directories.machine(self.vm);
         let unfinished = directories.unfinished();
-        replace_directory(&unfinished)?;
+        let fresh = unfinished.clone();
+        blocking(move || replace_directory(&fresh)).await?;
         let boot = import_boot(&self.shared.files, &spec.boot).await?;
         let mut disks = Vec::new();
         for (index, disk) in spec.disks.iter().enumerate() {
             let path = disk_file(&unfinished, index, disk.format);
             disks.push(self.shared.disks.make(disk, &path).await?);
         }
-        put_in_place(&unfinished, &directories.durable)?;
+        blocking(move || put_in_place(&unfinished, &directories.durable)).await?;
         let machine_type = self.shared.hypervisor.machine_type().to_owned();
         let record = VmRecord {
             vm: self.vm,
@@ -264,9 +265,11 @@ impl Driver {
         self.arriving = None;
         self.shared.launcher.clean_up(self.vm).await;
         let directories = self.shared.launcher.directories.machine(self.vm);
-        for path in [directories.durable.clone(), directories.unfinished()] {
-            remove_directory(&path)?;
-        }
+        blocking(move || {
+            remove_directory(&directories.unfinished())?;
+            remove_directory(&directories.durable)
+        })
+        .await?;
         if let Some(migration) = self.record.as_ref().and_then(|record| record.arrived_by) {
             // Its source may still ask whether it was taken.
             self.shared.decide(migration, TargetRecord::Accepted).await?;
@@ -285,13 +288,20 @@ impl Driver {
 async fn import_boot(files: &FileStore, boot: &Boot) -> Result<BootFiles, OrderError> {
     let Boot::Kernel { kernel, initrd, append } = boot.clone() else { return Ok(BootFiles::Disk) };
     let files = files.clone();
-    let import = move || {
+    blocking(move || {
         let kernel = files.import("kernel", Path::new(&kernel))?;
         let has_initrd = !initrd.is_empty();
         let initrd = has_initrd.then(|| files.import("initrd", Path::new(&initrd))).transpose()?;
         Ok(BootFiles::Kernel { kernel, initrd, append })
-    };
-    tokio::task::spawn_blocking(import).await.map_err(|_| OrderError::Ending)?
+    })
+    .await
+}
+
+/// Work on files that may take long: not on the reactor.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OrderError> + Send + 'static,
+) -> Result<T, OrderError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| OrderError::Ending)?
 }
 
 pub(super) fn replace_directory(path: &Path) -> Result<(), OrderError> {
@@ -314,15 +324,28 @@ fn remove_directory(path: &Path) -> Result<(), OrderError> {
 
 /// Durable on return: content, then name.
 fn put_in_place(unfinished: &Path, finished: &Path) -> Result<(), OrderError> {
-    let failed = |source| OrderError::Directory { path: finished.to_owned(), source };
-    for entry in fs::read_dir(unfinished).map_err(failed)? {
+    sync_content(unfinished)?;
+    // Left by a creation that ended before its record was written.
+    remove_directory(finished)?;
+    fs::rename(unfinished, finished)
+        .map_err(|source| OrderError::Directory { path: finished.to_owned(), source })?;
+    sync_name(finished)
+}
+
+/// Makes a directory's files and their names durable.
+pub(super) fn sync_content(directory: &Path) -> Result<(), OrderError> {
+    let failed = |source| OrderError::Directory { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let file = fs::File::open(entry.map_err(failed)?.path()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
     }
-    fs::File::open(unfinished).and_then(|directory| directory.sync_all()).map_err(failed)?;
-    // Left by a creation that ended before its record was written.
-    remove_directory(finished)?;
-    fs::rename(unfinished, finished).map_err(failed)?;
-    let parent = finished.parent().unwrap_or(Path::new("/"));
-    fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed)
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// Makes the name of a directory durable.
+pub(super) fn sync_name(directory: &Path) -> Result<(), OrderError> {
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    fs::File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .map_err(|source| OrderError::Directory { path: parent.to_owned(), source })
 }
