@@ -10,6 +10,7 @@ use crate::agents::Sessions;
 use crate::agents::liveness::{self, Patience};
 use crate::agents::reports::Reports;
 use crate::clock::Clock;
+use crate::journal;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
 use crate::raft::Raft;
@@ -92,6 +93,7 @@ impl Leadership {
             patience,
             term.clone(),
         ));
+        tasks.spawn(journal::run(view.clone(), term.clone()));
         tasks.spawn(reconcile::run(view, desk, clock, term.clone()));
         self.set(Some(Arc::new(reports)));
         tasks

@@ -11,7 +11,7 @@
 //! | [`raft`] | openraft, and where its log and state are kept |
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
-//! | [`leadership`] [`outbox`] [`agents`] | the leader's work: effects, sessions, liveness |
+//! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
 //! | [`coordinator`] | everything put together |
@@ -30,6 +30,7 @@ pub mod directory;
 pub mod enrolment;
 pub mod founding;
 pub mod http;
+pub mod journal;
 pub mod leadership;
 pub mod outbox;
 pub mod peers;

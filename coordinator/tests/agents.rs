@@ -4,13 +4,13 @@
 mod support;
 
 use novacron_protocol::effect::{Action, AgentMessage, CoordinatorMessage, EffectOutcome, Report};
+use novacron_protocol::effect::{StreamRequest, StreamResponse};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::VmState;
-use novacron_protocol::effect::{StreamRequest, StreamResponse};
 use novacron_protocol::wire::codec;
 use support::agent::{Agent, Greeting};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn effects_reach_the_agent_and_its_reports_the_fleet() {
@@ -138,7 +138,8 @@ async fn a_newer_session_takes_the_place_of_the_older() {
 async fn a_console_opens_through_any_member() {
     let cluster = TestCluster::start(3).await;
     let credentials = cluster.agent_credentials("node-01").await;
-    let mut agent = Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    let mut agent =
+        Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
     let vm = create(cluster.any(), "web").await.unwrap();
     let effect = agent.effects().await.remove(0);
     agent.done(&effect).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::wire::codec;
 use openraft::ChangeMembers;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use tokio::time::timeout;
@@ -68,13 +69,19 @@ impl Desk {
         }
     }
 
-    /// Proposes a command here.
+    /// Proposes a command here. Its time becomes the leader's, so that only one clock of the cluster counts at
+    /// a time, whatever member the command came from.
     ///
     /// # Errors
     /// [`Declined`].
     pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
+        }
+        let command = Command { at: self.clock.now(), ..command };
+        // An entry that cannot be written would be the end of every member that tries.
+        if let Err(error) = codec::encode(&command) {
+            return Err(Declined::NotPossible(error.to_string()));
         }
         match timeout(COMMIT_TIMEOUT, self.raft.client_write(command)).await {
             Ok(Ok(written)) => Ok(written.data),

@@ -31,7 +31,7 @@ pub const COMMAND_BYTES_MAX: usize = 4 << 20;
 pub struct Command {
     /// Whose request this is. A client's request is applied once; sent again it gets the first answer.
     pub request: RequestId,
-    /// The proposer's clock. The fleet's own clock is the latest of these.
+    /// The leader's clock when it was proposed. The fleet's own clock is the latest of these.
     pub at: Timestamp,
     /// What to do.
     pub body: Body,

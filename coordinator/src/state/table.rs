@@ -10,8 +10,11 @@ use novacron_protocol::ids::{EffectId, MemberId, MigrationId, NodeName, RequestI
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
-/// Bytes of one row: a machine's specification is at most 64 KiB and a stored answer far less.
-pub const ROW_BYTES_MAX: usize = 1 << 20;
+use super::command::COMMAND_BYTES_MAX;
+
+/// Bytes of one row: more than any one command can put into it, so that storing what was applied never fails.
+/// (A machine with the largest specification is 64 KiB.)
+pub const ROW_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 
 /// Names of the tables, in the order in which snapshots hold them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

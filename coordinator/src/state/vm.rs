@@ -602,8 +602,23 @@ fn vm_event(vm: &Vm) -> EventKind {
 }
 
 fn vm_message(vm: &Vm) -> String {
-    let word = format!("{:?}", vm.state()).to_lowercase();
     let place = vm.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     let reason = if vm.reason.is_empty() { String::new() } else { format!(": {}", vm.reason) };
-    format!("machine {} is {word}{place}{reason}", vm.spec.name)
+    format!("machine {} {}{place}{reason}", vm.spec.name, in_words(vm.state()))
+}
+
+fn in_words(state: VmState) -> &'static str {
+    match state {
+        VmState::Pending => "waits for a node",
+        VmState::Creating => "is being created",
+        VmState::Stopped => "is stopped",
+        VmState::Starting => "is starting",
+        VmState::Running => "runs",
+        VmState::Paused => "is paused",
+        VmState::Migrating => "begins to move, still",
+        VmState::Stopping => "is stopping",
+        VmState::Failed => "has failed",
+        VmState::Unknown => "is out of sight",
+        VmState::Deleted => "is deleted, it was",
+    }
 }

@@ -1,5 +1,7 @@
 //! A migration is asked for, queued, and begun when both nodes have a free slot.
 
+use std::collections::BTreeMap;
+
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
@@ -100,29 +102,36 @@ impl Fleet {
 
     /// Begins every queued migration, in order, whose nodes both answer and have a free slot.
     pub(in crate::state) fn begin_queued_migrations(&mut self, now: &mut Applying) {
-        let queued: Vec<MigrationId> = self
+        let mut at_work: BTreeMap<NodeName, usize> = BTreeMap::new();
+        for migration in self.open_migrations().filter(|migration| migration.step.is_at_work()) {
+            *at_work.entry(migration.source.clone()).or_default() += 1;
+            *at_work.entry(migration.target.clone()).or_default() += 1;
+        }
+        let queued: Vec<Migration> = self
             .open_migrations()
             .filter(|migration| migration.step == Step::Queued)
-            .map(|migration| migration.id)
+            .cloned()
             .collect();
-        for id in queued {
-            let Some(migration) = self.migrations.get(&id).cloned() else { continue };
-            if self.has_slot(&migration.source) && self.has_slot(&migration.target) {
-                self.begin_migration(now, &migration);
+        for migration in queued {
+            let nodes = [&migration.source, &migration.target];
+            if nodes.into_iter().all(|node| self.has_slot(&at_work, node))
+                && self.begin_migration(now, &migration)
+            {
+                for node in nodes {
+                    *at_work.entry(node.clone()).or_default() += 1;
+                }
             }
         }
     }
 
-    fn has_slot(&self, node: &NodeName) -> bool {
+    fn has_slot(&self, at_work: &BTreeMap<NodeName, usize>, node: &NodeName) -> bool {
         let is_ready = self.nodes.get(node).is_some_and(|node| node.state == NodeState::Ready);
-        let at_work = self
-            .open_migrations()
-            .filter(|migration| migration.step.is_at_work() && migration.is_between(node));
-        is_ready && at_work.count() < MIGRATIONS_PER_NODE_DEFAULT
+        is_ready && at_work.get(node).is_none_or(|count| *count < MIGRATIONS_PER_NODE_DEFAULT)
     }
 
-    fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) {
-        let Some(vm) = self.vms.get(&migration.vm).cloned() else { return };
+    /// Whether it was begun; otherwise it has ended.
+    fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) -> bool {
+        let Some(vm) = self.vms.get(&migration.vm).cloned() else { return false };
         let expected = match migration.mode {
             MigrationMode::Live => Rest::Running,
             MigrationMode::Cold => Rest::Stopped,
@@ -130,7 +139,8 @@ impl Fleet {
         if vm.rest != expected {
             let reason =
                 "the machine is no longer in the state in which this was asked for".to_owned();
-            return self.end_at_source(now, migration.id, Ending::Failed, reason);
+            self.close_at_source(now, migration.id, Ending::Failed, reason);
+            return false;
         }
         let order = Order {
             node: migration.target.clone(),
@@ -155,6 +165,7 @@ impl Fleet {
             migration.step = Step::Preparing { expect };
         });
         self.advance_phase(now, migration.id, MigrationPhase::Prepare);
+        true
     }
 
     /// The target answered: the source may send, or the migration is over before the source was told.

@@ -163,7 +163,7 @@ impl Fleet {
         }
         if let Some(other) = vm.migration().filter(|other| *other != handed_over) {
             let reason = "the machine was handed over by an earlier migration".to_owned();
-            self.end_at_source(now, other, Ending::Failed, reason);
+            self.close_at_source(now, other, Ending::Failed, reason);
         }
     }
 
@@ -175,7 +175,7 @@ impl Fleet {
         reason: String,
     ) {
         self.advance_phase(now, migration.id, MigrationPhase::Cleanup);
-        self.remove_rows_of(migration.id);
+        self.remove_rows_of(migration);
         self.change_migration(now, migration.id, |migration| {
             migration.step = Step::Ended(Ending::Completed);
             migration.account = account;
@@ -188,8 +188,7 @@ impl Fleet {
         self.begin_queued_migrations(now);
     }
 
-    /// The migration is over and the machine at its source. The target is told to forget it, durably: a late
-    /// connection from the source must find a closed door.
+    /// The migration is over and the machine at its source; others may take its slots.
     pub(super) fn end_at_source(
         &mut self,
         now: &mut Applying,
@@ -197,8 +196,21 @@ impl Fleet {
         ending: Ending,
         reason: String,
     ) {
+        self.close_at_source(now, id, ending, reason);
+        self.begin_queued_migrations(now);
+    }
+
+    /// As [`Self::end_at_source`], without looking at the queue. The target is told to forget it, durably: a late
+    /// connection from the source must find a closed door.
+    pub(super) fn close_at_source(
+        &mut self,
+        now: &mut Applying,
+        id: MigrationId,
+        ending: Ending,
+        reason: String,
+    ) {
         let Some(migration) = self.migrations.get(&id).cloned() else { return };
-        self.remove_rows_of(id);
+        self.remove_rows_of(&migration);
         if migration.step != Step::Queued {
             let order = Order {
                 node: migration.target.clone(),
@@ -218,7 +230,6 @@ impl Fleet {
             }
         });
         self.emit_end(now, &migration, ending, &reason);
-        self.begin_queued_migrations(now);
     }
 
     fn emit_end(
@@ -241,19 +252,16 @@ impl Fleet {
     }
 
     /// Takes back what its agents have not answered yet, except the order to forget it.
-    fn remove_rows_of(&mut self, id: MigrationId) {
+    fn remove_rows_of(&mut self, ended: &Migration) {
         let is_of = |action: &Action| match action {
             Action::ExpectMigration { migration, .. }
             | Action::SendMigration { migration, .. }
-            | Action::CancelMigration { migration } => *migration == id,
+            | Action::CancelMigration { migration } => *migration == ended.id,
             _ => false,
         };
-        let rows: Vec<EffectId> = self
-            .outbox
-            .iter()
-            .filter(|(_, row)| is_of(&row.effect.action))
-            .map(|(effect, _)| *effect)
-            .collect();
+        let effects = self.effects_of(&ended.source).chain(self.effects_of(&ended.target));
+        let rows: Vec<EffectId> =
+            effects.filter(|effect| is_of(&effect.action)).map(|effect| effect.id).collect();
         for effect in rows {
             self.take_row(effect);
         }

@@ -149,10 +149,6 @@ impl Migration {
             Step::Ended(Ending::Cancelled) => MigrationStatus::Cancelled,
         }
     }
-
-    fn is_between(&self, node: &NodeName) -> bool {
-        self.source == *node || self.target == *node
-    }
 }
 
 impl Fleet {

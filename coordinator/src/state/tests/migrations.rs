@@ -294,3 +294,31 @@ fn a_late_hand_over_overrides_what_was_ordered_since() {
     scene.hand_over("node-03", other);
     assert_eq!(scene.vm(vm).node, Some(name("node-03")), "the newest generation wins");
 }
+
+#[test]
+fn a_long_queue_that_can_no_longer_begin_ends_without_recursion() {
+    let mut scene = Scene::new();
+    scene.join("node-01", 10_000);
+    scene.join("node-02", 10_000);
+    let mut facts = facts(10_000);
+    facts.capacity.cpus = 10_000;
+    facts.capacity.disk_bytes = 1 << 50;
+    for node in ["node-01", "node-02"] {
+        scene.hello(node, facts.clone(), vec![]);
+    }
+    let vms: Vec<_> = (0..400).map(|n| scene.running(&format!("vm-{n}"), "node-01")).collect();
+    let first = scene.sending(vms[0], "node-02");
+    for vm in &vms[1..] {
+        scene.migrate(*vm, "node-02", MigrationMode::Live).unwrap();
+    }
+    let queued = |scene: &Scene| {
+        let open = scene.fleet.open_migrations();
+        open.filter(|row| row.status() == MigrationStatus::Queued).count()
+    };
+    assert_eq!(queued(&scene), 397);
+    for vm in &vms[3..] {
+        scene.observe("node-01", *vm, 1, ObservedState::Failed);
+    }
+    scene.hand_over("node-02", first);
+    assert_eq!(queued(&scene), 0, "one slot came free, and none of them can use it");
+}
