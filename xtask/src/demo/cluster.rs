@@ -76,8 +76,7 @@ impl<'a> Cluster<'a> {
         let directory = self.directory.to_string_lossy().into_owned();
         let mut command = self.cli.command(&["dev", "down", "--dir", &directory, "--purge"]);
         // In a group of its own, a second Ctrl-C does not reach it.
-        process::run(command.process_group(0))?;
-        fs::remove_dir_all(&self.directory).with_context(|| format!("cannot remove {directory}"))
+        process::run(command.process_group(0))
     }
 }
 
