@@ -3,6 +3,8 @@
 //! The guest is firmware only: its memory is small and mostly still, but its stream is QEMU's own. A booted guest
 //! that writes all the time moves in the end-to-end tests.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,6 +1,8 @@
 //! Machines move between two agents: real QEMU, real QUIC, real records. The coordinator's part (who goes where) is
 //! played by the test.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};

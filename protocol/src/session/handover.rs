@@ -130,6 +130,12 @@ mod tests {
         messages: BTreeSet<u8>,
     }
 
+    impl World {
+        fn send(&mut self, message: u8) {
+            self.messages.insert(message);
+        }
+    }
+
     const READY: u8 = 0;
     const GO: u8 = 1;
     const ACCEPTED: u8 = 2;
@@ -164,7 +170,7 @@ mod tests {
             step(&|after| after.source = SourceRecord::Released);
         }
         if world.source.may_say_go() {
-            step(&|after| drop(after.messages.insert(GO)));
+            step(&|after| after.send(GO));
         }
         for (message, verdict) in [(ACCEPTED, Verdict::Accepted), (REFUSED, Verdict::Refused)] {
             if world.messages.contains(&message) {
@@ -206,8 +212,8 @@ mod tests {
         }
         match world.target.verdict() {
             Verdict::Waiting => {}
-            Verdict::Accepted => step(&|after| drop(after.messages.insert(ACCEPTED))),
-            Verdict::Refused => step(&|after| drop(after.messages.insert(REFUSED))),
+            Verdict::Accepted => step(&|after| after.send(ACCEPTED)),
+            Verdict::Refused => step(&|after| after.send(REFUSED)),
         }
     }
 

@@ -52,7 +52,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 enum Step {
     Connected(Result<Control, String>),
     FilesSent(Result<u64, String>),
-    DisksInStep(Result<(), String>),
+    DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
     LogSent(Result<(), String>),
     Remaining(u64),
@@ -385,12 +385,12 @@ impl Run {
             }
             Step::Connected(Err(reason)) => self.link_lost(reason),
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
-            Step::DisksInStep(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
+            Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
             Step::LogSent(Ok(())) => {}
             Step::Remaining(bytes) => self.progress.remaining(bytes),
             Step::FilesSent(Err(reason))
-            | Step::DisksInStep(Err(reason))
+            | Step::DisksReady(Err(reason))
             | Step::DisksDrained(Err(reason))
             | Step::LogSent(Err(reason)) => self.fail(reason),
         }
@@ -470,7 +470,7 @@ impl Run {
             return self.handle(SourceEvent::DisksSynchronised);
         };
         self.steps.spawn(async move {
-            Step::DisksInStep(disks.wait_ready().await.map_err(|error| reason(&error)))
+            Step::DisksReady(disks.wait_ready().await.map_err(|error| reason(&error)))
         });
     }
 
