@@ -6,6 +6,8 @@
 //!
 //! Replay one seed: `NOVACRON_SEED=17 cargo test -p novacron-protocol --test session_pair`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::VecDeque;
 
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
