@@ -30,7 +30,7 @@ enum Command {
         /// A token for this node; spent by this call
         #[arg(long, env = "NOVACRON_TOKEN", hide_env_values = true)]
         token: String,
-        /// Any coordinator, as HOST:7400
+        /// Any coordinator, as HOST:7443
         #[arg(long)]
         coordinator: String,
     },
