@@ -1,5 +1,6 @@
 //! The figures of one migration, and the medians of several.
 
+use novacron_protocol::migration::DowntimeParts;
 use serde::Serialize;
 
 use crate::network::WireBytes;
@@ -16,6 +17,8 @@ pub struct Measurement {
     pub downtime_ms: f64,
     /// Milliseconds from the source's stop to the target's first step, by both QEMUs' own clocks.
     pub pause_ms: Option<f64>,
+    /// What the downtime was made of, if the mover says so.
+    pub downtime_parts: Option<DowntimeParts>,
     /// Rounds over the memory.
     pub rounds: u64,
     /// Bytes by the mover's own account.
@@ -61,6 +64,30 @@ pub fn medians(runs: &[Measurement]) -> Option<Figures> {
     })
 }
 
+/// The parts of a downtime by name, in milliseconds and in the order in which they happen.
+pub fn parts_ms(parts: &DowntimeParts) -> [(&'static str, f64); 6] {
+    let ms = |us: u64| us as f64 / 1000.0;
+    [
+        ("disks drained", ms(parts.disk_drain_us)),
+        ("memory drained", ms(parts.memory_drain_us)),
+        ("target loaded", ms(parts.target_load_us)),
+        ("digests compared", ms(parts.verify_us)),
+        ("released", ms(parts.release_us)),
+        ("resumed", ms(parts.resume_us)),
+    ]
+}
+
+/// The medians of the parts of several downtimes, each for itself.
+pub fn median_parts(runs: &[Measurement]) -> Vec<(&'static str, f64)> {
+    let all: Vec<_> =
+        runs.iter().filter_map(|run| run.downtime_parts.as_ref()).map(parts_ms).collect();
+    let part = |at: usize| {
+        let name = all.first()?[at].0;
+        Some((name, median(all.iter().map(|parts| parts[at].1).collect())?))
+    };
+    (0..6).filter_map(part).collect()
+}
+
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.len() / 2;
@@ -87,5 +114,17 @@ mod tests {
         let figures = medians(&[run(1.0, 30.0), run(2.0, 10.0), run(3.0, 20.0)]).unwrap();
         assert_eq!((figures.total_ms, figures.downtime_ms, figures.pause_ms), (2.0, 20.0, None));
         assert_eq!(medians(&[]), None);
+    }
+
+    #[test]
+    fn the_parts_of_a_downtime_have_medians_too() {
+        let run = |release_us| {
+            let parts = DowntimeParts { release_us, ..Default::default() };
+            Measurement { downtime_parts: Some(parts), ..Default::default() }
+        };
+        let parts = median_parts(&[run(1000), run(9000), run(3000), Measurement::default()]);
+        assert_eq!(parts.len(), 6);
+        assert_eq!(parts[4], ("released", 3.0));
+        assert!(median_parts(&[Measurement::default()]).is_empty());
     }
 }

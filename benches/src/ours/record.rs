@@ -26,6 +26,7 @@ pub fn measurement(json: &str) -> Result<Measurement> {
         memory_ms: view.memory_ms.context("the record has no memory_ms")? as f64,
         downtime_ms: view.downtime_ms.context("the record has no downtime_ms")?,
         pause_ms: view.downtime_ms,
+        downtime_parts: view.downtime_parts,
         rounds: u64::from(view.rounds),
         own_bytes: view.bytes_wire,
         ..Measurement::default()

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use novacron_protocol::migration::DowntimeParts;
+
 use super::{Comparison, Contestant};
 use crate::bar::{Judged, Verdict};
-use crate::measurement::{Figures, Measurement};
+use crate::measurement::{Figures, Measurement, median_parts, parts_ms};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -26,6 +28,9 @@ pub fn comparison(comparison: &Comparison) -> String {
         if let Some(medians) = &contestant.medians {
             text.push_str(&row(contestant, medians));
         }
+    }
+    for contestant in &comparison.contenders {
+        text.push_str(&parts(contestant));
     }
     if let Some(verdict) = &comparison.verdict {
         text.push_str(&judged(verdict));
@@ -49,6 +54,16 @@ fn row(contestant: &Contestant, medians: &Figures) -> String {
         range(runs, |run| run.wire.shaped as f64 / MIB),
         medians.own_bytes / MIB,
     )
+}
+
+/// What a downtime was made of, if it is known.
+fn parts(contestant: &Contestant) -> String {
+    let parts = median_parts(&contestant.runs);
+    if parts.is_empty() {
+        return String::new();
+    }
+    let list: Vec<_> = parts.iter().map(|(name, ms)| format!("{name} {ms:.1}")).collect();
+    format!("\n{}'s downtime, ms: {}.\n", contestant.name, list.join(", "))
 }
 
 /// Least and most, if there is more than one.
@@ -81,15 +96,21 @@ fn judged(verdict: &Verdict) -> String {
 /// One run, as it ends.
 pub fn line(measurement: &Measurement) -> String {
     format!(
-        "total {:.0} ms, memory {:.0} ms, downtime {:.0} ms, pause {}, {} rounds, {:.1} MiB on the wire \
+        "total {:.0} ms, memory {:.0} ms, downtime {:.0} ms{}, pause {}, {} rounds, {:.1} MiB on the wire \
          ({:.1} by the interfaces, {:.1} own count)",
         measurement.total_ms,
         measurement.memory_ms,
         measurement.downtime_ms,
+        measurement.downtime_parts.as_ref().map_or_else(String::new, in_brackets),
         measurement.pause_ms.map_or_else(|| "unknown".to_owned(), |pause| format!("{pause:.0} ms")),
         measurement.rounds,
         measurement.wire.shaped as f64 / MIB,
         measurement.wire.interfaces as f64 / MIB,
         measurement.own_bytes as f64 / MIB,
     )
+}
+
+fn in_brackets(parts: &DowntimeParts) -> String {
+    let list: Vec<_> = parts_ms(parts).iter().map(|(name, ms)| format!("{name} {ms:.1}")).collect();
+    format!(" ({})", list.join(", "))
 }
