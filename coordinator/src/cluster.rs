@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::raft::words::Membership;
 use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId, Revision};
 use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
-use openraft::Membership;
 
 use crate::auth::Authorized;
 use crate::peers::{Call, LeaderLink};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::raft::words::{ConfigError, Fatal};
 use novacron_protocol::ids::{ClusterId, MemberId};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::EnrolmentServer;
@@ -9,7 +10,6 @@ use novacron_transport::tls::{self, TlsError};
 use novacron_transport::{
     Acceptor, CloseCode, ClusterAuthority, Connection, Credentials, Endpoint, LinkSettings, Role,
 };
-use openraft::error::Fatal;
 use tokio::net::TcpListener;
 use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub enum StartError {
     Directory(#[from] DirectoryError),
     /// Its pace cannot be used.
     #[error("the pace of the cluster cannot be used")]
-    Timing(#[from] Box<openraft::ConfigError>),
+    Timing(#[from] Box<ConfigError>),
     /// A socket of links or enrolment cannot be made.
     #[error("cannot open the sockets of links")]
     Endpoint(#[from] EndpointError),

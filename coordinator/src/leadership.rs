@@ -14,6 +14,7 @@ use crate::journal;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
 use crate::raft::Raft;
+use crate::raft::words::RaftMetrics;
 use crate::view::View;
 
 /// Whether this member leads, and what its sessions need while it does. Cheap to clone.
@@ -59,9 +60,7 @@ impl Leadership {
     pub(crate) async fn follow(self, duties: Duties, stop: CancellationToken) {
         let mut metrics = duties.raft.metrics();
         loop {
-            let leads = |metrics: &openraft::RaftMetrics<u64, _>| {
-                metrics.current_leader == Some(metrics.id)
-            };
+            let leads = |metrics: &RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,

@@ -3,8 +3,16 @@
 
 mod support;
 
-use novacron_protocol::effect::{Action, AgentMessage, CoordinatorMessage, EffectOutcome, Report};
-use novacron_protocol::effect::{StreamRequest, StreamResponse};
+use novacron_coordinator::propose::Intent;
+use novacron_coordinator::state::Accepted;
+use novacron_protocol::effect::{
+    Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
+    ObservedState, Report, SourceResult, StreamRequest, StreamResponse,
+};
+use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::migration::{
+    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationStatus,
+};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::VmState;
 use novacron_protocol::wire::codec;
@@ -180,4 +188,100 @@ async fn agent_side(
     let (request, mut send, receive) = agent.console().await;
     send.send(codec::encode(&response).unwrap().into()).await.unwrap();
     (request, send.into_inner(), receive.into_inner().0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_survives_the_death_of_the_leader() {
+    let mut cluster = TestCluster::start(3).await;
+    let addresses = cluster.peer_addresses();
+    let source_credentials = cluster.agent_credentials("node-01").await;
+    let target_credentials = cluster.agent_credentials("node-02").await;
+    let mut source = Agent::connect(&addresses, &source_credentials, "node-01", vec![]).await;
+    let vm = running_on(&cluster, &mut source, "node-01").await;
+    let mut target = Agent::connect(&addresses, &target_credentials, "node-02", vec![]).await;
+    let migration = migrate(&cluster, vm, "node-02").await;
+    let expect = target.effects().await.remove(0);
+    target.done(&expect).await;
+    let send = source.effects().await.remove(0);
+    assert!(matches!(send.action, Action::SendMigration { .. }));
+
+    // The leader dies; the agents go on by themselves, and tell the next one.
+    let leader = cluster.leader().await;
+    cluster.stop(&leader).await;
+    let machine = |generation, state| MachineReport {
+        vm,
+        generation: Generation(generation),
+        state,
+        reason: String::new(),
+    };
+    let held = vec![machine(2, ObservedState::Running)];
+    let mut target = Agent::connect(&addresses, &target_credentials, "node-02", held).await;
+    let handover = Handover { migration, vm, generation: Generation(2) };
+    target.report(vec![Report::HandedOver(handover)]).await;
+    let mut source = Agent::connect(&addresses, &source_credentials, "node-01", vec![]).await;
+    let end = MigrationEnd {
+        target: "node-02".parse().unwrap(),
+        phase: MigrationPhase::Cleanup,
+        result: SourceResult::Completed(account()),
+    };
+    let ended = Report::MigrationEnded { migration, end };
+    source.report(vec![ended.clone()]).await;
+    source.report(vec![ended]).await;
+
+    let moved = (VmState::Running, "node-02".to_owned(), Generation(2), MigrationStatus::Completed);
+    until("the machine runs at the target", async || {
+        // An agent that says nothing for long makes its machines unknown.
+        target.say(&AgentMessage::Heartbeat).await;
+        let seen = cluster.any().view.read(|fleet| {
+            let row = fleet.vm(vm).unwrap();
+            let status = fleet.migration(migration).unwrap().status();
+            (row.state(), row.node.clone().unwrap().to_string(), row.generation, status)
+        });
+        (seen.await == Ok(moved.clone())).then_some(())
+    })
+    .await;
+    source.close().await;
+    target.close().await;
+    cluster.shutdown().await;
+}
+
+/// A machine that its agent has made and started.
+async fn running_on(cluster: &TestCluster, agent: &mut Agent, node: &str) -> VmId {
+    let vm = create(cluster.any(), "web").await.unwrap();
+    for _ in 0..2 {
+        let effect = agent.effects().await.remove(0);
+        agent.done(&effect).await;
+    }
+    let on = cluster.any().view.read(|fleet| fleet.vm(vm).unwrap().node.clone()).await.unwrap();
+    assert_eq!(on.unwrap().as_str(), node);
+    vm
+}
+
+async fn migrate(cluster: &TestCluster, vm: VmId, target: &str) -> MigrationId {
+    let target = target.parse().unwrap();
+    let intent = Intent::MigrateVm { vm, target, mode: MigrationMode::Live };
+    let submitted = cluster.any().proposer.submit(request(), by_operator(intent)).await;
+    match submitted.unwrap() {
+        Accepted::Migration(migration) => migration,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn account() -> MigrationAccount {
+    MigrationAccount {
+        total_ms: 1000,
+        prepare_ms: 100,
+        memory_ms: 900,
+        downtime_parts: DowntimeParts::default(),
+        rounds: 2,
+        bytes_guest: 4000,
+        bytes_wire: 1000,
+        bytes_wire_memory: 900,
+        bytes_disk: 0,
+        pages_zero: 1,
+        pages_same: 2,
+        pages_sent: 3,
+        verified: true,
+        path: MemoryPath::Pages,
+    }
 }

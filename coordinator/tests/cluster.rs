@@ -194,3 +194,20 @@ async fn a_member_that_is_far_behind_gets_a_snapshot() {
     assert_eq!(machines, Ok(150));
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_itself_can_be_removed() {
+    let mut cluster = TestCluster::start(3).await;
+    create(cluster.any(), "web").await.unwrap();
+    let leader = cluster.leader().await;
+    let follower = cluster.followers().await.remove(0);
+    let app = cluster.app(&follower);
+    let view = app.cluster.view().await.unwrap();
+    let id = view.members.iter().find(|member| member.name == leader).unwrap().id;
+    app.cluster.remove(request(), by_operator(id)).await.unwrap();
+    let left = app.cluster.view().await.unwrap();
+    assert!(left.members.iter().all(|member| member.name != leader), "{left:?}");
+    cluster.stop(&leader).await;
+    create(cluster.app(&follower), "after").await.unwrap();
+    cluster.shutdown().await;
+}

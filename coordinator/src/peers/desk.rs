@@ -2,13 +2,14 @@
 //! not known to have happened.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::raft::words::{ChangeMembers, CheckIsLeaderError, ClientWriteError, RaftError};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec;
-use openraft::ChangeMembers;
-use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::message::{Answer, Call, Declined};
@@ -28,17 +29,22 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new member may take to catch up before it votes.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Commands that may wait for their commit at once; openraft itself bounds nothing. At the rate of one flush of
+/// a disk (some milliseconds) the last of them still waits less than [`COMMIT_TIMEOUT`].
+const PROPOSALS_MAX: usize = 256;
+
 /// The leader's desk; on a follower it declines everything. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     raft: Raft,
     cell: FleetCell,
     clock: Clock,
+    places: Arc<Semaphore>,
 }
 
 impl Desk {
     pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
-        Self { raft, cell, clock }
+        Self { raft, cell, clock, places: Arc::new(Semaphore::new(PROPOSALS_MAX)) }
     }
 
     /// The member that leads, as far as this one knows.
@@ -83,6 +89,8 @@ impl Desk {
         if let Err(error) = codec::encode(&command) {
             return Err(Declined::NotPossible(error.to_string()));
         }
+        let place = timeout(COMMIT_TIMEOUT, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else { return Err(Declined::NoQuorum) };
         match timeout(COMMIT_TIMEOUT, self.raft.client_write(command)).await {
             Ok(Ok(written)) => Ok(written.data),
             Ok(Err(error)) => Err(declined_write(&error)),

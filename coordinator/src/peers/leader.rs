@@ -73,8 +73,10 @@ impl LeaderLink {
                 Ok(Err(Attempt::NotDone)) => {}
                 Ok(Err(Attempt::Unknown)) | Err(_) => may_have_happened = true,
             }
-            // News of the leader, or a pause: either way the next try.
-            let _ = timeout(PAUSE, metrics.changed()).await;
+            // News of the leader, or a pause: either way the next try. No news any more: consensus has ended.
+            if let Ok(Err(_)) = timeout(PAUSE, metrics.changed()).await {
+                return Err(LeaderError::Stopped);
+            }
         }
         if may_have_happened {
             Err(LeaderError::OutcomeUnknown)

@@ -61,7 +61,37 @@ pub enum PeerError {
     ShuttingDown,
 }
 
-type Slot = Arc<AsyncMutex<Option<Connection>>>;
+type Slot = Arc<AsyncMutex<Link>>;
+
+/// The link to one member.
+#[derive(Debug, Default)]
+struct Link {
+    connection: Option<Connection>,
+    /// Whether the last dial failed: said once, not at every heartbeat.
+    is_away: bool,
+}
+
+impl Link {
+    fn open(&self) -> Option<&Connection> {
+        self.connection.as_ref().filter(|connection| connection.close_reason().is_none())
+    }
+
+    fn note(&mut self, node: &MemberNode, dialled: &Result<Connection, PeerError>) {
+        match dialled {
+            Ok(connection) => {
+                if std::mem::take(&mut self.is_away) {
+                    tracing::info!(%node, "a coordinator can be reached again");
+                }
+                self.connection = Some(connection.clone());
+            }
+            Err(error) if !std::mem::replace(&mut self.is_away, true) => {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(%node, error, "a coordinator cannot be reached");
+            }
+            Err(_) => {}
+        }
+    }
+}
 
 /// Connections to other members. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -95,6 +125,14 @@ impl PeerLinks {
         self.open(to, node, call).await.map(|(answer, _)| answer)
     }
 
+    /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn connect(&self, node: &MemberNode) -> Result<(), PeerError> {
+        self.connection(node).await.map(drop)
+    }
+
     /// Asks a member and keeps the stream, for calls after whose answer bytes follow.
     ///
     /// # Errors
@@ -120,15 +158,15 @@ impl PeerLinks {
     /// machine, so the dial is a task of its own, which outlives the call that wanted it.
     async fn connection(&self, node: &MemberNode) -> Result<Connection, PeerError> {
         let slot = self.slot(node);
-        let mut held = slot.lock_owned().await;
-        if let Some(connection) = held.as_ref().filter(|open| open.close_reason().is_none()) {
+        let mut link = slot.lock_owned().await;
+        if let Some(connection) = link.open() {
             return Ok(connection.clone());
         }
         let (endpoint, node) = (self.endpoint.clone(), node.clone());
         let dialled = tokio::spawn(async move {
-            let connection = dial(&endpoint, &node).await?;
-            *held = Some(connection.clone());
-            Ok(connection)
+            let dialled = dial(&endpoint, &node).await;
+            link.note(&node, &dialled);
+            dialled
         });
         dialled.await.map_err(|_| PeerError::ShuttingDown)?
     }

@@ -3,14 +3,13 @@
 
 use novacron_protocol::ids::{MemberId, RequestId, VmId};
 use novacron_protocol::wire::codec::Message;
-use openraft::error::{InstallSnapshotError, RaftError};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
-    VoteRequest, VoteResponse,
-};
 use serde::{Deserialize, Serialize};
 
 use crate::raft::TypeConfig;
+use crate::raft::words::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotError, InstallSnapshotRequest,
+    InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
+};
 use crate::state::member::MemberFacts;
 use crate::state::{Command, Reply};
 

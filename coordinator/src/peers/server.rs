@@ -7,7 +7,6 @@ use novacron_protocol::ids::MemberId;
 use novacron_protocol::wire::codec;
 use novacron_transport::Connection;
 use novacron_transport::connection::FramedStream;
-use openraft::error::RaftError;
 use quinn::{RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use super::leader::{LeaderError, LeaderLink};
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::agents::{Console, ConsoleError, Consoles};
 use crate::raft::Raft;
+use crate::raft::words::RaftError;
 use crate::view::FleetCell;
 
 /// Answers the calls of other members. Cheap to clone.

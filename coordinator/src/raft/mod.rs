@@ -18,3 +18,16 @@ pub mod timing;
 pub mod types;
 
 pub use types::{MemberNode, Raft, TypeConfig};
+
+/// Those of openraft's words that its neighbours have to say: members carry its calls, the cluster changes its
+/// membership. A change of openraft's version changes them here.
+pub mod words {
+    pub use openraft::error::{
+        CheckIsLeaderError, ClientWriteError, Fatal, InstallSnapshotError, RaftError,
+    };
+    pub use openraft::raft::{
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
+        InstallSnapshotResponse, VoteRequest, VoteResponse,
+    };
+    pub use openraft::{ChangeMembers, ConfigError, Membership, RaftMetrics};
+}

@@ -1,5 +1,6 @@
-//! Raft's calls over the links between members. Every failure to reach a member is `Unreachable`, which makes
-//! openraft wait before it tries again; openraft itself drops a call at its deadline.
+//! Raft's calls over the links between members. A member to whom there is no connection is `Unreachable`, which
+//! makes openraft wait a moment; a call that is only slow is dropped by openraft at its deadline and tried again
+//! at once.
 
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
+
+use tokio::time::timeout;
 
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
@@ -50,9 +53,17 @@ pub struct MemberNetwork {
 type RpcError<E> = RPCError<u64, MemberNode, E>;
 
 impl MemberNetwork {
-    async fn call<E: std::error::Error>(&self, call: Call) -> Result<Answer, RpcError<E>> {
-        let answer = self.links.call(MemberId(self.target), &self.node, call).await;
-        answer.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))
+    async fn call<E: std::error::Error>(
+        &self,
+        call: Call,
+        option: &RPCOption,
+    ) -> Result<Answer, RpcError<E>> {
+        let unreachable = |error: PeerError| RPCError::Unreachable(Unreachable::new(&error));
+        match timeout(option.soft_ttl(), self.links.connect(&self.node)).await {
+            Ok(connected) => connected.map_err(unreachable)?,
+            Err(elapsed) => return Err(RPCError::Unreachable(Unreachable::new(&elapsed))),
+        }
+        self.links.call(MemberId(self.target), &self.node, call).await.map_err(unreachable)
     }
 
     #[expect(clippy::result_large_err, reason = "openraft's own type")]
@@ -71,9 +82,9 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
-        match self.call(Call::Append(rpc)).await? {
+        match self.call(Call::Append(rpc), &option).await? {
             Answer::Append(result) => self.remote(result),
             _ => Err(confused()),
         }
@@ -82,9 +93,9 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
     async fn install_snapshot(
         &mut self,
         rpc: InstallSnapshotRequest<TypeConfig>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
-        match self.call(Call::InstallSnapshot(rpc)).await? {
+        match self.call(Call::InstallSnapshot(rpc), &option).await? {
             Answer::InstallSnapshot(result) => self.remote(result),
             _ => Err(confused()),
         }
@@ -93,9 +104,9 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
     async fn vote(
         &mut self,
         rpc: VoteRequest<u64>,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
-        match self.call(Call::Vote(rpc)).await? {
+        match self.call(Call::Vote(rpc), &option).await? {
             Answer::Vote(result) => self.remote(result),
             _ => Err(confused()),
         }

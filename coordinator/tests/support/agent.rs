@@ -1,7 +1,6 @@
 //! An agent that speaks the protocol over real links and does what the test says.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use novacron_protocol::effect::{
@@ -16,7 +15,7 @@ use novacron_transport::{
     Connection, Credentials, Endpoint, ExpectedPeer, FramedRecv, FramedSend, LinkSettings, Role,
 };
 use quinn::{RecvStream, SendStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::DEADLINE;
 
@@ -113,7 +112,7 @@ impl Agent {
                 Greeting::Gone => {}
             }
             if hint.is_none() {
-                sleep(Duration::from_millis(50)).await;
+                super::wait::pause().await;
             }
         }
     }

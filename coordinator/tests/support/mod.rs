@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod spec;
+pub mod wait;
 
 pub use spec::spec;
 
@@ -25,7 +26,9 @@ use novacron_protocol::api::TokenCreate;
 use novacron_protocol::ids::{RequestId, VmId};
 use novacron_transport::Credentials;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
+
+pub use wait::until;
 
 /// Everything that is waited for happens within this, on a machine that does much else.
 pub const DEADLINE: Duration = Duration::from_secs(40);
@@ -194,17 +197,5 @@ pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId
     match app.proposer.submit(request, by_operator(intent)).await? {
         Accepted::Vm(vm) => Ok(vm),
         other => panic!("{other:?}"),
-    }
-}
-
-/// Asks until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited too long until {what}");
-        sleep(Duration::from_millis(20)).await;
     }
 }

@@ -7,9 +7,9 @@ use super::tracked::{Line, TextFile};
 const LINES_MAX: usize = 900;
 /// Directories that only one machine has. In two pieces, so that this file keeps its own rule.
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
-/// The one place that may wait for the outside world by looking again: an end-to-end test has to,
-/// and does it with a deadline.
-const POLLING_PLACES: &[&str] = &["tests/src/wait.rs"];
+/// The places that may wait for the outside world by looking again: a test of several processes has
+/// to, and does it with a deadline.
+const POLLING_PLACES: &[&str] = &["tests/src/wait.rs", "coordinator/tests/support/wait.rs"];
 
 /// What is wrong with one file; `hosts` are names of registries and mirrors.
 pub fn findings(file: &TextFile, hosts: &[String]) -> Vec<Finding> {
