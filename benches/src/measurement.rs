@@ -11,7 +11,9 @@ pub struct Measurement {
     /// Milliseconds from the order to the end. A peer's: QEMU's `total-time`, whose target waits already; ours: the
     /// record's, from the source agent's first step on, the target's start included.
     pub total_ms: f64,
-    /// Milliseconds of that in which memory moved. A peer's is all but its setup.
+    /// Milliseconds from the order until whoever gave it knew that it was carried out, by a clock outside.
+    pub order_ms: f64,
+    /// Milliseconds of `total_ms` in which memory moved. A peer's is all but its setup.
     pub memory_ms: f64,
     /// Milliseconds for which the guest stood still, by the mover's own account.
     pub downtime_ms: f64,
@@ -32,6 +34,8 @@ pub struct Measurement {
 pub struct Figures {
     /// See [`Measurement::total_ms`].
     pub total_ms: f64,
+    /// See [`Measurement::order_ms`].
+    pub order_ms: f64,
     /// See [`Measurement::memory_ms`].
     pub memory_ms: f64,
     /// See [`Measurement::downtime_ms`].
@@ -54,6 +58,7 @@ pub fn medians(runs: &[Measurement]) -> Option<Figures> {
     let pauses: Vec<f64> = runs.iter().filter_map(|run| run.pause_ms).collect();
     Some(Figures {
         total_ms: of(|run| run.total_ms)?,
+        order_ms: of(|run| run.order_ms)?,
         memory_ms: of(|run| run.memory_ms)?,
         downtime_ms: of(|run| run.downtime_ms)?,
         pause_ms: median(pauses),

@@ -6,7 +6,7 @@ mod cluster;
 mod record;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -74,12 +74,12 @@ impl Run<'_> {
 
         let before = wire.bytes()?;
         let order = ["vm", "migrate", VM, "--target", TARGET, "--live", "--wait", "-o", "json"];
+        let ordered = Instant::now();
         let json = cluster.cli().run(&order, "", self.deadline)?;
+        let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
         let crossed = wire.bytes()? - before;
-        let mut measurement = record::measurement(&json)?;
-        measurement.wire = crossed;
         self.check_guest(cluster)?;
-        Ok(measurement)
+        Ok(Measurement { order_ms, wire: crossed, ..record::measurement(&json)? })
     }
 
     fn create(&self, cluster: &Cluster<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ mod mode;
 mod qmp;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -70,10 +70,12 @@ impl Run<'_> {
         self.interruption.pause(self.workload.warm_up())?;
 
         let before = network.wire().bytes()?;
-        let mut measurement = self.migrate(&mut source, &mut target)?;
-        measurement.wire = network.wire().bytes()? - before;
+        let ordered = Instant::now();
+        let measurement = self.migrate(&mut source, &mut target)?;
+        let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
+        let wire = network.wire().bytes()? - before;
         self.check_guest(&source, &mut target)?;
-        Ok(measurement)
+        Ok(Measurement { order_ms, wire, ..measurement })
     }
 
     fn machine(&self, network: &Network, host: Host) -> Result<Machine> {

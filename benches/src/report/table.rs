@@ -13,7 +13,9 @@ const MIB: f64 = 1_048_576.0;
 /// How the figures come about.
 pub const METHOD: &str = "\
 Medians; the range of the runs in brackets. Contenders took turns. Total time and downtime are each mover's own:
-QEMU's `total-time` and `downtime`, NovaCron's record, which also contains the start of the target. *Pause* is from
+QEMU's `total-time` and `downtime`, NovaCron's record, which also contains the start of the target. *Order* is
+what somebody with a watch sees: from the order until its end is known, the way through CLI and coordinator included;
+QEMU's targets are started and set up before. *Pause* is from
 the source's stop to the target's first step, by the clocks of both QEMUs, and NovaCron's downtime. Bytes are those
 of both directions on the hosts' links, all headers included, as the shapers count them; *own count* is what the
 mover says. Every guest went on at its target and compared all of its pages.";
@@ -21,8 +23,8 @@ mover says. Every guest went on at its target and compared all of its pages.";
 /// The figures of all contenders, and the verdict if there is one.
 pub fn comparison(comparison: &Comparison) -> String {
     let mut text = String::from(
-        "| | total ms | of it memory ms | downtime ms | pause ms | rounds | MiB on the wire | own count MiB |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| | total ms | of it memory ms | order ms | downtime ms | pause ms | rounds | MiB on the wire | own count MiB |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for contestant in &comparison.contenders {
         if let Some(medians) = &contestant.medians {
@@ -42,11 +44,12 @@ fn row(contestant: &Contestant, medians: &Figures) -> String {
     let runs = &contestant.runs;
     let pause = medians.pause_ms.map_or_else(|| "–".to_owned(), |pause| format!("{pause:.0}"));
     format!(
-        "| {} | {:.0}{} | {:.0} | {:.0}{} | {pause} | {:.0} | {:.1}{} | {:.1} |\n",
+        "| {} | {:.0}{} | {:.0} | {:.0} | {:.0}{} | {pause} | {:.0} | {:.1}{} | {:.1} |\n",
         contestant.name,
         medians.total_ms,
         range(runs, |run| run.total_ms),
         medians.memory_ms,
+        medians.order_ms,
         medians.downtime_ms,
         range(runs, |run| run.downtime_ms),
         medians.rounds,
@@ -96,10 +99,11 @@ fn judged(verdict: &Verdict) -> String {
 /// One run, as it ends.
 pub fn line(measurement: &Measurement) -> String {
     format!(
-        "total {:.0} ms, memory {:.0} ms, downtime {:.0} ms{}, pause {}, {} rounds, {:.1} MiB on the wire \
+        "total {:.0} ms, memory {:.0} ms, order {:.0} ms, downtime {:.0} ms{}, pause {}, {} rounds, {:.1} MiB on the wire \
          ({:.1} by the interfaces, {:.1} own count)",
         measurement.total_ms,
         measurement.memory_ms,
+        measurement.order_ms,
         measurement.downtime_ms,
         measurement.downtime_parts.as_ref().map_or_else(String::new, in_brackets),
         measurement.pause_ms.map_or_else(|| "unknown".to_owned(), |pause| format!("{pause:.0} ms")),
