@@ -114,7 +114,8 @@ impl Drop for DevCluster {
 }
 
 impl DevCluster {
-    fn print_logs(&self) {
+    /// Prints the ends of the logs of all its programs, for whoever reads a failed test.
+    pub fn print_logs(&self) {
         for entry in std::fs::read_dir(self.directory()).into_iter().flatten().flatten() {
             let Ok(log) = std::fs::read_to_string(entry.path().join("log")) else { continue };
             let lines: Vec<_> = log.lines().collect();
