@@ -1,5 +1,6 @@
 //! Machines.
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write, stderr, stdin};
 
 use novacron_protocol::api::{Code, EventKind, VmStop, VmView};
@@ -51,8 +52,16 @@ fn reach(
     if !wait.wait {
         return printer.one(&view);
     }
+    let said = Cell::new(false);
+    let is_reached = |vm: &VmView| {
+        // It may take for ever, and the reason says what would help.
+        if vm.state == VmState::Pending && !vm.reason.is_empty() && !said.replace(true) {
+            notice(&state_line(vm));
+        }
+        vm.state == wanted
+    };
     // By id: the name may come to mean another machine.
-    let view = client.vm_wait(&view.id.to_string(), wait.timeout, |vm| vm.state == wanted)?;
+    let view = client.vm_wait(&view.id.to_string(), wait.timeout, is_reached)?;
     printer.one(&view)?;
     if view.state == wanted {
         return Ok(());

@@ -47,11 +47,11 @@ impl Show for VmView {
     }
 }
 
-/// One line for a stream: how the machine stands.
+/// One line: how the machine stands.
 pub fn state_line(vm: &VmView) -> String {
     let place = vm.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     let reason = if vm.reason.is_empty() { String::new() } else { format!(": {}", vm.reason) };
-    format!("{} {} is {}{place}{reason}", vm.updated_at, vm.name, word(&vm.state))
+    format!("{} is {}{place}{reason}", vm.name, word(&vm.state))
 }
 
 fn lines(items: impl Iterator<Item = String>) -> String {
