@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::raft::words::{ChangeMembers, CheckIsLeaderError, ClientWriteError, RaftError};
+use crate::raft::words::{
+    ChangeMembers, ChangeMembershipError, CheckIsLeaderError, ClientWriteError, RaftError,
+};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec;
@@ -191,6 +193,9 @@ impl Desk {
 fn declined_write(error: &RaftError<u64, ClientWriteError<u64, MemberNode>>) -> Declined {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Declined::OutcomeUnknown,
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_),
+        )) => Declined::Busy,
         RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
             Declined::NotPossible(error.to_string())
         }

@@ -149,9 +149,10 @@ enum Attempt {
 impl From<Declined> for Attempt {
     fn from(declined: Declined) -> Self {
         match declined {
-            Declined::OtherMember { .. } | Declined::NotLeader { .. } | Declined::NoQuorum => {
-                Self::NotDone
-            }
+            Declined::OtherMember { .. }
+            | Declined::NotLeader { .. }
+            | Declined::NoQuorum
+            | Declined::Busy => Self::NotDone,
             Declined::OutcomeUnknown => Self::Unknown,
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             Declined::Stopped => Self::Stopped,

@@ -123,6 +123,9 @@ pub enum Declined {
     /// This member leads, but no quorum confirms it. Nothing happened.
     #[error("no quorum answers")]
     NoQuorum,
+    /// Another change of members is under way; it ends by itself.
+    #[error("another change of members is under way")]
+    Busy,
     /// It was begun and not finished in time.
     #[error("not finished in time; whether it happens is not known")]
     OutcomeUnknown,

@@ -19,6 +19,7 @@ mod tests {
     use super::*;
     use crate::state::testing::{Scene, facts, name};
     use novacron_protocol::migration::MigrationMode;
+    use novacron_protocol::node::Accelerator;
 
     #[test]
     fn the_failing_check_is_named() {
@@ -37,6 +38,10 @@ mod tests {
         assert!(why(&scene, "node-02").unwrap().ends_with("it has no QEMU that can be used"));
         scene.join("node-02", 1);
         assert!(why(&scene, "node-02").unwrap().ends_with("2 GiB of memory needed, 1 GiB free"));
+        let mut other = facts(8);
+        other.accelerator = Accelerator::Kvm;
+        scene.hello("node-02", other, vec![]);
+        assert!(why(&scene, "node-02").unwrap().starts_with("accelerator: node `node-01`"));
         scene.join("node-02", 8);
         assert_eq!(why(&scene, "node-02"), None);
     }

@@ -23,7 +23,8 @@ pub use types::{MemberNode, Raft, TypeConfig};
 /// membership. A change of openraft's version changes them here.
 pub mod words {
     pub use openraft::error::{
-        CheckIsLeaderError, ClientWriteError, Fatal, InstallSnapshotError, RaftError,
+        ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, InstallSnapshotError,
+        RaftError,
     };
     pub use openraft::raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,

@@ -56,6 +56,15 @@ impl Fleet {
             });
         }
         self.check_fit(asked.target, &vm.spec)?;
+        if vm.spec.enable_tpm {
+            return conflict(format!(
+                "machine `{}` has a TPM, whose state cannot be moved yet",
+                vm.spec.name
+            ));
+        }
+        if asked.mode == MigrationMode::Live {
+            self.check_alike(&source, asked.target)?;
+        }
         if self.is_leaving(vm.id, asked.target) {
             return conflict(format!(
                 "node `{}` still clears up after the machine left it",
@@ -68,6 +77,18 @@ impl Fleet {
             )));
         }
         Ok((vm, source))
+    }
+
+    /// A running guest keeps what runs its instructions: hardware and translator offer it different processors.
+    fn check_alike(&self, source: &NodeName, target: &NodeName) -> Result<(), Refusal> {
+        let accelerator = |name| self.nodes.get(name).map(|node| node.facts.accelerator);
+        match (accelerator(source), accelerator(target)) {
+            (Some(here), Some(there)) if here != there => Err(Refusal::Conflict(format!(
+                "accelerator: node `{source}` runs guests under {here}, node `{target}` under {there}; a running \
+                 machine cannot change that, so stop it and migrate it without --live"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(in crate::state) fn migrate_vm(
