@@ -13,12 +13,12 @@ const MIB: f64 = 1_048_576.0;
 /// How the figures come about.
 pub const METHOD: &str = "\
 Medians; the range of the runs in brackets. Contenders took turns. Total time and downtime are each mover's own:
-QEMU's `total-time` and `downtime`, NovaCron's record, which also contains the start of the target. *Order* is
-what somebody with a watch sees: from the order until its end is known, the way through CLI and coordinator included;
-QEMU's targets are started and set up before. *Pause* is from
+QEMU's `total-time` and `downtime`, NovaCron's record, whose total contains the start of the target. *Order* is what
+somebody with a watch sees: from the order until its end is known, the way through CLI and coordinator included; a
+plain QEMU's target is started and set up before that. Every target holds kernel and initrd before. *Pause* is from
 the source's stop to the target's first step, by the clocks of both QEMUs, and NovaCron's downtime. Bytes are those
 of both directions on the hosts' links, all headers included, as the shapers count them; *own count* is what the
-mover says. Every guest went on at its target and compared all of its pages.";
+mover says. One coordinator. Every guest went on at its target and compared all of its pages.";
 
 /// The figures of all contenders, and the verdict if there is one.
 pub fn comparison(comparison: &Comparison) -> String {
