@@ -140,9 +140,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NameTaken => Some("`novacron vm list` shows the names in use"),
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),
-        Code::Unavailable => {
-            Some("a majority of the coordinators must be up; `novacron cluster show` tells")
-        }
+        Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict

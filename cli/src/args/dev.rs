@@ -162,6 +162,16 @@ pub enum SignalName {
 }
 
 impl SignalName {
+    /// Its name, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "KILL",
+            Self::Term => "TERM",
+            Self::Stop => "STOP",
+            Self::Cont => "CONT",
+        }
+    }
+
     /// The signal.
     pub fn signal(self) -> Signal {
         match self {

@@ -12,7 +12,7 @@ use novacron_protocol::ids::{MigrationId, Revision};
 use novacron_sdk::Overrides;
 
 pub use cluster::{ClusterCommand, TokenCommand};
-pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange};
+pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use values::{Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 

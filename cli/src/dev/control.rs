@@ -1,11 +1,9 @@
 //! Changing a running cluster: links, and the programs of single hosts. What failure tests are made of.
 
-use rustix::process::Signal;
-
 use super::cluster::{Cluster, Host, Isolation};
 use super::programs::{Programs, process_of};
 use super::{execute, network};
-use crate::args::{DevLink, LinkChange};
+use crate::args::{DevLink, LinkChange, SignalName};
 use crate::failure::{Exit, Failure};
 use crate::output::notice;
 
@@ -50,21 +48,22 @@ fn said(link: &DevLink) -> String {
 ///
 /// # Errors
 /// There is no such host, or nothing of it runs.
-pub fn kill(cluster: &Cluster, host: &str, signal: Signal) -> Result<(), Failure> {
+pub fn kill(cluster: &Cluster, host: &str, signal: SignalName) -> Result<(), Failure> {
     let host = find(cluster, host)?;
     let Some(process) = process_of(cluster, host) else {
         return Err(Failure::new(Exit::Conflict, format!("{} does not run", host.name))
             .hint(format!("`novacron dev start {}` starts it", host.name)));
     };
-    process.signal(signal);
-    if signal == Signal::KILL {
+    process.signal(signal.signal());
+    if signal == SignalName::Kill {
         process.await_end(std::time::Instant::now() + std::time::Duration::from_secs(5));
     }
     notice(&format!(
-        "sent {signal:?} to {} of {} (pid {})",
+        "{} of {} (pid {}) got {}",
         host.role.program(),
         host.name,
-        process.pid
+        process.pid,
+        signal.name()
     ));
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn run(command: &DevCommand, printer: Printer) -> Result<(), Failure> {
         DevCommand::Link(link) => control::link(&store::load(&directory(&link.dir)?)?, link),
         DevCommand::Status(dir) => printer.one(&status::of(&store::load(&directory(dir)?)?)),
         DevCommand::Kill { host, signal, dir } => {
-            control::kill(&store::load(&directory(dir)?)?, host, signal.signal())
+            control::kill(&store::load(&directory(dir)?)?, host, *signal)
         }
         DevCommand::Start { host, dir } => control::start(&store::load(&directory(dir)?)?, host),
         DevCommand::Down { dir, purge } => down::run(&directory(dir)?, *purge),
