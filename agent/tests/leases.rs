@@ -117,6 +117,42 @@ async fn decisions_and_leases_survive_the_agent() {
     assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
 }
 
+/// Has QEMU migrate into a socket that takes everything, as far as the point at which it stops the guest and waits.
+async fn wait_before_switchover(qmp: &Qmp, socket: PathBuf) -> tokio::task::JoinHandle<()> {
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let reader = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    });
+    let wanted = [(Capability::ReturnPath, true), (Capability::PauseBeforeSwitchover, true)];
+    qmp.set_capabilities(&wanted).await.unwrap();
+    qmp.migrate(&socket).await.unwrap();
+    let waiting = async {
+        while qmp.migration().await.unwrap().status != MigrateStatus::PreSwitchover {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap();
+    reader
+}
+
+#[tokio::test]
+async fn a_guest_whose_agent_died_before_the_switchover_goes_on() {
+    let host = started_host().await;
+    let guest = lend(&host, MigrationMode::Live).await;
+    let socket = guest.facts().directories.run.join("out.sock");
+    let reader = wait_before_switchover(guest.qmp().unwrap(), socket).await;
+    drop(guest);
+    reader.abort();
+    let mut host = host.restart().await;
+    let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    let qmp = guest.qmp().unwrap().clone();
+    assert!(!qmp.status().await.unwrap().running);
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    assert!(qmp.status().await.unwrap().running);
+}
+
 #[tokio::test]
 async fn a_rejected_machine_leaves_nothing_but_the_verdict() {
     let host = Host::new().await;

@@ -44,6 +44,11 @@ impl MigrateStatus {
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Cancelled | Self::Completed | Self::Failed)
     }
+
+    /// Whether there is something to cancel.
+    pub fn is_under_way(self) -> bool {
+        !self.is_terminal() && !matches!(self, Self::None | Self::Cancelling)
+    }
 }
 
 /// Answer of `query-migrate`. Bytes are those between QEMU and the agent, not those on the wire.

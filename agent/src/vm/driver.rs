@@ -19,7 +19,7 @@ use super::machine::{IO_ERROR, Machine, Observation, State, Step};
 use super::machines::{MachineOrder, Shared};
 use super::process::log_tail;
 use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
-use crate::qmp::{Event, Qmp, RunState};
+use crate::qmp::{Event, GuestStatus, Qmp};
 use crate::records::{RecordName, RecordsError};
 use crate::sys::GuestMemory;
 
@@ -108,7 +108,7 @@ pub(super) struct Driver {
     events: Option<broadcast::Receiver<Event>>,
     /// Why a disk of the host failed the guest, from the event before the guest stopped.
     io_error: String,
-    ask_again_at: Option<Instant>,
+    pub(super) ask_again_at: Option<Instant>,
 }
 
 impl Driver {
@@ -225,8 +225,6 @@ impl Driver {
 
     /// Nothing is under way: takes the state from record and process, and does what follows from it.
     pub(super) async fn settle(&mut self) {
-        let Some(record) = &self.record else { return };
-        let (desired, failure) = (record.desired, record.failure.clone());
         let seen = match self.qmp() {
             Some(qmp) => qmp.status().await.ok(),
             None => None,
@@ -237,7 +235,12 @@ impl Driver {
             self.ask_again_at = Some(Instant::now() + RECONNECT_INTERVAL);
             return;
         }
-        let step = self.machine.settle(desired, failure.as_deref(), seen);
+        self.settle_as(seen).await;
+    }
+
+    async fn settle_as(&mut self, seen: Option<GuestStatus>) {
+        let Some(record) = &self.record else { return };
+        let step = self.machine.settle(record.desired, record.failure.as_deref(), seen);
         self.follow(step).await;
     }
 
@@ -296,24 +299,13 @@ impl Driver {
         }
     }
 
+    /// A guest that stands still for no reason is told to go on, until it does.
     async fn observe_status(&mut self) {
         let Some(qmp) = self.qmp() else { return };
-        let Ok(status) = qmp.status().await else {
-            self.ask_again_at = Some(Instant::now() + RECONNECT_INTERVAL);
-            return;
-        };
-        let event = match status.status {
-            RunState::Running => Event::Resume,
-            RunState::Shutdown | RunState::GuestPanicked => {
-                Event::Shutdown(crate::qmp::ShutdownReason::Guest)
-            }
-            RunState::IoError => {
-                IO_ERROR.clone_into(&mut self.io_error);
-                Event::Stop
-            }
-            _ => Event::Stop,
-        };
-        self.hear(event).await;
+        match qmp.status().await {
+            Ok(status) => self.settle_as(Some(status)).await,
+            Err(_) => self.ask_again_at = Some(Instant::now() + RECONNECT_INTERVAL),
+        }
     }
 
     /// The process is gone: whatever it left is removed, whoever waits is told.

@@ -259,8 +259,8 @@ impl IncomingGuest {
     /// were written; with `start` the machine is then started.
     ///
     /// # Errors
-    /// [`LeaseError`]. With [`LeaseError::Records`] it is not known whether it is durable: the verdict must be read
-    /// again. With any other error the machine is this agent's and did not start.
+    /// [`LeaseError`]: it is not known whether it is durable, and nothing may be said of it before the verdict has been
+    /// read again. A machine that was accepted and then did not start is no error here; it is reported as any other.
     pub async fn accept(self, start: bool) -> Result<(), LeaseError> {
         self.line.ask(|reply| LeaseRequest::Accept { start, reply }).await
     }
@@ -271,9 +271,9 @@ impl IncomingGuest {
     /// # Errors
     /// [`LeaseError`].
     pub async fn reject(self) -> Result<(), LeaseError> {
-        let rejected = self.line.ask(|reply| LeaseRequest::Reject { reply }).await;
+        // First, or the kernels that came for it would stay behind.
         drop(self.files_held);
-        rejected
+        self.line.ask(|reply| LeaseRequest::Reject { reply }).await
     }
 }
 

@@ -7,6 +7,7 @@ use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::node::Accelerator;
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::vm::VmSpec;
+use tokio::time::Instant;
 
 use super::command_line::Purpose;
 use super::driver::{Driver, answer};
@@ -177,6 +178,7 @@ impl Driver {
         self.source_role()?;
         self.save(|record| record.role = Role::Owner).await?;
         for _ in 0..CONTINUE_ATTEMPTS {
+            self.end_migration().await;
             self.settle().await;
             if !matches!(self.machine.state(), State::Paused { reason } if reason.is_empty()) {
                 break;
@@ -184,6 +186,17 @@ impl Driver {
             tokio::time::sleep(CONTINUE_INTERVAL).await;
         }
         Ok(())
+    }
+
+    /// A QEMU that was stopped before its switchover waits there for ever, also without an agent and without sockets.
+    async fn end_migration(&mut self) {
+        let Some(qmp) = self.qmp() else { return };
+        let Ok(info) = qmp.migration().await else { return };
+        if info.status.is_under_way()
+            && let Err(error) = qmp.migrate_cancel().await
+        {
+            tracing::warn!(error = reason(&error), "QEMU's migration cannot be ended");
+        }
     }
 
     async fn remove_lent(&mut self) -> Result<(), LeaseError> {
@@ -252,7 +265,13 @@ impl Driver {
             record.desired = desired;
         })
         .await?;
-        if live { self.run_arrived().await } else { self.rest_arrived(start).await }
+        // The machine is this agent's: whatever fails from here on is a machine that failed, not a hand-over.
+        let arrived = if live { self.run_arrived().await } else { self.rest_arrived(start).await };
+        if let Err(error) = arrived {
+            tracing::error!(error = reason(&error), "the accepted machine does not run");
+            self.ask_again_at = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// The hand-over is durable: the guest runs here from now on.

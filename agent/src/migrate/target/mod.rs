@@ -33,7 +33,7 @@ use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use crate::disk::{DiskEvent, IncomingDisks};
 use crate::qmp::Capability;
 use crate::reason::reason;
-use crate::vm::{FileHash, IncomingGuest, LeaseError, Processor, Receiving};
+use crate::vm::{FileHash, IncomingGuest, Processor, Receiving};
 use offer::Announced;
 
 /// Name of the socket at which QEMU waits for its stream.
@@ -501,14 +501,7 @@ impl Run {
     async fn accept(&mut self) -> Result<(), Stuck> {
         let Some(guest) = self.guest.take() else { return Ok(()) };
         let start = self.offer.as_ref().is_some_and(|offer| offer.start);
-        match guest.accept(start).await {
-            Ok(()) => {}
-            Err(error @ LeaseError::Records(_)) => return Err(Stuck(reason(&error))),
-            // Durably this node's all the same: the machine's driver reports how it stands.
-            Err(error) => {
-                tracing::error!(reason = reason(&error), "the accepted guest does not run")
-            }
-        }
+        guest.accept(start).await.map_err(|error| Stuck(reason(&error)))?;
         self.handle(TargetEvent::Persisted(TargetRecord::Accepted));
         Ok(())
     }
