@@ -46,6 +46,9 @@ pub struct Migrate {
     /// Seconds that the guest works before it is moved.
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub warm_up_s: u64,
+    /// Seconds to wait before each run until the machine is idle. It is said how idle it was.
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86400))]
+    pub idle_wait_s: u64,
     /// Seconds after which a migration counts as one that never ends.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub deadline_s: u64,

@@ -8,7 +8,7 @@
 //! | [`peer`] | a pair of plain QEMUs |
 //! | [`ours`] | a development cluster of NovaCron |
 //! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
-//! | [`interruption`] [`execute`] [`child`] | signals, commands, processes |
+//! | [`interruption`] [`execute`] [`child`] [`idle`] | signals, commands, processes, the machine's other work |
 //! | [`migrate`] [`micro`] | the subcommands |
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ mod child;
 mod console;
 mod execute;
 mod guest;
+mod idle;
 mod interruption;
 mod measurement;
 mod micro;

@@ -27,6 +27,8 @@ pub struct Measurement {
     pub own_bytes: u64,
     /// Bytes on the links.
     pub wire: WireBytes,
+    /// Which share of the machine was idle just before.
+    pub idle_before: f64,
 }
 
 /// Medians, each for itself.

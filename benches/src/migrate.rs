@@ -17,7 +17,7 @@ use crate::network::{Network, Shape};
 use crate::report::{self, Comparison, Machine, put_section};
 use crate::schedule::{Contender, contenders, schedule};
 use crate::workload::Workload;
-use crate::{ours, peer};
+use crate::{idle, ours, peer};
 
 /// Compares, prints and judges. The exit code says whether a bar was missed.
 pub fn run(args: &Migrate) -> Result<ExitCode> {
@@ -102,8 +102,11 @@ impl Bench<'_> {
         println!("{}, {}: {count} runs", self.args.link, self.workload);
         let mut runs = Vec::with_capacity(count);
         for (number, contender) in (1..).zip(order) {
-            let measurement =
+            let idle_before =
+                idle::wait(Duration::from_secs(self.args.idle_wait_s), self.interruption)?;
+            let measured =
                 self.run(contender).with_context(|| format!("run {number}, {contender}"))?;
+            let measurement = Measurement { idle_before, ..measured };
             println!("{number}/{count} {contender}: {}", report::line(&measurement));
             runs.push((contender, measurement));
         }

@@ -34,6 +34,7 @@ pub fn comparison(comparison: &Comparison) -> String {
     for contestant in &comparison.contenders {
         text.push_str(&parts(contestant));
     }
+    text.push_str(&idle(&comparison.contenders));
     if let Some(verdict) = &comparison.verdict {
         text.push_str(&judged(verdict));
     }
@@ -57,6 +58,13 @@ fn row(contestant: &Contestant, medians: &Figures) -> String {
         range(runs, |run| run.wire.shaped as f64 / MIB),
         medians.own_bytes / MIB,
     )
+}
+
+/// How much of the machine others left, at the worst.
+fn idle(contestants: &[Contestant]) -> String {
+    let runs = contestants.iter().flat_map(|contestant| &contestant.runs);
+    let least = runs.map(|run| run.idle_before).fold(1.0, f64::min);
+    format!("\nBefore each run at least {:.0} % of the machine was idle.\n", least * 100.0)
 }
 
 /// What a downtime was made of, if it is known.
@@ -100,7 +108,7 @@ fn judged(verdict: &Verdict) -> String {
 pub fn line(measurement: &Measurement) -> String {
     format!(
         "total {:.0} ms, memory {:.0} ms, order {:.0} ms, downtime {:.0} ms{}, pause {}, {} rounds, {:.1} MiB on the wire \
-         ({:.1} by the interfaces, {:.1} own count)",
+         ({:.1} by the interfaces, {:.1} own count); machine {:.0} % idle before",
         measurement.total_ms,
         measurement.memory_ms,
         measurement.order_ms,
@@ -111,6 +119,7 @@ pub fn line(measurement: &Measurement) -> String {
         measurement.wire.shaped as f64 / MIB,
         measurement.wire.interfaces as f64 / MIB,
         measurement.own_bytes as f64 / MIB,
+        measurement.idle_before * 100.0,
     )
 }
 
