@@ -142,3 +142,15 @@ fn namespaces_do_not_stay_behind() {
     assert_eq!(namespaces(&tag), 0);
     assert!(!Path::new("/sys/class/net").join(tag).exists());
 }
+
+#[test]
+fn a_cluster_whose_directory_somebody_removed_is_ended_too() {
+    let place = Place::new("exec sleep 600");
+    place.dev("up --loopback --coordinators 1 --nodes 1 --timeout 0s");
+    let tag = tag(&place.path("cluster"));
+    let memory = Path::new("/dev/shm").join(format!("{tag}-node-01"));
+    fs::create_dir(&memory).unwrap();
+    fs::remove_dir_all(place.path("cluster")).unwrap();
+    assert_eq!(place.dev("down").code, 0);
+    assert!(!memory.exists());
+}

@@ -99,6 +99,15 @@ pub struct Wish {
     pub accel: String,
 }
 
+impl Wish {
+    /// Whatever could be asked for.
+    pub fn largest(is_root: bool) -> Self {
+        let isolation =
+            if is_root { Isolation::Namespaces { link: None } } else { Isolation::Loopback };
+        Self { coordinators: 5, nodes: NODES_MAX, isolation, accel: "auto".to_owned() }
+    }
+}
+
 impl Cluster {
     /// The cluster that a wish comes to in a directory (absolute, as [`tag`] depends on it) and a subnet.
     pub fn plan(dir: &Path, subnet: u16, wish: &Wish) -> Self {
@@ -260,9 +269,7 @@ pub mod tests {
 
     #[test]
     fn the_largest_cluster_fits_into_its_subnet() {
-        let isolation = Isolation::Namespaces { link: None };
-        let wish = Wish { coordinators: 5, nodes: NODES_MAX, isolation, accel: "tcg".into() };
-        let cluster = Cluster::plan(Path::new("/tmp/one"), 0, &wish);
+        let cluster = Cluster::plan(Path::new("/tmp/one"), 0, &Wish::largest(true));
         assert_eq!(cluster.hosts.last().unwrap().address, Ipv4Addr::new(10, 213, 0, 56));
     }
 }

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Role};
+use super::cluster::{Cluster, Role, Wish};
 use super::process::{Process, stop_all};
-use super::programs::{process_of, processes_of};
+use super::programs::{is_root, process_of, processes_of};
 use super::{execute, network, store};
 use crate::failure::Failure;
 use crate::output::notice;
@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Something could not be ended or removed.
 pub fn run(dir: &Path, purge: bool) -> Result<(), Failure> {
     let Some(cluster) = store::find(dir)? else {
+        // Somebody may have removed the directory of a cluster that was up: all else of it has names that are known.
+        take_down(&Cluster::plan(dir, 0, &Wish::largest(is_root())))?;
         notice(&format!("there is no development cluster in {}", dir.display()));
         return Ok(());
     };

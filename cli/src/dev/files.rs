@@ -43,7 +43,7 @@ struct ClientFile<'a> {
 }
 
 /// Consensus tells every step at `info`.
-const LOG: Log = Log { format: "text", filter: "info,openraft=warn" };
+const LOG: Log = Log { format: "text", filter: "info" };
 
 /// `coordinator.toml` of a host.
 ///
