@@ -13,10 +13,6 @@ use crate::raft::timing::Timing;
 /// Bytes of a configuration file: more is none.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// openraft warns of what is normal, and reports a member that is away several times a second; the links to
-/// members say that once.
-const LOG_FILTER_DEFAULT: &str = "info,openraft=error,openraft::replication=off";
-
 /// The configuration of one coordinator.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +64,7 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: LOG_FILTER_DEFAULT.to_owned() }
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
     }
 }
 

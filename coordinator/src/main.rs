@@ -89,13 +89,22 @@ fn load(path: &Path) -> anyhow::Result<Config> {
 }
 
 fn start_log(log: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).context("log.filter is not a filter")?;
+    let filter = EnvFilter::try_new(filter(&log.filter)).context("log.filter is not a filter")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+/// openraft warns of what is normal, and reports a member that is away as an error several times a second; the
+/// links to members say that once. Whoever wants to hear it names openraft in the filter.
+fn filter(configured: &str) -> String {
+    if configured.contains("openraft") {
+        return configured.to_owned();
+    }
+    format!("{configured},openraft=error,openraft::replication=off")
 }
 
 fn invitation(

@@ -144,12 +144,14 @@ fn rate_mbps(migration: &Migration) -> f64 {
     mean.or(now).unwrap_or(0.0)
 }
 
+/// What remains counts content; the wire carries it compressed, as it did so far.
 fn estimated_completion(migration: &Migration) -> Option<Timestamp> {
     if migration.step.is_ended() {
         return None;
     }
     let progress = migration.progress.as_ref()?;
-    let bytes_per_second = progress.wire_bits_per_second / 8;
-    let seconds = progress.bytes_remaining.checked_div(bytes_per_second)?;
-    Some(migration.updated_at.plus_ms(seconds.saturating_mul(1000)))
+    let handled = u128::from(progress.bytes_guest) + u128::from(progress.bytes_disk);
+    let wire_left = (u128::from(progress.bytes_remaining) * u128::from(progress.bytes_wire)).checked_div(handled)?;
+    let milliseconds = (wire_left * 8 * 1000).checked_div(u128::from(progress.wire_bits_per_second))?;
+    Some(migration.updated_at.plus_ms(u64::try_from(milliseconds).unwrap_or(u64::MAX)))
 }
