@@ -151,7 +151,10 @@ fn estimated_completion(migration: &Migration) -> Option<Timestamp> {
     }
     let progress = migration.progress.as_ref()?;
     let handled = u128::from(progress.bytes_guest) + u128::from(progress.bytes_disk);
-    let wire_left = (u128::from(progress.bytes_remaining) * u128::from(progress.bytes_wire)).checked_div(handled)?;
-    let milliseconds = (wire_left * 8 * 1000).checked_div(u128::from(progress.wire_bits_per_second))?;
+    let wire_left = (u128::from(progress.bytes_remaining) * u128::from(progress.bytes_wire))
+        .checked_div(handled)?;
+    let milliseconds = wire_left
+        .saturating_mul(8 * 1000)
+        .checked_div(u128::from(progress.wire_bits_per_second))?;
     Some(migration.updated_at.plus_ms(u64::try_from(milliseconds).unwrap_or(u64::MAX)))
 }
