@@ -307,7 +307,7 @@ async fn a_target_whose_qemu_dies_leaves_the_guest_at_the_source() {
     assert_eq!(send.await.unwrap(), EffectOutcome::Done);
     let end = pair.agents[0].end_of(migration).await;
     assert!(matches!(&end.result, SourceResult::Failed { .. }), "{end:?}");
-    assert_eq!(pair.agents[1].migrations.abandon(migration).await, EffectOutcome::Done);
+    assert_eq!(pair.agents[1].migrations.abandon(vm, migration).await, EffectOutcome::Done);
     assert_it_never_left(&pair, vm).await;
 
     // Nothing stands in the way of the next attempt.
@@ -327,6 +327,22 @@ async fn a_cancelled_migration_leaves_the_guest_at_the_source() {
     assert_eq!(send.await.unwrap(), EffectOutcome::Done);
     let end = pair.agents[0].end_of(migration).await;
     assert_eq!(end.result, SourceResult::Cancelled);
-    assert_eq!(pair.agents[1].migrations.abandon(migration).await, EffectOutcome::Done);
+    assert_eq!(pair.agents[1].migrations.abandon(vm, migration).await, EffectOutcome::Done);
     assert_it_never_left(&pair, vm).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_order_to_forget_may_overtake_the_one_to_expect() {
+    let pair = Pair::new(settings()).await;
+    let (target, vm, migration) = (&pair.agents[1], vm(6), MigrationId(Uuid::from_u128(1)));
+    assert_eq!(target.migrations.abandon(vm, migration).await, EffectOutcome::Done);
+    let role = TargetRole {
+        migration,
+        source: pair.agents[0].name.clone(),
+        mode: MigrationMode::Live,
+        decision: TargetRecord::Waiting,
+    };
+    let expected = target.migrations.expect(vm, Generation(2), busy_spec(), role).await;
+    assert!(matches!(expected, EffectOutcome::Failed { .. }), "{expected:?}");
+    assert_eq!(target.host.remains(vm), Vec::<PathBuf>::new());
 }

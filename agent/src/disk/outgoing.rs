@@ -216,12 +216,17 @@ impl OutgoingDisks {
         self.shared.mirrors.borrow().iter().filter_map(digest).collect()
     }
 
+    /// Closes the sockets, so that QEMU and the threads stop waiting; the mirrors fail. [`Self::abandon`] removes them.
+    pub fn close(&self) {
+        self.shared.stop.cancel();
+    }
+
     /// Gives the mirrors up, whatever their state, and removes all of them from QEMU; the guest goes on with its own
     /// disks. May be called at any time and again. Takes moments, and at most as long as a QEMU that does not answer
     /// is waited for.
     pub async fn abandon(&self) {
         // Sockets first: a job that waits for a write cannot be cancelled, and QEMU may be deaf until it ends.
-        self.shared.stop.cancel();
+        self.close();
         match tokio::time::timeout(ABANDON_DEADLINE, remove_mirrors(&self.qmp)).await {
             Ok(Ok(()) | Err(QmpError::Closed)) => (),
             Ok(Err(error)) => tracing::warn!(error = reason(&error), "mirrors are left in QEMU"),
@@ -259,6 +264,6 @@ impl OutgoingDisks {
 
 impl Drop for OutgoingDisks {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.close();
     }
 }

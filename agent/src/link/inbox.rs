@@ -94,16 +94,27 @@ impl Shared {
 
     /// Begins an effect. The outcome is `None` if the agent ends before there is one: then it comes again.
     fn start(self: Arc<Self>, effect: Effect) -> Work {
-        let Some(deadline) = clock::instant_of(effect.deadline) else {
+        let deadline = clock::instant_of(effect.deadline);
+        if deadline.is_none() && !self.is_begun(&effect.action) {
             let reason = format!("it reached this node after its deadline, {}", effect.deadline);
             return Box::pin(async { Some(EffectOutcome::Failed { reason }) });
-        };
-        match machine_order(&effect.action) {
-            Some(order) => self.order(&effect, order, deadline),
+        }
+        match machine_order(&effect.action).zip(deadline) {
+            Some((order, deadline)) => self.order(&effect, order, deadline),
             None => Box::pin(async move {
                 let Self { machines, migrations, reporter, .. } = &*self;
                 migration_orders::perform(effect, machines, migrations, reporter).await
             }),
+        }
+    }
+
+    /// Whether it is about a migration that an earlier run of the agent has begun: its deadline was for the beginning.
+    fn is_begun(&self, action: &Action) -> bool {
+        match action {
+            Action::SendMigration { migration, .. } => {
+                self.migrations.is_source_of(*migration) || self.reporter.has_ended(*migration)
+            }
+            _ => false,
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn perform(
             migrations.send(vm, generation, role).await
         }
         Action::CancelMigration { migration } => migrations.cancel(migration).await,
-        Action::AbandonMigration { migration } => migrations.abandon(migration).await,
+        Action::AbandonMigration { migration } => migrations.abandon(vm, migration).await,
         Action::Create { .. } | Action::Start | Action::Stop { .. } | Action::Destroy => {
             return None;
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use novacron_protocol::ids::MigrationId;
 use novacron_transport::Endpoint;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::control::Control;
@@ -25,6 +26,8 @@ pub(super) struct Context {
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
     pub tasks: TaskTracker,
+    /// The agent ends and waits no longer: what is under way stays as its record says.
+    pub ending: CancellationToken,
     begun: Instant,
     sources: Mutex<HashMap<MigrationId, mpsc::Sender<SourceCommand>>>,
     targets: Mutex<HashMap<MigrationId, mpsc::Sender<TargetCommand>>>,
@@ -66,6 +69,7 @@ impl Context {
             endpoint,
             settings,
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
             begun: Instant::now(),
             sources: Mutex::default(),
             targets: Mutex::default(),

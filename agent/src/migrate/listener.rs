@@ -66,7 +66,7 @@ async fn dispatch(context: &Arc<Context>, control: Control, message: SourceMessa
 }
 
 /// The migration is not under way here.
-async fn answer(context: &Context, mut control: Control, message: SourceMessage) {
+async fn answer(context: &Context, control: Control, message: SourceMessage) {
     let answer = match message {
         SourceMessage::Ask { vm, migration } => match verdict(context, vm, migration).await {
             Ok(verdict) => TargetMessage::Verdict(verdict),
@@ -80,14 +80,28 @@ async fn answer(context: &Context, mut control: Control, message: SourceMessage)
             TargetMessage::Failed { reason }
         }
     };
-    if control.say(&answer).await.is_ok() {
-        let _ = tokio::time::timeout(FAREWELL, control.connection().closed()).await;
-    }
+    say_last(control, &answer).await;
+}
+
+/// Turns somebody away without waiting for it.
+pub(super) fn dismiss(control: Control, reason: &str) {
+    let message = TargetMessage::Failed { reason: reason.to_owned() };
+    tokio::spawn(async move { say_last(control, &message).await });
+}
+
+/// Says one thing and gives the other side the time to read it.
+async fn say_last(mut control: Control, message: &TargetMessage) {
+    let last = async {
+        if control.say(message).await.is_ok() {
+            control.connection().closed().await;
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, last).await;
 }
 
 /// What was decided; a migration that was never heard of is refused here and now, durably, so that the answer stays
 /// true.
-async fn verdict(
+pub(super) async fn verdict(
     context: &Context,
     vm: VmId,
     migration: MigrationId,

@@ -80,13 +80,25 @@ impl Migrations {
         if self.context.targets().contains_key(&role.migration) {
             return EffectOutcome::Done;
         }
+        let migration = role.migration;
         match self.context.machines.expect(vm, generation, spec, role).await {
             Ok(guest) => {
                 target::begin(&self.context, guest);
-                EffectOutcome::Done
+                self.expected(migration).await
             }
             Err(error) => refused(&error),
         }
+    }
+
+    /// The order to forget a migration may overtake the one to expect it, and leaves a refusal.
+    async fn expected(&self, migration: MigrationId) -> EffectOutcome {
+        let reason = match self.context.machines.has_refused(migration).await {
+            Ok(false) => return EffectOutcome::Done,
+            Ok(true) => "the migration was given up meanwhile".to_owned(),
+            Err(error) => reason(&error),
+        };
+        self.end_target(migration).await;
+        EffectOutcome::Failed { reason }
     }
 
     /// At the source: moves a machine. Done when the migration ended, one way or the other; how, is a report of its
@@ -117,6 +129,11 @@ impl Migrations {
         EffectOutcome::Done
     }
 
+    /// Whether this agent sends the machine of this migration at this moment.
+    pub fn is_source_of(&self, migration: MigrationId) -> bool {
+        self.context.sources().contains_key(&migration)
+    }
+
     /// A migration that was cancelled before its order to begin came.
     async fn end_unbegun(&self, role: SourceRole) -> EffectOutcome {
         let phase = MigrationPhase::Validate;
@@ -144,16 +161,27 @@ impl Migrations {
 
     /// At the target: ends a migration that was not accepted. Done when nothing of it is left, or when it had been
     /// accepted.
-    pub async fn abandon(&self, migration: MigrationId) -> EffectOutcome {
+    pub async fn abandon(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
+        if !self.end_target(migration).await {
+            // Not under way, or about to be: refused first, looked for again then, so that neither is missed.
+            if let Err(error) = listener::verdict(&self.context, vm, migration).await {
+                return EffectOutcome::Failed { reason: reason(&error) };
+            }
+            self.end_target(migration).await;
+        }
+        EffectOutcome::Done
+    }
+
+    /// Whether there was a target's end of this migration; it is over then.
+    async fn end_target(&self, migration: MigrationId) -> bool {
         let (over, ended) = oneshot::channel();
         let running = self.context.targets().get(&migration).cloned();
-        if let Some(target) = running
-            && target.send(TargetCommand::Abandon(over)).await.is_ok()
-        {
+        let Some(target) = running else { return false };
+        if target.send(TargetCommand::Abandon(over)).await.is_ok() {
             // An error means that it ended, too.
             let _ = ended.await;
         }
-        EffectOutcome::Done
+        true
     }
 
     /// Closes every link and waits a while for what that makes of the migrations: one that has not handed over is given
@@ -163,6 +191,7 @@ impl Migrations {
         self.context.tasks.close();
         if tokio::time::timeout(SHUT_DOWN_PATIENCE, self.context.tasks.wait()).await.is_err() {
             tracing::warn!("migrations are left as they are until the agent starts again");
+            self.context.ending.cancel();
         }
     }
 

@@ -196,6 +196,16 @@ impl Machines {
         Ok(verdict.map(|verdict| verdict.decision.verdict()))
     }
 
+    /// Whether a migration was refused here.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub async fn has_refused(&self, migration: MigrationId) -> Result<bool, RecordsError> {
+        let name = RecordName::Verdict(migration);
+        let verdict: Option<VerdictRecord> = self.shared.records.get(name).await?;
+        Ok(verdict.is_some_and(|verdict| verdict.decision == TargetRecord::Refused))
+    }
+
     /// Refuses a migration that was never expected here, durably: it will not be accepted later.
     ///
     /// # Errors
@@ -217,6 +227,13 @@ impl Machines {
     /// Every machine in this agent's care.
     pub fn inventory(&self) -> Vec<MachineReport> {
         self.shared.inventory().values().cloned().collect()
+    }
+
+    /// Tells once more how a machine stands: what was told before its arrival was known counted for nothing.
+    pub fn report_again(&self, vm: VmId) {
+        if let Some(report) = self.shared.inventory().get(&vm).cloned() {
+            self.shared.reporter.machine(report);
+        }
     }
 
     /// A machine's console.

@@ -194,7 +194,7 @@ impl Source {
                 (State::Retreating { outcome: interrupted() }, SourceAction::TakeBack)
             }
             SourceRecord::Released => {
-                (State::Released { connected: false, ask_at_ms: 0 }, SourceAction::Connect)
+                (State::Released { connected: false, ask_at_ms: u64::MAX }, SourceAction::Connect)
             }
             SourceRecord::Confirmed => (State::Removing, SourceAction::Remove),
         };
@@ -440,11 +440,13 @@ impl Source {
             SourceOutcome::Failed { reason } => reason.clone(),
             _ => "cancelled".to_owned(),
         };
-        if self.state != State::Connecting {
+        let target_knows = self.state != State::Connecting;
+        self.state = State::Retreating { outcome };
+        // The guest first: it may stand still, and the link may be what is broken.
+        self.actions.push(SourceAction::TakeBack);
+        if target_knows {
             self.send(SourceMessage::Abort { reason });
         }
-        self.state = State::Retreating { outcome };
-        self.actions.push(SourceAction::TakeBack);
     }
 
     fn taken_back(&mut self) {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use novacron_protocol::pages::{
-    Admission, BatchEncoder, BatchHeader, BatchPages, Compression, EncodeError, PAGE_BYTES, Page,
-    PageHasher, PageOutsideTable,
+    Admission, BatchEncoder, BatchHeader, BatchPages, EncodeError, PAGE_BYTES, Page, PageHasher,
+    PageOutsideTable,
 };
 use novacron_protocol::qemu::{BlockName, MainRewriter, Progress, RewriteError, StreamLimits};
 use novacron_protocol::session::main_stream::MainFrame;
@@ -56,7 +56,9 @@ pub(super) struct MainOut {
     pub shared: Arc<OutgoingShared>,
     /// Batches put on each lane of the channels.
     pub lane_batches: Vec<Arc<AtomicU64>>,
-    pub compression: Compression,
+    /// For the pages that QEMU puts into the main channel.
+    pub encoder: BatchEncoder,
+    pub hasher: PageHasher,
 }
 
 /// What the rewriter found, without a borrow of it.
@@ -157,9 +159,9 @@ impl MainOut {
         page_index: u32,
         content: Option<Box<[u8; PAGE_BYTES]>>,
     ) -> Result<bool, MainError> {
-        let hasher = PageHasher::new(self.shared.hash_seed);
         let page = content.as_deref().map_or(Page::Zero, Page::Data);
-        let admission = self.shared.table()?.admit(page_index, header.epoch, hasher.hash(page))?;
+        let admission =
+            self.shared.table()?.admit(page_index, header.epoch, self.hasher.hash(page))?;
         let sent = admission == Admission::Send;
         let zero = u64::from(content.is_none());
         let count = PacketCount {
@@ -180,7 +182,7 @@ impl MainOut {
         };
         let payload = content.as_deref().map_or(&[][..], |bytes| &bytes[..]);
         let mut batch = Vec::new();
-        BatchEncoder::new(self.compression)?.encode(header, &pages, payload, &mut batch)?;
+        self.encoder.encode(header, &pages, payload, &mut batch)?;
         self.shared.counters.count_wire(batch.len());
         self.runtime.block_on(self.page_lane.send(Bytes::from(batch)))?;
         Ok(true)

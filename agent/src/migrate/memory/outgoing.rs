@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
-use novacron_protocol::pages::{Compression, PageTable};
+use novacron_protocol::pages::{BatchEncoder, Compression, EncodeError, PageHasher, PageTable};
 use novacron_protocol::qemu::StreamLimits;
 use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
 use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
@@ -128,6 +128,9 @@ pub enum OutgoingError {
     /// A socket or thread cannot be had.
     #[error("the host gives no socket or thread for the migration")]
     Resources(#[source] std::io::Error),
+    /// zstd cannot be set up.
+    #[error("pages cannot be compressed")]
+    Encoder(#[from] EncodeError),
 }
 
 impl Outgoing {
@@ -217,7 +220,8 @@ impl Outgoing {
             limits: plan.limits,
             shared: Arc::clone(&self.shared),
             lane_batches,
-            compression: plan.compression,
+            encoder: BatchEncoder::new(plan.compression)?,
+            hasher: PageHasher::new(plan.hash_seed),
         };
         self.spawn("main-out".to_owned(), move || match main_out.run() {
             Ok(()) | Err(MainError::Over) => None,

@@ -42,6 +42,10 @@ pub struct QemuSockets {
     path: PathBuf,
 }
 
+/// How long QEMU may take to read the few bytes of its return path: it waits for them. Whoever writes is a task that
+/// must not block.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// How long QEMU may take to open its channels: it does so at once.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -95,6 +99,7 @@ impl Drop for QemuSockets {
 fn blocking(stream: tokio::net::UnixStream) -> io::Result<UnixStream> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     Ok(stream)
 }
 

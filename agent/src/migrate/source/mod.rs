@@ -17,7 +17,7 @@ use novacron_protocol::migration::{MigrationAccount, MigrationMode};
 use novacron_protocol::pages::Compression;
 use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
-use novacron_protocol::session::handover::SourceRecord;
+use novacron_protocol::session::handover::{SourceRecord, Verdict};
 use novacron_protocol::session::message::{
     Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, SourceMessage, TargetMessage,
 };
@@ -25,7 +25,7 @@ use novacron_protocol::session::source::{
     Source, SourceAction, SourceEvent, SourceLimits, SourceOutcome,
 };
 use novacron_protocol::version::MINOR_RANGE;
-use novacron_transport::{ExpectedPeer, Role};
+use novacron_transport::{CloseCode, ExpectedPeer, Role};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -42,8 +42,11 @@ use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
 use qemu::QemuPlan;
 
-/// How long a target that took the machine may take to say that it runs, before the account is closed without it.
-const RUNNING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the target may take to make room for one message.
+const SAY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the target's last words are waited for.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -55,11 +58,17 @@ enum Step {
     DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
     LogSent(Result<(), String>),
-    Remaining(u64),
+    Remaining(Option<progress::Remaining>),
 }
 
 /// Why the task cannot go on; the machine stays as its record says until the agent starts again.
 struct Stuck(String);
+
+impl Stuck {
+    fn agent_ends() -> Self {
+        Self("the agent ends".to_owned())
+    }
+}
 
 /// The task's state.
 struct Run {
@@ -228,9 +237,23 @@ impl Run {
             }
         }
         self.context.sources().remove(&migration);
-        for waiting in self.waiting {
+        for waiting in std::mem::take(&mut self.waiting) {
             let _ = waiting.send(());
         }
+        self.hang_up().await;
+    }
+
+    /// Ends the connection, and with it every thread that still waits for it. A target that was told to forget the
+    /// machine gets the time to hear so.
+    async fn hang_up(mut self) {
+        let Some(mut control) = self.control.take() else { return };
+        if self.outcome != Some(SourceOutcome::Completed) {
+            let until_over = async {
+                while !matches!(control.hear().await, Err(_) | Ok(TargetMessage::Failed { .. })) {}
+            };
+            let _ = tokio::time::timeout(FAREWELL, until_over).await;
+        }
+        control.connection().close(CloseCode::Done, "the migration is over");
     }
 
     fn migration(&self) -> MigrationId {
@@ -244,21 +267,30 @@ impl Run {
             if self.outcome.is_some() {
                 return Ok(());
             }
-            let due = self.session.poll_timeout();
-            let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.context.now_ms()));
+            let due = self.until_due();
+            if due == Some(Duration::ZERO) {
+                // Not in the select below, where a target that never stops talking could keep it waiting.
+                self.session.handle_timeout(self.context.now_ms());
+                continue;
+            }
             tokio::select! {
                 biased;
+                Some(command) = commands.recv() => self.command(command),
+                () = self.context.ending.cancelled() => return Err(Stuck::agent_ends()),
                 heard = hear(&mut self.control) => self.heard(heard),
                 event = next_event(&mut self.events) => self.qemu_event(event).await,
                 event = next_memory_event(&mut self.memory_events) => self.memory_event(event).await,
                 Some(step) = self.steps.join_next() => self.step(step).await,
-                Some(command) = commands.recv() => self.command(command),
-                () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => {
-                    self.session.handle_timeout(self.context.now_ms());
-                }
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
                 _ = ticks.tick() => self.tick().await,
             }
         }
+    }
+
+    /// How long until the session's own deadline, if it has one.
+    fn until_due(&self) -> Option<Duration> {
+        let due_ms = self.session.poll_timeout()?;
+        Some(Duration::from_millis(due_ms.saturating_sub(self.context.now_ms())))
     }
 
     /// Until the session has nothing more to do: performing one action can make the next one due.
@@ -304,7 +336,10 @@ impl Run {
             Ok(message) => {
                 match &message {
                     TargetMessage::Ready { .. } => self.reach(Mark::TargetLoaded),
-                    TargetMessage::Running { .. } => self.reach(Mark::Running),
+                    // It says so after the guest was told to run. `Running` may be lost with the link.
+                    TargetMessage::Running { .. } | TargetMessage::Verdict(Verdict::Accepted) => {
+                        self.reach(Mark::Running);
+                    }
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -314,7 +349,10 @@ impl Run {
     }
 
     fn link_lost(&mut self, reason: String) {
-        self.control = None;
+        if let Some(control) = self.control.take() {
+            // Whatever else travels on it is of no use any more, and threads may wait for it.
+            control.connection().close(CloseCode::Done, "given up");
+        }
         self.handle(SourceEvent::LinkLost { reason });
     }
 
@@ -388,7 +426,9 @@ impl Run {
             Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
             Step::LogSent(Ok(())) => {}
-            Step::Remaining(bytes) => self.progress.remaining(bytes),
+            Step::Remaining(said) => {
+                said.into_iter().for_each(|said| self.progress.remaining(said))
+            }
             Step::FilesSent(Err(reason))
             | Step::DisksReady(Err(reason))
             | Step::DisksDrained(Err(reason))
@@ -443,10 +483,14 @@ impl Run {
         });
     }
 
+    /// A target that does not even take a word is as good as gone: a guest that stands still cannot wait for it.
     async fn send(&mut self, message: SourceMessage) {
+        let patience = self.until_due().map_or(SAY_PATIENCE, |due| due.min(SAY_PATIENCE));
         let Some(control) = &mut self.control else { return };
-        if let Err(error) = control.say(&message).await {
-            self.link_lost(reason(&error));
+        match tokio::time::timeout(patience, control.say(&message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.link_lost(reason(&error)),
+            Err(_) => self.link_lost("it takes no messages".to_owned()),
         }
     }
 
@@ -574,18 +618,25 @@ impl Run {
         Ok(())
     }
 
-    /// Undoes everything here, in an order in which nothing can wait for anything else: QEMU's sockets first.
+    /// Undoes everything here, in an order in which nothing can wait for anything else: QEMU's sockets first, those of
+    /// its mirrors too.
     async fn take_back(&mut self) -> Result<(), Stuck> {
         self.account.resume();
-        if let Some(outgoing) = self.outgoing.take() {
+        let (outgoing, disks) = (self.outgoing.take(), self.disks.take());
+        // A QEMU that waits for a page or a block to be taken hears no command.
+        if let Some(outgoing) = &outgoing {
             outgoing.close();
-            if let Some(qmp) = self.qmp()
-                && let Err(error) = qemu::cancel_memory(&qmp).await
-            {
-                tracing::warn!(error = reason(&error), "QEMU's migration cannot be ended");
-            }
         }
-        if let Some(disks) = self.disks.take() {
+        if let Some(disks) = &disks {
+            disks.close();
+        }
+        if self.mode == MigrationMode::Live
+            && let Some(qmp) = self.qmp()
+            && let Err(error) = qemu::cancel_memory(&qmp).await
+        {
+            tracing::warn!(error = reason(&error), "QEMU's migration cannot be ended");
+        }
+        if let Some(disks) = disks {
             disks.abandon().await;
         }
         if let Some(guest) = self.guest.take() {
@@ -597,7 +648,6 @@ impl Run {
 
     /// The target has it. The account is told before the record that keeps it goes.
     async fn remove(&mut self) -> Result<(), Stuck> {
-        self.wait_until_it_runs().await;
         let result = SourceResult::Completed(self.closed_account());
         self.report_end(result).await?;
         drop(self.outgoing.take());
@@ -606,21 +656,6 @@ impl Run {
         }
         self.handle(SourceEvent::Removed);
         Ok(())
-    }
-
-    async fn wait_until_it_runs(&mut self) {
-        let until_running = async {
-            while !self.account.reached(Mark::Running) {
-                match hear(&mut self.control).await {
-                    Ok(TargetMessage::Running { .. }) => {
-                        self.account.reach(Mark::Running, Instant::now());
-                    }
-                    Ok(_) => {}
-                    Err(_) => return,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(RUNNING_PATIENCE, until_running).await;
     }
 
     async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {

@@ -8,7 +8,7 @@ use novacron_protocol::migration::{
 };
 
 use super::{Run, Step};
-use crate::disk::DiskCounters;
+use crate::disk::{DiskCounters, DiskProgress};
 use crate::migrate::account::Mark;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
 
@@ -19,13 +19,38 @@ const RATE_WINDOW: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     samples: VecDeque<(Instant, u64)>,
-    remaining_bytes: u64,
+    memory_left_bytes: Option<u64>,
+    disks_left_bytes: Option<u64>,
+}
+
+/// What QEMU says is still to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remaining {
+    /// Of memory.
+    Memory(u64),
+    /// Of what is allocated of the disks.
+    Disks(u64),
 }
 
 impl Meter {
-    /// QEMU's newest estimate of the memory still to be sent.
-    pub(super) fn remaining(&mut self, bytes: u64) {
-        self.remaining_bytes = bytes;
+    /// QEMU's newest estimate.
+    pub(super) fn remaining(&mut self, estimate: Remaining) {
+        match estimate {
+            Remaining::Memory(bytes) => self.memory_left_bytes = Some(bytes),
+            Remaining::Disks(bytes) => self.disks_left_bytes = Some(bytes),
+        }
+    }
+
+    /// What is left in this phase and those that follow; `whole` is what it is taken for until QEMU has said it.
+    fn bytes_left(&self, phase: MigrationPhase, whole: Whole) -> u64 {
+        let memory = self.memory_left_bytes.unwrap_or(whole.memory_bytes);
+        let disks = self.disks_left_bytes.unwrap_or(whole.disks_bytes);
+        match phase {
+            MigrationPhase::DataSync => memory,
+            // Nothing is left of either once the guest stands still, or next to nothing.
+            later if later > MigrationPhase::DataSync => 0,
+            _ => memory.saturating_add(disks),
+        }
     }
 
     /// Bits per second over the window that ends with this sample.
@@ -39,6 +64,13 @@ impl Meter {
         let bits = u128::from(bytes.saturating_sub(before)) * 8 * 1_000_000 / elapsed_us;
         u64::try_from(bits).unwrap_or(u64::MAX)
     }
+}
+
+/// All there is to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Whole {
+    memory_bytes: u64,
+    disks_bytes: u64,
 }
 
 impl Run {
@@ -58,25 +90,37 @@ impl Run {
             let reason = crate::reason::reason(&error);
             return self.fail(reason);
         }
-        if self.session.phase() == MigrationPhase::DataSync
-            && let Some(qmp) = self.qmp()
-        {
-            self.steps.spawn(async move {
-                let remaining = qmp.migration().await.ok().and_then(|info| info.ram);
-                Step::Remaining(remaining.map_or(0, |ram| ram.remaining))
-            });
+        self.ask_what_remains();
+    }
+
+    fn ask_what_remains(&mut self) {
+        match (self.session.phase(), self.qmp(), self.disks.clone()) {
+            (MigrationPhase::DiskSync, _, Some(disks)) => {
+                self.steps.spawn(async move {
+                    let left =
+                        |jobs: DiskProgress| jobs.total_bytes.saturating_sub(jobs.done_bytes);
+                    Step::Remaining(disks.progress().await.ok().map(left).map(Remaining::Disks))
+                });
+            }
+            (MigrationPhase::DataSync, Some(qmp), _) => {
+                self.steps.spawn(async move {
+                    let memory = qmp.migration().await.ok().and_then(|info| info.ram);
+                    Step::Remaining(memory.map(|memory| Remaining::Memory(memory.remaining)))
+                });
+            }
+            _ => {}
         }
     }
 
     fn progress(&mut self) -> MigrationProgress {
         let (memory, disks) = (self.memory_totals(), self.disk_counters());
         let bytes_wire = memory.bytes_wire + disks.bytes_wire + self.file_bytes;
-        let memory_left = match (&self.outgoing, self.mode) {
-            (_, MigrationMode::Cold) => 0,
-            (Some(_), MigrationMode::Live) => self.progress.remaining_bytes,
-            (None, MigrationMode::Live) => self.facts.spec.memory_bytes,
+        let memory_bytes = match self.mode {
+            MigrationMode::Cold => 0,
+            MigrationMode::Live => self.facts.spec.memory_bytes,
         };
-        let bytes_remaining = memory_left + disks.bytes_total.saturating_sub(disks.bytes_disk);
+        let whole = Whole { memory_bytes, disks_bytes: disks.bytes_total };
+        let bytes_remaining = self.progress.bytes_left(self.session.phase(), whole);
         let done = memory.bytes_guest + disks.bytes_disk;
         MigrationProgress {
             phase: self.session.phase(),
@@ -148,6 +192,20 @@ struct DiskTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_taken_for_done_before_qemu_has_said_so() {
+        use MigrationPhase::{DataSync, DiskSync, Prepare, Switchover};
+        let whole = Whole { memory_bytes: 100, disks_bytes: 1000 };
+        let mut meter = Meter::default();
+        assert_eq!(meter.bytes_left(Prepare, whole), 1100);
+        meter.remaining(Remaining::Disks(30));
+        assert_eq!(meter.bytes_left(DiskSync, whole), 130);
+        assert_eq!(meter.bytes_left(DataSync, whole), 100);
+        meter.remaining(Remaining::Memory(7));
+        assert_eq!(meter.bytes_left(DataSync, whole), 7);
+        assert_eq!(meter.bytes_left(Switchover, whole), 0);
+    }
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {

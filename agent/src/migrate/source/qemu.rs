@@ -74,11 +74,16 @@ pub(super) async fn begin_memory(
 pub(super) async fn cancel_memory(qmp: &Qmp) -> Result<(), QmpError> {
     let deadline = tokio::time::Instant::now() + CANCEL_DEADLINE;
     loop {
-        let status = qmp.migration().await?.status;
+        let status = match qmp.migration().await {
+            Ok(info) => info.status,
+            // It is deaf for as long as it writes to something that has not noticed its end yet.
+            Err(QmpError::Deadline { .. }) => MigrateStatus::Cancelling,
+            Err(error) => return Err(error),
+        };
         if status.is_terminal() || status == MigrateStatus::None {
             return Ok(());
         }
-        if status != MigrateStatus::Cancelling {
+        if status.is_under_way() {
             qmp.migrate_cancel().await?;
         }
         if tokio::time::Instant::now() >= deadline {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use novacron_protocol::effect::Handover;
+use novacron_protocol::ids::NodeName;
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::session::handover::TargetRecord;
 use novacron_protocol::session::message::{
@@ -19,7 +20,7 @@ use novacron_protocol::session::target::{
     Target, TargetAction, TargetEvent, TargetLimits, TargetOutcome,
 };
 use novacron_protocol::wire::codec;
-use novacron_transport::{Connection, FramedRecv};
+use novacron_transport::{CloseCode, Connection, FramedRecv};
 use quinn::RecvStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -29,6 +30,7 @@ use super::console_log;
 use super::context::{COMMANDS_MAX, Context, TargetCommand};
 use super::control::{Control, ControlError};
 use super::files::FileReader;
+use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use crate::disk::{DiskEvent, IncomingDisks};
 use crate::qmp::Capability;
@@ -44,6 +46,9 @@ const DATA_FRAME_BYTES_MAX: usize = 2 << 20;
 
 /// How long an announced machine may keep its source waiting.
 const OFFER_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long the source may take to make room for one message.
+const SAY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the last words to the source may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -73,6 +78,7 @@ struct Run {
     context: Arc<Context>,
     guest: Option<IncomingGuest>,
     handover: Handover,
+    source: NodeName,
     session: Target,
     control: Option<Control>,
     offer: Option<Offer>,
@@ -111,6 +117,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
     }
     let run = Run {
         context: Arc::clone(context),
+        source: guest.role().source.clone(),
         guest: Some(guest),
         handover,
         session,
@@ -146,6 +153,8 @@ impl Run {
         if let Some(control) = self.control {
             // The source closes when it has read the last word; without that, the connection would take it along.
             let _ = tokio::time::timeout(FAREWELL, control.connection().closed()).await;
+            // With it goes every thread that still waits for the source, and the memory that it writes.
+            control.connection().close(CloseCode::Done, "the migration is over");
         }
     }
 
@@ -158,10 +167,18 @@ impl Run {
                 return Ok(());
             }
             let connection = self.control.as_ref().map(|control| control.connection().clone());
-            let due = self.session.poll_timeout();
-            let wait_ms = due.map_or(u64::MAX, |due| due.saturating_sub(self.context.now_ms()));
+            let now_ms = self.context.now_ms();
+            let due = self.session.poll_timeout().map(|due_ms| due_ms.saturating_sub(now_ms));
+            if due == Some(0) {
+                // Not in the select below, where a source that never stops talking could keep it waiting.
+                self.session.handle_timeout(now_ms);
+                continue;
+            }
             tokio::select! {
                 biased;
+                () = self.context.ending.cancelled() => {
+                    return Err(Stuck("the agent ends".to_owned()));
+                }
                 Some(command) = commands.recv() => self.command(command).await,
                 heard = hear(&mut self.control) => self.heard(heard),
                 event = next(&mut self.memory_events) => self.memory_event(event),
@@ -169,9 +186,8 @@ impl Run {
                 Some(step) = self.steps.join_next() => self.step(step).await,
                 stream = next_stream(connection.as_ref()) => self.stream(stream),
                 () = qemu_ended(self.receiving.as_ref()) => self.qemu_ended(),
-                () = tokio::time::sleep(Duration::from_millis(wait_ms)), if due.is_some() => {
-                    self.session.handle_timeout(self.context.now_ms());
-                }
+                () = tokio::time::sleep(Duration::from_millis(due.unwrap_or_default())),
+                    if due.is_some() => {}
                 () = &mut patience, if self.offer.is_none() => {
                     self.fail("the source did not come".to_owned());
                 }
@@ -216,8 +232,12 @@ impl Run {
         }
     }
 
-    async fn connected(&mut self, mut control: Control, message: SourceMessage) {
+    async fn connected(&mut self, control: Control, message: SourceMessage) {
+        let is_source = control.connection().peer().name.as_str() == self.source.as_str();
         match message {
+            _ if !is_source => {
+                listener::dismiss(control, "another node is the source of this migration");
+            }
             SourceMessage::Offer(offer) if self.offer.is_none() => {
                 self.control = Some(control);
                 self.take_offer(offer).await;
@@ -227,11 +247,7 @@ impl Run {
                 self.handle(TargetEvent::LinkBack);
                 self.handle(TargetEvent::Message(message));
             }
-            _ => {
-                let reason = "this migration has a source already".to_owned();
-                // Whoever it is will hear the connection close if not this.
-                let _ = control.say(&TargetMessage::Failed { reason }).await;
-            }
+            _ => listener::dismiss(control, "this migration has a source already"),
         }
     }
 
@@ -329,11 +345,7 @@ impl Run {
     fn heard(&mut self, heard: Result<SourceMessage, ControlError>) {
         let message = match heard {
             Ok(message) => message,
-            Err(error) => {
-                tracing::info!(reason = reason(&error), "the link to the source ended");
-                self.control = None;
-                return self.handle(TargetEvent::LinkLost);
-            }
+            Err(error) => return self.link_lost(&reason(&error)),
         };
         if message == SourceMessage::Go {
             self.go_at.get_or_insert_with(Instant::now);
@@ -469,11 +481,19 @@ impl Run {
 
     async fn send(&mut self, message: TargetMessage) {
         let Some(control) = &mut self.control else { return };
-        if let Err(error) = control.say(&message).await {
-            tracing::info!(reason = reason(&error), "the link to the source ended");
-            self.control = None;
-            self.handle(TargetEvent::LinkLost);
+        match tokio::time::timeout(SAY_PATIENCE, control.say(&message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.link_lost(&reason(&error)),
+            Err(_) => self.link_lost("it takes no messages"),
         }
+    }
+
+    fn link_lost(&mut self, reason: &str) {
+        tracing::info!(reason, "the link to the source ended");
+        if let Some(control) = self.control.take() {
+            control.connection().close(CloseCode::Done, "given up");
+        }
+        self.handle(TargetEvent::LinkLost);
     }
 
     fn load(&mut self) {
@@ -522,6 +542,7 @@ impl Run {
         if outcome == TargetOutcome::Accepted {
             let told = self.context.reporter.handed_over(self.handover.clone()).await;
             told.map_err(|error| Stuck(reason(&error)))?;
+            self.context.machines.report_again(self.handover.vm);
         }
         self.outcome = Some(outcome);
         Ok(())
