@@ -157,6 +157,16 @@ impl<'a> Attempt<'a> {
         Ok(view)
     }
 
+    /// Waits until a QEMU at a node runs the guest, whatever anybody says.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn wait_until_it_runs_at(&self, node: &str) -> Result<()> {
+        until(&format!("its QEMU runs it at {node}"), PATIENCE, || {
+            Ok((self.copy_at(node) == Copy::Running).then_some(()))
+        })
+    }
+
     fn check_it_runs_at(&self, node: &str) -> Result<()> {
         let mut last = String::new();
         let runs = until(&format!("the API says that it runs at {node}"), PATIENCE, || {
@@ -167,9 +177,7 @@ impl<'a> Attempt<'a> {
             Ok((is_there && is_quiet && view.state == VmState::Running).then_some(()))
         });
         runs.with_context(|| format!("it says {last}"))?;
-        until(&format!("its QEMU runs it at {node}"), PATIENCE, || {
-            Ok((self.copy_at(node) == Copy::Running).then_some(()))
-        })
+        self.wait_until_it_runs_at(node)
     }
 
     fn check_nothing_is_at(&self, node: &str) -> Result<()> {

@@ -87,6 +87,11 @@ impl DevCluster {
         command.output().context("cannot run novacron")
     }
 
+    /// Where one of the programs is.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// A client of the whole cluster.
     ///
     /// # Errors
@@ -126,7 +131,10 @@ impl DevCluster {
 }
 
 /// The directory of the programs: the variable's, or that of this build's profile.
-fn programs() -> Result<PathBuf> {
+///
+/// # Errors
+/// They are not built.
+pub fn programs() -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os(PROGRAMS_VARIABLE) {
         return Ok(PathBuf::from(directory));
     }

@@ -1,6 +1,7 @@
 //! Three coordinators, two nodes, and busy guests that move between them: what tests of failures begin with.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -208,15 +209,22 @@ impl Guest<'_> {
         Ok(self.fleet.client.vm_migrate(&self.name, &order)?)
     }
 
+    /// The whole log of its console.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn console(&self) -> Result<String> {
+        let mut log = Vec::new();
+        self.fleet.client.console(&self.name, 0, false)?.read_to_end(&mut log)?;
+        Ok(String::from_utf8_lossy(&log).into_owned())
+    }
+
     /// Its counter, from the console's whole log.
     ///
     /// # Errors
     /// The log cannot be had.
     pub fn counter(&self) -> Result<Counter> {
-        let mut log = Vec::new();
-        let mut console = self.fleet.client.console(&self.name, 0, false)?;
-        std::io::Read::read_to_end(&mut console, &mut log)?;
-        Ok(Counter::parse(&String::from_utf8_lossy(&log)))
+        Ok(Counter::parse(&self.console()?))
     }
 
     /// Checks that it goes on counting, and that it missed, repeated and lost nothing since it was booted.

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::api::MigrationView;
 use novacron_tests::attempt::{Attempt, Moment};
-use novacron_tests::fleet::{Fleet, Guest, NODES};
+use novacron_tests::fleet::{Fleet, Guest, NODES, PATIENCE};
+use novacron_tests::wait::until;
 
 /// On this link memory takes seconds: long enough to be hit in a phase.
 const SLOW: &str = "100mbit";
@@ -45,9 +46,17 @@ fn move_undisturbed(guest: &Guest<'_>) -> Result<MigrationView> {
     Ok(view)
 }
 
-fn ensure_failed(view: &MigrationView) -> Result<()> {
-    ensure!(view.status == MigrationStatus::Failed, "it should have failed: {view:#?}");
+fn ensure_status(view: &MigrationView, status: MigrationStatus) -> Result<()> {
+    ensure!(view.status == status, "it should have ended {status:?}: {view:#?}");
     Ok(())
+}
+
+/// A migration that cannot have been handed over yet when it was disturbed must have failed.
+fn ensure_failed_before_switchover(view: &MigrationView, moment: Moment) -> Result<()> {
+    match moment {
+        Moment::Switchover => Ok(()),
+        _ => ensure_status(view, MigrationStatus::Failed),
+    }
 }
 
 #[test]
@@ -57,9 +66,109 @@ fn a_target_whose_qemu_is_killed() {
         for moment in [Moment::Prepare, Moment::DataSyncEarly, Moment::Switchover] {
             let view =
                 disturb(&guest, moment, |attempt| guest.place(attempt.target()).kill_qemu())?;
-            if moment != Moment::Switchover {
-                ensure_failed(&view)?;
-            }
+            ensure_failed_before_switchover(&view, moment)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_whose_agent_is_killed() {
+    Fleet::run("--test failures a_target_whose_agent_is_killed", |fleet| {
+        let guest = fleet.boot("web-01", NODES[0])?;
+        for moment in [Moment::DiskSync, Moment::DataSyncLate, Moment::Switchover] {
+            let view = disturb(&guest, moment, |attempt| {
+                fleet.dev(&["kill", attempt.target()])?;
+                // The source must see for itself that nobody is there any more, before somebody is again.
+                if moment == Moment::DataSyncLate {
+                    attempt.ended()?;
+                }
+                fleet.dev(&["start", attempt.target()])
+            })?;
+            ensure_failed_before_switchover(&view, moment)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_source_whose_agent_is_killed() {
+    Fleet::run("--test failures a_source_whose_agent_is_killed", |fleet| {
+        let guest = fleet.boot("web-01", NODES[0])?;
+        for moment in [Moment::Prepare, Moment::DataSyncEarly, Moment::Switchover] {
+            let view = disturb(&guest, moment, |attempt| {
+                fleet.dev(&["kill", attempt.source()])?;
+                // Its death stops no guest.
+                if moment == Moment::DataSyncEarly {
+                    attempt.wait_until_it_runs_at(attempt.source())?;
+                }
+                fleet.dev(&["start", attempt.source()])
+            })?;
+            ensure_failed_before_switchover(&view, moment)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_link_that_is_cut() {
+    Fleet::run("--test failures a_link_that_is_cut", |fleet| {
+        if !fleet.has_links {
+            fleet.note("there are no links to cut without root");
+            return Ok(());
+        }
+        let guest = fleet.boot("web-01", NODES[0])?;
+        for moment in [Moment::DataSyncEarly, Moment::Switchover] {
+            let view = disturb(&guest, moment, |attempt| {
+                fleet.dev(&["link", NODES[0], NODES[1], "--down"])?;
+                // A machine that was released stands still until the two can speak again.
+                if moment != Moment::Switchover {
+                    attempt.ended()?;
+                }
+                fleet.dev(&["link", NODES[0], NODES[1], "--up"])
+            })?;
+            ensure_failed_before_switchover(&view, moment)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_leader_that_is_killed() {
+    Fleet::run("--test failures a_leader_that_is_killed", |fleet| {
+        let guest = fleet.boot("web-01", NODES[0])?;
+        for moment in [Moment::DataSyncEarly, Moment::Switchover] {
+            let leader = leader(fleet)?;
+            let view = disturb(&guest, moment, |_| {
+                fleet.dev(&["kill", &leader])?;
+                until("another leads", PATIENCE, || {
+                    Ok(self::leader(fleet).ok().filter(|other| *other != leader))
+                })?;
+                Ok(())
+            })?;
+            // The agents need no coordinator to end what was allowed.
+            ensure_status(&view, MigrationStatus::Completed)?;
+            fleet.dev(&["start", &leader])?;
+        }
+        Ok(())
+    });
+}
+
+fn leader(fleet: &Fleet) -> Result<String> {
+    let status = fleet.cluster().status()?;
+    Ok(status["leader"].as_str().context("nobody leads")?.to_owned())
+}
+
+#[test]
+fn a_migration_that_is_cancelled() {
+    Fleet::run("--test failures a_migration_that_is_cancelled", |fleet| {
+        let guest = fleet.boot("web-01", NODES[0])?;
+        for moment in [Moment::Prepare, Moment::DataSyncEarly, Moment::DataSyncLate] {
+            let view = disturb(&guest, moment, |attempt| {
+                fleet.client().migration_cancel(attempt.ordered.migration_id)?;
+                Ok(())
+            })?;
+            ensure_status(&view, MigrationStatus::Cancelled)?;
         }
         Ok(())
     });
