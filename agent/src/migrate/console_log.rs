@@ -34,6 +34,7 @@ pub(super) enum ConsoleLogError {
 #[derive(Debug)]
 pub(super) struct OutgoingLog {
     file: Option<File>,
+    sent_bytes: u64,
     stream: FramedSend<SendStream>,
 }
 
@@ -49,20 +50,24 @@ impl OutgoingLog {
             Err(error) => return Err(error.into()),
         };
         let stream = open(connection, StreamHeader::ConsoleLog, LOG_FRAME_BYTES_MAX).await?;
-        Ok(Self { file, stream })
+        Ok(Self { file, sent_bytes: 0, stream })
     }
 
-    /// Sends what was written since the last call.
+    /// Sends what was written between the last call and this one. A guest that writes faster than the link carries
+    /// does not keep it for ever.
     pub(super) async fn send_new(&mut self) -> Result<(), ConsoleLogError> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        loop {
+        let written_bytes = file.metadata().await?.len();
+        while self.sent_bytes < written_bytes {
             let mut piece = BytesMut::with_capacity(LOG_FRAME_BYTES_MAX);
             let count = file.take(LOG_FRAME_BYTES_MAX as u64).read_buf(&mut piece).await?;
             if count == 0 {
-                return Ok(());
+                break;
             }
+            self.sent_bytes += count as u64;
             self.stream.send(Bytes::from(piece)).await?;
         }
+        Ok(())
     }
 
     /// Sends the rest, after the guest stopped.
