@@ -35,8 +35,9 @@ use crate::raft::{MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::view::{FleetCell, View};
 
-/// How long a member that was admitted waits before it asks again to take part.
-const ENTER_PERIOD: Duration = Duration::from_millis(500);
+/// How long a member that was admitted waits before it asks again to take part: twice as long each time.
+const ENTER_PERIOD_MIN: Duration = Duration::from_millis(250);
+const ENTER_PERIOD_MAX: Duration = Duration::from_secs(10);
 
 /// How long asking to take part may take: catching up is included.
 const ENTER_TIMEOUT: Duration = Duration::from_secs(150);
@@ -310,6 +311,7 @@ impl Parts {
 
 /// A member that was admitted asks to take part until it votes.
 async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: CancellationToken) {
+    let mut period = ENTER_PERIOD_MIN;
     loop {
         if votes(&parts.raft, own) {
             return;
@@ -335,8 +337,9 @@ async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: Cancell
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = sleep(ENTER_PERIOD) => {}
+            () = sleep(period) => {}
         }
+        period = (period * 2).min(ENTER_PERIOD_MAX);
     }
 }
 

@@ -53,6 +53,7 @@ fn code(error: &ProposeError) -> RefusalCode {
             TokenProblem::Invalid => RefusalCode::TokenInvalid,
             TokenProblem::Used => RefusalCode::TokenUsed,
             TokenProblem::Expired => RefusalCode::TokenExpired,
+            TokenProblem::NameTaken => RefusalCode::NameTaken,
             TokenProblem::OtherRole | TokenProblem::OtherName => RefusalCode::ClaimRefused,
         },
         _ => RefusalCode::Unavailable,

@@ -212,10 +212,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(replies)
     }
 
-    /// Encodes the fleet as it is now; entries that are applied while it is written do not get into it.
+    /// Encodes the fleet as it is now: nothing is applied before this returns, and what is applied while the
+    /// bytes are written does not get into them.
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let cell = self.cell.clone();
+        let encode = move || cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from));
+        let encoded = tokio::task::spawn_blocking(encode).await.map_err(MachineError::from);
         Builder {
-            data: self.cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from)),
+            data: encoded.and_then(|encoded| encoded),
             position: self.position.clone(),
             snapshots: Arc::clone(&self.snapshots),
         }

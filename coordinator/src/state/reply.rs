@@ -111,6 +111,9 @@ pub enum TokenProblem {
     /// For another name.
     #[error("is for another name")]
     OtherName,
+    /// For any name, and this one is somebody's.
+    #[error("is for any name, and this name is in use: make one for this name")]
+    NameTaken,
 }
 
 impl Refusal {

@@ -62,6 +62,15 @@ impl Fleet {
         }
     }
 
+    fn is_in_use(&self, role: Role, name: &SubjectName) -> bool {
+        let name = name.as_str();
+        match role {
+            Role::Agent => self.nodes.values().any(|node| node.name.as_str() == name),
+            Role::Coordinator => self.present_members().any(|member| member.facts.name == name),
+            Role::Operator | Role::Partner => false,
+        }
+    }
+
     /// Uses up a token whose proof the proposer has verified.
     pub(super) fn use_token(
         &mut self,
@@ -78,6 +87,10 @@ impl Fleet {
             () if now.at >= record.expires_at => return Err(Refusal::Token(TokenProblem::Expired)),
             () if record.role != role => return Err(Refusal::Token(TokenProblem::OtherRole)),
             () if !is_name => return Err(Refusal::Token(TokenProblem::OtherName)),
+            // Whoever may join under any name must not take the place of somebody who is there.
+            () if record.name.is_none() && self.is_in_use(role, name) => {
+                return Err(Refusal::Token(TokenProblem::NameTaken));
+            }
             () => {}
         }
         self.tokens.update(&id, |token| {

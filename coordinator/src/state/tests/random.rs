@@ -238,6 +238,31 @@ proptest! {
     }
 
     #[test]
+    fn a_damaged_snapshot_is_read_or_refused(at in any::<proptest::sample::Index>(), bit in 0..8u8, cut in any::<bool>()) {
+        let mut scene = Scene::new();
+        scene.join("node-01", 8);
+        scene.running("web", "node-01");
+        let mut bytes = scene.fleet.to_snapshot().unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        if cut {
+            bytes.truncate(at);
+        }
+        let _ = Fleet::from_snapshot(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_of_a_member_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        use novacron_protocol::wire::codec::decode;
+        let versioned = [&[1, 0][..], &bytes].concat();
+        for bytes in [&bytes, &versioned] {
+            let _ = decode::<crate::peers::message::PeerRequest>(bytes);
+            let _ = decode::<crate::peers::message::PeerResponse>(bytes);
+            let _ = decode::<crate::state::Command>(bytes);
+        }
+    }
+
+    #[test]
     fn any_bytes_are_a_snapshot_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Fleet::from_snapshot(&bytes);
         let headed = [&b"ncfleet\0\x01\0\0\0"[..], &bytes].concat();

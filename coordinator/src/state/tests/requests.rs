@@ -139,3 +139,26 @@ fn a_member_id_is_never_used_again() {
     let gone = scene.apply(Body::RemoveMember { member: MemberId(3) });
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);
 }
+
+#[test]
+fn a_token_for_any_name_takes_nobodys_place() {
+    let mut scene = Scene::new();
+    scene.join("node-01", 8);
+    let any = TokenRecord {
+        role: Role::Agent,
+        name: None,
+        expires_at: scene.now.plus_ms(1000),
+        secret_hash: SecretHash([7; 32]),
+        used: false,
+    };
+    let own = TokenRecord { name: Some("node-01".parse().unwrap()), ..any.clone() };
+    let mut usage = |number: u8, record: TokenRecord, name: &str| {
+        let id = TokenId([number; 8]);
+        scene.apply(Body::CreateToken(Token { id, record, used_by: None })).unwrap();
+        scene.apply(Body::UseToken { token: id, role: Role::Agent, name: name.parse().unwrap() })
+    };
+    let taken = Err(Refusal::Token(TokenProblem::NameTaken));
+    assert_eq!(usage(1, any.clone(), "node-01"), taken);
+    assert!(usage(2, any, "node-02").is_ok());
+    assert!(usage(3, own, "node-01").is_ok(), "a host that is set up anew");
+}
