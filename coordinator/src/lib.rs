@@ -15,7 +15,7 @@
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
 //! | [`coordinator`] | everything put together |
-//! | [`config`] [`directory`] [`founding`] [`enrolment`] | its file, its data, how members are made |
+//! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ pub mod founding;
 pub mod http;
 pub mod journal;
 pub mod leadership;
+pub mod operator;
 pub mod outbox;
 pub mod peers;
 pub mod planner;

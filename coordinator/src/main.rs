@@ -10,6 +10,8 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::{Config, LogConfig, LogFormat};
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
+use novacron_coordinator::operator;
+use novacron_transport::SubjectName;
 use novacron_transport::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +47,21 @@ enum Action {
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: Option<String>,
     },
+    /// Get an operator's credentials for a token; needs no configuration.
+    Operator {
+        /// The operator's name.
+        #[arg(long)]
+        name: SubjectName,
+        /// The join token (an operator's).
+        #[arg(long, env = "NOVACRON_JOIN_TOKEN", hide_env_values = true)]
+        token: JoinToken,
+        /// An address that came with the token.
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: String,
+        /// Directory for the credentials.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Serve, until SIGTERM or SIGINT.
     Serve {
         /// The configuration file.
@@ -75,6 +92,10 @@ fn run(action: Action) -> anyhow::Result<()> {
             }
             Action::Join { config, token, coordinator } => {
                 join(&load(&config)?, invitation(token, coordinator)?).await
+            }
+            Action::Operator { name, token, coordinator, out } => {
+                let invitation = Invitation { token, coordinator };
+                enrol_operator(&name, &invitation, &out).await
             }
             Action::Serve { config } => serve(&load(&config)?).await,
             Action::Openapi => print_description(),
@@ -136,6 +157,22 @@ async fn join(config: &Config, invitation: Option<Invitation>) -> anyhow::Result
 fn print_description() -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&novacron_coordinator::http::openapi_document())?;
     writeln!(std::io::stdout(), "{text}").context("cannot print the description")
+}
+
+async fn enrol_operator(
+    name: &SubjectName,
+    invitation: &Invitation,
+    out: &Path,
+) -> anyhow::Result<()> {
+    let is_taken = out.join("cert.pem").exists();
+    anyhow::ensure!(
+        !is_taken,
+        "{} holds credentials already; choose another directory",
+        out.display()
+    );
+    operator::join(name, invitation, out).await?;
+    eprintln!("credentials of operator {name}: {}", out.display());
+    Ok(())
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {

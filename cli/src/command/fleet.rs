@@ -62,13 +62,12 @@ pub fn token(command: &TokenCommand, client: &Client, printer: Printer) -> Resul
     let view = client.token_create(&create.request())?;
     printer.one(&view)?;
     if let Some(address) = view.coordinators.first().filter(|_| printer.is_for_people()) {
-        let program =
-            if view.role == "coordinator" { "novacron-coordinator" } else { "novacron-agent" };
-        if view.role != "operator" {
-            notice(&format!(
-                "use it with `{program} join --config FILE --token TOKEN --coordinator {address}`"
-            ));
-        }
+        let redeem = match view.role.as_str() {
+            "agent" => "novacron-agent join --config FILE",
+            "coordinator" => "novacron-coordinator join --config FILE",
+            _ => "novacron-coordinator operator --name NAME --out DIR",
+        };
+        notice(&format!("use it with `{redeem} --token TOKEN --coordinator {address}`"));
     }
     Ok(())
 }
