@@ -10,7 +10,7 @@ use novacron_sdk::api::MigrationView;
 
 use crate::fleet::{Guest, PATIENCE};
 use crate::wait::until;
-use crate::witness::{Copy, Seen, Witness};
+use crate::witness::{Copy, Witness};
 
 /// For how long nobody may have run the guest: a link is given up after 10 s, a switchover too.
 const STILL_MAX: Duration = Duration::from_secs(30);
@@ -57,6 +57,7 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// It is refused.
     pub fn begin(guest: &'a Guest<'a>) -> Result<Self> {
+        guest.fleet.wait_until_nodes_are_ready()?;
         let (_, target) = guest.here_and_there()?;
         let witness = Witness::begin(&guest.places());
         let ordered = guest.migrate(target)?;
@@ -127,14 +128,11 @@ impl<'a> Attempt<'a> {
     ///
     /// # Errors
     /// It does not end.
-    pub fn ended(&self) -> Result<MigrationView> {
-        let view = until("the migration ends", PATIENCE, || {
+    pub fn wait_until_it_ended(&self, limit: Duration) -> Result<MigrationView> {
+        until("the migration ends", limit, || {
             // A coordinator may be electing.
             Ok(self.view().ok().filter(|view| view.status.is_terminal()))
-        })?;
-        let (status, reason) = (view.status, &view.reason);
-        self.guest.fleet.note(&format!("the migration ended: {status:?} {reason}"));
-        Ok(view)
+        })
     }
 
     /// Waits until it ended and everything is in order again: the guest runs at one node, whole, and nothing of it
@@ -143,7 +141,9 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// What is not in order.
     pub fn settle(self) -> Result<MigrationView> {
-        let view = self.ended()?;
+        let view = self.wait_until_it_ended(PATIENCE)?;
+        let (status, reason) = (view.status, &view.reason);
+        self.guest.fleet.note(&format!("the migration ended: {status:?} {reason}"));
         check_record(&view)?;
         let (winner, loser) = match view.status {
             MigrationStatus::Completed => (self.target(), self.source()),
@@ -152,8 +152,12 @@ impl<'a> Attempt<'a> {
         self.check_it_runs_at(winner)?;
         self.guest.check_it_goes_on().with_context(|| format!("the guest at {winner}"))?;
         self.check_nothing_is_at(loser)?;
-        self.guest.fleet.note(&format!("all is in order, the guest at {winner}"));
-        check_witness(&self.witness.end()?)?;
+        let fleet = self.guest.fleet;
+        fleet.note(&format!("all is in order, the guest at {winner}"));
+        let seen = self.witness.end()?;
+        fleet
+            .note(&format!("{} looks, nobody ran it for {:?} at most", seen.looks, seen.still_max));
+        ensure!(seen.still_max < STILL_MAX, "nobody ran the guest for {:?}", seen.still_max);
         Ok(view)
     }
 
@@ -199,10 +203,5 @@ fn check_record(view: &MigrationView) -> Result<()> {
         MigrationStatus::Cancelled => {}
         other => bail!("it ended {other:?}"),
     }
-    Ok(())
-}
-
-fn check_witness(seen: &Seen) -> Result<()> {
-    ensure!(seen.still_max < STILL_MAX, "nobody ran the guest for {:?}", seen.still_max);
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::node::NodeState;
 use novacron_sdk::Client;
 use novacron_sdk::api::{MigrationView, VmCreate, VmMigrate, VmView};
 use serde_json::Value;
@@ -56,7 +57,7 @@ impl Fleet {
         });
         if let Err(error) = result {
             panic!(
-                "{error:?}\n\nTo run this again: cargo test --release -p novacron-tests {replay}"
+                "{error:#}\n\nTo run this again: cargo test --release -p novacron-tests {replay}"
             );
         }
     }
@@ -107,6 +108,18 @@ impl Fleet {
             return Ok(());
         }
         self.dev(&["link", NODES[0], NODES[1], "--rate", rate])
+    }
+
+    /// Waits until both agents are where the coordinators hear them.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn wait_until_nodes_are_ready(&self) -> Result<()> {
+        until("both nodes are ready", PATIENCE, || {
+            let nodes = self.client.nodes()?;
+            let are_ready = nodes.iter().all(|node| node.state == NodeState::Ready);
+            Ok(are_ready.then_some(()))
+        })
     }
 
     /// Boots a guest on a node and waits until it is busy.

@@ -50,6 +50,7 @@ fn a_cluster_lives_through_what_tests_do_to_it() -> Result<()> {
     if is_root() {
         cut_and_join(&cluster, &status)?;
     }
+    admit_an_operator(&cluster)?;
     lose_the_leader(&cluster)?;
     take_down_and_up(&cluster)
 }
@@ -64,6 +65,29 @@ fn cut_and_join(cluster: &DevCluster, status: &Value) -> Result<()> {
     cluster.dev(&["link", "node-01", "coordinator-1", "--up"])?;
     ensure!(reaches(cluster, "node-01", first));
     cluster.dev(&["link", "node-01", "node-02", "--rate", "100mbit"]).map(drop)
+}
+
+/// A token gives an operator credentials, once; an agent's credentials are no operator's.
+fn admit_an_operator(cluster: &DevCluster) -> Result<()> {
+    let token = cluster.json(&["token", "create", "--role", "operator", "--name", "alice"])?;
+    let directory = tempfile::tempdir()?;
+    let out = directory.path().join("alice");
+    let redeem = || {
+        let mut command = Command::new(cluster.program("novacron-coordinator"));
+        command.args(["operator", "--name", "alice", "--token", token["token"].as_str().unwrap()]);
+        command.args(["--coordinator", token["coordinators"][0].as_str().unwrap(), "--out"]);
+        command.arg(&out).output()
+    };
+    let first = redeem()?;
+    ensure!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    cluster.run(&["cluster", "show", "--credentials", &out.display().to_string()])?;
+    std::fs::remove_dir_all(&out)?;
+    ensure!(!redeem()?.status.success(), "a token is good once");
+    let agents = cluster.directory().join("node-01/data/credentials");
+    let refused =
+        cluster.output(&["vm", "list", "--credentials", &agents.display().to_string()])?;
+    ensure!(refused.status.code() == Some(5), "{refused:?}");
+    Ok(())
 }
 
 fn lose_the_leader(cluster: &DevCluster) -> Result<()> {

@@ -2,6 +2,8 @@
 //! runs, the guest misses nothing, nothing is left behind, and the next migration works.
 #![allow(missing_docs)]
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::api::MigrationView;
@@ -11,6 +13,8 @@ use novacron_tests::wait::until;
 
 /// On this link memory takes seconds: long enough to be hit in a phase.
 const SLOW: &str = "100mbit";
+/// Longer than agents believe in a link that is silent, and in a switchover.
+const LINK_IS_GONE: Duration = Duration::from_secs(20);
 /// The rate of a development cluster's links.
 const FAST: &str = "1gbit";
 
@@ -81,7 +85,7 @@ fn a_target_whose_agent_is_killed() {
                 fleet.dev(&["kill", attempt.target()])?;
                 // The source must see for itself that nobody is there any more, before somebody is again.
                 if moment == Moment::DataSyncLate {
-                    attempt.ended()?;
+                    attempt.wait_until_it_ended(PATIENCE)?;
                 }
                 fleet.dev(&["start", attempt.target()])
             })?;
@@ -121,10 +125,9 @@ fn a_link_that_is_cut() {
         for moment in [Moment::DataSyncEarly, Moment::Switchover] {
             let view = disturb(&guest, moment, |attempt| {
                 fleet.dev(&["link", NODES[0], NODES[1], "--down"])?;
+                let ended = attempt.wait_until_it_ended(LINK_IS_GONE);
                 // A machine that was released stands still until the two can speak again.
-                if moment != Moment::Switchover {
-                    attempt.ended()?;
-                }
+                ensure!(ended.is_ok() || moment == Moment::Switchover, "it should have ended");
                 fleet.dev(&["link", NODES[0], NODES[1], "--up"])
             })?;
             ensure_failed_before_switchover(&view, moment)?;
