@@ -1,9 +1,14 @@
-//! The leader's duties begin when this member starts to lead and have ended before it may lead again.
+//! The leader's duties begin when this member leads, with a quorum that says so, and have ended before it may lead
+//! again. A leader that is cut off from the others does not learn that it was replaced (openraft 0.9 lets it go on
+//! thinking so); its agents would stay with it and hear nothing. So it asks its quorum every two seconds, and lets
+//! its agents go when it gets no answer twice.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::Sessions;
@@ -16,6 +21,15 @@ use crate::peers::LeaderLink;
 use crate::raft::Raft;
 use crate::raft::words::RaftMetrics;
 use crate::view::View;
+
+/// How often a leader asks its quorum: one heartbeat to each member.
+const CONFIRM_PERIOD: Duration = Duration::from_secs(2);
+
+/// How often in a row the quorum may fail to answer.
+const CONFIRM_FAILURES: u32 = 2;
+
+/// How long a leader that was not confirmed waits before it asks again.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Whether this member leads, and what its sessions need while it does. Cheap to clone.
 #[derive(Clone)]
@@ -66,12 +80,16 @@ impl Leadership {
                 () = stop.cancelled() => break,
                 found = metrics.wait_for(|metrics| leads(metrics)) => if found.is_err() { break },
             }
+            if !is_confirmed(&duties, &stop).await {
+                continue;
+            }
             let term = stop.child_token();
             let tasks = self.begin(&duties, &term);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 _ = metrics.wait_for(|metrics| !leads(metrics)) => {}
+                () = quorum_lost(&duties) => tracing::warn!("no quorum answers this leader"),
             }
             self.end(&duties, &term, tasks).await;
         }
@@ -105,5 +123,30 @@ impl Leadership {
         term.cancel();
         while tasks.join_next().await.is_some() {}
         drop(duties.sessions.take_all());
+    }
+}
+
+/// Whether a quorum says that this member leads; waits a little after a no.
+async fn is_confirmed(duties: &Duties, stop: &CancellationToken) -> bool {
+    let confirmed = duties.leader.desk().confirm().await.is_ok();
+    if !confirmed {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = sleep(CONFIRM_PAUSE) => {}
+        }
+    }
+    confirmed
+}
+
+/// Ready when the quorum did not answer twice in a row.
+async fn quorum_lost(duties: &Duties) {
+    let mut failures = 0;
+    while failures < CONFIRM_FAILURES {
+        sleep(CONFIRM_PERIOD).await;
+        match duties.leader.desk().confirm().await {
+            Ok(()) => failures = 0,
+            Err(_) => failures += 1,
+        }
     }
 }

@@ -245,6 +245,31 @@ async fn a_migration_survives_the_death_of_the_leader() {
     cluster.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_quorum_lets_its_agents_go() {
+    let mut cluster = TestCluster::start(3).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let addresses = cluster.peer_addresses();
+    let mut agent = Agent::connect(&addresses, &credentials, "node-01", vec![]).await;
+    let leader = cluster.leader().await;
+    for follower in cluster.followers().await {
+        cluster.stop(&follower).await;
+    }
+    // It still thinks that it leads: nobody can tell it otherwise.
+    let told = loop {
+        match agent.hear().await {
+            Some(CoordinatorMessage::NotLeader { leader }) => break leader,
+            Some(_) => {}
+            None => panic!("the link ended without a word"),
+        }
+    };
+    assert_eq!(told, None);
+    let address = cluster.configs[&leader].peer_listen;
+    let again = Agent::greet(address, &credentials, "node-01", vec![]).await;
+    assert!(matches!(again, Greeting::NotLeader(None)), "nor does it take new ones");
+    cluster.shutdown().await;
+}
+
 /// A machine that its agent has made and started.
 async fn running_on(cluster: &TestCluster, agent: &mut Agent, node: &str) -> VmId {
     let vm = create(cluster.any(), "web").await.unwrap();

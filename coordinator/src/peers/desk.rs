@@ -100,6 +100,14 @@ impl Desk {
         }
     }
 
+    /// Asks a quorum whether this member leads.
+    ///
+    /// # Errors
+    /// [`Declined`].
+    pub async fn confirm(&self) -> Result<(), Declined> {
+        self.read_index().await.map(drop)
+    }
+
     async fn read_index(&self) -> Result<u64, Declined> {
         let confirmed = timeout(CONFIRM_TIMEOUT, self.raft.get_read_log_id()).await;
         match confirmed.map_err(|_| Declined::NoQuorum)? {
