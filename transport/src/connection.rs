@@ -52,6 +52,23 @@ const CODES: [(CloseCode, u32); 9] = [
     (CloseCode::Overloaded, 8),
 ];
 
+impl fmt::Display for CloseCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Done => "done",
+            Self::IdentityRefused => "identity refused",
+            Self::BadFrame => "bad frame",
+            Self::BadMessage => "bad message",
+            Self::BadProtocol => "other protocol",
+            Self::TimedOut => "timed out",
+            Self::Replaced => "replaced",
+            Self::NotLeader => "not the leader",
+            Self::Overloaded => "overloaded",
+            Self::Other(number) => return write!(formatter, "code {number}"),
+        })
+    }
+}
+
 impl CloseCode {
     fn to_wire(self) -> VarInt {
         if let CloseCode::Other(number) = self {
@@ -75,7 +92,7 @@ pub enum Closed {
     #[error("closed by this side")]
     Here,
     /// The peer closed it and said why.
-    #[error("closed by the peer: {code:?}: {reason}")]
+    #[error("closed by the peer ({code}): {reason}")]
     ByPeer {
         /// Why.
         code: CloseCode,

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use novacron_protocol::effect::{EffectOutcome, MachineReport};
+use novacron_protocol::effect::{EffectOutcome, Handover, MachineReport};
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
 use novacron_protocol::limits::MACHINES_PER_NODE_MAX;
 use novacron_protocol::session::handover::{TargetRecord, Verdict};
@@ -28,6 +28,7 @@ use super::machine::Order;
 use super::record::{Role, SourceRole, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
 use crate::host::Hypervisor;
 use crate::qmp::Qmp;
+use crate::reason::reason;
 use crate::records::{RecordName, Records, RecordsError};
 use crate::report::Reporter;
 
@@ -364,6 +365,15 @@ impl Shared {
         }
     }
 
+    /// The agent may have ended between taking a machine and saying so; hearing it twice is normal.
+    async fn repeat_arrival(&self, record: &VmRecord) {
+        let Some(migration) = record.arrived_by else { return };
+        let handover = Handover { migration, vm: record.vm, generation: record.generation };
+        if let Err(error) = self.reporter.handed_over(handover).await {
+            tracing::error!(vm = %record.vm, reason = reason(&error), "an arrival cannot be told again");
+        }
+    }
+
     async fn interrupted(
         &self,
         record: VmRecord,
@@ -373,7 +383,10 @@ impl Shared {
         let line = super::lease::Line { requests };
         let directories = self.launcher.directories.machine(record.vm);
         match record.role.clone() {
-            Role::Owner => None,
+            Role::Owner => {
+                self.repeat_arrival(&record).await;
+                None
+            }
             Role::Source(role) => {
                 let facts = super::lending::facts(self, &record)?;
                 Some(Interrupted::Source(SourceGuest { line, facts, role, qmp }))

@@ -19,7 +19,7 @@ pub const LANES_MAX: u8 = 16;
 /// 64 KiB of message at 16 bytes each however large the block is.
 pub const DIGEST_REGIONS_MAX: usize = 4096;
 
-/// Files that travel beside the disks: kernel and initial RAM disk, TPM state.
+/// Files that travel beside the disks: kernel and initial RAM disk.
 pub const FILES_MAX: usize = 8;
 
 /// Bytes of one such file.
@@ -193,13 +193,6 @@ pub enum TargetMessage {
     Prepared,
     /// Bytes of the return path of the target's QEMU, except the final `SHUT`.
     ReturnPath(Vec<u8>),
-    /// Units of memory and disks applied so far; sent a few times a second.
-    Applied {
-        /// Page batches applied, all lanes together.
-        page_batches: u64,
-        /// Disk records applied, all disks together.
-        disk_records: u64,
-    },
     /// Loaded and verified: the digests are equal at the target. The guest can run there.
     Ready {
         /// Digests at the target, of what it holds.

@@ -220,9 +220,4 @@ impl Incoming {
         let by_page = self.plan.form != IncomingForm::Tunnel;
         by_page.then(|| memory_digest(super::SHARED_BLOCK, &self.shared.table()))
     }
-
-    /// Batches applied so far, all lanes together.
-    pub fn batches_applied(&self) -> u64 {
-        self.shared.applied.borrow().iter().sum()
-    }
 }
