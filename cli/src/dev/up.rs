@@ -245,7 +245,10 @@ impl Stage<'_> {
                 name: Some(host.name.clone()),
                 ttl_seconds: Some(TOKEN_SECONDS),
             };
-            let made = self.client(self.cluster.endpoints())?.token_create(&create)?;
+            // A busy machine may be in the middle of an election.
+            let patience = self.deadline.saturating_duration_since(Instant::now());
+            let client = self.client(self.cluster.endpoints(), patience)?;
+            let made = client.token_create(&create)?;
             let at = made
                 .coordinators
                 .first()
@@ -271,16 +274,16 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn client(&self, endpoints: Vec<String>) -> Result<Client, Failure> {
+    fn client(&self, endpoints: Vec<String>, patience: Duration) -> Result<Client, Failure> {
         let mut config = Config::new(endpoints, self.cluster.operator_dir());
-        config.patience = LOOK;
+        config.patience = patience;
         Ok(Client::new(&config)?)
     }
 
     /// Waits until a coordinator answers for itself that it votes in a cluster with a leader.
     fn await_coordinator(&self, host: &Host) -> Result<(), Failure> {
-        let client =
-            self.client(vec![format!("https://{}:{}", host.address, super::cluster::API_PORT)])?;
+        let own = format!("https://{}:{}", host.address, super::cluster::API_PORT);
+        let client = self.client(vec![own], LOOK)?;
         self.await_ready(host, || {
             let view = client.cluster().map_err(Failure::from)?;
             let own = view.members.iter().find(|member| member.name == host.name);
@@ -291,7 +294,7 @@ impl Stage<'_> {
 
     /// Waits until the coordinators call a node ready.
     fn await_node(&self, host: &Host) -> Result<(), Failure> {
-        let client = self.client(self.cluster.endpoints())?;
+        let client = self.client(self.cluster.endpoints(), LOOK)?;
         self.await_ready(host, || {
             Ok(client.node(&host.name).map_err(Failure::from)?.state == NodeState::Ready)
         })
