@@ -21,7 +21,7 @@ impl Process {
     /// The live process with that number.
     pub fn of(pid: u32) -> Option<Self> {
         let (state, process) = Self::look(pid)?;
-        (!matches!(state, 'Z' | 'X')).then_some(process)
+        (!matches!(state, 'Z' | 'X') || has_threads_left(pid)).then_some(process)
     }
 
     /// The process of a child that nobody has waited for, even if it has ended already.
@@ -92,6 +92,12 @@ impl Process {
         let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         self.is_alive().then_some(handle)
     }
+}
+
+/// Whether threads of a process whose first has ended are still on their way out. One that waits for the disk takes
+/// its time, and until the last is gone the process holds its files and their locks.
+fn has_threads_left(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
 }
 
 /// Asks processes to end, gives them `grace` together, and kills what is left.
