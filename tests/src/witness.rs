@@ -134,7 +134,7 @@ impl Looking {
     /// only if the first still runs after the last was seen to.
     fn runs_twice(&mut self, copies: &[Copy]) -> Option<String> {
         let mut running = (0..copies.len()).filter(|&index| copies[index] == Copy::Running);
-        let (first, last) = (running.next()?, running.last()?);
+        let (first, last) = (running.next()?, running.next_back()?);
         let nodes = [&self.eyes[first].place.node, &self.eyes[last].place.node];
         let what = format!("at {} and {}", nodes[0], nodes[1]);
         (self.eyes[first].look() == Copy::Running).then_some(what)
