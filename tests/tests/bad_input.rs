@@ -95,7 +95,7 @@ fn memory(cluster: &DevCluster, kernel: &str) -> Result<()> {
     for (name, node) in [("big-01", "node-01"), ("big-02", "node-02")] {
         let view = cluster.json(&["node", "show", node])?;
         let bytes = view["capacity"]["memory_bytes"].as_u64().context("the node's memory")?;
-        let memory = format!("{}M", bytes / 100 * 60 >> 20);
+        let memory = format!("{}M", (bytes / 100 * 60) >> 20);
         let create = format!(
             "vm create {name} --memory {memory} --cpus 1 --disk 16M --kernel {kernel} --node {node} --no-start --wait"
         );
