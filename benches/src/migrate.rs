@@ -67,7 +67,7 @@ fn publish(args: &Migrate, comparison: &Comparison) -> Result<()> {
     if args.record {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
         let document = fs::read_to_string(&path).unwrap_or_default();
-        let section = comparison.section(&command());
+        let section = comparison.section(&command(env::args()));
         fs::write(&path, put_section(&document, &comparison.title(), &section))
             .with_context(|| format!("cannot write {}", path.display()))?;
         println!("recorded in {}", path.display());
@@ -75,13 +75,21 @@ fn publish(args: &Migrate, comparison: &Comparison) -> Result<()> {
     Ok(())
 }
 
-/// What to type for the same again.
-fn command() -> String {
-    ["cargo xtask bench".to_owned()]
-        .into_iter()
-        .chain(env::args().skip(1))
-        .collect::<Vec<_>>()
-        .join(" ")
+/// What to type for the same again. Where files are on this machine is nobody else's matter.
+fn command(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["cargo xtask bench".to_owned()];
+    let mut arguments = arguments.skip(1);
+    while let Some(word) = arguments.next() {
+        let option = word.split('=').next().unwrap_or_default();
+        if matches!(option, "--programs" | "--guest" | "--json") {
+            if option == word {
+                arguments.next();
+            }
+        } else {
+            words.push(word);
+        }
+    }
+    words.join(" ")
 }
 
 /// All that the runs have in common.
@@ -162,4 +170,16 @@ impl Bench<'_> {
 
 fn keep(directory: TempDir) {
     println!("the logs of this run are in {}", directory.keep().display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_command_names_no_directory() {
+        let line = "novacron-benches --runs 5 --json /tmp/a --programs=/opt/b --record";
+        let typed = command(line.split(' ').map(str::to_owned));
+        assert_eq!(typed, "cargo xtask bench --runs 5 --record");
+    }
 }

@@ -45,10 +45,10 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { date, processor, cores, kernel, qemu, commit, load } = self;
-        writeln!(
+        write!(
             f,
             "{date}, commit {commit}; {cores} cores ({processor}), Linux {kernel}, {qemu}, guests emulated (TCG); \
-             load before the first run {load}.\n"
+             load before the first run {load}."
         )
     }
 }

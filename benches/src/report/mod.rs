@@ -71,7 +71,7 @@ impl Comparison {
 
     /// All that another needs to judge the figures or to measure again.
     pub fn section(&self, command: &str) -> String {
-        format!("{}\n{}\n\nCommand: `{command}`\n\n{}", self.machine, table::METHOD, self.table())
+        format!("{}\n\n{}\n\nCommand: `{command}`\n\n{}", self.machine, table::METHOD, self.table())
     }
 }
 
