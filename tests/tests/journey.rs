@@ -51,8 +51,12 @@ fn travel(guest: &Guest<'_>, source: &str, target: &str) -> Result<()> {
     ensure!(record["source"] == source && record["target"] == target, "{record:#}");
     check_downtime(&record)?;
     // The command returned, so the source has removed its copy.
-    let left = guest.place(source).remains();
-    ensure!(left.is_empty(), "left at {source}: {left:#?}");
+    // The end is told as soon as the target has the machine, a moment before the source has cleared up.
+    let place = guest.place(source);
+    let gone = until(&format!("nothing is left at {source}"), PATIENCE, || {
+        Ok(place.remains().is_empty().then_some(()))
+    });
+    gone.with_context(|| format!("left: {:#?}", place.remains()))?;
     guest.check_it_goes_on()
 }
 
