@@ -1,5 +1,7 @@
 //! The control stream of a migration: typed messages both ways.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use novacron_protocol::session::message::CONTROL_BYTES_MAX;
 use novacron_protocol::wire::codec::{self, CodecError, Message};
@@ -26,6 +28,9 @@ pub enum ControlError {
     #[error("the other agent ended the control stream")]
     Ended,
 }
+
+/// How long the other side may take to make room for one message.
+pub const SAY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One end of the control stream of a connection.
 #[derive(Debug)]
@@ -91,5 +96,16 @@ impl Control {
             self.connection.refuse_message(&error.to_string());
             error.into()
         })
+    }
+}
+
+/// The next message, or never while there is no link. Cancel-safe.
+///
+/// # Errors
+/// As [`Control::hear`].
+pub async fn hear<M: Message>(control: &mut Option<Control>) -> Result<M, ControlError> {
+    match control {
+        Some(control) => control.hear().await,
+        None => std::future::pending().await,
     }
 }

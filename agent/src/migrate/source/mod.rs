@@ -33,7 +33,7 @@ use tracing::Instrument;
 use super::account::{Account, Mark};
 use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
-use super::control::{Control, ControlError};
+use super::control::{Control, ControlError, SAY_PATIENCE, hear};
 use super::files;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use crate::disk::OutgoingDisks;
@@ -41,9 +41,6 @@ use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
 use qemu::QemuPlan;
-
-/// How long the target may take to make room for one message.
-const SAY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the target's last words are waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -685,14 +682,6 @@ async fn resolve(address: &str) -> Result<SocketAddr, String> {
     let found = tokio::net::lookup_host(address).await;
     let mut found = found.map_err(|error| format!("{address} cannot be resolved: {error}"))?;
     found.next().ok_or_else(|| format!("{address} has no address"))
-}
-
-/// The next message, or never while there is no link.
-async fn hear(control: &mut Option<Control>) -> Result<TargetMessage, ControlError> {
-    match control {
-        Some(control) => control.hear().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn next_event(

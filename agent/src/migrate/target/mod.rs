@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use super::console_log;
 use super::context::{COMMANDS_MAX, Context, TargetCommand};
-use super::control::{Control, ControlError};
+use super::control::{Control, ControlError, SAY_PATIENCE, hear};
 use super::files::FileReader;
 use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
@@ -46,9 +46,6 @@ const DATA_FRAME_BYTES_MAX: usize = 2 << 20;
 
 /// How long an announced machine may keep its source waiting.
 const OFFER_PATIENCE: Duration = Duration::from_secs(300);
-
-/// How long the source may take to make room for one message.
-const SAY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the last words to the source may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -560,13 +557,6 @@ fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
         (MemoryOffer::Pages { lanes }, _) => {
             Some(IncomingForm::Pages { lanes: *lanes, hash_seed: offer.hash_seed })
         }
-    }
-}
-
-async fn hear(control: &mut Option<Control>) -> Result<SourceMessage, ControlError> {
-    match control {
-        Some(control) => control.hear().await,
-        None => std::future::pending().await,
     }
 }
 
