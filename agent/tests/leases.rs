@@ -14,7 +14,7 @@ use novacron_agent::vm::{
 };
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
 use novacron_protocol::ids::{Generation, MigrationId};
-use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord, Verdict};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -33,6 +33,7 @@ fn source_role(mode: MigrationMode) -> SourceRole {
         target_address: "127.0.0.1:1".to_owned(),
         mode,
         target_generation: THERE,
+        options: MigrationOptions::default(),
         decision: SourceRecord::Holds,
         memo: Vec::new(),
     }

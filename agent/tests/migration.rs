@@ -16,7 +16,7 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId};
-use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode};
+use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode, MigrationOptions};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::VmSpec;
@@ -105,6 +105,7 @@ impl Pair {
             target_address: target.address.to_string(),
             mode: plan.mode,
             target_generation: plan.generation.next(),
+            options: MigrationOptions::default(),
             decision: SourceRecord::Holds,
             memo: Vec::new(),
         };

@@ -11,7 +11,8 @@ use novacron_protocol::effect::{
 };
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
 use novacron_protocol::migration::{
-    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationStatus,
+    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
+    MigrationStatus,
 };
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::VmState;
@@ -284,7 +285,8 @@ async fn running_on(cluster: &TestCluster, agent: &mut Agent, node: &str) -> VmI
 
 async fn migrate(cluster: &TestCluster, vm: VmId, target: &str) -> MigrationId {
     let target = target.parse().unwrap();
-    let intent = Intent::MigrateVm { vm, target, mode: MigrationMode::Live };
+    let (mode, options) = (MigrationMode::Live, MigrationOptions::default());
+    let intent = Intent::MigrateVm { vm, target, mode, options };
     let submitted = cluster.any().proposer.submit(request(), by_operator(intent)).await;
     match submitted.unwrap() {
         Accepted::Migration(migration) => migration,

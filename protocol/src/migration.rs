@@ -1,5 +1,7 @@
 //! What a migration is to everyone: its mode, phases, progress and final account.
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,24 @@ pub enum MigrationMode {
     Live,
     /// The stopped guest's disks; started afterwards if it was asked for.
     Cold,
+}
+
+/// Least and most downtime that can be asked for, in milliseconds.
+pub const DOWNTIME_LIMIT_MS_RANGE: RangeInclusive<u64> = 1..=60_000;
+
+/// Least and most bandwidth that can be asked for, in bits per second: 1 Mbit/s to 1 Tbit/s.
+pub const BANDWIDTH_BITS_PER_SECOND_RANGE: RangeInclusive<u64> = 1_000_000..=1_000_000_000_000;
+
+/// How one migration shall be done, where that differs from the source agent's settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct MigrationOptions {
+    /// Milliseconds for which the guest may stand still, in [`DOWNTIME_LIMIT_MS_RANGE`]: what the source aims at when
+    /// it decides to stop the guest, not a promise.
+    pub downtime_limit_ms: Option<u64>,
+    /// Bits per second that memory and disks together may put on the wire, in [`BANDWIDTH_BITS_PER_SECOND_RANGE`].
+    pub bandwidth_bits_per_second: Option<u64>,
+    /// Slow down a guest that writes faster than the link carries, until it fits.
+    pub auto_converge: bool,
 }
 
 /// What a migration is busy with. Phases only ever advance.

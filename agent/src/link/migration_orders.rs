@@ -29,13 +29,21 @@ pub(super) async fn perform(
         Action::SendMigration { migration, .. } if reporter.has_ended(migration) => {
             EffectOutcome::Done
         }
-        Action::SendMigration { migration, target, target_address, mode, target_generation } => {
+        Action::SendMigration {
+            migration,
+            target,
+            target_address,
+            mode,
+            target_generation,
+            options,
+        } => {
             let role = SourceRole {
                 migration,
                 target,
                 target_address,
                 mode,
                 target_generation,
+                options,
                 decision: SourceRecord::Holds,
                 memo: Vec::new(),
             };

@@ -2,7 +2,7 @@
 
 use novacron_protocol::ids::{Generation, MigrationId, NodeName, VmId};
 use novacron_protocol::limits::{KERNEL_APPEND_BYTES_MAX, SPEC_BYTES_MAX};
-use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::Accelerator;
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::vm::{DiskFormat, VmSpec};
@@ -151,6 +151,8 @@ pub struct SourceRole {
     pub mode: MigrationMode,
     /// The generation that the target will hold.
     pub target_generation: Generation,
+    /// What the client asked for beyond that.
+    pub options: MigrationOptions,
     /// Who may run the machine, as far as the source decides it.
     pub decision: SourceRecord,
     /// What the session wants to remember, at most [`MEMO_BYTES_MAX`].

@@ -4,6 +4,7 @@ use novacron_protocol::api::{
     Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
 };
 use novacron_protocol::ids::VmId;
+use novacron_protocol::migration::MigrationOptions;
 use novacron_protocol::vm::{InvalidField, Labels, VmState};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -159,7 +160,12 @@ async fn migrate(
     let VmMigrate { target, mode } = &call.body.0;
     let (target, mode) = (nodes::parse("target", target)?, *mode);
     let vm = meant(&call).await?;
-    let intent = call.authorize(Intent::MigrateVm { vm, target, mode })?;
+    let intent = call.authorize(Intent::MigrateVm {
+        vm,
+        target,
+        mode,
+        options: MigrationOptions::default(),
+    })?;
     migrations::accepted(&call, intent).await.map(Accepted)
 }
 

@@ -18,7 +18,7 @@ pub fn validate(fleet: &Fleet, asked: Asked<'_>) -> Result<(), Refusal> {
 mod tests {
     use super::*;
     use crate::state::testing::{Scene, facts, name};
-    use novacron_protocol::migration::MigrationMode;
+    use novacron_protocol::migration::{MigrationMode, MigrationOptions};
     use novacron_protocol::node::Accelerator;
 
     #[test]
@@ -28,7 +28,8 @@ mod tests {
         let vm = scene.running("web", "node-01");
         let why = |scene: &Scene, target: &str| {
             let target = name(target);
-            let asked = Asked { vm, target: &target, mode: MigrationMode::Live };
+            let (mode, options) = (MigrationMode::Live, MigrationOptions::default());
+            let asked = Asked { vm, target: &target, mode, options };
             validate(&scene.fleet, asked).err().map(|refusal| refusal.to_string())
         };
         assert_eq!(why(&scene, "node-02").unwrap(), "there is no node `node-02`");

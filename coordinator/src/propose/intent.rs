@@ -1,7 +1,7 @@
 //! What a client wants, before ids, time and placement are decided for it.
 
 use novacron_protocol::ids::{MigrationId, NodeName, VmId};
-use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::vm::VmSpec;
 
 /// A change that a client asks for. `auth` decides whether it may.
@@ -41,6 +41,8 @@ pub enum Intent {
         target: NodeName,
         /// How.
         mode: MigrationMode,
+        /// What the client asks for beyond that.
+        options: MigrationOptions,
     },
     /// Give up a migration.
     CancelMigration {

@@ -59,9 +59,9 @@ impl Proposer {
             Intent::StartVm { vm } => Body::StartVm { vm },
             Intent::StopVm { vm, force } => Body::StopVm { vm, force },
             Intent::DestroyVm { vm } => Body::DestroyVm { vm },
-            Intent::MigrateVm { vm, target, mode } => {
+            Intent::MigrateVm { vm, target, mode, options } => {
                 let migration = MigrationId(new_uuid(self.clock.now()));
-                Body::MigrateVm { migration, vm, target, mode }
+                Body::MigrateVm { migration, vm, target, mode, options }
             }
             Intent::CancelMigration { migration } => Body::CancelMigration { migration },
         }

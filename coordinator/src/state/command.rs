@@ -7,7 +7,7 @@ use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
     ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
 };
-use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::VmSpec;
@@ -82,6 +82,8 @@ pub enum Body {
         target: NodeName,
         /// How.
         mode: MigrationMode,
+        /// What the client asks for beyond that.
+        options: MigrationOptions,
     },
     /// Give up a migration.
     CancelMigration {
@@ -193,7 +195,9 @@ impl Body {
             Self::StartVm { vm } => canonical(&(1u8, vm)),
             Self::StopVm { vm, force } => canonical(&(2u8, vm, force)),
             Self::DestroyVm { vm } => canonical(&(3u8, vm)),
-            Self::MigrateVm { vm, target, mode, .. } => canonical(&(4u8, vm, target, mode)),
+            Self::MigrateVm { vm, target, mode, options, .. } => {
+                canonical(&(4u8, vm, target, mode, options))
+            }
             Self::CancelMigration { migration } => canonical(&(5u8, migration)),
             Self::CreateToken(token) => canonical(&(6u8, token.record.role, &token.record.name)),
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),

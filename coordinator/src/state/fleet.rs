@@ -122,8 +122,8 @@ impl Fleet {
             Body::StartVm { vm } => self.start_vm(now, request, *vm),
             Body::StopVm { vm, force } => self.stop_vm(now, request, *vm, *force),
             Body::DestroyVm { vm } => self.destroy_vm(now, request, *vm),
-            Body::MigrateVm { migration, vm, target, mode } => {
-                let asked = Asked { vm: *vm, target, mode: *mode };
+            Body::MigrateVm { migration, vm, target, mode, options } => {
+                let asked = Asked { vm: *vm, target, mode: *mode, options: *options };
                 self.migrate_vm(now, request, *migration, asked)
             }
             Body::CancelMigration { migration } => self.cancel_migration(now, *migration),

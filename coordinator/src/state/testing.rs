@@ -6,7 +6,8 @@ use novacron_protocol::effect::{
 };
 use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
 use novacron_protocol::migration::{
-    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress,
+    DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
+    MigrationProgress,
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
@@ -162,7 +163,13 @@ impl Scene {
     ) -> Result<MigrationId, Refusal> {
         let migration = MigrationId(self.id());
         let target = name(target);
-        match self.apply(Body::MigrateVm { migration, vm, target, mode })? {
+        match self.apply(Body::MigrateVm {
+            migration,
+            vm,
+            target,
+            mode,
+            options: MigrationOptions::default(),
+        })? {
             Accepted::Migration(migration) => Ok(migration),
             other => panic!("{other:?}"),
         }

@@ -16,7 +16,7 @@ pub use report::{
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EffectId, Generation, MigrationId, NodeName, RequestId, VmId};
-use crate::migration::MigrationMode;
+use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
 use crate::vm::VmSpec;
 
@@ -78,6 +78,8 @@ pub enum Action {
         mode: MigrationMode,
         /// The generation that the target will hold.
         target_generation: Generation,
+        /// What the client asked for beyond that.
+        options: MigrationOptions,
     },
     /// At the source: give up the migration if it has not handed over.
     CancelMigration {

@@ -6,7 +6,7 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
-use novacron_protocol::migration::{MigrationMode, MigrationPhase};
+use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
 
 use super::{Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
@@ -25,6 +25,8 @@ pub struct Asked<'a> {
     pub target: &'a NodeName,
     /// How.
     pub mode: MigrationMode,
+    /// What the client asks for beyond that.
+    pub options: MigrationOptions,
 }
 
 impl Fleet {
@@ -211,6 +213,7 @@ impl Fleet {
             target_address: target.facts.migration_address.clone(),
             mode: migration.mode,
             target_generation: migration.target_generation,
+            options: migration.options,
         };
         let send = self.issue(now, to_source(&migration), action);
         self.change_migration(now, id, |migration| {
@@ -242,6 +245,7 @@ fn new_migration(
         vm: vm.id,
         vm_name: vm.spec.name.clone(),
         mode: asked.mode,
+        options: asked.options,
         source,
         target: asked.target.clone(),
         source_generation: vm.generation,

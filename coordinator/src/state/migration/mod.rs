@@ -24,7 +24,8 @@ use novacron_protocol::ids::{
     EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::migration::{
-    MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress, MigrationStatus,
+    MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase, MigrationProgress,
+    MigrationStatus,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -50,6 +51,8 @@ pub struct Migration {
     pub vm_name: VmName,
     /// How it moves.
     pub mode: MigrationMode,
+    /// What the client asked for beyond that.
+    pub options: MigrationOptions,
     /// The node that it leaves.
     pub source: NodeName,
     /// The node that it goes to.
