@@ -11,14 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use novacron_agent::migrate::cache::Images;
 use novacron_agent::migrate::memory::{
-    Incoming, IncomingEvent, IncomingForm, IncomingPlan, MemoryTotals, Outgoing, OutgoingEvent,
-    OutgoingForm, PagesPlan, QemuSockets,
+    Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals, Outgoing,
+    OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
 };
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
 use novacron_agent::sys::GuestMemory;
 use novacron_protocol::ids::ClusterId;
-use novacron_protocol::pages::Compression;
 use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
 use novacron_protocol::qemu::StreamLimits;
 use novacron_protocol::qemu::return_path::ReturnMessage;
@@ -151,7 +151,8 @@ async fn a_guest_arrives_page_by_page_equal_and_runs() {
     let totals = move_a_guest(OutgoingForm::Pages(PagesPlan {
         channels: CHANNELS,
         hash_seed: 7,
-        compression: Compression::Zstd { level: 1 },
+        compression_level: 1,
+        processor_percent_max: 100,
         limits: StreamLimits::for_guest_memory(MEMORY_BYTES),
     }))
     .await;
@@ -195,7 +196,7 @@ async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
     while !(loaded && sent) {
         tokio::select! {
             event = outgoing_events.recv() => match event.unwrap() {
-                OutgoingEvent::SwitchoverBegun => {}
+                OutgoingEvent::RoundEnded | OutgoingEvent::SwitchoverBegun => {}
                 OutgoingEvent::MemorySent(digest) => (sent, sent_digest) = (true, Some(digest)),
                 OutgoingEvent::Failed { reason } => panic!("source: {reason}"),
             },
@@ -240,7 +241,8 @@ async fn begin_target(
         }
         OutgoingForm::Tunnel => IncomingForm::Tunnel,
     };
-    let plan = IncomingPlan { form, qemu_socket };
+    let images = Images::new(MEMORY_BYTES);
+    let plan = IncomingPlan { form, qemu_socket, boot_files: Vec::new(), base: None, images };
     Incoming::begin(plan, memory).unwrap()
 }
 
@@ -265,5 +267,7 @@ async fn begin_source(
     let sockets = QemuSockets::bind(&directory.join("out")).unwrap();
     source.qmp.migrate(sockets.path()).await.unwrap();
     let sockets = sockets.accept(usize::from(form.channels()) + 1).await.unwrap();
-    Outgoing::start(sockets, to_target, form).await.unwrap()
+    let images = Images::new(MEMORY_BYTES);
+    let knowledge = Knowledge { boot_files: Vec::new(), base: None, images };
+    Outgoing::start(sockets, to_target, form, knowledge).await.unwrap()
 }

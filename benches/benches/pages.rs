@@ -8,8 +8,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use novacron_benches::corpus;
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, BatchHeader, BatchPages, Compression, ContentHash,
-    PAGE_BYTES, Page, PageHasher, PageTable,
+    BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression,
+    ContentHash, PAGE_BYTES, Page, PageForm, PageHasher, PageTable, compressible,
 };
 
 /// 32 MiB: more than the caches of a core, as a guest's memory is.
@@ -20,14 +20,11 @@ const SEED: u64 = 7;
 /// Every page of the corpus, by batches, and the batches on the wire.
 struct Corpus {
     payloads: Vec<Vec<u8>>,
-    pages: Vec<BatchPages>,
 }
 
 impl Corpus {
     fn new() -> Self {
-        let payloads = corpus::batches(BATCHES);
-        let pages = (0..payloads.len()).map(batch_pages).collect();
-        Self { payloads, pages }
+        Self { payloads: corpus::batches(BATCHES) }
     }
 
     fn bytes(&self) -> u64 {
@@ -36,12 +33,12 @@ impl Corpus {
 
     fn encoded(&self, compression: Compression) -> Vec<Vec<u8>> {
         let mut encoder = BatchEncoder::new(compression).expect("an encoder");
-        let encode = |(pages, payload): (&BatchPages, &Vec<u8>)| {
+        let encode = |payload: &Vec<u8>| {
             let mut output = Vec::new();
-            encoder.encode(HEADER, pages, payload, &mut output).expect("a batch");
+            encoder.encode(HEADER, &whole(payload), &mut output).expect("a batch");
             output
         };
-        self.pages.iter().zip(&self.payloads).map(encode).collect()
+        self.payloads.iter().map(encode).collect()
     }
 
     fn hashes(&self) -> Vec<ContentHash> {
@@ -54,14 +51,27 @@ impl Corpus {
     }
 }
 
-const HEADER: BatchHeader = BatchHeader { block: 0, epoch: 1, sequence: 1 };
+const HEADER: BatchHeader = BatchHeader { block: 0, epoch: 2, sequence: 1, keep_from: None };
 
-fn batch_pages(batch: usize) -> BatchPages {
-    let mut pages = BatchPages::new();
-    let first = (batch * BATCH_PAGES_MAX) as u32;
-    let fits = (first..first + BATCH_PAGES_MAX as u32).all(|index| pages.push_data(index));
+/// A batch of pages with their contents.
+fn whole(payload: &[u8]) -> BatchContent<'_> {
+    let mut content = BatchContent::new();
+    let (pages, _) = payload.as_chunks::<PAGE_BYTES>();
+    let fits = (0..).zip(pages).all(|(index, page)| content.push_whole(index, page));
     assert!(fits, "a batch has room for a batch");
-    pages
+    content
+}
+
+/// The pages of a payload with so many words of each changed.
+fn changed(payload: &[u8], words: usize) -> Vec<u8> {
+    let mut changed = payload.to_vec();
+    for (number, page) in changed.chunks_exact_mut(PAGE_BYTES).enumerate() {
+        for word in 0..words {
+            let at = (number * 37 + word * PAGE_BYTES / words / 8 * 8) % PAGE_BYTES / 8 * 8;
+            page[at..at + 8].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        }
+    }
+    changed
 }
 
 fn pages(criterion: &mut Criterion) {
@@ -72,6 +82,10 @@ fn pages(criterion: &mut Criterion) {
     memcpy(&mut group, &corpus);
     hash(&mut group, &corpus);
     admit(&mut group, &corpus);
+    probe(&mut group, &corpus);
+    for words in [1, 3, 24] {
+        differ(&mut group, &corpus, words);
+    }
     for (name, compression) in [
         ("raw", Compression::Off),
         ("zstd 1", Compression::Zstd { level: 1 }),
@@ -122,6 +136,61 @@ fn admit(group: &mut BenchmarkGroup<'_, WallTime>, corpus: &Corpus) {
     });
 }
 
+/// Whether compressing is worth trying: asked of every page that is sent whole.
+fn probe(group: &mut BenchmarkGroup<'_, WallTime>, corpus: &Corpus) {
+    group.bench_function("probe", |bencher| {
+        bencher.iter(|| {
+            for page in corpus.each_page() {
+                black_box(compressible::worth_trying(page));
+            }
+        });
+    });
+}
+
+/// Pages of which a few words changed: finding what did, and putting it back.
+fn differ(group: &mut BenchmarkGroup<'_, WallTime>, corpus: &Corpus, words: usize) {
+    let payload = &corpus.payloads.concat();
+    let changed = changed(payload, words);
+    let (old, _) = payload.as_chunks::<PAGE_BYTES>();
+    let (new, _) = changed.as_chunks::<PAGE_BYTES>();
+    let mut encoder = BatchEncoder::new(Compression::Off).expect("an encoder");
+    let mut encode = |at: usize, output: &mut Vec<u8>| {
+        let mut content = BatchContent::new();
+        let pages = at..at + BATCH_PAGES_MAX;
+        for (index, (old, new)) in (0..).zip(old[pages.clone()].iter().zip(&new[pages])) {
+            assert!(content.push_differing(index, 1, old, new), "few words are a difference");
+        }
+        encoder.encode(HEADER, &content, output).expect("a batch");
+    };
+    group.bench_function(format!("encode {words} changed words"), |bencher| {
+        let mut output = Vec::new();
+        bencher.iter(|| {
+            for batch in 0..BATCHES {
+                output.clear();
+                encode(batch * BATCH_PAGES_MAX, &mut output);
+                black_box(&output);
+            }
+        });
+    });
+    let mut batch = Vec::new();
+    encode(0, &mut batch);
+    let mut decoder = BatchDecoder::new().expect("a decoder");
+    let mut page = old[0];
+    group.bench_function(format!("decode and apply {words} changed words"), |bencher| {
+        bencher.iter(|| {
+            for _ in 0..BATCHES {
+                let decoded = decoder.decode(&batch, |_| Some(u64::from(PAGES))).expect("a batch");
+                for (_, form) in decoded.pages() {
+                    if let PageForm::Differing { patch, .. } = form {
+                        patch.apply(&mut page);
+                    }
+                }
+            }
+            black_box(&page);
+        });
+    });
+}
+
 fn encode(
     group: &mut BenchmarkGroup<'_, WallTime>,
     corpus: &Corpus,
@@ -132,9 +201,10 @@ fn encode(
     let mut output = Vec::new();
     group.bench_function(format!("encode {name}"), |bencher| {
         bencher.iter(|| {
-            for (pages, payload) in corpus.pages.iter().zip(&corpus.payloads) {
+            for payload in &corpus.payloads {
                 output.clear();
-                black_box(encoder.encode(HEADER, pages, payload, &mut output).expect("a batch"));
+                let content = whole(payload);
+                black_box(encoder.encode(HEADER, &content, &mut output).expect("a batch"));
             }
         });
     });

@@ -92,6 +92,7 @@ fn offer() -> Offer {
         cpu_model: "max".into(),
         memory: MemoryOffer::Pages { lanes: 2 },
         hash_seed: 7,
+        base: None,
         disks: Vec::new(),
         files: Vec::new(),
         start: true,
@@ -230,8 +231,11 @@ impl World {
             SourceMessage::Offer(_) if self.target_record == TargetRecord::Waiting => {
                 self.target = Some(Target::begin(TargetLimits::default()));
                 self.target_qemu = Qemu::Paused;
-                self.to_source
-                    .push_back(TargetMessage::Taken { minor: 0, missing_files: Vec::new() });
+                self.to_source.push_back(TargetMessage::Taken {
+                    minor: 0,
+                    missing_files: Vec::new(),
+                    has_base: false,
+                });
                 self.target_events.push_back(TargetEvent::Prepared);
             }
             SourceMessage::Ask { .. } | SourceMessage::Go => {

@@ -90,7 +90,7 @@ impl LinkSettings {
     /// together twice as much. At most 2 + 4 MiB a connection, with at most a handful of connections.
     pub fn migration() -> Self {
         Self {
-            send_window_bytes: 2 * MIB,
+            send_window_bytes: MIB,
             stream_receive_window_bytes: 2 * MIB,
             connection_receive_window_bytes: 4 * MIB,
             bidirectional_streams_max: 64,

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cache::Images;
 use super::control::Control;
 use super::settings::MigrationSettings;
 use crate::report::Reporter;
@@ -25,6 +26,8 @@ pub(super) struct Context {
     pub reporter: Reporter,
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
+    /// What this host remembers of guests' memory.
+    pub images: Images,
     pub tasks: TaskTracker,
     /// The agent ends and waits no longer: what is under way stays as its record says.
     pub ending: CancellationToken,
@@ -67,6 +70,7 @@ impl Context {
             machines,
             reporter,
             endpoint,
+            images: Images::new(settings.memory_cache_bytes),
             settings,
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),

@@ -4,13 +4,15 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
-use novacron_protocol::session::message::StreamHeader;
+use novacron_protocol::session::message::{FileRole, StreamHeader};
 use novacron_transport::{Connection, FrameError, FramedRecv};
 use quinn::RecvStream;
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
-use super::memory::{OutgoingError, open};
+use super::context::Context;
+use super::memory::{BootFile, OutgoingError, open};
+use crate::vm::{BootFiles, FileHash};
 
 /// Bytes of a file in one frame.
 const FILE_FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -27,6 +29,15 @@ pub enum FileTransferError {
     /// Its stream failed.
     #[error("the stream of a file failed")]
     Stream(#[from] FrameError),
+}
+
+/// Files from which the guest was booted, in the order of the offer: both ends have them.
+pub(super) fn boot_files(context: &Context, boot: &BootFiles) -> Vec<BootFile> {
+    let BootFiles::Kernel { kernel, initrd, .. } = boot else { return Vec::new() };
+    let store = context.machines.files();
+    let file = |role, hash: FileHash| BootFile { role, path: store.path(hash) };
+    let initrd = initrd.map(|hash| file(FileRole::Initrd, hash));
+    [file(FileRole::Kernel, *kernel)].into_iter().chain(initrd).collect()
 }
 
 /// Sends the file at `path` as the content of `hash`; returns its length in bytes.

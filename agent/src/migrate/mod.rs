@@ -4,6 +4,7 @@
 //! are the hands: QEMU's sockets, the page pipeline, the streams to the other agent, and the durable records.
 
 mod account;
+pub mod cache;
 mod console_log;
 mod context;
 mod control;

@@ -1,6 +1,9 @@
 //! How this agent moves machines.
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use crate::config::Amount;
 
 /// The `[migration]` table of the agent's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -8,8 +11,14 @@ use serde::Deserialize;
 pub struct MigrationSettings {
     /// Channels in which QEMU writes memory, each with a thread for hashing and compression, 1 to 15.
     pub channels: u8,
-    /// zstd level of page batches, −7 to 19: 1 is where it costs least for what it saves on 1 Gbit/s.
+    /// zstd level of page batches at first, −7 to 19: it follows the link from there.
     pub compression_level: i32,
+    /// Percent of one processor that hashing and compressing the memory of one machine may take.
+    pub processor_percent: u32,
+    /// Bytes of guest memory that this host remembers: what was sent, to send only what changes, and what machines that
+    /// left had, for when they come back.
+    #[serde(deserialize_with = "size_bytes")]
+    pub memory_cache_bytes: u64,
     /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
     pub downtime_limit_ms: u64,
     /// Milliseconds that a guest may stand still in a switchover before it is taken back.
@@ -23,6 +32,8 @@ impl Default for MigrationSettings {
         Self {
             channels: 2,
             compression_level: 1,
+            processor_percent: 100,
+            memory_cache_bytes: 1 << 30,
             downtime_limit_ms: 300,
             switchover_ms_max: 10_000,
             force_tunnel: false,
@@ -47,6 +58,8 @@ impl MigrationSettings {
         let bounds = [
             ("channels", i64::from(self.channels), 1, 15),
             ("compression_level", i64::from(self.compression_level), -7, 19),
+            ("processor_percent", i64::from(self.processor_percent), 10, 6400),
+            ("memory_cache_bytes", to_i64(self.memory_cache_bytes), 0, 1 << 44),
             ("downtime_limit_ms", to_i64(self.downtime_limit_ms), 1, 60_000),
             ("switchover_ms_max", to_i64(self.switchover_ms_max), 1000, 600_000),
         ];
@@ -57,6 +70,14 @@ impl MigrationSettings {
             }
         }
         Ok(())
+    }
+}
+
+/// A number of bytes, or a size such as `"2GiB"`.
+fn size_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match Amount::deserialize(deserializer)? {
+        Amount::Fixed(bytes) => Ok(bytes),
+        Amount::Auto => Err(D::Error::custom("write a size such as \"2GiB\", or 0 for none")),
     }
 }
 

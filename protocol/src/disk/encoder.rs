@@ -64,7 +64,7 @@ impl RecordEncoder {
     /// Fills the scratch buffer if that pays: at least 3 % less than raw, as for pages.
     fn compress(&mut self, data: &[u8]) -> Result<RecordKind, RecordEncodeError> {
         let Some(compressor) = &mut self.compressor else { return Ok(RecordKind::Raw) };
-        if !compressible::worth_trying(data) {
+        if !compressible::any_worth_trying(data) {
             return Ok(RecordKind::Raw);
         }
         let compressed_bytes = compressor

@@ -1,52 +1,61 @@
-//! The wire form of a batch, version 1.
+//! The wire form of a batch, version 2: up to [`BATCH_PAGES_MAX`] pages of one RAM block, each in its cheapest form.
 //!
 //! | offset | bytes | field, little-endian |
 //! |---|---|---|
-//! | 0 | 1 | version, 1 |
-//! | 1 | 1 | payload kind: 0 raw, 1 one or more zstd frames |
+//! | 0 | 1 | version, 2 |
+//! | 1 | 1 | how the body is written: 0 as it is, 1 one or more zstd frames |
 //! | 2 | 2 | RAM block: index in the list that the session agreed on |
 //! | 4 | 4 | epoch |
 //! | 8 | 8 | sequence |
-//! | 16 | 1 | number of zero pages |
-//! | 17 | 1 | number of data pages; both together at most [`BATCH_PAGES_MAX`] |
-//! | 18 | 2 | bytes of index lists |
-//! | 20 | 4 | bytes of payload |
-//! | 24 | | indexes of the zero pages, then of the data pages |
-//! | | | payload: the data pages, 4096 bytes each, in the order of their indexes |
+//! | 16 | 5 | numbers of zero, known, differing, packed and raw pages; together at most [`BATCH_PAGES_MAX`] |
+//! | 21 | 3 | reserved, 0 |
+//! | 24 | 8 | the first number under which the target keeps the packed and raw pages, plus 1; 0: it keeps none |
+//! | 32 | 4 | bytes of the lists |
+//! | 36 | 4 | bytes of the body as it is written |
+//! | 40 | | the lists |
+//! | | | the body: all patches, then the packed pages |
+//! | | | the raw pages |
 //!
-//! An index list is a sequence of runs, each two varints (LEB128, no superfluous bytes): the signed
-//! distance (zigzag) of the run's first index from the index after the previous run, then the number
-//! of further indexes that follow one by one. A run of neighbours costs 2 to 6 bytes whatever its
-//! length, so an empty guest of 1 TiB is about 60 MB of batches, headers included.
+//! The lists are, in this order: the indexes of the zero, known, differing, packed and raw pages; for each known page
+//! the signed distance (zigzag) of its number from the number after that of the known page before; for each differing
+//! page how many epochs before this one its base was sent, and how many bytes its patch has. All numbers are varints
+//! (LEB128, no superfluous bytes).
 //!
-//! A batch ends with its payload: it is framed by whoever carries it. It stands alone, so lanes may
-//! be reordered against each other and a batch may be sent again on another connection.
+//! An index list is a sequence of runs, each two varints: the signed distance (zigzag) of the run's first index from
+//! the index after the previous run, then the number of further indexes that follow one by one. A run of neighbours
+//! costs 2 to 6 bytes whatever its length, so an empty guest of 1 TiB is about 90 MB of batches, headers included.
+//!
+//! A batch ends with its raw pages: it is framed by whoever carries it. It stands alone, so lanes may be reordered
+//! against each other and a batch may be sent again on another connection. Only a differing page depends on another
+//! batch: on the one with its base, which the target may have to wait for.
 
 use super::{BATCH_PAGES_MAX, PAGE_BYTES};
 
 /// The only version there is.
-pub const BATCH_VERSION: u8 = 1;
-/// Bytes before the index lists.
-pub const BATCH_HEADER_BYTES: usize = 24;
+pub const BATCH_VERSION: u8 = 2;
+/// Bytes before the lists.
+pub const BATCH_HEADER_BYTES: usize = 40;
 /// A run of one index is the worst case: 5 bytes of distance and 1 of length.
 pub const INDEX_LIST_BYTES_MAX: usize = 6 * BATCH_PAGES_MAX;
-/// The longest batch: compression that does not pay is not used.
+/// Indexes, and at most a number (10 bytes), or an epoch and a length (5 + 2), for each page.
+pub const LISTS_BYTES_MAX: usize = INDEX_LIST_BYTES_MAX + 10 * BATCH_PAGES_MAX;
+/// The longest batch: compression that does not pay is not used, and a patch is shorter than a page.
 pub const BATCH_BYTES_MAX: usize =
-    BATCH_HEADER_BYTES + INDEX_LIST_BYTES_MAX + BATCH_PAGES_MAX * PAGE_BYTES;
+    BATCH_HEADER_BYTES + LISTS_BYTES_MAX + BATCH_PAGES_MAX * PAGE_BYTES;
 
-/// How the payload is written.
+/// How the body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PayloadKind {
+pub enum BodyKind {
     /// As it is.
-    Raw,
+    Plain,
     /// As one zstd frame.
     Zstd,
 }
 
-impl PayloadKind {
+impl BodyKind {
     pub(super) fn from_wire(kind: u8) -> Option<Self> {
         match kind {
-            0 => Some(Self::Raw),
+            0 => Some(Self::Plain),
             1 => Some(Self::Zstd),
             _ => None,
         }
@@ -54,7 +63,7 @@ impl PayloadKind {
 
     pub(super) fn to_wire(self) -> u8 {
         match self {
-            Self::Raw => 0,
+            Self::Plain => 0,
             Self::Zstd => 1,
         }
     }
@@ -69,86 +78,42 @@ pub struct BatchHeader {
     pub epoch: u32,
     /// Number of the batch on its lane, for acknowledgement.
     pub sequence: u64,
+    /// The target keeps the packed and raw pages under this number and those that follow, in the order in which the
+    /// batch has them.
+    pub keep_from: Option<u64>,
 }
 
-/// Which pages are in a batch; the bytes of the data pages are kept elsewhere, in the same order.
-/// No page should be named twice. Applied in order: zero pages first, then data pages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchPages {
-    zero: [u32; BATCH_PAGES_MAX],
-    data: [u32; BATCH_PAGES_MAX],
-    zero_count: usize,
-    data_count: usize,
+/// The forms of pages, in the order in which a batch has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// All bytes are zero.
+    Zero,
+    /// The target has the content already, under a number.
+    Known,
+    /// What changed since the page was sent last.
+    Differing,
+    /// The content, compressed together with that of others.
+    Packed,
+    /// The content as it is.
+    Raw,
 }
 
-impl Default for BatchPages {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Number of forms.
+pub const FORMS: usize = 5;
 
-impl BatchPages {
-    /// No pages.
-    pub const fn new() -> Self {
-        Self {
-            zero: [0; BATCH_PAGES_MAX],
-            data: [0; BATCH_PAGES_MAX],
-            zero_count: 0,
-            data_count: 0,
-        }
+/// How many pages a batch has of each form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FormCounts(pub(super) [u8; FORMS]);
+
+impl FormCounts {
+    /// Pages of this form.
+    pub fn of(&self, form: Form) -> usize {
+        usize::from(self.0[form as usize])
     }
 
-    /// Forgets all pages.
-    pub fn clear(&mut self) {
-        self.zero_count = 0;
-        self.data_count = 0;
-    }
-
-    /// Adds a zero page; false if there are [`BATCH_PAGES_MAX`] already.
-    #[must_use]
-    pub fn push_zero(&mut self, page_index: u32) -> bool {
-        let fits = !self.is_full();
-        if fits {
-            self.zero[self.zero_count] = page_index;
-            self.zero_count += 1;
-        }
-        fits
-    }
-
-    /// Adds a page with data; false if there are [`BATCH_PAGES_MAX`] already.
-    #[must_use]
-    pub fn push_data(&mut self, page_index: u32) -> bool {
-        let fits = !self.is_full();
-        if fits {
-            self.data[self.data_count] = page_index;
-            self.data_count += 1;
-        }
-        fits
-    }
-
-    /// Indexes of the zero pages.
-    pub fn zero(&self) -> &[u32] {
-        &self.zero[..self.zero_count]
-    }
-
-    /// Indexes of the pages with data.
-    pub fn data(&self) -> &[u32] {
-        &self.data[..self.data_count]
-    }
-
-    /// Number of pages of both kinds.
-    pub fn len(&self) -> usize {
-        self.zero_count + self.data_count
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether no page can be added.
-    pub fn is_full(&self) -> bool {
-        self.len() >= BATCH_PAGES_MAX
+    /// Pages of all forms.
+    pub fn total(&self) -> usize {
+        self.0.iter().map(|count| usize::from(*count)).sum()
     }
 }
 
@@ -170,23 +135,27 @@ pub enum BatchError {
         /// The version.
         version: u8,
     },
-    /// A payload kind of the future.
-    #[error("page batch with payload kind {kind}")]
-    PayloadKind {
+    /// Reserved bytes that are not zero.
+    #[error("page batch with reserved bytes in use")]
+    Reserved,
+    /// A kind of body of the future.
+    #[error("page batch with a body of kind {kind}")]
+    BodyKind {
         /// The kind.
         kind: u8,
     },
     /// More than [`BATCH_PAGES_MAX`] pages.
-    #[error("page batch of {zero} zero and {data} data pages, {BATCH_PAGES_MAX} are allowed")]
+    #[error("page batch of {pages} pages, {BATCH_PAGES_MAX} are allowed")]
     PageCount {
-        /// Zero pages.
-        zero: u8,
-        /// Data pages.
-        data: u8,
+        /// Pages of all forms.
+        pages: usize,
     },
-    /// The index lists do not have the announced number of indexes, or a varint is malformed.
+    /// The lists do not have the announced number of items, or a varint is malformed.
     #[error("malformed page index list")]
     IndexList,
+    /// A patch with runs outside of its page, or patches that do not have the announced lengths.
+    #[error("malformed patch of a page")]
+    Patch,
     /// A RAM block that the session does not know.
     #[error("page batch for the unknown RAM block {block}")]
     UnknownBlock {
@@ -203,10 +172,10 @@ pub enum BatchError {
         /// Pages of the block.
         block_pages: u64,
     },
-    /// The payload is not 4096 bytes for each data page, before or after decompression.
-    #[error("payload of a page batch is not exactly {expected_bytes} bytes")]
-    Payload {
-        /// 4096 for each data page.
+    /// The body is not as long as its patches and pages, before or after decompression.
+    #[error("body of a page batch is not exactly {expected_bytes} bytes")]
+    Body {
+        /// The patches and 4096 for each packed page.
         expected_bytes: usize,
     },
     /// No memory for a decompressor.

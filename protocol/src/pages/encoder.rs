@@ -1,7 +1,8 @@
 //! Pages to batch.
 
-use super::batch::{BATCH_BYTES_MAX, BATCH_VERSION, BatchHeader, BatchPages, PayloadKind};
-use super::{PAGE_BYTES, compressible, index_list};
+use super::batch::{BATCH_VERSION, BatchHeader, BodyKind, FORMS, Form, FormCounts};
+use super::content::BatchContent;
+use super::{BATCH_PAGES_MAX, PAGE_BYTES, index_list, varint};
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,34 +21,28 @@ pub enum Compression {
 pub struct EncodedBatch {
     /// Bytes appended to the output.
     pub bytes: usize,
-    /// Bytes of memory they stand for, zero pages included.
-    pub memory_bytes: usize,
-    /// How the payload was written.
-    pub payload: PayloadKind,
+    /// Pages by form.
+    pub forms: FormCounts,
+    /// Bytes of patches and packed pages.
+    pub body_bytes: usize,
+    /// What became of them.
+    pub body_bytes_written: usize,
 }
 
-/// A batch cannot be written.
+/// A batch cannot be written: zstd refused, which it does only when it gets no memory.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// The caller's payload is not 4096 bytes for each data page.
-    #[error("payload of {payload_bytes} bytes for {data_pages} pages")]
-    Payload {
-        /// Its length.
-        payload_bytes: usize,
-        /// Number of data pages.
-        data_pages: usize,
-    },
-    /// zstd refused; it does so only when it gets no memory.
-    #[error("zstd compressor")]
-    Compressor(#[source] std::io::Error),
-}
+#[error("zstd compressor")]
+pub struct EncodeError(#[source] std::io::Error);
 
-/// Writes batches; one for each thread, it owns a zstd context of about 1 MiB.
+/// Below this a body is not worth a frame of its own.
+const COMPRESSED_BYTES_MIN: usize = 256;
+
+/// Writes batches; one for each thread, it owns a zstd context and scratch of about 2 MiB.
 pub struct BatchEncoder {
     compressor: zstd::bulk::Compressor<'static>,
     compression: Compression,
-    scratch: Vec<u8>,
+    body: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl std::fmt::Debug for BatchEncoder {
@@ -61,60 +56,73 @@ impl std::fmt::Debug for BatchEncoder {
 
 impl BatchEncoder {
     /// An encoder that compresses like this.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
     pub fn new(compression: Compression) -> Result<Self, EncodeError> {
-        let compressor = zstd::bulk::Compressor::new(zstd_level(compression))
-            .map_err(EncodeError::Compressor)?;
-        let scratch = Vec::with_capacity(zstd::zstd_safe::compress_bound(BATCH_BYTES_MAX));
-        Ok(Self { compressor, compression, scratch })
+        let compressor =
+            zstd::bulk::Compressor::new(zstd_level(compression)).map_err(EncodeError)?;
+        let body = Vec::with_capacity(BATCH_PAGES_MAX * PAGE_BYTES);
+        let frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(body.capacity()));
+        Ok(Self { compressor, compression, body, frame })
     }
 
     /// Compresses like this from the next batch on.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
     pub fn set_compression(&mut self, compression: Compression) -> Result<(), EncodeError> {
+        if self.compression == compression {
+            return Ok(());
+        }
         self.compression = compression;
-        self.compressor
-            .set_compression_level(zstd_level(compression))
-            .map_err(EncodeError::Compressor)
+        self.compressor.set_compression_level(zstd_level(compression)).map_err(EncodeError)
     }
 
-    /// Appends one batch to `output`. `payload` is the bytes of `pages.data()`, in that order and
-    /// nothing else; it is borrowed as it was received, so a caller that skips pages moves the kept
-    /// ones together first. Without pages the batch only carries its header.
+    /// Appends one batch to `output`. Without pages the batch only carries its header.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
     pub fn encode(
         &mut self,
         header: BatchHeader,
-        pages: &BatchPages,
-        payload: &[u8],
+        content: &BatchContent<'_>,
         output: &mut Vec<u8>,
     ) -> Result<EncodedBatch, EncodeError> {
-        let data_pages = pages.data().len();
-        if payload.len() != data_pages * PAGE_BYTES {
-            return Err(EncodeError::Payload { payload_bytes: payload.len(), data_pages });
-        }
-        let kind = self.compress(payload)?;
+        self.body.clear();
+        self.body.extend_from_slice(content.patches());
+        content.packed().iter().for_each(|page| self.body.extend_from_slice(*page));
+        let kind = self.compress()?;
         let written = match kind {
-            PayloadKind::Raw => payload,
-            PayloadKind::Zstd => &self.scratch,
+            BodyKind::Plain => &self.body,
+            BodyKind::Zstd => &self.frame,
         };
         let start = output.len();
-        put_header(header, kind, pages, written.len() as u32, output);
+        output.reserve(written.len() + content.raw().len() * PAGE_BYTES + 1024);
+        put_head(header, kind, content, written.len(), output);
         output.extend_from_slice(written);
-        let memory_bytes = pages.len() * PAGE_BYTES;
-        Ok(EncodedBatch { bytes: output.len() - start, memory_bytes, payload: kind })
+        content.raw().iter().for_each(|page| output.extend_from_slice(*page));
+        Ok(EncodedBatch {
+            bytes: output.len() - start,
+            forms: content.counts(),
+            body_bytes: self.body.len(),
+            body_bytes_written: written.len(),
+        })
     }
 
-    /// Fills the scratch buffer if that pays: at least 3 % less than raw, else the target's time
-    /// for decompressing is better saved.
-    fn compress(&mut self, payload: &[u8]) -> Result<PayloadKind, EncodeError> {
-        let off = self.compression == Compression::Off;
-        if off || payload.is_empty() || !compressible::worth_trying(payload) {
-            return Ok(PayloadKind::Raw);
+    /// Fills the frame if that pays: at least 3 % less than the body, else the target's time for decompressing is
+    /// better saved.
+    fn compress(&mut self) -> Result<BodyKind, EncodeError> {
+        if self.compression == Compression::Off || self.body.len() < COMPRESSED_BYTES_MIN {
+            return Ok(BodyKind::Plain);
         }
-        let compressed_bytes = self
-            .compressor
-            .compress_to_buffer(payload, &mut self.scratch)
-            .map_err(EncodeError::Compressor)?;
-        let pays = compressed_bytes < payload.len() - payload.len() / 32;
-        Ok(if pays { PayloadKind::Zstd } else { PayloadKind::Raw })
+        // Patches alone may be longer than the pages that the frame was made for.
+        self.frame.clear();
+        self.frame.reserve(zstd::zstd_safe::compress_bound(self.body.len()));
+        let compressed_bytes =
+            self.compressor.compress_to_buffer(&self.body, &mut self.frame).map_err(EncodeError)?;
+        let pays = compressed_bytes < self.body.len() - self.body.len() / 32;
+        Ok(if pays { BodyKind::Zstd } else { BodyKind::Plain })
     }
 }
 
@@ -125,12 +133,12 @@ fn zstd_level(compression: Compression) -> i32 {
     }
 }
 
-/// Writes everything before the payload.
-fn put_header(
+/// Writes everything before the body.
+fn put_head(
     header: BatchHeader,
-    kind: PayloadKind,
-    pages: &BatchPages,
-    payload_bytes: u32,
+    kind: BodyKind,
+    content: &BatchContent<'_>,
+    body_bytes: usize,
     output: &mut Vec<u8>,
 ) {
     output.push(BATCH_VERSION);
@@ -138,15 +146,34 @@ fn put_header(
     output.extend_from_slice(&header.block.to_le_bytes());
     output.extend_from_slice(&header.epoch.to_le_bytes());
     output.extend_from_slice(&header.sequence.to_le_bytes());
-    // Both are at most BATCH_PAGES_MAX = 128.
-    output.push(pages.zero().len() as u8);
-    output.push(pages.data().len() as u8);
-    let lengths_at = output.len();
-    output.extend_from_slice(&[0; 6]);
+    output.extend_from_slice(&content.counts().0);
+    output.extend_from_slice(&[0; 3]);
+    let keep_from = header.keep_from.map_or(0, |first| first.saturating_add(1));
+    output.extend_from_slice(&keep_from.to_le_bytes());
+    let lists_bytes_at = output.len();
+    output.extend_from_slice(&[0; 4]);
+    // At most BATCH_BYTES_MAX, as the lists are.
+    output.extend_from_slice(&(body_bytes as u32).to_le_bytes());
     let lists_at = output.len();
-    index_list::encode(pages.zero(), output);
-    index_list::encode(pages.data(), output);
-    let list_bytes = (output.len() - lists_at) as u16;
-    output[lengths_at..lengths_at + 2].copy_from_slice(&list_bytes.to_le_bytes());
-    output[lengths_at + 2..lists_at].copy_from_slice(&payload_bytes.to_le_bytes());
+    put_lists(header.epoch, content, output);
+    let lists_bytes = (output.len() - lists_at) as u32;
+    output[lists_bytes_at..lists_bytes_at + 4].copy_from_slice(&lists_bytes.to_le_bytes());
+}
+
+const FORMS_IN_ORDER: [Form; FORMS] =
+    [Form::Zero, Form::Known, Form::Differing, Form::Packed, Form::Raw];
+
+fn put_lists(epoch: u32, content: &BatchContent<'_>, output: &mut Vec<u8>) {
+    for form in FORMS_IN_ORDER {
+        index_list::encode(content.indexes(form), output);
+    }
+    let mut expected = 0_u64;
+    for slot in content.slots() {
+        varint::put(varint::zigzag(slot.wrapping_sub(expected) as i64), output);
+        expected = slot.wrapping_add(1);
+    }
+    for (base_epoch, patch_bytes) in content.patch_heads() {
+        varint::put(u64::from(epoch.saturating_sub(base_epoch)), output);
+        varint::put(patch_bytes.into(), output);
+    }
 }

@@ -1,14 +1,15 @@
 //! Lists of page indexes as runs of varints; the format is in [`super::batch`].
 
 use super::batch::BatchError;
+use super::varint;
 
 /// Appends the runs of `indexes`.
 pub(super) fn encode(indexes: &[u32], output: &mut Vec<u8>) {
     let mut expected = 0_i64;
     for run in indexes.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
         let first = run.first().map_or(0, |index| i64::from(*index));
-        put_varint(zigzag(first - expected), output);
-        put_varint(run.len() as u64 - 1, output);
+        varint::put(varint::zigzag(first - expected), output);
+        varint::put(run.len() as u64 - 1, output);
         expected = first + run.len() as i64;
     }
 }
@@ -20,9 +21,11 @@ pub(super) fn decode<'a>(
 ) -> Result<&'a [u8], BatchError> {
     let mut expected = 0_i64;
     while !indexes.is_empty() {
-        let distance = unzigzag(take_varint(&mut bytes)?);
-        let length = take_varint(&mut bytes)?.saturating_add(1);
-        let first = u32::try_from(expected + distance).map_err(|_| BatchError::IndexList)?;
+        let distance = varint::take(&mut bytes).ok_or(BatchError::IndexList)?;
+        let length = varint::take(&mut bytes).ok_or(BatchError::IndexList)?.saturating_add(1);
+        let first = expected.checked_add(varint::unzigzag(distance));
+        let first = first.and_then(|first| u32::try_from(first).ok());
+        let first = first.ok_or(BatchError::IndexList)?;
         let length = usize::try_from(length).map_err(|_| BatchError::IndexList)?;
         let (run, rest) = indexes.split_at_mut_checked(length).ok_or(BatchError::IndexList)?;
         // `length` is at most the number of indexes wanted, so only `first` can make this fail.
@@ -35,38 +38,6 @@ pub(super) fn decode<'a>(
     }
     Ok(bytes)
 }
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-fn put_varint(mut value: u64, output: &mut Vec<u8>) {
-    while value >= 0x80 {
-        output.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    output.push(value as u8);
-}
-
-/// At most 5 bytes: distances have 33 bits, zigzag included.
-fn take_varint(bytes: &mut &[u8]) -> Result<u64, BatchError> {
-    let mut value = 0;
-    for shift in (0..35).step_by(7) {
-        let (byte, rest) = bytes.split_first().ok_or(BatchError::IndexList)?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            let superfluous = *byte == 0 && shift > 0;
-            return if superfluous { Err(BatchError::IndexList) } else { Ok(value) };
-        }
-    }
-    Err(BatchError::IndexList)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

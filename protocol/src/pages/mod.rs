@@ -5,37 +5,48 @@
 //! | module | what |
 //! |---|---|
 //! | [`batch`] | the wire form of up to [`BATCH_PAGES_MAX`] pages of one RAM block |
-//! | [`encoder`], [`decoder`] | pages to batch and back; `decode(encode(pages)) == pages` |
-//! | [`compressible`] | whether compressing is worth trying |
+//! | [`content`] | the pages of a batch, each in its cheapest form, before they are written |
+//! | [`encoder`], [`decoder`] | that to a batch and back; `decode(encode(pages)) == pages` |
+//! | [`patch`] | what changed between two contents of a page |
+//! | [`compressible`] | whether compressing a page is worth trying |
 //! | [`hash`] | the content hash of a page |
 //! | [`table`] | per page: which content, of which epoch; per region: a digest of it all |
 //!
 //! # The path of a packet
 //!
 //! ```text
-//! source   for each page: hash → PageTable::admit → keep (move it to the front) or skip
-//!          BatchPages + the kept pages, contiguous → BatchEncoder::encode → one lane
-//! target   lane → BatchDecoder::decode → for each page: hash → PageTable::applied → copy or skip
+//! source   for each page: hash → PageTable::admit → skip, or BatchContent::push_… in its cheapest form
+//!          BatchContent → BatchEncoder::encode → one lane
+//! target   lane → BatchDecoder::decode → for each page: its content → hash → PageTable::applied → copy or skip
 //! both     PageTable::total, PageTable::regions: equal, or the source keeps the guest
 //! ```
 //!
-//! Nothing in the inner loops allocates: a payload stays where it was received, the encoder and
+//! A page that is described by what changed needs its base: the target has to wait until
+//! [`PageTable::base_state`] says that it is there. That cannot block for ever, because a base is always admitted, and so
+//! put on its lane, before what is described by it.
+//!
+//! Nothing in the inner loops allocates: pages stay where they were received, the encoder and
 //! decoder own their contexts and buffers, one pair for each thread.
 
 pub mod batch;
 pub mod compressible;
+pub mod content;
 pub mod decoder;
 pub mod encoder;
 pub mod hash;
+pub mod patch;
 pub mod table;
 
 mod index_list;
+mod varint;
 
-pub use batch::{BatchError, BatchHeader, BatchPages};
-pub use decoder::{BatchDecoder, PageBatch};
+pub use batch::{BatchError, BatchHeader, Form, FormCounts};
+pub use content::BatchContent;
+pub use decoder::{BatchDecoder, PageBatch, PageForm};
 pub use encoder::{BatchEncoder, Compression, EncodeError, EncodedBatch};
 pub use hash::{ContentHash, PageHasher};
-pub use table::{Admission, Application, PageOutsideTable, PageTable, REGION_PAGES};
+pub use patch::Patch;
+pub use table::{Admission, Application, BaseState, PageOutsideTable, PageTable, REGION_PAGES};
 
 /// Bytes of a page. x86 has no other migration page size; bigger guest pages move as many of these.
 pub const PAGE_BYTES: usize = 4096;

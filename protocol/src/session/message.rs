@@ -71,8 +71,10 @@ pub struct Offer {
     pub cpu_model: String,
     /// How memory travels.
     pub memory: MemoryOffer,
-    /// Seed of the content hashes of this migration's pages and disk blocks.
+    /// Seed of the content hashes of this migration's pages and disk blocks. With a base it is the base's.
     pub hash_seed: u64,
+    /// The migration at whose end the source knows what the target had of the machine's memory, if it knows of one.
+    pub base: Option<MigrationId>,
     /// Disks in the order of the specification.
     pub disks: Vec<DiskOffer>,
     /// Files that the machine needs at the target.
@@ -188,6 +190,8 @@ pub enum TargetMessage {
         minor: u16,
         /// Hashes of the offered files that the target lacks.
         missing_files: Vec<[u8; 32]>,
+        /// Whether the target still has the memory of the offered base, and begins with it.
+        has_base: bool,
     },
     /// Process, disks and memory are there: the source may begin.
     Prepared,

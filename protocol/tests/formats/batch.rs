@@ -1,9 +1,9 @@
 //! Page batches against themselves.
 
-use novacron_protocol::pages::batch::{BATCH_BYTES_MAX, PayloadKind};
+use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES,
-    Page,
+    BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression, Form,
+    FormCounts, PAGE_BYTES, PageBatch, PageForm,
 };
 use proptest::prelude::*;
 
@@ -49,26 +49,115 @@ fn compression() -> impl Strategy<Value = Compression> {
     prop_oneof![Just(Compression::Off), (-5_i32..4).prop_map(|level| Compression::Zstd { level }),]
 }
 
+/// How a page is to be pushed.
+#[derive(Debug, Clone, Copy)]
+enum Push {
+    /// Zero, or with its content.
+    Plain(Content),
+    /// Under a number.
+    Known(u64),
+    /// As a difference from the noise of a seed, changed in some places; a base so many epochs ago.
+    Changed { seed: u64, places: u8, epochs: u32 },
+}
+
+fn push() -> impl Strategy<Value = Push> {
+    prop_oneof![
+        4 => content().prop_map(Push::Plain),
+        1 => any::<u64>().prop_map(Push::Known),
+        3 => (any::<u64>(), 1..=255_u8, 0..5_u32)
+            .prop_map(|(seed, places, epochs)| Push::Changed { seed, places, epochs }),
+    ]
+}
+
+fn noise(seed: u64) -> [u8; PAGE_BYTES] {
+    let mut page = [0; PAGE_BYTES];
+    Random::new(seed).fill(&mut page);
+    page
+}
+
+/// What the page is after the change of so many places.
+fn changed(seed: u64, places: u8) -> [u8; PAGE_BYTES] {
+    let (mut page, mut random) = (noise(seed), Random::new(!seed));
+    for _ in 0..places {
+        let at = random.below(PAGE_BYTES as u64) as usize;
+        page[at] = page[at].wrapping_add(1 + random.below(200) as u8);
+    }
+    page
+}
+
+/// What must come out for a page: its number, if it has one, or else its content.
+type Outcome = (Option<u64>, Box<[u8; PAGE_BYTES]>);
+
+fn numbered(slot: u64) -> Outcome {
+    (Some(slot), Box::new([0; PAGE_BYTES]))
+}
+
+fn filled(content: [u8; PAGE_BYTES]) -> Outcome {
+    (None, Box::new(content))
+}
+
+/// The outcome of every page that was pushed, by its index.
+fn expected(pages: &[(u32, Push)]) -> Vec<(u32, Outcome)> {
+    let outcome = |push: Push| match push {
+        Push::Plain(content) => filled(content.bytes().unwrap_or([0; PAGE_BYTES])),
+        Push::Known(slot) => numbered(slot),
+        Push::Changed { seed, places, .. } => filled(changed(seed, places)),
+    };
+    pages.iter().map(|(index, push)| (*index, outcome(*push))).collect()
+}
+
+/// Pushes every page and encodes; differences are from epochs before that of the header.
 fn encode(
     encoder: &mut BatchEncoder,
     header: BatchHeader,
-    pages: &[(u32, Content)],
-) -> (Vec<u8>, PayloadKind) {
-    let (mut named, mut payload, mut bytes) = (BatchPages::new(), Vec::new(), Vec::new());
-    for (index, content) in pages {
-        match content.bytes() {
-            None => assert!(named.push_zero(*index)),
-            Some(page) => {
-                assert!(named.push_data(*index));
-                payload.extend_from_slice(&page);
+    pages: &[(u32, Push)],
+) -> (Vec<u8>, FormCounts) {
+    let contents: Vec<_> = expected(pages);
+    let mut batch = BatchContent::new();
+    for ((index, push), (_, outcome)) in pages.iter().zip(&contents) {
+        let content = &*outcome.1;
+        let pushed = match push {
+            Push::Plain(Content::Zero) => batch.push_zero(*index),
+            Push::Known(slot) => batch.push_known(*index, *slot),
+            Push::Changed { seed, epochs, .. } => {
+                let base = header.epoch.saturating_sub(*epochs);
+                batch.push_differing(*index, base, &noise(*seed), content)
+                    || batch.push_whole(*index, content)
             }
-        }
+            Push::Plain(_) => batch.push_whole(*index, content),
+        };
+        assert!(pushed);
     }
-    let encoded = encoder.encode(header, &named, &payload, &mut bytes).unwrap();
+    let mut bytes = Vec::new();
+    let encoded = encoder.encode(header, &batch, &mut bytes).unwrap();
     assert_eq!(encoded.bytes, bytes.len());
-    assert_eq!(encoded.memory_bytes, pages.len() * PAGE_BYTES);
+    assert_eq!(encoded.forms.total(), pages.len());
     assert!(bytes.len() <= BATCH_BYTES_MAX);
-    (bytes, encoded.payload)
+    (bytes, encoded.forms)
+}
+
+/// What came out for every page, by its index. Bases are found by what was pushed.
+fn decoded(batch: &PageBatch<'_>, pages: &[(u32, Push)]) -> Vec<(u32, Outcome)> {
+    let base = |index: u32, base_epoch: u32| {
+        let found = pages.iter().find_map(|(at, push)| match push {
+            Push::Changed { seed, epochs, .. } if *at == index => Some((*seed, *epochs)),
+            _ => None,
+        });
+        let (seed, epochs) = found.expect("a page that was pushed so");
+        assert_eq!(base_epoch, batch.header.epoch.saturating_sub(epochs));
+        noise(seed)
+    };
+    let outcome = |index, form| match form {
+        PageForm::Zero => filled([0; PAGE_BYTES]),
+        PageForm::Known { slot } => numbered(slot),
+        PageForm::Whole { content, .. } => filled(*content),
+        PageForm::Differing { base_epoch, patch } => {
+            let mut page = base(index, base_epoch);
+            patch.apply(&mut page);
+            filled(page)
+        }
+    };
+    batch.pages().map(|(index, form)| (index, outcome(index, form))).collect()
 }
 
 proptest! {
@@ -78,57 +167,76 @@ proptest! {
         batches in prop::collection::vec(
             (
                 compression(),
-                any::<(u16, u32, u64)>(),
-                prop::collection::vec((any::<u32>(), content()), 0..=BATCH_PAGES_MAX),
+                any::<(u16, u32, u64, Option<u32>)>(),
+                prop::collection::btree_map(any::<u32>(), push(), 0..=BATCH_PAGES_MAX),
             ),
             1..4,
         )
     ) {
         let mut encoder = BatchEncoder::new(Compression::Off).unwrap();
         let mut decoder = BatchDecoder::new().unwrap();
-        for (compression, (block, epoch, sequence), pages) in batches {
+        for (compression, (block, epoch, sequence, keep_from), pages) in batches {
+            let pages: Vec<_> = pages.into_iter().collect();
             encoder.set_compression(compression).unwrap();
-            let header = BatchHeader { block, epoch, sequence };
-            let (bytes, _) = encode(&mut encoder, header, &pages);
-            let decoded = decoder.decode(&bytes, |_| Some(1 << 32)).unwrap();
-            prop_assert_eq!(decoded.header, header);
-            let expected = pages.iter().filter(|(_, content)| content.bytes().is_none());
-            let expected = expected.chain(pages.iter().filter(|(_, content)| content.bytes().is_some()));
-            prop_assert_eq!(decoded.pages().count(), pages.len());
-            for ((index, page), (expected_index, content)) in decoded.pages().zip(expected) {
-                prop_assert_eq!(index, *expected_index);
-                match content.bytes() {
-                    None => prop_assert_eq!(page, Page::Zero),
-                    Some(bytes) => prop_assert!(page == Page::Data(&bytes)),
-                }
+            let keep_from = keep_from.map(u64::from);
+            let header = BatchHeader { block, epoch, sequence, keep_from };
+            let (bytes, counts) = encode(&mut encoder, header, &pages);
+            let batch = decoder.decode(&bytes, |_| Some(1 << 32)).unwrap();
+            prop_assert_eq!((batch.header, batch.counts()), (header, counts));
+            let mut outcomes = decoded(&batch, &pages);
+            outcomes.sort_by_key(|(index, _)| *index);
+            prop_assert!(outcomes == expected(&pages));
+            let kept = batch.pages().filter_map(|(_, form)| match form {
+                PageForm::Whole { keep_as, .. } => Some(keep_as),
+                _ => None,
+            });
+            for (at, keep_as) in (0..).zip(kept) {
+                prop_assert_eq!(keep_as, keep_from.map(|first| first + at));
             }
         }
     }
 }
 
+const HEADER: BatchHeader = BatchHeader { block: 0, epoch: 9, sequence: 0, keep_from: None };
+
+fn plain(content: impl Fn(u32) -> Content) -> Vec<(u32, Push)> {
+    (0..128).map(|at| (at, Push::Plain(content(at)))).collect()
+}
+
 #[test]
-fn compresses_what_can_be_compressed() {
+fn every_page_takes_its_cheapest_form() {
     let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
-    let header = BatchHeader { block: 0, epoch: 1, sequence: 0 };
-    let words: Vec<_> = (0..128).map(|at| (at, Content::Words(at.into()))).collect();
-    let (bytes, kind) = encode(&mut encoder, header, &words);
-    assert_eq!(kind, PayloadKind::Zstd);
+    let (bytes, counts) = encode(&mut encoder, HEADER, &plain(|at| Content::Words(at.into())));
+    assert_eq!(counts.of(Form::Packed), 128);
     assert!(bytes.len() < 128 * PAGE_BYTES / 10);
 
-    let noise: Vec<_> = (0..128).map(|at| (at, Content::Noise(at.into()))).collect();
-    assert_eq!(encode(&mut encoder, header, &noise).1, PayloadKind::Raw);
+    let (bytes, counts) = encode(&mut encoder, HEADER, &plain(|at| Content::Noise(at.into())));
+    assert_eq!(counts.of(Form::Raw), 128);
+    assert!(bytes.len() < 128 * PAGE_BYTES + 50);
 
-    let zero: Vec<_> = (1000..1128).map(|at| (at, Content::Zero)).collect();
-    assert!(encode(&mut encoder, header, &zero).0.len() <= 27);
+    assert!(encode(&mut encoder, HEADER, &plain(|_| Content::Zero)).0.len() <= 43);
+
+    let known: Vec<_> = (0..128).map(|at| (at, Push::Known(u64::from(at) + (1 << 63)))).collect();
+    assert!(encode(&mut encoder, HEADER, &known).0.len() <= 43 + 10 + 128);
+
+    let change = |at: u32| Push::Changed { seed: at.into(), places: 1, epochs: 1 };
+    let changes: Vec<_> = (0..128).map(|at| (at, change(at))).collect();
+    let (bytes, counts) = encode(&mut encoder, HEADER, &changes);
+    assert_eq!(counts.of(Form::Differing), 128);
+    assert!(bytes.len() <= 43 + 128 * 6, "{} bytes", bytes.len());
 }
 
 #[test]
 fn a_batch_is_full_at_128_pages() {
-    let mut pages = BatchPages::new();
-    for index in 0..64 {
-        assert!(pages.push_zero(index) && pages.push_data(index + 64));
+    let page = noise(1);
+    let mut batch = BatchContent::new();
+    for index in 0..32 {
+        assert!(batch.push_zero(index) && batch.push_known(index + 32, 5));
+        assert!(batch.push_whole(index + 64, &page));
+        assert!(batch.push_differing(index + 96, 0, &changed(1, 1), &page));
     }
-    assert!(pages.is_full() && !pages.push_zero(200) && !pages.push_data(200));
-    pages.clear();
-    assert!(pages.is_empty());
+    assert!(batch.is_full() && !batch.push_zero(200) && !batch.push_known(200, 1));
+    assert!(!batch.push_whole(200, &page));
+    assert!(!batch.push_differing(200, 0, &changed(1, 1), &page));
+    assert_eq!(batch.len(), 128);
 }

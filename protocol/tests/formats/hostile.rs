@@ -1,8 +1,9 @@
 //! Input that is wrong in a particular way: a typed error, no panic, no memory.
 
+use super::bodies::Random;
 use novacron_protocol::pages::batch::{BATCH_HEADER_BYTES, BatchError};
 use novacron_protocol::pages::{
-    BatchDecoder, BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES,
+    BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression, PAGE_BYTES,
 };
 use novacron_protocol::qemu::item::ITEM_BYTES_MAX;
 use novacron_protocol::qemu::multifd::{
@@ -188,21 +189,27 @@ fn return_path_messages_of_postcopy_are_refused() {
     }
 }
 
-/// A valid batch: two zero pages, three of data that compress.
+/// A valid batch: two zero pages, one known, one that differs in two bytes, three that compress, one that does not.
 fn batch() -> Vec<u8> {
-    let mut pages = BatchPages::new();
-    for index in [3, 9] {
-        assert!(pages.push_zero(index));
-    }
-    for index in [0, 1, 7] {
-        assert!(pages.push_data(index));
-    }
-    let header = BatchHeader { block: 1, epoch: 2, sequence: 3 };
+    let (words, mut noise) = ([5; PAGE_BYTES], [0; PAGE_BYTES]);
+    Random::new(7).fill(&mut noise);
+    let mut base = noise;
+    base[100] ^= 1;
+    base[4000] ^= 1;
+    let mut batch = BatchContent::new();
+    assert!(batch.push_zero(3) && batch.push_zero(9) && batch.push_known(2, 77));
+    assert!(batch.push_differing(4, 1, &base, &noise));
+    assert!([0, 1, 7].into_iter().all(|index| batch.push_whole(index, &words)));
+    assert!(batch.push_whole(8, &noise));
+    let header = BatchHeader { block: 1, epoch: 2, sequence: 3, keep_from: Some(5) };
     let mut bytes = Vec::new();
     let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
-    encoder.encode(header, &pages, &[5; 3 * PAGE_BYTES], &mut bytes).unwrap();
+    encoder.encode(header, &batch, &mut bytes).unwrap();
     bytes
 }
+
+/// Bytes of its patch (two runs of one byte) and of its packed pages.
+const BODY_BYTES: usize = 3 + 4 + 3 * PAGE_BYTES;
 
 fn decode_error(bytes: &[u8]) -> BatchError {
     let mut decoder = BatchDecoder::new().unwrap();
@@ -223,34 +230,55 @@ fn batches_that_are_cut_or_too_long() {
 fn batches_that_lie() {
     let changed = |at: usize, value: u8| {
         let mut bytes = batch();
+        assert_ne!(bytes[at], value);
         bytes[at] = value;
         decode_error(&bytes)
     };
-    assert_eq!(changed(0, 2), BatchError::Version { version: 2 });
-    assert_eq!(changed(1, 2), BatchError::PayloadKind { kind: 2 });
+    assert_eq!(changed(0, 1), BatchError::Version { version: 1 });
+    assert_eq!(changed(1, 2), BatchError::BodyKind { kind: 2 });
     assert_eq!(changed(2, 0), BatchError::UnknownBlock { block: 0 });
-    assert_eq!(changed(16, 126), BatchError::PageCount { zero: 126, data: 3 });
-    assert_eq!(changed(16, 255), BatchError::PageCount { zero: 255, data: 3 });
+    assert_eq!(changed(16, 126), BatchError::PageCount { pages: 132 });
     assert_eq!(changed(16, 3), BatchError::IndexList);
     assert_eq!(changed(17, 2), BatchError::IndexList);
-    assert!(matches!(changed(18, 200), BatchError::Length { .. }));
-    assert!(matches!(changed(23, 255), BatchError::Length { .. }));
+    assert!(matches!(changed(20, 2), BatchError::Length { .. }));
+    assert_eq!(changed(23, 1), BatchError::Reserved);
+    assert!(matches!(changed(32, 200), BatchError::Length { .. }));
+    assert!(matches!(changed(39, 255), BatchError::Length { .. }));
     // Page 3 becomes page 10 of 10.
     let outside = BatchError::PageOutsideBlock { block: 1, page_index: 10, block_pages: 10 };
     assert_eq!(changed(BATCH_HEADER_BYTES, 20), outside);
-    // A zstd frame is no raw payload.
-    assert_eq!(changed(1, 0), BatchError::Payload { expected_bytes: 3 * PAGE_BYTES });
+    // A zstd frame is no plain body.
+    assert_eq!(changed(1, 0), BatchError::Body { expected_bytes: BODY_BYTES });
 }
 
 #[test]
-fn a_decompression_bomb_is_no_payload() {
+fn patches_that_lie() {
+    let lists_end = |bytes: &[u8]| {
+        let lists = u32::from_le_bytes(*bytes[32..36].first_chunk().unwrap()) as usize;
+        BATCH_HEADER_BYTES + lists
+    };
+    let changed = |back: usize, value: u8| {
+        let mut bytes = batch();
+        let at = lists_end(&bytes) - back;
+        assert_ne!(bytes[at], value);
+        bytes[at] = value;
+        decode_error(&bytes)
+    };
+    // The last two bytes of the lists: epochs back to the base, bytes of the patch.
+    assert_eq!(changed(2, 3), BatchError::IndexList, "before the first epoch");
+    assert_eq!(changed(1, 6), BatchError::Body { expected_bytes: BODY_BYTES - 1 });
+}
+
+#[test]
+fn a_decompression_bomb_is_no_body() {
     let bytes = batch();
-    let payload_bytes = u32::from_le_bytes(*bytes[20..24].first_chunk().unwrap()) as usize;
-    let head = &bytes[..bytes.len() - payload_bytes];
-    for bomb_bytes in [0, PAGE_BYTES, 3 * PAGE_BYTES + 1, 1 << 26] {
+    let body_bytes = u32::from_le_bytes(*bytes[36..40].first_chunk().unwrap()) as usize;
+    let (head, raw) = bytes.split_at(bytes.len() - PAGE_BYTES);
+    let head = &head[..head.len() - body_bytes];
+    for bomb_bytes in [0, PAGE_BYTES, BODY_BYTES + 1, 1 << 26] {
         let bomb = zstd::bulk::compress(&vec![0; bomb_bytes], 1).unwrap();
-        let mut bytes = [head, &bomb].concat();
-        bytes[20..24].copy_from_slice(&(bomb.len() as u32).to_le_bytes());
-        assert_eq!(decode_error(&bytes), BatchError::Payload { expected_bytes: 3 * PAGE_BYTES });
+        let mut bytes = [head, &bomb, raw].concat();
+        bytes[36..40].copy_from_slice(&(bomb.len() as u32).to_le_bytes());
+        assert_eq!(decode_error(&bytes), BatchError::Body { expected_bytes: BODY_BYTES });
     }
 }

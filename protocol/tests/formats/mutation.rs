@@ -2,7 +2,7 @@
 
 use novacron_protocol::disk::{BLOCK_BYTES, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
-use novacron_protocol::pages::{BatchEncoder, BatchHeader, BatchPages, Compression, PAGE_BYTES};
+use novacron_protocol::pages::{BatchContent, BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
 use novacron_protocol::session::main_stream::MainFrame;
 use novacron_protocol::session::message::{
@@ -65,17 +65,22 @@ fn return_path() {
 
 #[test]
 fn page_batch() {
-    let mut pages = BatchPages::new();
-    let mut payload = vec![0; 6 * PAGE_BYTES];
-    Random::new(1).fill(&mut payload[..PAGE_BYTES]);
+    let (words, mut noise) = ([3; PAGE_BYTES], [0; PAGE_BYTES]);
+    Random::new(1).fill(&mut noise);
+    let mut base = noise;
+    base[1000] ^= 0xff;
+    let mut content = BatchContent::new();
     for index in [0, 1, 2, 60, 50, 9] {
-        assert!(pages.push_data(index) && pages.push_zero(index + 100));
+        assert!(content.push_whole(index, &words) && content.push_zero(index + 100));
+        assert!(content.push_known(index + 200, u64::from(index)));
+        assert!(content.push_differing(index + 300, 0, &base, &noise));
     }
+    assert!(content.push_whole(500, &noise));
     for compression in [Compression::Off, Compression::Zstd { level: 1 }] {
         let mut batch = Vec::new();
-        let header = BatchHeader { block: 0, epoch: 1, sequence: 2 };
+        let header = BatchHeader { block: 0, epoch: 1, sequence: 2, keep_from: None };
         let mut encoder = BatchEncoder::new(compression).unwrap();
-        encoder.encode(header, &pages, &payload, &mut batch).unwrap();
+        encoder.encode(header, &content, &mut batch).unwrap();
         damage("page batch", &batch, 1500, bodies::page_batch);
     }
 }

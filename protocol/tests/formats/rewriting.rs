@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use novacron_protocol::pages::{
-    Admission, Application, BatchDecoder, BatchEncoder, BatchHeader, BatchPages, Compression,
-    PAGE_BYTES, Page, PageHasher, PageTable,
+    Admission, Application, BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader,
+    Compression, PAGE_BYTES, Page, PageForm, PageHasher, PageTable,
 };
 use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES, PacketHeader};
@@ -37,7 +37,12 @@ impl Target {
     fn receive(&mut self, bytes: &[u8]) {
         let pages = self.table.pages() as u64;
         let batch = self.decoder.decode(bytes, |block| (block == 0).then_some(pages)).unwrap();
-        for (page_index, page) in batch.pages() {
+        for (page_index, form) in batch.pages() {
+            let page = match form {
+                PageForm::Zero => Page::Zero,
+                PageForm::Whole { content, .. } => Page::Data(content),
+                other => panic!("{other:?} was not sent"),
+            };
             let hash = self.hasher.hash(page);
             let application = self.table.applied(page_index, batch.header.epoch, hash).unwrap();
             if application == Application::Apply {
@@ -52,8 +57,7 @@ struct Pipeline {
     table: PageTable,
     hasher: PageHasher,
     encoder: BatchEncoder,
-    pages: BatchPages,
-    payload: Vec<u8>,
+    pages: Vec<(u32, Option<Box<[u8; PAGE_BYTES]>>)>,
     /// Batches, to be delivered in another order.
     sent: Vec<Vec<u8>>,
     skipped: u64,
@@ -65,8 +69,7 @@ impl Pipeline {
             table: PageTable::new(pages),
             hasher: PageHasher::new(5),
             encoder: BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap(),
-            pages: BatchPages::new(),
-            payload: Vec::new(),
+            pages: Vec::new(),
             sent: Vec::new(),
             skipped: 0,
         }
@@ -78,25 +81,30 @@ impl Pipeline {
             self.skipped += 1;
             return;
         }
-        match page {
-            Page::Zero => assert!(self.pages.push_zero(page_index)),
-            Page::Data(bytes) => {
-                assert!(self.pages.push_data(page_index));
-                self.payload.extend_from_slice(bytes);
-            }
-        }
-        if self.pages.is_full() {
+        let content = match page {
+            Page::Zero => None,
+            Page::Data(bytes) => Some(Box::new(*bytes)),
+        };
+        self.pages.push((page_index, content));
+        if self.pages.len() == BATCH_PAGES_MAX {
             self.send(epoch);
         }
     }
 
     fn send(&mut self, epoch: u32) {
-        let header = BatchHeader { block: 0, epoch, sequence: self.sent.len() as u64 };
+        let sequence = self.sent.len() as u64;
+        let header = BatchHeader { block: 0, epoch, sequence, keep_from: None };
+        let mut content = BatchContent::new();
+        for (page_index, page) in &self.pages {
+            assert!(match page {
+                None => content.push_zero(*page_index),
+                Some(page) => content.push_whole(*page_index, page),
+            });
+        }
         let mut batch = Vec::new();
-        self.encoder.encode(header, &self.pages, &self.payload, &mut batch).unwrap();
+        self.encoder.encode(header, &content, &mut batch).unwrap();
         self.sent.push(batch);
         self.pages.clear();
-        self.payload.clear();
     }
 }
 

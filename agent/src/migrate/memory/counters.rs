@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use novacron_protocol::pages::{EncodedBatch, Form};
+
 /// Live counters of one migration's memory. Each is monotone.
 #[derive(Debug, Default)]
 pub struct MemoryCounters {
@@ -9,7 +11,10 @@ pub struct MemoryCounters {
     bytes_wire: AtomicU64,
     pages_zero: AtomicU64,
     pages_same: AtomicU64,
-    pages_sent: AtomicU64,
+    pages_known: AtomicU64,
+    pages_differing: AtomicU64,
+    pages_packed: AtomicU64,
+    pages_raw: AtomicU64,
     rounds: AtomicU32,
 }
 
@@ -24,19 +29,34 @@ pub struct MemoryTotals {
     pub pages_zero: u64,
     /// Pages (not zero) that the target had already.
     pub pages_same: u64,
-    /// Pages sent.
-    pub pages_sent: u64,
+    /// Pages that the target has in a file or from another machine.
+    pub pages_known: u64,
+    /// Pages of which what changed was sent.
+    pub pages_differing: u64,
+    /// Pages sent compressed.
+    pub pages_packed: u64,
+    /// Pages sent as they are.
+    pub pages_raw: u64,
     /// Rounds over the memory that were begun.
     pub rounds: u32,
 }
 
-/// What one packet added.
+impl MemoryTotals {
+    /// Pages of which something was sent: all, or what changed.
+    pub fn pages_sent(&self) -> u64 {
+        self.pages_differing + self.pages_packed + self.pages_raw
+    }
+}
+
+/// What one packet of QEMU added.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PacketCount {
+    /// Pages of zeros.
     pub zero: u64,
-    pub same: u64,
-    pub sent: u64,
+    /// Pages of all kinds.
     pub total: u64,
+    /// Pages, not of zeros, that need not be sent.
+    pub same: u64,
 }
 
 impl MemoryCounters {
@@ -45,7 +65,18 @@ impl MemoryCounters {
         self.bytes_guest.fetch_add(bytes, Ordering::Relaxed);
         self.pages_zero.fetch_add(packet.zero, Ordering::Relaxed);
         self.pages_same.fetch_add(packet.same, Ordering::Relaxed);
-        self.pages_sent.fetch_add(packet.sent, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_batch(&self, batch: &EncodedBatch) {
+        self.count_wire(batch.bytes);
+        for (counter, form) in [
+            (&self.pages_known, Form::Known),
+            (&self.pages_differing, Form::Differing),
+            (&self.pages_packed, Form::Packed),
+            (&self.pages_raw, Form::Raw),
+        ] {
+            counter.fetch_add(batch.forms.of(form) as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_wire(&self, bytes: usize) {
@@ -63,12 +94,16 @@ impl MemoryCounters {
 
     /// The counters now.
     pub fn totals(&self) -> MemoryTotals {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         MemoryTotals {
-            bytes_guest: self.bytes_guest.load(Ordering::Relaxed),
-            bytes_wire: self.bytes_wire.load(Ordering::Relaxed),
-            pages_zero: self.pages_zero.load(Ordering::Relaxed),
-            pages_same: self.pages_same.load(Ordering::Relaxed),
-            pages_sent: self.pages_sent.load(Ordering::Relaxed),
+            bytes_guest: now(&self.bytes_guest),
+            bytes_wire: now(&self.bytes_wire),
+            pages_zero: now(&self.pages_zero),
+            pages_same: now(&self.pages_same),
+            pages_known: now(&self.pages_known),
+            pages_differing: now(&self.pages_differing),
+            pages_packed: now(&self.pages_packed),
+            pages_raw: now(&self.pages_raw),
             rounds: self.rounds.load(Ordering::Relaxed),
         }
     }

@@ -1,17 +1,19 @@
 //! Memory that arrives: the threads of a target and what they share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::MemoryDigest;
 use novacron_transport::FramedRecv;
 use quinn::RecvStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::boot_pages::{BootFile, BootPages};
 use super::feeder;
+use super::held_pages::HeldPages;
 use super::lane_in::LaneIn;
+use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
 use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
@@ -37,15 +39,28 @@ impl IncomingForm {
             Self::Tunnel => 0,
         }
     }
+
+    fn hash_seed(self) -> u64 {
+        match self {
+            Self::Pages { hash_seed, .. } => hash_seed,
+            Self::Tunnel => 0,
+        }
+    }
 }
 
 /// How memory arrives.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct IncomingPlan {
     /// In what form.
     pub form: IncomingForm,
     /// Unix socket at which QEMU waits for its stream.
     pub qemu_socket: PathBuf,
+    /// Files that both ends have and the guest was booted from.
+    pub boot_files: Vec<BootFile>,
+    /// The guest's memory as the source knows that it is here.
+    pub base: Option<Image>,
+    /// Where room for what arrives is taken from.
+    pub images: Images,
 }
 
 /// What the threads have to say.
@@ -67,18 +82,36 @@ pub enum IncomingEvent {
 pub(super) struct IncomingShared {
     pub memory: Arc<GuestMemory>,
     pub hash_seed: u64,
-    table: Mutex<PageTable>,
+    pub boot: BootPages,
+    held: Mutex<HeldPages>,
+    /// A page was applied that somebody may wait for, or nothing more will be.
+    page_applied: Condvar,
     /// Batches applied, by lane.
     applied: watch::Sender<Vec<u64>>,
     events: mpsc::Sender<IncomingEvent>,
 }
 
 impl IncomingShared {
-    pub(super) fn table(&self) -> MutexGuard<'_, PageTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn held_pages(&self) -> MutexGuard<'_, HeldPages> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until pages were applied, or [`Self::end`]. Others have the pages meanwhile.
+    pub(super) fn wait_for_pages<'a>(
+        &self,
+        held: MutexGuard<'a, HeldPages>,
+    ) -> MutexGuard<'a, HeldPages> {
+        self.page_applied.wait(held).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No page will be applied any more: nobody shall wait for one.
+    pub(super) fn end(&self) {
+        self.held_pages().end();
+        self.page_applied.notify_all();
     }
 
     pub(super) fn batch_applied(&self, lane: usize) {
+        self.page_applied.notify_all();
         self.applied.send_modify(|applied| {
             if let Some(count) = applied.get_mut(lane) {
                 *count += 1;
@@ -108,7 +141,8 @@ const EVENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Incoming {
     shared: Arc<IncomingShared>,
-    plan: IncomingPlan,
+    form: IncomingForm,
+    qemu_socket: PathBuf,
     lanes_begun: Vec<bool>,
     main_begun: bool,
 }
@@ -134,6 +168,15 @@ pub enum IncomingError {
     /// Guest memory cannot be cleared.
     #[error("guest memory cannot be prepared")]
     Memory(#[from] GuestMemoryError),
+    /// What this host remembers of the guest's memory is not what it was.
+    #[error("what this host remembers of the guest's memory is damaged (page {page_index})")]
+    DamagedImage {
+        /// A page that is not what it was.
+        page_index: u32,
+    },
+    /// A file that the guest was booted from cannot be read.
+    #[error("a file that the guest was booted from cannot be read")]
+    BootFile(#[source] std::io::Error),
 }
 
 impl Incoming {
@@ -146,24 +189,23 @@ impl Incoming {
         plan: IncomingPlan,
         memory: Arc<GuestMemory>,
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
-        let pages = u32::try_from(memory.pages())
-            .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
-        if plan.form != IncomingForm::Tunnel {
-            memory.punch_holes(0, memory.pages())?;
-        }
+        let IncomingPlan { form, qemu_socket, boot_files, base, images } = plan;
+        let held = match form {
+            IncomingForm::Pages { .. } => HeldPages::begin(&memory, base, &images)?,
+            IncomingForm::Tunnel => HeldPages::nothing(),
+        };
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
-            hash_seed: match plan.form {
-                IncomingForm::Pages { hash_seed, .. } => hash_seed,
-                IncomingForm::Tunnel => 0,
-            },
-            table: Mutex::new(PageTable::new(pages)),
-            applied: watch::Sender::new(vec![0; usize::from(plan.form.lanes())]),
+            hash_seed: form.hash_seed(),
+            boot: BootPages::open(&boot_files).map_err(IncomingError::BootFile)?,
+            held: Mutex::new(held),
+            page_applied: Condvar::new(),
+            applied: watch::Sender::new(vec![0; usize::from(form.lanes())]),
             events,
         });
-        let lanes_begun = vec![false; usize::from(plan.form.lanes())];
-        Ok((Self { shared, plan, lanes_begun, main_begun: false }, receiver))
+        let lanes_begun = vec![false; usize::from(form.lanes())];
+        Ok((Self { shared, form, qemu_socket, lanes_begun, main_begun: false }, receiver))
     }
 
     /// A lane arrived.
@@ -186,6 +228,8 @@ impl Incoming {
             LaneIn { lane: usize::from(lane), stream, runtime, shared: Arc::clone(&shared) };
         let body = move || {
             if let Err(error) = lane_in.run() {
+                // Others may wait for a page that was to come by this lane.
+                shared.end();
                 let event = IncomingEvent::Failed { reason: reason(&error) };
                 let _ = shared.events.blocking_send(event);
             }
@@ -205,8 +249,8 @@ impl Incoming {
             return Err(IncomingError::MainTwice);
         }
         let shared = Arc::clone(&self.shared);
-        let path = self.plan.qemu_socket.clone();
-        let form = self.plan.form;
+        let path = self.qemu_socket.clone();
+        let form = self.form;
         tokio::spawn(async move {
             if let Err(error) = feeder::run(stream, &path, form, &shared).await {
                 shared.say(IncomingEvent::Failed { reason: reason(&error) }).await;
@@ -217,7 +261,21 @@ impl Incoming {
 
     /// Digest of what has been applied; `None` for a tunnel, which verifies itself.
     pub fn digest(&self) -> Option<MemoryDigest> {
-        let by_page = self.plan.form != IncomingForm::Tunnel;
-        by_page.then(|| memory_digest(super::SHARED_BLOCK, &self.shared.table()))
+        let by_page = self.form != IncomingForm::Tunnel;
+        by_page.then(|| memory_digest(super::SHARED_BLOCK, self.shared.held_pages().table()))
+    }
+
+    /// The guest's memory as it arrived, for when it moves again: to be asked once it was accepted, and once only.
+    /// `None` if not all of it is remembered.
+    pub fn take_image(&self, origin: ImageOrigin) -> Option<Image> {
+        let (table, shadow) = self.shared.held_pages().take();
+        let hash_seed = self.shared.hash_seed;
+        Some(Image { origin, hash_seed, table, shadow }).filter(Image::is_complete)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.shared.end();
     }
 }

@@ -1,17 +1,18 @@
 //! A lane of the target: page batches become guest memory.
 
+use std::io;
 use std::sync::Arc;
 
 use novacron_protocol::pages::{
-    Application, BATCH_PAGES_MAX, BatchDecoder, BatchError, ContentHash, Page, PageBatch,
-    PageHasher, PageOutsideTable,
+    BATCH_PAGES_MAX, BatchDecoder, BatchError, ContentHash, PAGE_BYTES, Page, PageBatch, PageForm,
+    PageHasher,
 };
 use novacron_transport::{FrameError, FramedRecv};
 use quinn::RecvStream;
 use tokio::runtime::Handle;
 
+use super::held_pages::{ApplyError, Patched};
 use super::incoming::IncomingShared;
-use crate::sys::GuestMemoryError;
 
 /// Why a lane cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +22,11 @@ pub(super) enum LaneError {
     #[error("a page batch of the source is not understood")]
     Batch(#[from] BatchError),
     #[error(transparent)]
-    Page(#[from] PageOutsideTable),
-    #[error("guest memory cannot be written")]
-    Memory(#[from] GuestMemoryError),
+    Apply(#[from] ApplyError),
+    #[error("a file that the guest was booted from cannot be read")]
+    BootFile(#[source] io::Error),
+    #[error("the source refers to a page that is not here (number {0:#x})")]
+    UnknownPage(u64),
 }
 
 /// One lane; run on a thread of its own.
@@ -34,35 +37,86 @@ pub(super) struct LaneIn {
     pub shared: Arc<IncomingShared>,
 }
 
+/// The pages of a batch that are here under a number.
+type KnownPages = Vec<[u8; PAGE_BYTES]>;
+
 impl LaneIn {
     /// Until the source ends the lane.
     pub(super) fn run(mut self) -> Result<(), LaneError> {
         let mut decoder = BatchDecoder::new()?;
         let hasher = PageHasher::new(self.shared.hash_seed);
         let pages = self.shared.memory.pages();
+        let mut known = KnownPages::new();
         while let Some(frame) = self.runtime.block_on(self.stream.receive())? {
             let block_pages = |block| (block == super::SHARED_BLOCK_INDEX).then_some(pages);
             let batch = decoder.decode(&frame, block_pages)?;
-            self.apply(&batch, &hasher)?;
+            self.apply(&batch, &hasher, &mut known)?;
             self.shared.batch_applied(self.lane);
         }
         Ok(())
     }
 
-    fn apply(&self, batch: &PageBatch<'_>, hasher: &PageHasher) -> Result<(), LaneError> {
-        let mut hashes = [ContentHash::ZERO_PAGE; 2 * BATCH_PAGES_MAX];
-        for (hash, (_, page)) in hashes.iter_mut().zip(batch.pages()) {
-            *hash = hasher.hash(page);
-        }
-        // Decision and copy are one critical section: lanes overtake each other.
-        let mut table = self.shared.table();
-        for (hash, (page_index, page)) in hashes.iter().zip(batch.pages()) {
-            if table.applied(page_index, batch.header.epoch, *hash)? == Application::Superseded {
-                continue;
+    /// What can be done for each page alone is done before others have to wait.
+    fn apply(
+        &self,
+        batch: &PageBatch<'_>,
+        hasher: &PageHasher,
+        known: &mut KnownPages,
+    ) -> Result<(), LaneError> {
+        self.fetch_known(batch, known)?;
+        let mut hashes = [ContentHash::ZERO_PAGE; BATCH_PAGES_MAX];
+        let mut fetched = known.iter();
+        for (hash, (_, form)) in hashes.iter_mut().zip(batch.pages()) {
+            match form {
+                PageForm::Whole { content, .. } => *hash = hasher.hash_bytes(content),
+                PageForm::Known { .. } => {
+                    *hash = fetched.next().map_or(*hash, |page| hasher.hash_bytes(page));
+                }
+                PageForm::Zero | PageForm::Differing { .. } => {}
             }
-            match page {
-                Page::Zero => self.shared.memory.zero_page(u64::from(page_index))?,
-                Page::Data(bytes) => self.shared.memory.write_page(u64::from(page_index), bytes)?,
+        }
+        self.apply_all(batch, &hashes, hasher, known)
+    }
+
+    fn fetch_known(&self, batch: &PageBatch<'_>, known: &mut KnownPages) -> Result<(), LaneError> {
+        known.clear();
+        for (_, form) in batch.pages() {
+            if let PageForm::Known { slot } = form {
+                let page = self.shared.boot.read(slot).map_err(LaneError::BootFile)?;
+                known.push(page.ok_or(LaneError::UnknownPage(slot))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decision and copy are one critical section: lanes overtake each other.
+    fn apply_all(
+        &self,
+        batch: &PageBatch<'_>,
+        hashes: &[ContentHash; BATCH_PAGES_MAX],
+        hasher: &PageHasher,
+        known: &[[u8; PAGE_BYTES]],
+    ) -> Result<(), LaneError> {
+        let memory = &*self.shared.memory;
+        let mut fetched = known.iter();
+        let mut held = self.shared.held_pages();
+        for (hash, (page_index, form)) in hashes.iter().zip(batch.pages()) {
+            let page = (page_index, batch.header.epoch);
+            match form {
+                PageForm::Zero => held.apply(memory, page, *hash, Page::Zero)?,
+                PageForm::Whole { content, .. } => {
+                    held.apply(memory, page, *hash, Page::Data(content))?;
+                }
+                PageForm::Known { .. } => {
+                    let content = fetched.next().map_or(Page::Zero, Page::Data);
+                    held.apply(memory, page, *hash, content)?;
+                }
+                PageForm::Differing { base_epoch, patch } => {
+                    while held.patch(memory, page, base_epoch, &patch, hasher)? == Patched::Awaited
+                    {
+                        held = self.shared.wait_for_pages(held);
+                    }
+                }
             }
         }
         Ok(())

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use novacron_protocol::pages::{
-    Admission, BATCH_PAGES_MAX, BatchEncoder, BatchHeader, BatchPages, Compression, ContentHash,
-    EncodeError, PAGE_BYTES, PageHasher, PageOutsideTable,
+    BATCH_PAGES_MAX, BatchContent, BatchEncoder, BatchHeader, ContentHash, EncodeError, PAGE_BYTES,
+    PageHasher, PageOutsideTable,
 };
 use novacron_protocol::qemu::BlockList;
 use novacron_protocol::qemu::multifd::{
@@ -21,6 +21,8 @@ use tokio::runtime::Handle;
 use super::counters::PacketCount;
 use super::meeting::{Over, TooManyForeignPages};
 use super::outgoing::OutgoingShared;
+use super::pace::LaneClock;
+use super::sent_pages::Offered;
 
 /// Why a lane cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,20 +57,45 @@ pub(super) struct LaneOut {
     pub socket: UnixStream,
     pub stream: FramedSend<SendStream>,
     pub runtime: Handle,
-    pub compression: Compression,
     pub shared: Arc<OutgoingShared>,
     /// Batches put on the stream; read by the main thread at the barrier.
     pub batches: Arc<AtomicU64>,
+    pub encoder: BatchEncoder,
+    pub hasher: PageHasher,
 }
 
-/// What a lane reuses from packet to packet.
-struct Workspace {
+/// A packet of QEMU, read whole into buffers that are reused.
+struct Received {
     header: Box<[u8; PACKET_HEADER_BYTES]>,
     payload: Vec<u8>,
-    hashes: [ContentHash; BATCH_PAGES_MAX],
-    pages: BatchPages,
-    encoder: BatchEncoder,
-    hasher: PageHasher,
+}
+
+type Pages<'a> = &'a [[u8; PAGE_BYTES]];
+
+impl Received {
+    fn new() -> Self {
+        Self {
+            header: Box::new([0; PACKET_HEADER_BYTES]),
+            payload: vec![0; BATCH_PAGES_MAX * PAGE_BYTES],
+        }
+    }
+
+    /// The packet and its pages; `None` when QEMU has closed the channel, which it may between two packets.
+    fn read(
+        &mut self,
+        socket: &mut UnixStream,
+    ) -> Result<Option<(PacketHeader<'_>, Pages<'_>)>, LaneError> {
+        let (first, rest) = self.header.split_at_mut(1);
+        if socket.read(first).map_err(LaneError::Socket)? == 0 {
+            return Ok(None);
+        }
+        socket.read_exact(rest).map_err(LaneError::Socket)?;
+        let packet = PacketHeader::parse(&self.header)?;
+        let payload = &mut self.payload[..packet.payload_bytes()];
+        socket.read_exact(payload).map_err(LaneError::Socket)?;
+        let (pages, _) = payload.as_chunks();
+        Ok(Some((packet, pages)))
+    }
 }
 
 impl LaneOut {
@@ -77,61 +104,44 @@ impl LaneOut {
         let mut init = [0; CHANNEL_INIT_BYTES];
         self.socket.read_exact(&mut init).map_err(LaneError::Socket)?;
         ChannelInit::parse(&init)?;
-        let mut work = Workspace {
-            header: Box::new([0; PACKET_HEADER_BYTES]),
-            payload: vec![0; BATCH_PAGES_MAX * PAGE_BYTES],
-            hashes: [ContentHash::ZERO_PAGE; BATCH_PAGES_MAX],
-            pages: BatchPages::new(),
-            encoder: BatchEncoder::new(self.compression)?,
-            hasher: PageHasher::new(self.shared.hash_seed),
-        };
+        let mut received = Received::new();
+        let mut clock = LaneClock::start();
         let mut blocks = None;
         let mut epoch = 0;
-        while self.read_header(&mut work)? {
-            let header = *work.header;
-            let packet = PacketHeader::parse(&header)?;
-            let payload = &mut work.payload[..packet.payload_bytes()];
-            self.socket.read_exact(payload).map_err(LaneError::Socket)?;
+        while let Some((packet, pages)) = received.read(&mut self.socket)? {
+            clock.idle();
             if packet.normal_pages() + packet.zero_pages() > 0 {
                 let blocks = match &mut blocks {
                     Some(blocks) => blocks,
                     none => none.insert(self.shared.meeting.blocks()?),
                 };
-                self.handle_pages(&packet, epoch, blocks, &mut work)?;
+                self.handle_pages((&packet, pages), epoch, blocks, &mut clock)?;
             }
             if packet.sync {
                 epoch += 1;
                 self.shared.meeting.lane_reached(self.lane, epoch);
             }
+            clock.worked();
+            self.encoder.set_compression(self.shared.pace.compression(&mut clock))?;
         }
         self.runtime.block_on(self.stream.finish())?;
         Ok(())
     }
 
-    /// Whether there is another packet: a channel may end between two.
-    fn read_header(&mut self, work: &mut Workspace) -> Result<bool, LaneError> {
-        let (first, rest) = work.header.split_at_mut(1);
-        match self.socket.read(first).map_err(LaneError::Socket)? {
-            0 => Ok(false),
-            _ => self.socket.read_exact(rest).map(|()| true).map_err(LaneError::Socket),
-        }
-    }
-
     fn handle_pages(
         &mut self,
-        packet: &PacketHeader<'_>,
+        (packet, pages): (&PacketHeader<'_>, Pages<'_>),
         epoch: u32,
         blocks: &BlockList,
-        work: &mut Workspace,
+        clock: &mut LaneClock,
     ) -> Result<(), LaneError> {
         let block = blocks
             .index_of(packet.block())
             .ok_or_else(|| LaneError::UnknownBlock(packet.block().to_owned()))?;
         if packet.block() == super::SHARED_BLOCK {
-            return self.send_shared(packet, epoch, work);
+            return self.send_shared((packet, pages), epoch, clock);
         }
-        let (payload, _) = work.payload[..packet.payload_bytes()].as_chunks::<PAGE_BYTES>();
-        for (page_index, page) in packet.normal_indexes().zip(payload) {
+        for (page_index, page) in packet.normal_indexes().zip(pages) {
             let page = Some(Box::new(*page));
             self.shared.meeting.keep_foreign((block, page_index), epoch, page)?;
         }
@@ -143,63 +153,88 @@ impl LaneOut {
 
     fn send_shared(
         &mut self,
-        packet: &PacketHeader<'_>,
+        (packet, pages): (&PacketHeader<'_>, Pages<'_>),
         epoch: u32,
-        work: &mut Workspace,
+        clock: &mut LaneClock,
     ) -> Result<(), LaneError> {
-        let (payload, _) = work.payload[..packet.payload_bytes()].as_chunks::<PAGE_BYTES>();
-        for (hash, page) in work.hashes.iter_mut().zip(payload) {
-            *hash = work.hasher.hash_bytes(page);
+        let mut hashes = [ContentHash::ZERO_PAGE; BATCH_PAGES_MAX];
+        for (hash, page) in hashes.iter_mut().zip(pages) {
+            *hash = self.hasher.hash_bytes(page);
         }
-        let kept_bytes = self.admit(packet, epoch, work)?;
-        if work.pages.is_empty() {
+        let mut content = BatchContent::new();
+        self.offer((packet, pages), &hashes, epoch, &mut content)?;
+        if content.is_empty() {
             return Ok(());
         }
         let sequence = self.batches.load(Ordering::Relaxed);
-        let header = BatchHeader { block: super::SHARED_BLOCK_INDEX, epoch, sequence };
-        let mut batch = Vec::with_capacity(kept_bytes / 2 + 1024);
-        work.encoder.encode(header, &work.pages, &work.payload[..kept_bytes], &mut batch)?;
-        self.shared.counters.count_wire(batch.len());
+        let block = super::SHARED_BLOCK_INDEX;
+        let header = BatchHeader { block, epoch, sequence, keep_from: None };
+        let mut batch = Vec::new();
+        let encoded = self.encoder.encode(header, &content, &mut batch)?;
+        self.shared.counters.count_batch(&encoded);
+        clock.worked();
         self.runtime.block_on(self.stream.send(Bytes::from(batch)))?;
+        clock.waited();
         self.batches.store(sequence + 1, Ordering::Release);
         Ok(())
     }
 
-    /// Fills `work.pages` with what is to be sent and moves its bytes together at the front of the payload; returns
-    /// how many bytes that are.
-    fn admit(
+    /// Fills `content` with what is to be sent of a packet.
+    fn offer<'a>(
         &self,
-        packet: &PacketHeader<'_>,
+        (packet, pages): (&PacketHeader<'_>, Pages<'a>),
+        hashes: &[ContentHash; BATCH_PAGES_MAX],
         epoch: u32,
-        work: &mut Workspace,
-    ) -> Result<usize, LaneError> {
-        work.pages.clear();
-        let mut count = PacketCount::default();
-        let mut kept = 0;
-        let mut table = self.shared.table()?;
+        content: &mut BatchContent<'a>,
+    ) -> Result<(), LaneError> {
+        let mut whole = [0_u8; BATCH_PAGES_MAX];
+        let mut whole_count = 0;
+        let mut same = 0;
+        let mut sent = self.shared.sent_pages()?;
         for page_index in packet.zero_indexes() {
-            count.zero += 1;
-            if table.admit(page_index, epoch, ContentHash::ZERO_PAGE)? == Admission::Send {
-                // A packet has at most as many pages as a batch has room for.
-                let _ = work.pages.push_zero(page_index);
-            }
+            sent.zero(page_index, epoch, content)?;
         }
         for (at, page_index) in packet.normal_indexes().enumerate() {
-            if table.admit(page_index, epoch, work.hashes[at])? != Admission::Send {
-                count.same += 1;
-                continue;
+            let page = (page_index, epoch);
+            match sent.page(page, hashes[at], &pages[at], content)? {
+                Offered::Skipped => same += 1,
+                Offered::Placed => {}
+                Offered::Whole => {
+                    // At most BATCH_PAGES_MAX = 128.
+                    whole[whole_count] = at as u8;
+                    whole_count += 1;
+                }
             }
-            let _ = work.pages.push_data(page_index);
-            if kept != at {
-                let from = at * PAGE_BYTES;
-                work.payload.copy_within(from..from + PAGE_BYTES, kept * PAGE_BYTES);
-            }
-            kept += 1;
         }
-        drop(table);
-        count.sent = kept as u64;
-        count.total = (packet.zero_pages() + packet.normal_pages()) as u64;
+        drop(sent);
+        let count = PacketCount {
+            zero: packet.zero_pages() as u64,
+            total: (packet.zero_pages() + packet.normal_pages()) as u64,
+            same,
+        };
         self.shared.counters.count_packet(count);
-        Ok(kept * PAGE_BYTES)
+        let mut indexes = packet.normal_indexes().enumerate();
+        for at in whole[..whole_count].iter().map(|at| usize::from(*at)) {
+            let Some((_, page_index)) = indexes.find(|(position, _)| *position == at) else {
+                break;
+            };
+            self.push_whole(page_index, hashes[at], &pages[at], content);
+        }
+        Ok(())
+    }
+
+    /// A page that no difference describes: by its place in a file that both ends have, or with its content.
+    fn push_whole<'a>(
+        &self,
+        page_index: u32,
+        hash: ContentHash,
+        page: &'a [u8; PAGE_BYTES],
+        content: &mut BatchContent<'a>,
+    ) {
+        // A packet has at most as many pages as a batch has room for.
+        let _ = match self.shared.boot.find(hash, page) {
+            Some(slot) => content.push_known(page_index, slot),
+            None => content.push_whole(page_index, page),
+        };
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use novacron_protocol::pages::{
-    Admission, BatchEncoder, BatchHeader, BatchPages, EncodeError, PAGE_BYTES, Page, PageHasher,
+    BatchContent, BatchEncoder, BatchHeader, EncodeError, PAGE_BYTES, Page, PageHasher,
     PageOutsideTable,
 };
 use novacron_protocol::qemu::{BlockName, MainRewriter, Progress, RewriteError, StreamLimits};
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use super::counters::PacketCount;
 use super::meeting::Over;
 use super::outgoing::{OutgoingEvent, OutgoingShared};
+use super::sent_pages::Offered;
 
 /// Why the main channel cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +114,8 @@ impl MainOut {
                 Found::Blocks => self.announce(&rewriter)?,
                 Found::Page { page_index, epoch, content } => {
                     let block = super::SHARED_BLOCK_INDEX;
-                    let header = BatchHeader { block, epoch, sequence: page_batches };
+                    let header =
+                        BatchHeader { block, epoch, sequence: page_batches, keep_from: None };
                     page_batches += u64::from(self.send_page(header, page_index, content)?);
                 }
                 Found::Flush(epoch) => self.flush(epoch, &mut rewriter, &mut output)?,
@@ -146,7 +148,7 @@ impl MainOut {
         let memory = blocks.index_of(super::SHARED_BLOCK).and_then(|index| blocks.get(index));
         let pages = memory.map_or(0, |block| block.pages());
         let pages = u32::try_from(pages).map_err(|_| MainError::TooManyPages(pages))?;
-        self.shared.begin_table(pages);
+        self.shared.begin_pages(pages);
         self.shared.meeting.announce_blocks(blocks);
         Ok(())
     }
@@ -159,31 +161,28 @@ impl MainOut {
         page_index: u32,
         content: Option<Box<[u8; PAGE_BYTES]>>,
     ) -> Result<bool, MainError> {
-        let page = content.as_deref().map_or(Page::Zero, Page::Data);
-        let admission =
-            self.shared.table()?.admit(page_index, header.epoch, self.hasher.hash(page))?;
-        let sent = admission == Admission::Send;
-        let zero = u64::from(content.is_none());
-        let count = PacketCount {
-            zero,
-            same: u64::from(!sent) * (1 - zero),
-            sent: u64::from(sent) * (1 - zero),
-            total: 1,
+        let mut batch_content = BatchContent::new();
+        let mut sent = self.shared.sent_pages()?;
+        let offered = match content.as_deref() {
+            None => sent.zero(page_index, header.epoch, &mut batch_content)?,
+            Some(page) => {
+                let hash = self.hasher.hash_bytes(page);
+                sent.page((page_index, header.epoch), hash, page, &mut batch_content)?
+            }
         };
-        self.shared.counters.count_packet(count);
-        if !sent {
+        drop(sent);
+        let zero = u64::from(content.is_none());
+        let same = u64::from(offered == Offered::Skipped && content.is_some());
+        self.shared.counters.count_packet(PacketCount { zero, same, total: 1 });
+        if let (Offered::Whole, Some(page)) = (offered, content.as_deref()) {
+            let _ = batch_content.push_whole(page_index, page);
+        }
+        if batch_content.is_empty() {
             return Ok(false);
         }
-        let mut pages = BatchPages::new();
-        let _ = if content.is_none() {
-            pages.push_zero(page_index)
-        } else {
-            pages.push_data(page_index)
-        };
-        let payload = content.as_deref().map_or(&[][..], |bytes| &bytes[..]);
         let mut batch = Vec::new();
-        self.encoder.encode(header, &pages, payload, &mut batch)?;
-        self.shared.counters.count_wire(batch.len());
+        let encoded = self.encoder.encode(header, &batch_content, &mut batch)?;
+        self.shared.counters.count_batch(&encoded);
         self.runtime.block_on(self.page_lane.send(Bytes::from(batch)))?;
         Ok(true)
     }
@@ -203,6 +202,7 @@ impl MainOut {
         }
         // The flush of the setup ends epoch 0, before the first round.
         self.shared.counters.begin_round(epoch + 1);
+        self.shared.mention(OutgoingEvent::RoundEnded);
         Ok(())
     }
 

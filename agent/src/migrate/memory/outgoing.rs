@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
-use novacron_protocol::pages::{BatchEncoder, Compression, EncodeError, PageHasher, PageTable};
+use novacron_protocol::pages::{BatchEncoder, EncodeError, PAGE_BYTES, PageHasher, PageTable};
 use novacron_protocol::qemu::StreamLimits;
 use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
 use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
@@ -18,12 +18,17 @@ use quinn::SendStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::boot_pages::{BootFile, BootIndex, BootPages};
 use super::counters::MemoryCounters;
 use super::lane_out::{LaneError, LaneOut};
+use super::level::LevelControl;
 use super::main_out::{MainError, MainOut};
 use super::meeting::{Meeting, Over};
+use super::pace::Pace;
+use super::sent_pages::SentPages;
 use super::sockets;
 use super::tunnel_out::TunnelOut;
+use crate::migrate::cache::{Image, ImageOrigin, Images, Shadow};
 use crate::migrate::digest::memory_digest;
 use crate::reason::reason;
 
@@ -43,10 +48,23 @@ pub struct PagesPlan {
     pub channels: u8,
     /// Seed of the content hashes.
     pub hash_seed: u64,
-    /// Compression of page batches.
-    pub compression: Compression,
+    /// zstd's level for page batches at first; it follows the link from then on.
+    pub compression_level: i32,
+    /// Percent of one processor that all lanes together may take.
+    pub processor_percent_max: u64,
     /// Limits of QEMU's stream.
     pub limits: StreamLimits,
+}
+
+/// What the target has before anything is sent.
+#[derive(Debug)]
+pub struct Knowledge {
+    /// Files that both ends have and the guest was booted from.
+    pub boot_files: Vec<BootFile>,
+    /// The guest's memory as the target has it.
+    pub base: Option<Image>,
+    /// Where room for what is sent is taken from.
+    pub images: Images,
 }
 
 impl OutgoingForm {
@@ -57,11 +75,23 @@ impl OutgoingForm {
             Self::Tunnel => 0,
         }
     }
+
+    fn level_control(&self) -> LevelControl {
+        match self {
+            Self::Pages(plan) => {
+                LevelControl::new(plan.compression_level, plan.processor_percent_max)
+            }
+            Self::Tunnel => LevelControl::new(1, 100),
+        }
+    }
 }
 
 /// What the threads have to say.
 #[derive(Debug)]
 pub enum OutgoingEvent {
+    /// QEMU has gone over all of the memory, or all that was written since the last time. May be left out when many
+    /// follow each other.
+    RoundEnded,
     /// QEMU stopped the guest and begins with the last round.
     SwitchoverBegun,
     /// All memory is on the lanes; device state follows.
@@ -76,27 +106,44 @@ pub enum OutgoingEvent {
 /// What the threads share.
 #[derive(Debug)]
 pub(super) struct OutgoingShared {
-    pub hash_seed: u64,
     pub meeting: Meeting,
     pub counters: Arc<MemoryCounters>,
-    table: OnceLock<Mutex<PageTable>>,
+    pub pace: Pace,
+    pub boot: BootIndex,
+    knowledge: Mutex<Option<(Option<Image>, Images)>>,
+    sent: OnceLock<Mutex<SentPages>>,
     events: mpsc::Sender<OutgoingEvent>,
 }
 
 impl OutgoingShared {
-    pub(super) fn begin_table(&self, pages: u32) {
-        // A second announcement cannot come: the rewriter reports the blocks once.
-        let _ = self.table.set(Mutex::new(PageTable::new(pages)));
+    /// The guest has so many pages. A second announcement cannot come: the rewriter reports the blocks once.
+    pub(super) fn begin_pages(&self, pages: u32) {
+        let knowledge = self.knowledge.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((base, images)) = knowledge else { return };
+        images.make_room(u64::from(pages) * PAGE_BYTES as u64);
+        let fitting = base.filter(|base| base.table.pages() == pages as usize);
+        let (table, shadow) = match fitting {
+            Some(base) => (base.table, base.shadow),
+            None => (PageTable::new(pages), Shadow::new(pages as usize, images.budget())),
+        };
+        let budget = images.budget();
+        let free = budget.limit_bytes().saturating_sub(budget.used_bytes()) + shadow.bytes();
+        let _ = self.sent.set(Mutex::new(SentPages::new(table, shadow, free)));
     }
 
-    /// The table of what the target has. The lanes know the blocks only after it was made.
-    pub(super) fn table(&self) -> Result<MutexGuard<'_, PageTable>, Over> {
-        let table = self.table.get().ok_or(Over)?;
-        Ok(table.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What the target has. The lanes know the blocks only after it was made.
+    pub(super) fn sent_pages(&self) -> Result<MutexGuard<'_, SentPages>, Over> {
+        let sent = self.sent.get().ok_or(Over)?;
+        Ok(sent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn digest(&self) -> Result<MemoryDigest, Over> {
-        Ok(memory_digest(super::SHARED_BLOCK, &*self.table()?))
+        Ok(memory_digest(super::SHARED_BLOCK, self.sent_pages()?.table()))
+    }
+
+    /// Tells the owner, unless it is busy.
+    pub(super) fn mention(&self, event: OutgoingEvent) {
+        let _ = self.events.try_send(event);
     }
 
     /// Tells the owner. It reads until the threads have ended, so this waits at most for its turn.
@@ -128,6 +175,9 @@ pub enum OutgoingError {
     /// A socket or thread cannot be had.
     #[error("the host gives no socket or thread for the migration")]
     Resources(#[source] std::io::Error),
+    /// A file that the guest was booted from cannot be read.
+    #[error("a file that the guest was booted from cannot be read")]
+    BootFile(#[source] std::io::Error),
     /// zstd cannot be set up.
     #[error("pages cannot be compressed")]
     Encoder(#[from] EncodeError),
@@ -142,17 +192,17 @@ impl Outgoing {
         sockets: Vec<UnixStream>,
         connection: &Connection,
         form: OutgoingForm,
+        knowledge: Knowledge,
     ) -> Result<(Self, mpsc::Receiver<OutgoingEvent>), OutgoingError> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let hash_seed = match &form {
-            OutgoingForm::Pages(plan) => plan.hash_seed,
-            OutgoingForm::Tunnel => 0,
-        };
+        let Knowledge { boot_files, base, images } = knowledge;
         let shared = Arc::new(OutgoingShared {
-            hash_seed,
             meeting: Meeting::new(usize::from(form.channels())),
             counters: Arc::default(),
-            table: OnceLock::new(),
+            pace: Pace::new(form.level_control()),
+            boot: index_files(form, boot_files).await?,
+            knowledge: Mutex::new(Some((base, images))),
+            sent: OnceLock::new(),
             events,
         });
         let copies = sockets.iter().map(UnixStream::try_clone).collect::<Result<Vec<_>, _>>();
@@ -202,9 +252,10 @@ impl Outgoing {
                 socket,
                 stream,
                 runtime: Handle::current(),
-                compression: plan.compression,
                 shared: Arc::clone(&self.shared),
                 batches,
+                encoder: self.encoder()?,
+                hasher: PageHasher::new(plan.hash_seed),
             };
             self.spawn(format!("lane-out-{lane}"), move || match lane_out.run() {
                 Ok(()) | Err(LaneError::Over) => None,
@@ -220,13 +271,17 @@ impl Outgoing {
             limits: plan.limits,
             shared: Arc::clone(&self.shared),
             lane_batches,
-            encoder: BatchEncoder::new(plan.compression)?,
+            encoder: self.encoder()?,
             hasher: PageHasher::new(plan.hash_seed),
         };
         self.spawn("main-out".to_owned(), move || match main_out.run() {
             Ok(()) | Err(MainError::Over) => None,
             Err(error) => Some(reason(&error)),
         })
+    }
+
+    fn encoder(&self) -> Result<BatchEncoder, EncodeError> {
+        BatchEncoder::new(self.shared.pace.first_compression())
     }
 
     /// A thread that ends with `Some(reason)` if it failed, which ends the others too.
@@ -265,6 +320,13 @@ impl Outgoing {
         }
     }
 
+    /// The guest's memory as the target has it, for when it moves again: to be asked once the target has accepted it,
+    /// and once only. `None` if not all of it is remembered.
+    pub fn take_image(&self, origin: ImageOrigin, hash_seed: u64) -> Option<Image> {
+        let (table, shadow) = self.shared.sent_pages().ok()?.take();
+        Some(Image { origin, hash_seed, table, shadow }).filter(Image::is_complete)
+    }
+
     /// Closes the sockets, so that QEMU and the threads stop waiting: a QEMU that has not completed gives its
     /// migration up and runs the guest again.
     pub fn close(&self) {
@@ -277,6 +339,19 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Reads the files, on a thread that may block.
+async fn index_files(form: OutgoingForm, files: Vec<BootFile>) -> Result<BootIndex, OutgoingError> {
+    let OutgoingForm::Pages(plan) = form else { return Ok(BootIndex::default()) };
+    let index = move || {
+        let pages = BootPages::open(&files)?;
+        BootIndex::new(pages, &PageHasher::new(plan.hash_seed))
+    };
+    let indexed = tokio::task::spawn_blocking(index).await;
+    indexed
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(OutgoingError::BootFile)
 }
 
 /// A stream that begins with its header. Lanes have equal priority, below the control stream.

@@ -4,8 +4,10 @@
 //! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
 
 mod memo;
+mod pilot;
 mod progress;
 mod qemu;
+mod steering;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,6 @@ use std::time::{Duration, Instant};
 use novacron_protocol::effect::{MigrationEnd, SourceResult};
 use novacron_protocol::ids::{MigrationId, NodeName};
 use novacron_protocol::migration::{MigrationAccount, MigrationMode};
-use novacron_protocol::pages::Compression;
 use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
 use novacron_protocol::session::handover::{SourceRecord, Verdict};
@@ -31,16 +32,19 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::account::{Account, Mark};
+use super::cache::{Image, ImageOrigin};
 use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
 use super::control::{Control, ControlError, SAY_PATIENCE, hear};
-use super::files;
-use super::memory::{Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
+use super::files::{self, boot_files};
+use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use crate::disk::OutgoingDisks;
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
+use pilot::Course;
 use qemu::QemuPlan;
+use steering::Steering;
 
 /// How long the target's last words are waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -56,6 +60,10 @@ enum Step {
     DisksDrained(Result<Vec<[u8; 16]>, String>),
     LogSent(Result<(), String>),
     Remaining(Option<progress::Remaining>),
+    /// What was left to send at the beginning of a round.
+    Round(Option<u64>),
+    /// QEMU was told something that needs no answer.
+    Told,
 }
 
 /// Why the task cannot go on; the machine stays as its record says until the agent starts again.
@@ -87,7 +95,9 @@ struct Run {
     digests: Digests,
     file_bytes: u64,
     hash_seed: u64,
+    base: Option<Image>,
     progress: progress::Meter,
+    steering: Steering,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,
     outcome: Option<SourceOutcome>,
@@ -100,11 +110,13 @@ pub(super) fn begin(
     version: Option<QemuVersion>,
     commands: mpsc::Receiver<SourceCommand>,
 ) {
-    let hash_seed = rand::random();
+    let base = context.images.take(guest.facts().vm);
+    let hash_seed = base.as_ref().map_or_else(rand::random, |base| base.hash_seed);
     let form = choose_form(context, &guest, version, hash_seed);
-    let offer = make_offer(context, &guest, &form, version, hash_seed);
+    let mut offer = make_offer(context, &guest, &form, version, hash_seed);
+    offer.base = base.as_ref().map(|base| base.origin.migration);
     let session = Source::begin(offer, limits(context));
-    spawn(context, guest, session, (form, hash_seed), commands);
+    spawn(context, guest, session, (form, hash_seed, base), commands);
 }
 
 /// Starts the task for a machine whose migration an earlier run of the agent left behind.
@@ -112,13 +124,22 @@ pub(super) fn resume(context: &Arc<Context>, guest: SourceGuest) {
     let (vm, role) = (guest.facts().vm, guest.role());
     let session = Source::resume(vm, role.migration, role.decision, limits(context));
     let commands = context.register_source(role.migration);
-    spawn(context, guest, session, (OutgoingForm::Tunnel, 0), commands);
+    spawn(context, guest, session, (OutgoingForm::Tunnel, 0, None), commands);
 }
 
 fn limits(context: &Context) -> SourceLimits {
     SourceLimits {
         switchover_ms_max: context.settings.switchover_ms_max,
         ..SourceLimits::default()
+    }
+}
+
+/// What was asked of this migration, or else of all of this agent.
+fn course(context: &Context, guest: &SourceGuest) -> Course {
+    let options = guest.role().options;
+    Course {
+        downtime_limit_ms: options.downtime_limit_ms.unwrap_or(context.settings.downtime_limit_ms),
+        is_throttling: options.auto_converge,
     }
 }
 
@@ -135,7 +156,8 @@ fn choose_form(
     OutgoingForm::Pages(PagesPlan {
         channels: context.settings.channels,
         hash_seed,
-        compression: Compression::Zstd { level: context.settings.compression_level },
+        compression_level: context.settings.compression_level,
+        processor_percent_max: context.settings.processor_percent.into(),
         limits: StreamLimits::for_guest_memory(guest.facts().spec.memory_bytes),
     })
 }
@@ -168,6 +190,7 @@ fn make_offer(
         cpu_model: facts.processor.cpu_model.clone(),
         memory,
         hash_seed,
+        base: None,
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
         start: false,
@@ -189,7 +212,7 @@ fn spawn(
     context: &Arc<Context>,
     guest: SourceGuest,
     session: Source,
-    (form, hash_seed): (OutgoingForm, u64),
+    (form, hash_seed, base): (OutgoingForm, u64, Option<Image>),
     commands: mpsc::Receiver<SourceCommand>,
 ) {
     let migration = guest.role().migration;
@@ -203,7 +226,6 @@ fn spawn(
         target: guest.role().target.clone(),
         mode: guest.role().mode,
         events: guest.qmp().map(Qmp::events),
-        guest: Some(guest),
         session,
         form,
         account: Account::begin(Instant::now()),
@@ -216,10 +238,13 @@ fn spawn(
         digests: Digests::default(),
         file_bytes: 0,
         hash_seed,
+        base,
         progress: progress::Meter::default(),
+        steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
         waiting: Vec::new(),
         outcome: None,
+        guest: Some(guest),
     };
     context.tasks.spawn(run.run(commands).instrument(span));
 }
@@ -337,6 +362,7 @@ impl Run {
                     TargetMessage::Running { .. } | TargetMessage::Verdict(Verdict::Accepted) => {
                         self.reach(Mark::Running);
                     }
+                    TargetMessage::Taken { has_base: false, .. } => self.base = None,
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -401,6 +427,7 @@ impl Run {
     async fn memory_event(&mut self, event: Option<OutgoingEvent>) {
         match event {
             Some(OutgoingEvent::SwitchoverBegun) => {}
+            Some(OutgoingEvent::RoundEnded) => self.round_ends(),
             Some(OutgoingEvent::MemorySent(digest)) => {
                 self.reach(Mark::MemoryDrained);
                 self.digests.memory = vec![digest];
@@ -426,6 +453,8 @@ impl Run {
             Step::Remaining(said) => {
                 said.into_iter().for_each(|said| self.progress.remaining(said))
             }
+            Step::Round(left_bytes) => self.round_began(left_bytes),
+            Step::Told => {}
             Step::FilesSent(Err(reason))
             | Step::DisksReady(Err(reason))
             | Step::DisksDrained(Err(reason))
@@ -554,11 +583,18 @@ impl Run {
         };
         let plan = QemuPlan {
             form: self.form,
-            downtime_limit_ms: self.context.settings.downtime_limit_ms,
+            downtime_limit_ms: self.steering.course().downtime_limit_ms,
+            switchover_bandwidth: self.steering.first_bandwidth(),
+            auto_converge: self.steering.course().is_throttling,
             pause_before_switchover: self.disks.is_some(),
         };
         let run = &self.facts.directories.run;
-        match qemu::begin_memory(&qmp, run, control.connection(), &plan).await {
+        let knowledge = Knowledge {
+            boot_files: boot_files(&self.context, &self.facts.hardware.boot),
+            base: self.base.take(),
+            images: self.context.images.clone(),
+        };
+        match qemu::begin_memory(&qmp, run, control.connection(), &plan, knowledge).await {
             Ok((outgoing, events)) => {
                 self.outgoing = Some(outgoing);
                 self.memory_events = Some(events);
@@ -647,12 +683,21 @@ impl Run {
     async fn remove(&mut self) -> Result<(), Stuck> {
         let result = SourceResult::Completed(self.closed_account());
         self.report_end(result).await?;
-        drop(self.outgoing.take());
+        self.keep_image();
         if let Some(guest) = self.guest.take() {
             guest.remove().await.map_err(|error| Stuck(reason(&error)))?;
         }
         self.handle(SourceEvent::Removed);
         Ok(())
+    }
+
+    /// What the target has of the memory is worth remembering: the machine may come back.
+    fn keep_image(&mut self) {
+        let Some(outgoing) = self.outgoing.take() else { return };
+        let origin = ImageOrigin { vm: self.facts.vm, migration: self.migration() };
+        if let Some(image) = outgoing.take_image(origin, self.hash_seed) {
+            self.context.images.keep(image);
+        }
     }
 
     async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {

@@ -154,7 +154,7 @@ impl Run {
             bytes_disk: disks.bytes_disk,
             pages_zero: memory.pages_zero,
             pages_same: memory.pages_same,
-            pages_sent: memory.pages_sent,
+            pages_sent: memory.pages_sent(),
             // A source gets as far as the release only over equal digests.
             verified: self.account.reached(Mark::Verified),
             path: match (self.mode, &self.form) {
@@ -165,7 +165,7 @@ impl Run {
         }
     }
 
-    fn memory_totals(&self) -> MemoryTotals {
+    pub(super) fn memory_totals(&self) -> MemoryTotals {
         self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals()).unwrap_or_default()
     }
 

@@ -7,7 +7,7 @@ use novacron_transport::Connection;
 use tokio::sync::mpsc;
 
 use crate::migrate::memory::{
-    Outgoing, OutgoingError, OutgoingEvent, OutgoingForm, QemuSockets, SocketError,
+    Knowledge, Outgoing, OutgoingError, OutgoingEvent, OutgoingForm, QemuSockets, SocketError,
 };
 use crate::qmp::{Capability, MigrateParameters, MigrateStatus, Qmp, QmpError};
 
@@ -33,6 +33,10 @@ pub(super) enum BeginError {
 pub(super) struct QemuPlan {
     pub form: OutgoingForm,
     pub downtime_limit_ms: u64,
+    /// Bytes per second that QEMU shall reckon with until the first round is over.
+    pub switchover_bandwidth: u64,
+    /// Slow a guest down that writes too fast.
+    pub auto_converge: bool,
     /// Stop before the switchover until the disks are drained.
     pub pause_before_switchover: bool,
 }
@@ -43,6 +47,7 @@ pub(super) async fn begin_memory(
     run_directory: &Path,
     connection: &Connection,
     plan: &QemuPlan,
+    knowledge: Knowledge,
 ) -> Result<(Outgoing, mpsc::Receiver<OutgoingEvent>), BeginError> {
     let channels = plan.form.channels();
     // Every one is said: an earlier migration of this QEMU may have left others.
@@ -52,13 +57,14 @@ pub(super) async fn begin_memory(
         (Capability::Multifd, channels > 0),
         (Capability::PauseBeforeSwitchover, plan.pause_before_switchover),
         (Capability::SwitchoverAck, false),
-        (Capability::AutoConverge, false),
+        (Capability::AutoConverge, plan.auto_converge),
     ])
     .await?;
     qmp.set_migrate_parameters(&MigrateParameters {
         // The link is the limit, by back-pressure.
         max_bandwidth: Some(0),
         downtime_limit: Some(plan.downtime_limit_ms),
+        avail_switchover_bandwidth: Some(plan.switchover_bandwidth),
         multifd_channels: Some(channels.max(1)),
         ..MigrateParameters::default()
     })
@@ -66,7 +72,7 @@ pub(super) async fn begin_memory(
     let sockets = QemuSockets::bind(&run_directory.join(SOCKET_NAME))?;
     qmp.migrate(sockets.path()).await?;
     let sockets = sockets.accept(usize::from(channels) + 1).await?;
-    Ok(Outgoing::start(sockets, connection, plan.form).await?)
+    Ok(Outgoing::start(sockets, connection, plan.form, knowledge).await?)
 }
 
 /// Ends QEMU's migration, whatever it is busy with, and returns when it has ended. The sockets must be closed before:

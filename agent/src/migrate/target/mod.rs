@@ -26,10 +26,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::cache::{Image, ImageOrigin};
 use super::console_log;
 use super::context::{COMMANDS_MAX, Context, TargetCommand};
 use super::control::{Control, ControlError, SAY_PATIENCE, hear};
-use super::files::FileReader;
+use super::files::{FileReader, boot_files};
 use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use crate::disk::{DiskEvent, IncomingDisks};
@@ -80,6 +81,7 @@ struct Run {
     control: Option<Control>,
     offer: Option<Offer>,
     missing_files: Vec<FileOffer>,
+    base: Option<Image>,
     receiving: Option<Receiving>,
     incoming: Option<Incoming>,
     memory_events: Option<mpsc::Receiver<IncomingEvent>>,
@@ -121,6 +123,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
         control: None,
         offer: None,
         missing_files: Vec::new(),
+        base: None,
         receiving: None,
         incoming: None,
         memory_events: None,
@@ -267,11 +270,20 @@ impl Run {
         let lacking = |file: &&FileOffer| !store.has(FileHash(file.hash));
         self.missing_files = offer.files.iter().filter(lacking).cloned().collect();
         let missing_files = self.missing_files.iter().map(|file| file.hash).collect();
+        self.base = self.find_base(&offer);
         self.offer = Some(offer);
-        self.send(TargetMessage::Taken { minor, missing_files }).await;
+        let has_base = self.base.is_some();
+        self.send(TargetMessage::Taken { minor, missing_files, has_base }).await;
         if self.missing_files.is_empty() {
             self.prepare().await;
         }
+    }
+
+    /// What this host remembers of the machine's memory, if it is what the source thinks.
+    fn find_base(&self, offer: &Offer) -> Option<Image> {
+        let origin = ImageOrigin { vm: offer.vm, migration: offer.base? };
+        let image = self.context.images.take_if(origin);
+        image.filter(|image| image.hash_seed == offer.hash_seed)
     }
 
     /// Everything that QEMU needs is here: starts it and opens it for disks and memory.
@@ -331,7 +343,15 @@ impl Run {
         let qmp = &receiving.qmp;
         qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
         qmp.migrate_incoming(&qemu_socket).await.map_err(|error| reason(&error))?;
-        let plan = IncomingPlan { form, qemu_socket };
+        let boot = self.guest.as_ref().zip(self.offer.as_ref());
+        let boot = boot.map(|(guest, offer)| offer::hardware(offer, guest.spec()).boot);
+        let plan = IncomingPlan {
+            form,
+            qemu_socket,
+            boot_files: boot.map(|boot| boot_files(&self.context, &boot)).unwrap_or_default(),
+            base: self.base.take(),
+            images: self.context.images.clone(),
+        };
         let begun = Incoming::begin(plan, receiving.memory);
         let (incoming, events) = begun.map_err(|error| reason(&error))?;
         self.incoming = Some(incoming);
@@ -540,9 +560,19 @@ impl Run {
             let told = self.context.reporter.handed_over(self.handover.clone()).await;
             told.map_err(|error| Stuck(reason(&error)))?;
             self.context.machines.report_again(self.handover.vm);
+            self.keep_image();
         }
         self.outcome = Some(outcome);
         Ok(())
+    }
+
+    /// What the source had of the memory is worth remembering: the machine may go back.
+    fn keep_image(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
+        let Handover { vm, migration, .. } = self.handover;
+        if let Some(image) = incoming.take_image(ImageOrigin { vm, migration }) {
+            self.context.images.keep(image);
+        }
     }
 }
 

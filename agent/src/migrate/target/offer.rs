@@ -161,6 +161,7 @@ mod tests {
             qemu_version: "10.0.2".into(),
             cpu_model: "Nehalem-v1".into(),
             memory: MemoryOffer::Pages { lanes: 3 },
+            base: None,
             hash_seed: 1,
             disks: vec![DiskOffer { size_bytes: 1 << 20, format: DiskFormat::Raw }],
             files: Vec::new(),

@@ -1,0 +1,145 @@
+//! What the target holds of the guest's memory: which content of which epoch each page has, and the contents as they
+//! arrived, for when the guest moves again.
+
+use novacron_protocol::pages::{
+    Application, BaseState, ContentHash, PAGE_BYTES, Page, PageHasher, PageOutsideTable, PageTable,
+    Patch,
+};
+
+use super::incoming::IncomingError;
+use crate::migrate::cache::{Image, Images, Shadow};
+use crate::sys::{GuestMemory, GuestMemoryError};
+
+/// See the module. What it says of a page and what is in the guest's memory change together.
+#[derive(Debug)]
+pub(super) struct HeldPages {
+    table: PageTable,
+    shadow: Shadow,
+    is_over: bool,
+}
+
+/// Why a page cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error(transparent)]
+    Page(#[from] PageOutsideTable),
+    #[error("guest memory cannot be written")]
+    Memory(#[from] GuestMemoryError),
+    #[error("the migration is over")]
+    Over,
+}
+
+/// What became of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patched {
+    /// It is applied, or of no use any more.
+    Done,
+    /// What it was made for is not here yet.
+    Awaited,
+}
+
+impl HeldPages {
+    /// Clears guest memory, or fills it with what is known of it. QEMU may have written to it while it started.
+    pub(super) fn begin(
+        memory: &GuestMemory,
+        base: Option<Image>,
+        images: &Images,
+    ) -> Result<Self, IncomingError> {
+        let pages = u32::try_from(memory.pages())
+            .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
+        memory.clear()?;
+        let fitting = base.filter(|base| base.table.pages() == pages as usize);
+        let (table, shadow) = match fitting {
+            Some(base) => restore(memory, base)?,
+            None => {
+                images.make_room(u64::from(pages) * PAGE_BYTES as u64);
+                (PageTable::new(pages), Shadow::new(pages as usize, images.budget()))
+            }
+        };
+        Ok(Self { table, shadow, is_over: false })
+    }
+
+    /// For memory that is not seen page by page.
+    pub(super) fn nothing() -> Self {
+        Self { table: PageTable::new(0), shadow: Shadow::nothing(), is_over: false }
+    }
+
+    pub(super) fn table(&self) -> &PageTable {
+        &self.table
+    }
+
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// All of it, when everything has arrived; nothing is left here.
+    pub(super) fn take(&mut self) -> (PageTable, Shadow) {
+        let empty = Self::nothing();
+        (
+            std::mem::replace(&mut self.table, empty.table),
+            std::mem::replace(&mut self.shadow, empty.shadow),
+        )
+    }
+
+    /// A page with all of its content.
+    pub(super) fn apply(
+        &mut self,
+        memory: &GuestMemory,
+        (page_index, epoch): (u32, u32),
+        hash: ContentHash,
+        page: Page<'_>,
+    ) -> Result<(), ApplyError> {
+        if self.table.applied(page_index, epoch, hash)? == Application::Superseded {
+            return Ok(());
+        }
+        match page {
+            Page::Zero => {
+                self.shadow.clear(page_index);
+                memory.zero_page(page_index.into())?;
+            }
+            Page::Data(content) => {
+                self.shadow.put(page_index, content);
+                memory.write_page(page_index.into(), content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A page by what changed since `base_epoch`.
+    pub(super) fn patch(
+        &mut self,
+        memory: &GuestMemory,
+        (page_index, epoch): (u32, u32),
+        base_epoch: u32,
+        patch: &Patch<'_>,
+        hasher: &PageHasher,
+    ) -> Result<Patched, ApplyError> {
+        match self.table.base_state(page_index, epoch, base_epoch)? {
+            BaseState::Superseded => return Ok(Patched::Done),
+            BaseState::Awaited if self.is_over => return Err(ApplyError::Over),
+            BaseState::Awaited => return Ok(Patched::Awaited),
+            BaseState::Ready => {}
+        }
+        let mut content = [0; PAGE_BYTES];
+        memory.read_page(page_index.into(), &mut content)?;
+        patch.apply(&mut content);
+        let hash = hasher.hash_bytes(&content);
+        self.apply(memory, (page_index, epoch), hash, Page::Data(&content))?;
+        Ok(Patched::Done)
+    }
+}
+
+/// Writes an image into guest memory, which is all zero. A page that is not what the image's table says would be found
+/// at the end only, when the digests differ; here it costs a hash.
+fn restore(memory: &GuestMemory, base: Image) -> Result<(PageTable, Shadow), IncomingError> {
+    let Image { table, shadow, hash_seed, .. } = base;
+    let hasher = PageHasher::new(hash_seed);
+    for page_index in (0..=u32::MAX).take(table.pages()) {
+        let Some(content) = shadow.get(page_index) else { continue };
+        if table.content(page_index) != Some(hasher.hash_bytes(content)) {
+            return Err(IncomingError::DamagedImage { page_index });
+        }
+        memory.write_page(page_index.into(), content)?;
+    }
+    Ok((table, shadow))
+}

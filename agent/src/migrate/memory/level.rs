@@ -1,0 +1,155 @@
+//! How hard to compress while memory moves: pure.
+//!
+//! A lane that waits for the link has time to compress harder; a link that waits for the lanes wants them to compress
+//! less. The level goes one step at a time, since each step tells only at the next look whether it was right, and never
+//! so far that compressing takes more of the processor than it may.
+
+use novacron_protocol::pages::Compression;
+
+/// The steps, from the fastest. Above 9 zstd takes many times as long for a few per cent.
+const STEPS: [Compression; 8] = [
+    Compression::Off,
+    Compression::Zstd { level: -5 },
+    Compression::Zstd { level: -1 },
+    Compression::Zstd { level: 1 },
+    Compression::Zstd { level: 3 },
+    Compression::Zstd { level: 5 },
+    Compression::Zstd { level: 7 },
+    Compression::Zstd { level: 9 },
+];
+
+/// Percent of a look's time that lanes may wait for the link before they compress harder…
+const WAITING_PERCENT_MAX: u64 = 75;
+/// … and that they must have waited, else they compress less.
+const WAITING_PERCENT_MIN: u64 = 10;
+
+/// What happened between two looks, in microseconds, all lanes together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Time that passed on one clock.
+    pub passed_us: u64,
+    /// Time that the lanes account for, all together.
+    pub lanes_us: u64,
+    /// Time that they waited for room on the link.
+    pub waited_us: u64,
+    /// Time that they waited for QEMU to write: neither link nor compression is to blame.
+    pub idle_us: u64,
+    /// Time of processors that they took.
+    pub processor_us: u64,
+}
+
+impl Look {
+    /// With what another lane tells.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.lanes_us += other.lanes_us;
+        self.waited_us += other.waited_us;
+        self.idle_us += other.idle_us;
+        self.processor_us += other.processor_us;
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LevelControl {
+    step: usize,
+    budget_percent: u64,
+}
+
+impl LevelControl {
+    /// Beginning near zstd's `level`, with so many percent of one processor to spend.
+    pub(super) fn new(level: i32, budget_percent: u64) -> Self {
+        let is_reached = |step: &Compression| match step {
+            Compression::Off => false,
+            Compression::Zstd { level: reached } => *reached >= level,
+        };
+        let step = STEPS.iter().position(is_reached).unwrap_or(STEPS.len() - 1);
+        Self { step, budget_percent }
+    }
+
+    /// How to compress now.
+    pub(super) fn compression(&self) -> Compression {
+        STEPS[self.step]
+    }
+
+    /// After a look; the step changes by one at most.
+    pub(super) fn look(&mut self, look: Look) {
+        let working_us = look.lanes_us.saturating_sub(look.idle_us);
+        if working_us == 0 {
+            return;
+        }
+        let waiting_percent = look.waited_us * 100 / working_us;
+        let spent_percent = look.processor_us * 100 / look.passed_us.max(1);
+        if spent_percent > self.budget_percent || waiting_percent < WAITING_PERCENT_MIN {
+            self.step = self.step.saturating_sub(1);
+        } else if waiting_percent > WAITING_PERCENT_MAX {
+            self.step = (self.step + 1).min(STEPS.len() - 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(waited_us: u64, processor_us: u64) -> Look {
+        Look { passed_us: 100_000, lanes_us: 200_000, waited_us, idle_us: 0, processor_us }
+    }
+
+    fn level_of(control: &LevelControl) -> Option<i32> {
+        match control.compression() {
+            Compression::Off => None,
+            Compression::Zstd { level } => Some(level),
+        }
+    }
+
+    #[test]
+    fn begins_where_it_is_told() {
+        for (asked, level) in [(-7, -5), (-5, -5), (0, 1), (1, 1), (4, 5), (19, 9)] {
+            assert_eq!(level_of(&LevelControl::new(asked, 100)), Some(level), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_slow_link_is_worth_more_compression() {
+        let mut control = LevelControl::new(1, 100);
+        for _ in 0..10 {
+            control.look(look(180_000, 20_000));
+        }
+        assert_eq!(level_of(&control), Some(9));
+    }
+
+    #[test]
+    fn a_fast_link_is_worth_none() {
+        let mut control = LevelControl::new(1, 200);
+        for _ in 0..10 {
+            control.look(look(0, 190_000));
+        }
+        assert_eq!(level_of(&control), None);
+    }
+
+    #[test]
+    fn the_budget_is_kept_whatever_the_link() {
+        let mut control = LevelControl::new(9, 100);
+        control.look(look(90_000, 110_000));
+        assert_eq!(level_of(&control), Some(7));
+        control.look(look(180_000, 20_000));
+        assert_eq!(level_of(&control), Some(9));
+    }
+
+    #[test]
+    fn a_balance_stays() {
+        let mut control = LevelControl::new(1, 100);
+        for _ in 0..10 {
+            control.look(look(40_000, 80_000));
+        }
+        assert_eq!(level_of(&control), Some(1));
+    }
+
+    #[test]
+    fn lanes_that_have_nothing_to_do_say_nothing() {
+        let mut control = LevelControl::new(3, 100);
+        control.look(Look { passed_us: 100, lanes_us: 200, idle_us: 200, ..Look::default() });
+        control.look(Look::default());
+        assert_eq!(level_of(&control), Some(3));
+    }
+}
