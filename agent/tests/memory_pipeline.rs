@@ -16,6 +16,7 @@ use novacron_agent::migrate::memory::{
     Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals, Outgoing,
     OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
 };
+use novacron_agent::migrate::relay::{Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
 use novacron_agent::sys::GuestMemory;
 use novacron_protocol::ids::ClusterId;
@@ -111,18 +112,23 @@ async fn until(qmp: &Qmp, wanted: MigrateStatus) {
 }
 
 /// Accepts the streams of the source until all lanes and the main stream are there.
-async fn take_streams(connection: &Connection, incoming: &mut Incoming, streams: u8) {
+async fn take_streams(connection: &Connection, incoming: &mut Incoming, streams: u8) -> Inlets {
+    let mut inlets = Inlets::default();
     for _ in 0..streams {
         let stream = connection.accept_uni().await.unwrap();
         let mut header_frames =
             connection.framed(stream, MAIN_FRAME_BYTES_MAX.max(BATCH_BYTES_MAX));
         let header = header_frames.receive().await.unwrap().unwrap();
-        match codec::decode(&header).unwrap() {
-            StreamHeader::Lane { lane } => incoming.add_lane(lane, header_frames).unwrap(),
-            StreamHeader::Main => incoming.add_main(header_frames).unwrap(),
+        let header = codec::decode(&header).unwrap();
+        let inlet = inlets.add(header, header_frames).unwrap().unwrap();
+        match header {
+            StreamHeader::Lane { lane } => incoming.add_lane(lane, inlet).unwrap(),
+            StreamHeader::Main => incoming.add_main(inlet).unwrap(),
             other => panic!("unexpected {other:?}"),
         }
     }
+    incoming.feed();
+    inlets
 }
 
 /// `pmemsave`: what QEMU itself sees as the guest's memory.
@@ -186,8 +192,10 @@ async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
 
     let (_source_endpoint, _target_endpoint, to_target, to_source) = connect_agents().await;
     let (mut incoming, mut incoming_events) = begin_target(directory, &target, memory, form).await;
-    let (outgoing, mut outgoing_events) = begin_source(directory, &source, &to_target, form).await;
-    take_streams(&to_source, &mut incoming, streams).await;
+    let mut outlets = Outlets::begin(to_target);
+    let (outgoing, mut outgoing_events) =
+        begin_source(directory, &source, &mut outlets, form).await;
+    let _inlets = take_streams(&to_source, &mut incoming, streams).await;
 
     // A tunnel does not know where memory ends.
     let mut sent = form.channels() == 0;
@@ -249,7 +257,7 @@ async fn begin_target(
 async fn begin_source(
     directory: &Path,
     source: &Guest,
-    to_target: &Connection,
+    outlets: &mut Outlets,
     form: OutgoingForm,
 ) -> (Outgoing, tokio::sync::mpsc::Receiver<OutgoingEvent>) {
     let capabilities = [
@@ -269,5 +277,5 @@ async fn begin_source(
     let sockets = sockets.accept(usize::from(form.channels()) + 1).await.unwrap();
     let images = Images::new(MEMORY_BYTES);
     let knowledge = Knowledge { boot_files: Vec::new(), base: None, images };
-    Outgoing::start(sockets, to_target, form, knowledge).await.unwrap()
+    Outgoing::start(sockets, outlets, form, knowledge).await.unwrap()
 }

@@ -1,6 +1,7 @@
 //! Source and target sessions against each other, with a simulated QEMU on each side, seeded faults and virtual time.
 //!
-//! Faults: the link is cut at any moment and comes back, either agent crashes and restarts from its durable record, the
+//! Faults: the link is cut at any moment and comes back (what was said before the release is said again then, as both
+//! ends of a real link see to), or stays away; either agent crashes and restarts from its durable record, the
 //! target's QEMU dies, a digest differs, somebody cancels, the coordinator abandons. Checked after every step: never two
 //! running guests. Checked at the end: exactly one, unless the target accepted a guest whose QEMU then died.
 //!
@@ -72,6 +73,9 @@ struct World {
     linked: bool,
     to_target: VecDeque<SourceMessage>,
     to_source: VecDeque<TargetMessage>,
+    offered: bool,
+    copies: bool,
+    source_restarted: bool,
     faults_left: u32,
     corrupt: bool,
 }
@@ -121,6 +125,9 @@ impl World {
             linked: false,
             to_target: VecDeque::new(),
             to_source: VecDeque::new(),
+            offered: false,
+            copies: false,
+            source_restarted: false,
             corrupt,
         }
     }
@@ -137,14 +144,18 @@ impl World {
     fn perform_source(&mut self) {
         for action in self.source.poll_actions() {
             match action {
-                SourceAction::Send(message) if self.linked => self.to_target.push_back(message),
+                SourceAction::Send(message) if self.linked || self.is_heard_later() => {
+                    self.to_target.push_back(message);
+                }
                 SourceAction::Send(_)
                 | SourceAction::GiveReturnPath(_)
                 | SourceAction::SendFiles { .. } => {}
                 SourceAction::SynchroniseDisks => {
                     self.source_events.push_back(SourceEvent::DisksSynchronised);
                 }
-                SourceAction::CopyMemory => {
+                SourceAction::CopyMemory => self.copies = true,
+                SourceAction::AllowSwitchover => {
+                    assert!(self.copies, "there is no memory to switch over to");
                     self.source_events.push_back(SourceEvent::GuestStopped);
                     self.source_events.push_back(SourceEvent::AllSent(digests(1)));
                 }
@@ -183,6 +194,13 @@ impl World {
             return;
         }
         self.linked = true;
+        if !self.is_heard_later() {
+            self.to_source.clear();
+            self.to_target.clear();
+        } else if self.offered && self.target.is_none() {
+            let reason = "this node does not expect the machine".to_owned();
+            self.to_source.push_back(TargetMessage::Failed { reason });
+        }
         self.source_events.push_back(SourceEvent::Connected);
         if self.target.is_some() {
             self.target_events.push_back(TargetEvent::LinkBack);
@@ -190,10 +208,13 @@ impl World {
     }
 
     fn perform_target(&mut self) {
+        let heard_later = self.is_heard_later();
         let Some(target) = &mut self.target else { return };
         for action in target.poll_actions() {
             match action {
-                TargetAction::Send(message) if self.linked => self.to_source.push_back(message),
+                TargetAction::Send(message) if self.linked || heard_later => {
+                    self.to_source.push_back(message);
+                }
                 TargetAction::Send(_) => {}
                 TargetAction::Load => {
                     let digests = digests(if self.corrupt { 9 } else { 1 });
@@ -223,12 +244,16 @@ impl World {
 
     /// A message reaches the target agent: it goes to the session, or, without one, is answered from the record.
     fn deliver_to_target(&mut self) {
+        if !self.linked {
+            return;
+        }
         let Some(message) = self.to_target.pop_front() else { return };
         if let Some(target) = &mut self.target {
             return target.handle(TargetEvent::Message(message), self.now_ms);
         }
         match message {
             SourceMessage::Offer(_) if self.target_record == TargetRecord::Waiting => {
+                self.offered = true;
                 self.target = Some(Target::begin(TargetLimits::default()));
                 self.target_qemu = Qemu::Paused;
                 self.to_source.push_back(TargetMessage::Taken {
@@ -247,6 +272,9 @@ impl World {
     }
 
     fn deliver_to_source(&mut self) {
+        if !self.linked {
+            return;
+        }
         let Some(message) = self.to_source.pop_front() else { return };
         self.source.handle(SourceEvent::Message(message), self.now_ms);
     }
@@ -255,12 +283,19 @@ impl World {
         if !std::mem::take(&mut self.linked) {
             return;
         }
-        self.to_source.clear();
-        self.to_target.clear();
+        if !self.is_heard_later() {
+            self.to_source.clear();
+            self.to_target.clear();
+        }
         self.source_events.push_back(SourceEvent::LinkLost { reason: "cut".into() });
         if self.target.is_some() {
             self.target_events.push_back(TargetEvent::LinkLost);
         }
+    }
+
+    /// Whether what is said without a link is said when there is one again: an offer was taken and nothing released.
+    fn is_heard_later(&self) -> bool {
+        self.offered && self.source_record == SourceRecord::Holds && !self.source_restarted
     }
 
     fn crash_source(&mut self) {
@@ -274,12 +309,17 @@ impl World {
         }
         let migration = MigrationId(Uuid::from_u128(1));
         let vm = VmId(Uuid::from_u128(2));
+        self.source_restarted = true;
+        self.to_source.clear();
+        self.to_target.clear();
         self.source = Source::resume(vm, migration, self.source_record, SourceLimits::default());
     }
 
     fn crash_target(&mut self) {
         self.cut_link();
         self.target_events.clear();
+        self.to_source.clear();
+        self.to_target.clear();
         self.target = None;
         self.target_record = self.target_record.after_giving_up();
         match self.target_record {

@@ -1,9 +1,9 @@
-//! The control stream of a migration: typed messages both ways.
+//! The control stream of a migration: typed messages both ways, over as many connections as it takes.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use novacron_protocol::session::message::CONTROL_BYTES_MAX;
+use novacron_protocol::session::message::{CONTROL_BYTES_MAX, SourceMessage, TargetMessage};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError, FramedRecv, FramedSend};
@@ -24,6 +24,12 @@ pub enum ControlError {
     /// A message makes no sense.
     #[error("the other agent said something that is not understood")]
     Message(#[from] CodecError),
+    /// The other agent counts messages that were not said.
+    #[error("the other agent has heard more than was said")]
+    Miscounted,
+    /// More was said than a migration has to say.
+    #[error("more than {MESSAGES_MAX} messages in one migration")]
+    TooMany,
     /// The other agent ended it.
     #[error("the other agent ended the control stream")]
     Ended,
@@ -99,13 +105,106 @@ impl Control {
     }
 }
 
-/// The next message, or never while there is no link. Cancel-safe.
-///
-/// # Errors
-/// As [`Control::hear`].
-pub async fn hear<M: Message>(control: &mut Option<Control>) -> Result<M, ControlError> {
-    match control {
-        Some(control) => control.hear().await,
-        None => std::future::pending().await,
+/// Messages that one side may say in one migration: they are a few dozen, and all are kept.
+const MESSAGES_MAX: usize = 4096;
+
+/// Whether a message is said again on the next connection if it was not heard; all are but those about hearing.
+pub trait Repeated {
+    /// See the trait.
+    fn is_repeated(&self) -> bool;
+}
+
+impl Repeated for SourceMessage {
+    fn is_repeated(&self) -> bool {
+        !matches!(self, Self::Resume { .. })
+    }
+}
+
+impl Repeated for TargetMessage {
+    fn is_repeated(&self) -> bool {
+        !matches!(self, Self::Resumed { .. } | Self::Processed(_))
+    }
+}
+
+/// What one side has said and heard in a migration, over all connections.
+#[derive(Debug, Default)]
+pub struct Dialogue {
+    control: Option<Control>,
+    said: Vec<Bytes>,
+    heard: u64,
+}
+
+impl Dialogue {
+    /// Begins anew on this connection, on which so many messages were heard already.
+    pub fn begin(&mut self, control: Control, heard: u64) {
+        *self = Self { control: Some(control), said: Vec::new(), heard };
+    }
+
+    /// Goes on on another connection, of which the other side has heard so many messages: what it has not is said
+    /// again.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn go_on(
+        &mut self,
+        mut control: Control,
+        they_heard: u64,
+    ) -> Result<(), ControlError> {
+        let they_heard = usize::try_from(they_heard).unwrap_or(usize::MAX);
+        let again = self.said.get(they_heard..).ok_or(ControlError::Miscounted)?;
+        for message in again {
+            control.send.send(message.clone()).await?;
+        }
+        self.control = Some(control);
+        Ok(())
+    }
+
+    /// The link is lost; the connection, if there was one, to be closed.
+    pub fn cut(&mut self) -> Option<Connection> {
+        self.control.take().map(|control| control.connection)
+    }
+
+    /// Messages heard so far.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Whether there is a link.
+    pub fn is_linked(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// The connection under it.
+    pub fn connection(&self) -> Option<&Connection> {
+        self.control.as_ref().map(Control::connection)
+    }
+
+    /// Says a message, now if there is a link, else when there is one.
+    ///
+    /// # Errors
+    /// [`ControlError`]: the link is as good as lost.
+    pub async fn say<M: Message + Repeated>(&mut self, message: &M) -> Result<(), ControlError> {
+        let bytes = Bytes::from(codec::encode(message)?);
+        if message.is_repeated() {
+            if self.said.len() >= MESSAGES_MAX {
+                return Err(ControlError::TooMany);
+            }
+            self.said.push(bytes.clone());
+        }
+        match &mut self.control {
+            Some(control) => Ok(control.send.send(bytes).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The next message, or never while there is no link. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Control::hear`].
+    pub async fn hear<M: Message + Repeated>(&mut self) -> Result<M, ControlError> {
+        let Some(control) = &mut self.control else { return std::future::pending().await };
+        let message: M = control.hear().await?;
+        self.heard += u64::from(message.is_repeated());
+        Ok(message)
     }
 }

@@ -45,7 +45,9 @@ async fn greet(connection: &Connection) -> Result<(Control, SourceMessage), Cont
 async fn dispatch(context: &Arc<Context>, control: Control, message: SourceMessage) {
     let migration = match &message {
         SourceMessage::Offer(offer) => offer.migration,
-        SourceMessage::Ask { migration, .. } => *migration,
+        SourceMessage::Ask { migration, .. } | SourceMessage::Resume { migration, .. } => {
+            *migration
+        }
         _ => return control.connection().refuse_message("an offer or a question comes first"),
     };
     let running = context.targets().get(&migration).cloned();

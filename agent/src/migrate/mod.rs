@@ -12,6 +12,7 @@ mod digest;
 mod files;
 mod listener;
 pub mod memory;
+pub mod relay;
 mod settings;
 mod source;
 mod target;

@@ -241,15 +241,6 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Makes all pages zero. Those that are already are not written, so what [`Self::reserve`] took from the system
-    /// stays taken.
-    ///
-    /// # Errors
-    /// Never for pages that there are.
-    pub fn clear(&self) -> Result<(), GuestMemoryError> {
-        (0..self.pages()).try_for_each(|page| self.zero_page(page))
-    }
-
     /// Makes a run of pages zero and gives their memory back to the system.
     ///
     /// # Errors

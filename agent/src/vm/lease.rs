@@ -207,11 +207,18 @@ pub struct IncomingGuest {
     pub(super) spec: VmSpec,
     pub(super) role: TargetRole,
     pub(super) directories: MachineDirectories,
+    /// The guest's memory, all zero; `None` if it arrived before this agent was started.
+    pub(super) memory: Option<Arc<GuestMemory>>,
     /// Keeps kernels that were received and belong to no record yet.
     pub(super) files_held: OwnedRwLockReadGuard<()>,
 }
 
 impl IncomingGuest {
+    /// The guest's memory, before its QEMU has been started and afterwards.
+    pub fn memory(&self) -> Option<Arc<GuestMemory>> {
+        self.memory.clone()
+    }
+
     /// The machine.
     pub fn vm(&self) -> VmId {
         self.vm

@@ -1,5 +1,6 @@
 //! What a driver does for a migration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_protocol::ids::Generation;
@@ -113,10 +114,19 @@ impl Driver {
         }
         self.record = Some(record);
         self.machine = expecting;
-        self.arriving = Some(memory);
+        self.arriving = Some(Arc::clone(&memory));
         let directories = self.shared.launcher.directories.machine(self.vm);
         let vm = self.vm;
-        Ok(IncomingGuest { line: self.line(), vm, generation, spec, role, directories, files_held })
+        Ok(IncomingGuest {
+            line: self.line(),
+            vm,
+            generation,
+            spec,
+            role,
+            directories,
+            memory: Some(memory),
+            files_held,
+        })
     }
 
     fn line(&self) -> Line {

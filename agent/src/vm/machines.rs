@@ -398,6 +398,7 @@ impl Shared {
                 spec: record.spec,
                 role,
                 directories,
+                memory: None,
                 files_held: self.files.hold().await,
             })),
         }

@@ -36,6 +36,16 @@ pub enum SourceMessage {
     Sent(Sent),
     /// The right to run the machine is the target's. May be said again.
     Go,
+    /// The link is back: what the source has heard, after which the target says what it has. Said first on a new
+    /// connection about a migration that was not released. Neither this nor its answer counts as heard.
+    Resume {
+        /// The machine.
+        vm: VmId,
+        /// The migration.
+        migration: MigrationId,
+        /// Messages of the target that the source has heard.
+        heard: u64,
+    },
     /// What became of this migration? Said first on a new connection about a migration that was released.
     Ask {
         /// The machine.
@@ -204,6 +214,16 @@ pub enum TargetMessage {
         /// Microseconds from the arrival of `Sent` until everything was applied and the device state loaded.
         load_us: u64,
     },
+    /// The answer to `Resume`. What the source said after what is heard, it says again.
+    Resumed {
+        /// Messages of the source that the target has heard.
+        heard: u64,
+        /// For each data stream that has begun, the number of frames that were taken from it. The source sends each
+        /// again from there.
+        streams: Vec<(StreamHeader, u64)>,
+    },
+    /// How many frames of each data stream have been processed: the source need not keep them. Does not count as heard.
+    Processed(Vec<(StreamHeader, u64)>),
     /// What the target has durably decided.
     Verdict(Verdict),
     /// The guest runs at the target.
@@ -219,7 +239,7 @@ pub enum TargetMessage {
 }
 
 /// First frame on a data stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StreamHeader {
     /// Page batches.
     Lane {

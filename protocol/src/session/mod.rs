@@ -8,6 +8,7 @@
 pub mod handover;
 pub mod main_stream;
 pub mod message;
+pub mod retention;
 pub mod source;
 pub mod target;
 pub mod tunnel;

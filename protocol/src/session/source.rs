@@ -12,9 +12,16 @@
 //!
 //! Until the release is durable the source may go back at any moment. From then on only the target's durable verdict
 //! decides, and a lost link is answered by asking again until it is heard.
+//!
+//! Once the target has taken the offer, a link that is lost before the release may come back: the migration stays where
+//! it is for as long as [`SourceLimits::link_patience_ms`], and what either side says meanwhile is said when it is back.
+//! That is whoever performs the actions' to see to.
+//!
+//! Where there are no disks to wait for, memory begins to move while the target still prepares. The guest is stopped
+//! only when [`SourceAction::AllowSwitchover`] has been given, which needs a target that is prepared.
 
 use super::handover::{SourceRecord, Verdict};
-use super::message::{Digests, Offer, SourceMessage, TargetMessage};
+use super::message::{Digests, MemoryOffer, Offer, SourceMessage, TargetMessage};
 use crate::ids::{MigrationId, VmId};
 use crate::migration::MigrationPhase;
 
@@ -23,21 +30,24 @@ use crate::migration::MigrationPhase;
 pub struct SourceLimits {
     /// Milliseconds that the guest may stand still before the source takes it back.
     pub switchover_ms_max: u64,
-    /// Milliseconds between two attempts to reach the target of a released machine.
+    /// Milliseconds between two attempts to reach the target again.
     pub ask_interval_ms: u64,
+    /// Milliseconds for which a link may be away before the release; 0 gives up at once.
+    pub link_patience_ms: u64,
 }
 
 impl Default for SourceLimits {
-    /// 10 s of standing still: far beyond a normal switchover, below what clients of the guest take for dead.
+    /// 10 s of standing still: far beyond a normal switchover, below what clients of the guest take for dead. A minute
+    /// without a link: what a switch takes to start again, and a QEMU can wait.
     fn default() -> Self {
-        Self { switchover_ms_max: 10_000, ask_interval_ms: 500 }
+        Self { switchover_ms_max: 10_000, ask_interval_ms: 500, link_patience_ms: 60_000 }
     }
 }
 
 /// What happened to the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceEvent {
-    /// The control stream to the target is open.
+    /// The control stream to the target is open; if it was before, both sides know what the other has heard.
     Connected,
     /// The target said something.
     Message(TargetMessage),
@@ -83,6 +93,8 @@ pub enum SourceAction {
     SynchroniseDisks,
     /// Have QEMU send memory (a cold migration: finish the disks and compute their digests).
     CopyMemory,
+    /// From now on QEMU may stop the guest when little is left to send.
+    AllowSwitchover,
     /// Give these bytes to QEMU's return path.
     GiveReturnPath(Vec<u8>),
     /// Tell QEMU that the target has everything (`SHUT 0`), so that it completes.
@@ -122,17 +134,36 @@ pub struct TooLate;
 enum State {
     Connecting,
     Offering,
-    Preparing,
-    Synchronising,
+    /// `copies`: memory is on its way already.
+    Preparing {
+        copies: bool,
+    },
+    Synchronising {
+        copies: bool,
+    },
     Copying,
-    Switching { deadline_ms: u64, ours: Option<Digests> },
-    Completing { deadline_ms: u64 },
-    Releasing { linked: bool },
-    Released { connected: bool, ask_at_ms: u64 },
-    Reclaiming { reason: String },
+    Switching {
+        deadline_ms: u64,
+        ours: Option<Digests>,
+    },
+    Completing {
+        deadline_ms: u64,
+    },
+    Releasing {
+        linked: bool,
+    },
+    Released {
+        connected: bool,
+        ask_at_ms: u64,
+    },
+    Reclaiming {
+        reason: String,
+    },
     Confirming,
     Removing,
-    Retreating { outcome: SourceOutcome },
+    Retreating {
+        outcome: SourceOutcome,
+    },
     Finished,
 }
 
@@ -141,8 +172,8 @@ impl State {
     fn phase(&self) -> Option<MigrationPhase> {
         match self {
             Self::Connecting | Self::Offering => Some(MigrationPhase::Validate),
-            Self::Preparing => Some(MigrationPhase::Prepare),
-            Self::Synchronising => Some(MigrationPhase::DiskSync),
+            Self::Preparing { .. } => Some(MigrationPhase::Prepare),
+            Self::Synchronising { .. } => Some(MigrationPhase::DiskSync),
             Self::Copying => Some(MigrationPhase::DataSync),
             Self::Switching { .. } | Self::Completing { .. } => Some(MigrationPhase::Switchover),
             Self::Releasing { .. } | Self::Released { .. } | Self::Confirming => {
@@ -154,13 +185,26 @@ impl State {
     }
 }
 
+/// The link before the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    /// It may come back until `deadline_ms`; the next attempt is due at `retry_at_ms`.
+    Away {
+        deadline_ms: u64,
+        retry_at_ms: u64,
+    },
+}
+
 /// The source's end of one migration.
 #[derive(Debug)]
 pub struct Source {
     vm: VmId,
     migration: MigrationId,
     offer: Option<Offer>,
+    copies_early: bool,
     limits: SourceLimits,
+    link: Link,
     state: State,
     phase: MigrationPhase,
     actions: Vec<SourceAction>,
@@ -172,8 +216,11 @@ impl Source {
         Self {
             vm: offer.vm,
             migration: offer.migration,
+            copies_early: offer.disks.is_empty()
+                && matches!(offer.memory, MemoryOffer::Pages { .. }),
             offer: Some(offer),
             limits,
+            link: Link::Up,
             state: State::Connecting,
             phase: MigrationPhase::Validate,
             actions: vec![SourceAction::Connect],
@@ -199,7 +246,17 @@ impl Source {
             SourceRecord::Confirmed => (State::Removing, SourceAction::Remove),
         };
         let phase = state.phase().unwrap_or(MigrationPhase::Validate);
-        Self { vm, migration, offer: None, limits, state, phase, actions: vec![action] }
+        Self {
+            vm,
+            migration,
+            offer: None,
+            copies_early: false,
+            limits,
+            link: Link::Up,
+            state,
+            phase,
+            actions: vec![action],
+        }
     }
 
     /// The actions that are due, in order; each is handed out once.
@@ -209,6 +266,17 @@ impl Source {
 
     /// When [`Source::handle_timeout`] wants to be called, in milliseconds of the clock of the other calls.
     pub fn poll_timeout(&self) -> Option<u64> {
+        self.state_due_ms().into_iter().chain(self.link_due_ms()).min()
+    }
+
+    fn link_due_ms(&self) -> Option<u64> {
+        match self.link {
+            Link::Up => None,
+            Link::Away { deadline_ms, retry_at_ms } => Some(deadline_ms.min(retry_at_ms)),
+        }
+    }
+
+    fn state_due_ms(&self) -> Option<u64> {
         match &self.state {
             State::Switching { deadline_ms, .. } | State::Completing { deadline_ms } => {
                 Some(*deadline_ms)
@@ -244,6 +312,11 @@ impl Source {
         self.phase
     }
 
+    /// Whether the link is away and may come back: the next connection goes on where this one ended.
+    pub fn is_link_away(&self) -> bool {
+        matches!(self.link, Link::Away { .. })
+    }
+
     /// Whether the migration is over.
     pub fn is_finished(&self) -> bool {
         self.state == State::Finished
@@ -251,7 +324,8 @@ impl Source {
 
     /// Time has come to `now_ms`.
     pub fn handle_timeout(&mut self, now_ms: u64) {
-        if self.poll_timeout().is_none_or(|due_ms| due_ms > now_ms) {
+        self.link_timeout(now_ms);
+        if self.state_due_ms().is_none_or(|due_ms| due_ms > now_ms) {
             return;
         }
         if let State::Released { ask_at_ms, .. } = &mut self.state {
@@ -264,6 +338,20 @@ impl Source {
         self.retreat(SourceOutcome::Failed {
             reason: format!("the switchover took longer than {seconds} s"),
         });
+    }
+
+    fn link_timeout(&mut self, now_ms: u64) {
+        let Link::Away { deadline_ms, retry_at_ms } = &mut self.link else { return };
+        if *deadline_ms <= now_ms {
+            let seconds = self.limits.link_patience_ms as f64 / 1000.0;
+            return self
+                .fail(format!("the link to the target did not come back within {seconds} s"));
+        }
+        if *retry_at_ms <= now_ms {
+            // One attempt at a time: the next is due when this one has failed.
+            *retry_at_ms = u64::MAX;
+            self.actions.push(SourceAction::Connect);
+        }
     }
 
     /// Something happened at `now_ms`.
@@ -305,20 +393,22 @@ impl Source {
                 *connected = true;
                 self.send(SourceMessage::Ask { vm: self.vm, migration: self.migration });
             }
-            _ => {}
+            _ => self.link = Link::Up,
         }
     }
 
     fn message(&mut self, message: TargetMessage) {
         match message {
             TargetMessage::Taken { missing_files, .. } if self.state == State::Offering => {
-                self.state = State::Preparing;
+                // A page of a file that the target lacks cannot be sent as one.
+                let copies = self.copies_early && missing_files.is_empty();
+                self.state = State::Preparing { copies };
                 self.actions.push(SourceAction::SendFiles { missing_files });
+                if copies {
+                    self.actions.push(SourceAction::CopyMemory);
+                }
             }
-            TargetMessage::Prepared if self.state == State::Preparing => {
-                self.state = State::Synchronising;
-                self.actions.push(SourceAction::SynchroniseDisks);
-            }
+            TargetMessage::Prepared => self.prepared(),
             TargetMessage::ReturnPath(bytes) if self.moves_memory() => {
                 self.actions.push(SourceAction::GiveReturnPath(bytes));
             }
@@ -330,15 +420,31 @@ impl Source {
         }
     }
 
+    fn prepared(&mut self) {
+        if let State::Preparing { copies } = self.state {
+            self.state = State::Synchronising { copies };
+            self.actions.push(SourceAction::SynchroniseDisks);
+        }
+    }
+
     fn moves_memory(&self) -> bool {
-        matches!(self.state, State::Copying | State::Switching { .. })
+        matches!(
+            self.state,
+            State::Preparing { copies: true }
+                | State::Synchronising { copies: true }
+                | State::Copying
+                | State::Switching { .. }
+        )
     }
 
     fn disks_synchronised(&mut self) {
-        if self.state == State::Synchronising {
+        if let State::Synchronising { copies } = self.state {
             self.state = State::Copying;
             self.send(SourceMessage::DisksSynchronised);
-            self.actions.push(SourceAction::CopyMemory);
+            if !copies {
+                self.actions.push(SourceAction::CopyMemory);
+            }
+            self.actions.push(SourceAction::AllowSwitchover);
         }
     }
 
@@ -369,7 +475,9 @@ impl Source {
 
     fn qemu_completed(&mut self) {
         if let State::Completing { .. } = self.state {
-            self.state = State::Releasing { linked: true };
+            let linked = self.link == Link::Up;
+            self.link = Link::Up;
+            self.state = State::Releasing { linked };
             self.actions.push(SourceAction::Persist(SourceRecord::Released));
         }
     }
@@ -422,8 +530,28 @@ impl Source {
                 *connected = false;
                 *ask_at_ms = now_ms + self.limits.ask_interval_ms;
             }
-            _ => self.fail(format!("the connection to the target was lost: {reason}")),
+            _ => self.link_lost_early(reason, now_ms),
         }
+    }
+
+    fn link_lost_early(&mut self, reason: String, now_ms: u64) {
+        let may_wait = matches!(
+            self.state,
+            State::Preparing { .. }
+                | State::Synchronising { .. }
+                | State::Copying
+                | State::Switching { .. }
+                | State::Completing { .. }
+        );
+        if !may_wait || self.limits.link_patience_ms == 0 {
+            return self.fail(format!("the connection to the target was lost: {reason}"));
+        }
+        let deadline_ms = match self.link {
+            Link::Up => now_ms + self.limits.link_patience_ms,
+            Link::Away { deadline_ms, .. } => deadline_ms,
+        };
+        let retry_at_ms = now_ms + self.limits.ask_interval_ms;
+        self.link = Link::Away { deadline_ms, retry_at_ms };
     }
 
     fn fail(&mut self, reason: String) {
@@ -442,6 +570,7 @@ impl Source {
         };
         let target_knows = self.state != State::Connecting;
         self.state = State::Retreating { outcome };
+        self.link = Link::Up;
         // The guest first: it may stand still, and the link may be what is broken.
         self.actions.push(SourceAction::TakeBack);
         if target_knows {

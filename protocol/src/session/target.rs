@@ -16,12 +16,15 @@ use super::message::{Digests, SourceMessage, TargetMessage};
 pub struct TargetLimits {
     /// Milliseconds that a loaded machine waits for *go* after its link was lost.
     pub ready_without_link_ms_max: u64,
+    /// Milliseconds for which the source may be away before that.
+    pub link_patience_ms: u64,
 }
 
 impl Default for TargetLimits {
-    /// A minute: longer than an agent takes to restart.
+    /// A minute: longer than an agent takes to restart. A source gives up after a minute too, and is waited for a little
+    /// longer.
     fn default() -> Self {
-        Self { ready_without_link_ms_max: 60_000 }
+        Self { ready_without_link_ms_max: 60_000, link_patience_ms: 65_000 }
     }
 }
 
@@ -110,13 +113,15 @@ enum State {
 pub struct Target {
     limits: TargetLimits,
     state: State,
+    /// Until when a source that is away before the machine is loaded may come back.
+    link_deadline_ms: Option<u64>,
     actions: Vec<TargetAction>,
 }
 
 impl Target {
     /// A migration whose offer was taken.
     pub fn begin(limits: TargetLimits) -> Self {
-        Self { limits, state: State::Preparing, actions: Vec::new() }
+        Self { limits, state: State::Preparing, link_deadline_ms: None, actions: Vec::new() }
     }
 
     /// The actions that are due, in order; each is handed out once.
@@ -128,6 +133,7 @@ impl Target {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Ready { deadline_ms, .. } => deadline_ms,
+            State::Preparing | State::Receiving | State::Loading { .. } => self.link_deadline_ms,
             _ => None,
         }
     }
@@ -140,7 +146,7 @@ impl Target {
     /// Time has come to `now_ms`.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         if self.poll_timeout().is_some_and(|due_ms| due_ms <= now_ms) {
-            self.give_up("the source did not come back to hand the machine over".to_owned());
+            self.give_up("the source did not come back in time".to_owned());
         }
     }
 
@@ -186,7 +192,10 @@ impl Target {
                 self.give_up(format!("the source gave up: {reason}"));
             }
             SourceMessage::Offer(_) => self.give_up("a second offer on one connection".to_owned()),
-            SourceMessage::DisksSynchronised | SourceMessage::Sent(_) => {}
+            // Resuming is seen to before it comes here.
+            SourceMessage::DisksSynchronised
+            | SourceMessage::Sent(_)
+            | SourceMessage::Resume { .. } => {}
         }
     }
 
@@ -204,7 +213,9 @@ impl Target {
         if let Some(difference) = expected.difference(&digests) {
             return self.give_up(format!("verification failed: {difference}"));
         }
-        self.state = State::Ready { linked: true, deadline_ms: None };
+        // A source that is away keeps its deadline.
+        let (linked, deadline_ms) = (self.link_deadline_ms.is_none(), self.link_deadline_ms);
+        self.state = State::Ready { linked, deadline_ms };
         self.send(TargetMessage::Ready { digests, load_us });
     }
 
@@ -266,13 +277,17 @@ impl Target {
                 *deadline_ms = Some(now_ms + self.limits.ready_without_link_ms_max);
             }
             State::Preparing | State::Receiving | State::Loading { .. } => {
-                self.give_up("the connection to the source was lost".to_owned());
+                if self.limits.link_patience_ms == 0 {
+                    return self.give_up("the connection to the source was lost".to_owned());
+                }
+                self.link_deadline_ms = Some(now_ms + self.limits.link_patience_ms);
             }
             _ => {}
         }
     }
 
     fn link_back(&mut self) {
+        self.link_deadline_ms = None;
         if let State::Ready { linked, deadline_ms } = &mut self.state {
             *linked = true;
             *deadline_ms = None;

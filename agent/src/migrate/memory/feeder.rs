@@ -6,19 +6,18 @@ use std::path::Path;
 use novacron_protocol::qemu::return_path::{ReturnMessage, ReturnPathError, ReturnPathParser};
 use novacron_protocol::session::main_stream::{MainFrame, MalformedFrame};
 use novacron_protocol::session::tunnel::{TunnelDecoder, TunnelError};
-use novacron_transport::{FrameError, FramedRecv};
-use quinn::RecvStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::incoming::{IncomingEvent, IncomingForm, IncomingShared};
+use crate::migrate::relay::{Inlet, InletError};
 
 /// Why QEMU cannot be fed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FeedError {
-    #[error("the main stream from the source failed")]
-    Receive(#[from] FrameError),
+    #[error(transparent)]
+    Inlet(#[from] InletError),
     #[error(transparent)]
     Frame(#[from] MalformedFrame),
     #[error(transparent)]
@@ -35,11 +34,12 @@ pub(super) enum FeedError {
 
 /// Until QEMU has loaded everything, or something failed.
 pub(super) async fn run(
-    stream: FramedRecv<RecvStream>,
+    stream: Inlet,
     qemu_socket: &Path,
     form: IncomingForm,
     shared: &IncomingShared,
 ) -> Result<(), FeedError> {
+    shared.wait_ready().await;
     let qemu = UnixStream::connect(qemu_socket).await.map_err(FeedError::Qemu)?;
     let (from_qemu, to_qemu) = qemu.into_split();
     let mut answer = std::pin::pin!(read_return_path(from_qemu, shared));
@@ -54,7 +54,7 @@ pub(super) async fn run(
 }
 
 async fn feed(
-    stream: FramedRecv<RecvStream>,
+    stream: Inlet,
     qemu: OwnedWriteHalf,
     form: IncomingForm,
     shared: &IncomingShared,
@@ -66,7 +66,7 @@ async fn feed(
 }
 
 async fn feed_rewritten(
-    mut stream: FramedRecv<RecvStream>,
+    mut stream: Inlet,
     mut qemu: OwnedWriteHalf,
     shared: &IncomingShared,
 ) -> Result<OwnedWriteHalf, FeedError> {
@@ -80,7 +80,7 @@ async fn feed_rewritten(
 }
 
 async fn feed_tunnel(
-    mut stream: FramedRecv<RecvStream>,
+    mut stream: Inlet,
     mut qemu: OwnedWriteHalf,
 ) -> Result<OwnedWriteHalf, FeedError> {
     let mut decoder = TunnelDecoder::new()?;

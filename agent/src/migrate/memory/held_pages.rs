@@ -1,6 +1,8 @@
 //! What the target holds of the guest's memory: which content of which epoch each page has, and the contents as they
 //! arrived, for when the guest moves again.
 
+use std::ops::Range;
+
 use novacron_protocol::pages::{
     Application, BaseState, ContentHash, PAGE_BYTES, Page, PageHasher, PageOutsideTable, PageTable,
     Patch,
@@ -15,6 +17,7 @@ use crate::sys::{GuestMemory, GuestMemoryError};
 pub(super) struct HeldPages {
     table: PageTable,
     shadow: Shadow,
+    is_begun: bool,
     is_over: bool,
 }
 
@@ -25,6 +28,8 @@ pub(super) enum ApplyError {
     Page(#[from] PageOutsideTable),
     #[error("guest memory cannot be written")]
     Memory(#[from] GuestMemoryError),
+    #[error("QEMU wrote to page {page_index} of the guest's memory while it started")]
+    Overwritten { page_index: u32 },
     #[error("the migration is over")]
     Over,
 }
@@ -39,7 +44,7 @@ pub(super) enum Patched {
 }
 
 impl HeldPages {
-    /// Clears guest memory, or fills it with what is known of it. QEMU may have written to it while it started.
+    /// Guest memory that is all zero is filled with what is known of it.
     pub(super) fn begin(
         memory: &GuestMemory,
         base: Option<Image>,
@@ -47,7 +52,6 @@ impl HeldPages {
     ) -> Result<Self, IncomingError> {
         let pages = u32::try_from(memory.pages())
             .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
-        memory.clear()?;
         let fitting = base.filter(|base| base.table.pages() == pages as usize);
         let (table, shadow) = match fitting {
             Some(base) => restore(memory, base)?,
@@ -56,12 +60,47 @@ impl HeldPages {
                 (PageTable::new(pages), Shadow::new(pages as usize, images.budget()))
             }
         };
-        Ok(Self { table, shadow, is_over: false })
+        Ok(Self { table, shadow, is_begun: true, is_over: false })
     }
 
     /// For memory that is not seen page by page.
+    pub(super) fn unseen() -> Self {
+        Self { is_begun: true, ..Self::nothing() }
+    }
+
+    /// Before it has begun.
     pub(super) fn nothing() -> Self {
-        Self { table: PageTable::new(0), shadow: Shadow::nothing(), is_over: false }
+        let (table, shadow) = (PageTable::new(0), Shadow::nothing());
+        Self { table, shadow, is_begun: false, is_over: false }
+    }
+
+    /// Whether pages can be applied, or never will be.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun || self.is_over
+    }
+
+    /// Puts right what somebody else has written to some pages of guest memory.
+    pub(super) fn sweep(
+        &mut self,
+        memory: &GuestMemory,
+        pages: Range<usize>,
+        hasher: &PageHasher,
+    ) -> Result<(), ApplyError> {
+        for page_index in pages.filter_map(|page| u32::try_from(page).ok()) {
+            let Some(known) = self.table.content(page_index) else { return Err(ApplyError::Over) };
+            if known == ContentHash::ZERO_PAGE {
+                memory.zero_page(page_index.into())?;
+                continue;
+            }
+            let mut content = [0; PAGE_BYTES];
+            memory.read_page(page_index.into(), &mut content)?;
+            if hasher.hash_bytes(&content) != known {
+                let remembered = self.shadow.get(page_index);
+                let remembered = remembered.ok_or(ApplyError::Overwritten { page_index })?;
+                memory.write_page(page_index.into(), remembered)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn table(&self) -> &PageTable {
@@ -89,6 +128,9 @@ impl HeldPages {
         hash: ContentHash,
         page: Page<'_>,
     ) -> Result<(), ApplyError> {
+        if self.is_over {
+            return Err(ApplyError::Over);
+        }
         if self.table.applied(page_index, epoch, hash)? == Application::Superseded {
             return Ok(());
         }

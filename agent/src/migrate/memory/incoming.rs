@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use novacron_protocol::pages::PageHasher;
 use novacron_protocol::session::message::MemoryDigest;
-use novacron_transport::FramedRecv;
-use quinn::RecvStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::boot_pages::{BootFile, BootPages};
 use super::feeder;
-use super::held_pages::HeldPages;
+use super::held_pages::{ApplyError, HeldPages};
 use super::lane_in::LaneIn;
 use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
+use crate::migrate::relay::Inlet;
 use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
 
@@ -84,8 +84,10 @@ pub(super) struct IncomingShared {
     pub hash_seed: u64,
     pub boot: BootPages,
     held: Mutex<HeldPages>,
-    /// A page was applied that somebody may wait for, or nothing more will be.
+    /// A page was applied that somebody may wait for, or all can be, or nothing more will be.
     page_applied: Condvar,
+    /// Whether QEMU can be fed.
+    is_ready: watch::Sender<bool>,
     /// Batches applied, by lane.
     applied: watch::Sender<Vec<u64>>,
     events: mpsc::Sender<IncomingEvent>,
@@ -129,9 +131,59 @@ impl IncomingShared {
         let _ = self.applied.subscribe().wait_for(reached).await;
     }
 
+    /// Returns once QEMU can be fed. Cancel-safe.
+    pub(super) async fn wait_ready(&self) {
+        // The sender lives in `self`.
+        let _ = self.is_ready.subscribe().wait_for(|is_ready| *is_ready).await;
+    }
+
+    /// Waits until what is known of guest memory is there.
+    pub(super) fn wait_begun(&self) -> MutexGuard<'_, HeldPages> {
+        let held = self.held_pages();
+        let waits = |held: &mut HeldPages| !held.is_begun();
+        self.page_applied.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares all of guest memory with what it is thought to be, a piece at a time: pages arrive meanwhile.
+    fn sweep(&self) -> Result<(), ApplyError> {
+        let hasher = PageHasher::new(self.hash_seed);
+        let pages = self.wait_begun().table().pages();
+        for first in (0..pages).step_by(SWEEP_PAGES) {
+            let piece = first..(first + SWEEP_PAGES).min(pages);
+            self.held_pages().sweep(&self.memory, piece, &hasher)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn say(&self, event: IncomingEvent) {
         let _ = self.events.send(event).await;
     }
+}
+
+/// Pages that are compared while lanes wait: some hundred microseconds.
+const SWEEP_PAGES: usize = 512;
+
+/// Puts what is known of guest memory there, on a thread that may block.
+fn begin_pages(
+    shared: &Arc<IncomingShared>,
+    base: Option<Image>,
+    images: Images,
+) -> Result<(), IncomingError> {
+    let pages = shared.memory.pages();
+    u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || {
+        match HeldPages::begin(&shared.memory, base, &images) {
+            Ok(held) => *shared.held_pages() = held,
+            Err(error) => {
+                shared.end();
+                let _ =
+                    shared.events.blocking_send(IncomingEvent::Failed { reason: reason(&error) });
+            }
+        }
+        shared.page_applied.notify_all();
+    });
+    Ok(())
 }
 
 /// Events that may wait for the owner; the return path has a handful in a migration.
@@ -180,8 +232,8 @@ pub enum IncomingError {
 }
 
 impl Incoming {
-    /// Ready for streams. Where pages come one by one, guest memory is cleared first: QEMU may have written to it
-    /// while it started, and both ends' tables begin with zero pages.
+    /// Ready for streams; pages are applied as they come, also while the guest's QEMU is still being started. Guest
+    /// memory must be all zero. What is known of it is put there meanwhile, and pages wait for that.
     ///
     /// # Errors
     /// [`IncomingError`].
@@ -190,33 +242,48 @@ impl Incoming {
         memory: Arc<GuestMemory>,
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
         let IncomingPlan { form, qemu_socket, boot_files, base, images } = plan;
-        let held = match form {
-            IncomingForm::Pages { .. } => HeldPages::begin(&memory, base, &images)?,
-            IncomingForm::Tunnel => HeldPages::nothing(),
-        };
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
             hash_seed: form.hash_seed(),
             boot: BootPages::open(&boot_files).map_err(IncomingError::BootFile)?,
-            held: Mutex::new(held),
+            held: Mutex::new(match form {
+                IncomingForm::Pages { .. } => HeldPages::nothing(),
+                IncomingForm::Tunnel => HeldPages::unseen(),
+            }),
             page_applied: Condvar::new(),
+            is_ready: watch::Sender::new(false),
             applied: watch::Sender::new(vec![0; usize::from(form.lanes())]),
             events,
         });
+        if form != IncomingForm::Tunnel {
+            begin_pages(&shared, base, images)?;
+        }
         let lanes_begun = vec![false; usize::from(form.lanes())];
         Ok((Self { shared, form, qemu_socket, lanes_begun, main_begun: false }, receiver))
+    }
+
+    /// The guest's QEMU waits for its stream. It may have written to memory while it started; that is put right first.
+    pub fn feed(&self) {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            let swept = shared.sweep();
+            match swept {
+                Ok(()) => drop(shared.is_ready.send_replace(true)),
+                Err(error) => {
+                    let _ = shared
+                        .events
+                        .blocking_send(IncomingEvent::Failed { reason: reason(&error) });
+                }
+            }
+        });
     }
 
     /// A lane arrived.
     ///
     /// # Errors
     /// [`IncomingError`] if it was not announced or came before.
-    pub fn add_lane(
-        &mut self,
-        lane: u8,
-        stream: FramedRecv<RecvStream>,
-    ) -> Result<(), IncomingError> {
+    pub fn add_lane(&mut self, lane: u8, stream: Inlet) -> Result<(), IncomingError> {
         let refusal = IncomingError::Lane { lane };
         match self.lanes_begun.get_mut(usize::from(lane)) {
             Some(begun) if !*begun => *begun = true,
@@ -244,7 +311,7 @@ impl Incoming {
     ///
     /// # Errors
     /// [`IncomingError::MainTwice`].
-    pub fn add_main(&mut self, stream: FramedRecv<RecvStream>) -> Result<(), IncomingError> {
+    pub fn add_main(&mut self, stream: Inlet) -> Result<(), IncomingError> {
         if std::mem::replace(&mut self.main_begun, true) {
             return Err(IncomingError::MainTwice);
         }

@@ -7,18 +7,17 @@ use novacron_protocol::pages::{
     BATCH_PAGES_MAX, BatchDecoder, BatchError, ContentHash, PAGE_BYTES, Page, PageBatch, PageForm,
     PageHasher,
 };
-use novacron_transport::{FrameError, FramedRecv};
-use quinn::RecvStream;
 use tokio::runtime::Handle;
 
 use super::held_pages::{ApplyError, Patched};
 use super::incoming::IncomingShared;
+use crate::migrate::relay::{Inlet, InletError};
 
 /// Why a lane cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
-    #[error("a lane from the source failed")]
-    Receive(#[from] FrameError),
+    #[error(transparent)]
+    Inlet(#[from] InletError),
     #[error("a page batch of the source is not understood")]
     Batch(#[from] BatchError),
     #[error(transparent)]
@@ -32,7 +31,7 @@ pub(super) enum LaneError {
 /// One lane; run on a thread of its own.
 pub(super) struct LaneIn {
     pub lane: usize,
-    pub stream: FramedRecv<RecvStream>,
+    pub stream: Inlet,
     pub runtime: Handle,
     pub shared: Arc<IncomingShared>,
 }
@@ -99,7 +98,7 @@ impl LaneIn {
     ) -> Result<(), LaneError> {
         let memory = &*self.shared.memory;
         let mut fetched = known.iter();
-        let mut held = self.shared.held_pages();
+        let mut held = self.shared.wait_begun();
         for (hash, (page_index, form)) in hashes.iter().zip(batch.pages()) {
             let page = (page_index, batch.header.epoch);
             match form {

@@ -14,15 +14,13 @@ use novacron_protocol::qemu::BlockList;
 use novacron_protocol::qemu::multifd::{
     CHANNEL_INIT_BYTES, ChannelInit, MultifdError, PACKET_HEADER_BYTES, PacketHeader,
 };
-use novacron_transport::{FrameError, FramedSend};
-use quinn::SendStream;
-use tokio::runtime::Handle;
 
 use super::counters::PacketCount;
 use super::meeting::{Over, TooManyForeignPages};
 use super::outgoing::OutgoingShared;
 use super::pace::LaneClock;
 use super::sent_pages::Offered;
+use crate::migrate::relay::{Outlet, OutletError};
 
 /// Why a lane cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +37,6 @@ pub(super) enum LaneError {
     Foreign(#[from] TooManyForeignPages),
     #[error("cannot encode pages")]
     Encode(#[from] EncodeError),
-    #[error("the lane to the target failed")]
-    Send(#[from] FrameError),
     #[error("the migration is over")]
     Over,
 }
@@ -51,12 +47,17 @@ impl From<Over> for LaneError {
     }
 }
 
+impl From<OutletError> for LaneError {
+    fn from(_: OutletError) -> Self {
+        Self::Over
+    }
+}
+
 /// One lane; run on a thread of its own.
 pub(super) struct LaneOut {
     pub lane: usize,
     pub socket: UnixStream,
-    pub stream: FramedSend<SendStream>,
-    pub runtime: Handle,
+    pub stream: Outlet,
     pub shared: Arc<OutgoingShared>,
     /// Batches put on the stream; read by the main thread at the barrier.
     pub batches: Arc<AtomicU64>,
@@ -124,7 +125,7 @@ impl LaneOut {
             clock.worked();
             self.encoder.set_compression(self.shared.pace.compression(&mut clock))?;
         }
-        self.runtime.block_on(self.stream.finish())?;
+        self.stream.finish();
         Ok(())
     }
 
@@ -173,7 +174,7 @@ impl LaneOut {
         let encoded = self.encoder.encode(header, &content, &mut batch)?;
         self.shared.counters.count_batch(&encoded);
         clock.worked();
-        self.runtime.block_on(self.stream.send(Bytes::from(batch)))?;
+        self.stream.send(Bytes::from(batch))?;
         clock.waited();
         self.batches.store(sequence + 1, Ordering::Release);
         Ok(())

@@ -18,10 +18,13 @@ const STEPS: [Compression; 8] = [
     Compression::Zstd { level: 9 },
 ];
 
-/// Percent of a look's time that lanes may wait for the link before they compress harder…
-const WAITING_PERCENT_MAX: u64 = 75;
-/// … and that they must have waited, else they compress less.
-const WAITING_PERCENT_MIN: u64 = 10;
+/// Percent of their time that lanes must have waited for the link to compress as at each step. The cheap steps are worth
+/// their price as soon as there is time to spare; the dear ones take time that guests on this host could use, and save
+/// little, so the link must be very slow for them.
+const WAITING_PERCENT_MIN: [u64; STEPS.len()] = [0, 0, 15, 30, 50, 85, 90, 95];
+/// A step is left for a cheaper one only if they waited for less than this: most of a migration the link is the limit,
+/// and at the beginning, where pages are many and small, nobody waits for it.
+const WAITING_PERCENT_BUSY: u64 = 4;
 
 /// What happened between two looks, in microseconds, all lanes together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,10 +82,10 @@ impl LevelControl {
         }
         let waiting_percent = look.waited_us * 100 / working_us;
         let spent_percent = look.processor_us * 100 / look.passed_us.max(1);
-        if spent_percent > self.budget_percent || waiting_percent < WAITING_PERCENT_MIN {
+        if spent_percent > self.budget_percent || waiting_percent < WAITING_PERCENT_BUSY {
             self.step = self.step.saturating_sub(1);
-        } else if waiting_percent > WAITING_PERCENT_MAX {
-            self.step = (self.step + 1).min(STEPS.len() - 1);
+        } else if WAITING_PERCENT_MIN.get(self.step + 1).is_some_and(|min| waiting_percent >= *min) {
+            self.step += 1;
         }
     }
 }
@@ -113,7 +116,7 @@ mod tests {
     fn a_slow_link_is_worth_more_compression() {
         let mut control = LevelControl::new(1, 100);
         for _ in 0..10 {
-            control.look(look(180_000, 20_000));
+            control.look(look(196_000, 4_000));
         }
         assert_eq!(level_of(&control), Some(9));
     }
@@ -132,7 +135,7 @@ mod tests {
         let mut control = LevelControl::new(9, 100);
         control.look(look(90_000, 110_000));
         assert_eq!(level_of(&control), Some(7));
-        control.look(look(180_000, 20_000));
+        control.look(look(196_000, 4_000));
         assert_eq!(level_of(&control), Some(9));
     }
 

@@ -12,14 +12,12 @@ use novacron_protocol::pages::{
 };
 use novacron_protocol::qemu::{BlockName, MainRewriter, Progress, RewriteError, StreamLimits};
 use novacron_protocol::session::main_stream::MainFrame;
-use novacron_transport::{FrameError, FramedSend};
-use quinn::SendStream;
-use tokio::runtime::Handle;
 
 use super::counters::PacketCount;
 use super::meeting::Over;
 use super::outgoing::{OutgoingEvent, OutgoingShared};
 use super::sent_pages::Offered;
+use crate::migrate::relay::{Outlet, OutletError};
 
 /// Why the main channel cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +32,6 @@ pub(super) enum MainError {
     Page(#[from] PageOutsideTable),
     #[error("cannot encode pages")]
     Encode(#[from] EncodeError),
-    #[error("the stream to the target failed")]
-    Send(#[from] FrameError),
     #[error("the migration is over")]
     Over,
 }
@@ -46,13 +42,18 @@ impl From<Over> for MainError {
     }
 }
 
+impl From<OutletError> for MainError {
+    fn from(_: OutletError) -> Self {
+        Self::Over
+    }
+}
+
 /// The main channel; run on a thread of its own.
 pub(super) struct MainOut {
     pub socket: UnixStream,
-    pub stream: FramedSend<SendStream>,
+    pub stream: Outlet,
     /// A lane of its own for pages of guest memory that QEMU puts into the main channel.
-    pub page_lane: FramedSend<SendStream>,
-    pub runtime: Handle,
+    pub page_lane: Outlet,
     pub limits: StreamLimits,
     pub shared: Arc<OutgoingShared>,
     /// Batches put on each lane of the channels.
@@ -124,7 +125,7 @@ impl MainOut {
             }
         }
         rewriter.finish()?;
-        self.runtime.block_on(self.stream.finish())?;
+        self.stream.finish();
         Ok(())
     }
 
@@ -139,7 +140,7 @@ impl MainOut {
     fn send(&mut self, frame: &MainFrame<'_>) -> Result<(), MainError> {
         let frame = frame.encode();
         self.shared.counters.count_wire(frame.len());
-        self.runtime.block_on(self.stream.send(Bytes::from(frame)))?;
+        self.stream.send(Bytes::from(frame))?;
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl MainOut {
         let mut batch = Vec::new();
         let encoded = self.encoder.encode(header, &batch_content, &mut batch)?;
         self.shared.counters.count_batch(&encoded);
-        self.runtime.block_on(self.page_lane.send(Bytes::from(batch)))?;
+        self.page_lane.send(Bytes::from(batch))?;
         Ok(true)
     }
 
@@ -208,6 +209,7 @@ impl MainOut {
 
     /// All memory is on the lanes: every lane has met the last flush, so its count is final.
     fn complete(&mut self, page_batches: u64, output: &mut Vec<u8>) -> Result<(), MainError> {
+        self.page_lane.finish();
         self.drain(output)?;
         let counts = self.lane_batches.iter().map(|batches| batches.load(Ordering::Acquire));
         let lane_batches = counts.chain([page_batches]).collect();

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
 use novacron_protocol::pages::{BatchEncoder, EncodeError, PAGE_BYTES, PageHasher, PageTable};
 use novacron_protocol::qemu::StreamLimits;
+use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::session::main_stream::MAIN_FRAME_BYTES_MAX;
 use novacron_protocol::session::message::{MemoryDigest, StreamHeader};
 use novacron_protocol::session::tunnel::TUNNEL_FRAME_BYTES_MAX;
@@ -15,7 +16,6 @@ use novacron_protocol::wire::codec;
 use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError, FramedSend};
 use quinn::SendStream;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::boot_pages::{BootFile, BootIndex, BootPages};
@@ -30,6 +30,7 @@ use super::sockets;
 use super::tunnel_out::TunnelOut;
 use crate::migrate::cache::{Image, ImageOrigin, Images, Shadow};
 use crate::migrate::digest::memory_digest;
+use crate::migrate::relay::Outlets;
 use crate::reason::reason;
 
 /// How memory leaves.
@@ -190,7 +191,7 @@ impl Outgoing {
     /// [`OutgoingError`]; nothing is left running then.
     pub async fn start(
         sockets: Vec<UnixStream>,
-        connection: &Connection,
+        outlets: &mut Outlets,
         form: OutgoingForm,
         knowledge: Knowledge,
     ) -> Result<(Self, mpsc::Receiver<OutgoingEvent>), OutgoingError> {
@@ -212,46 +213,43 @@ impl Outgoing {
         if let Some(main) = sockets.next() {
             match form {
                 OutgoingForm::Pages(plan) => {
-                    outgoing.start_lanes(main, sockets, connection, plan).await?;
+                    outgoing.start_lanes(main, sockets, outlets, plan)?;
                 }
-                OutgoingForm::Tunnel => outgoing.start_tunnel(main, connection).await?,
+                OutgoingForm::Tunnel => outgoing.start_tunnel(main, outlets)?,
             }
         }
         Ok((outgoing, receiver))
     }
 
-    async fn start_tunnel(
+    fn start_tunnel(
         &mut self,
         socket: UnixStream,
-        connection: &Connection,
+        outlets: &mut Outlets,
     ) -> Result<(), OutgoingError> {
         let tunnel = TunnelOut {
             socket,
-            stream: open(connection, StreamHeader::Main, TUNNEL_FRAME_BYTES_MAX).await?,
-            runtime: Handle::current(),
+            stream: outlets.open(StreamHeader::Main, TUNNEL_FRAME_BYTES_MAX),
             shared: Arc::clone(&self.shared),
         };
         self.spawn("tunnel-out".to_owned(), move || tunnel.run().err().map(|error| reason(&error)))
     }
 
-    async fn start_lanes(
+    fn start_lanes(
         &mut self,
         main_socket: UnixStream,
         sockets: impl Iterator<Item = UnixStream>,
-        connection: &Connection,
+        outlets: &mut Outlets,
         plan: PagesPlan,
     ) -> Result<(), OutgoingError> {
         let mut lane_batches = Vec::new();
         for (lane, socket) in (0..plan.channels).zip(sockets) {
-            let header = StreamHeader::Lane { lane };
-            let stream = open(connection, header, BATCH_BYTES_MAX).await?;
+            let stream = outlets.open(StreamHeader::Lane { lane }, BATCH_BYTES_MAX);
             let batches = Arc::new(AtomicU64::new(0));
             lane_batches.push(Arc::clone(&batches));
             let lane_out = LaneOut {
                 lane: usize::from(lane),
                 socket,
                 stream,
-                runtime: Handle::current(),
                 shared: Arc::clone(&self.shared),
                 batches,
                 encoder: self.encoder()?,
@@ -265,9 +263,8 @@ impl Outgoing {
         let page_lane = StreamHeader::Lane { lane: plan.channels };
         let main_out = MainOut {
             socket: main_socket,
-            page_lane: open(connection, page_lane, BATCH_BYTES_MAX).await?,
-            stream: open(connection, StreamHeader::Main, MAIN_FRAME_BYTES_MAX).await?,
-            runtime: Handle::current(),
+            page_lane: outlets.open(page_lane, BATCH_BYTES_MAX),
+            stream: outlets.open(StreamHeader::Main, MAIN_FRAME_BYTES_MAX),
             limits: plan.limits,
             shared: Arc::clone(&self.shared),
             lane_batches,
@@ -305,6 +302,16 @@ impl Outgoing {
     /// The live counters.
     pub fn counters(&self) -> Arc<MemoryCounters> {
         Arc::clone(&self.shared.counters)
+    }
+
+    /// Lets QEMU stop the guest when little is left to send.
+    ///
+    /// # Errors
+    /// If QEMU closed the socket.
+    pub fn allow_switchover(&self) -> std::io::Result<()> {
+        let mut bytes = Vec::new();
+        ReturnMessage::SwitchoverAck.encode(&mut bytes);
+        self.give_return_path(&bytes)
     }
 
     /// Gives bytes to QEMU's return path, which is the main socket's other direction. A few bytes at a time: the

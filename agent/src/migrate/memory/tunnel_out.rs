@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use novacron_protocol::session::tunnel::{PIECE_BYTES_MAX, TunnelEncoder, TunnelError};
-use novacron_transport::{FrameError, FramedSend};
-use quinn::SendStream;
-use tokio::runtime::Handle;
 
 use super::outgoing::OutgoingShared;
+use crate::migrate::relay::{Outlet, OutletError};
 
 /// Why the tunnel cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +17,14 @@ pub(super) enum TunnelOutError {
     Socket(#[source] io::Error),
     #[error(transparent)]
     Encode(#[from] TunnelError),
-    #[error("the tunnel to the target failed")]
-    Send(#[from] FrameError),
+    #[error(transparent)]
+    Outlet(#[from] OutletError),
 }
 
 /// The tunnel; run on a thread of its own.
 pub(super) struct TunnelOut {
     pub socket: UnixStream,
-    pub stream: FramedSend<SendStream>,
-    pub runtime: Handle,
+    pub stream: Outlet,
     pub shared: Arc<OutgoingShared>,
 }
 
@@ -43,9 +40,9 @@ impl TunnelOut {
             }
             let frame = encoder.encode(&piece[..count])?;
             self.shared.counters.count_tunnel(count, frame.len());
-            self.runtime.block_on(self.stream.send(Bytes::from(frame)))?;
+            self.stream.send(Bytes::from(frame))?;
         }
-        self.runtime.block_on(self.stream.finish())?;
+        self.stream.finish();
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
 use novacron_protocol::session::handover::{SourceRecord, Verdict};
 use novacron_protocol::session::message::{
-    Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, SourceMessage, TargetMessage,
+    Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, SourceMessage, StreamHeader,
+    TargetMessage,
 };
 use novacron_protocol::session::source::{
     Source, SourceAction, SourceEvent, SourceLimits, SourceOutcome,
@@ -35,9 +36,10 @@ use super::account::{Account, Mark};
 use super::cache::{Image, ImageOrigin};
 use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
-use super::control::{Control, ControlError, SAY_PATIENCE, hear};
+use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
+use super::relay::Outlets;
 use crate::disk::OutgoingDisks;
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
@@ -55,6 +57,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Something that took its time is done.
 enum Step {
     Connected(Result<Control, String>),
+    Resumed(Result<Resumption, String>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
@@ -86,7 +89,8 @@ struct Run {
     form: OutgoingForm,
     account: Account,
     remembered: Option<MigrationAccount>,
-    control: Option<Control>,
+    dialogue: Dialogue,
+    outlets: Outlets,
     events: Option<broadcast::Receiver<Event>>,
     outgoing: Option<Outgoing>,
     memory_events: Option<mpsc::Receiver<OutgoingEvent>>,
@@ -130,6 +134,7 @@ pub(super) fn resume(context: &Arc<Context>, guest: SourceGuest) {
 fn limits(context: &Context) -> SourceLimits {
     SourceLimits {
         switchover_ms_max: context.settings.switchover_ms_max,
+        link_patience_ms: context.settings.link_patience_s * 1000,
         ..SourceLimits::default()
     }
 }
@@ -230,7 +235,8 @@ fn spawn(
         form,
         account: Account::begin(Instant::now()),
         remembered,
-        control: None,
+        dialogue: Dialogue::default(),
+        outlets: Outlets::default(),
         outgoing: None,
         memory_events: None,
         disks: None,
@@ -268,14 +274,19 @@ impl Run {
     /// Ends the connection, and with it every thread that still waits for it. A target that was told to forget the
     /// machine gets the time to hear so.
     async fn hang_up(mut self) {
-        let Some(mut control) = self.control.take() else { return };
-        if self.outcome != Some(SourceOutcome::Completed) {
+        if self.outcome != Some(SourceOutcome::Completed) && self.dialogue.is_linked() {
             let until_over = async {
-                while !matches!(control.hear().await, Err(_) | Ok(TargetMessage::Failed { .. })) {}
+                while !matches!(
+                    self.dialogue.hear().await,
+                    Err(_) | Ok(TargetMessage::Failed { .. })
+                ) {}
             };
             let _ = tokio::time::timeout(FAREWELL, until_over).await;
         }
-        control.connection().close(CloseCode::Done, "the migration is over");
+        self.outlets.end();
+        if let Some(connection) = self.dialogue.cut() {
+            connection.close(CloseCode::Done, "the migration is over");
+        }
     }
 
     fn migration(&self) -> MigrationId {
@@ -299,7 +310,7 @@ impl Run {
                 biased;
                 Some(command) = commands.recv() => self.command(command),
                 () = self.context.ending.cancelled() => return Err(Stuck::agent_ends()),
-                heard = hear(&mut self.control) => self.heard(heard),
+                heard = self.dialogue.hear() => self.heard(heard),
                 event = next_event(&mut self.events) => self.qemu_event(event).await,
                 event = next_memory_event(&mut self.memory_events) => self.memory_event(event).await,
                 Some(step) = self.steps.join_next() => self.step(step).await,
@@ -363,6 +374,7 @@ impl Run {
                         self.reach(Mark::Running);
                     }
                     TargetMessage::Taken { has_base: false, .. } => self.base = None,
+                    TargetMessage::Processed(counts) => return self.processed(counts),
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -371,10 +383,18 @@ impl Run {
         }
     }
 
+    fn processed(&mut self, counts: &[(StreamHeader, u64)]) {
+        if let Err(error) = self.outlets.processed(counts) {
+            self.fail(reason(&error));
+        }
+    }
+
     fn link_lost(&mut self, reason: String) {
-        if let Some(control) = self.control.take() {
+        tracing::info!(reason, "the link to the target is lost");
+        self.outlets.detach();
+        if let Some(connection) = self.dialogue.cut() {
             // Whatever else travels on it is of no use any more, and threads may wait for it.
-            control.connection().close(CloseCode::Done, "given up");
+            connection.close(CloseCode::Done, "given up");
         }
         self.handle(SourceEvent::LinkLost { reason });
     }
@@ -442,10 +462,12 @@ impl Run {
         let Ok(step) = step else { return };
         match step {
             Step::Connected(Ok(control)) => {
-                self.control = Some(control);
+                self.outlets = Outlets::begin(control.connection().clone());
+                self.dialogue.begin(control, 0);
                 self.handle(SourceEvent::Connected);
             }
-            Step::Connected(Err(reason)) => self.link_lost(reason),
+            Step::Resumed(Ok(resumption)) => self.resumed(resumption).await,
+            Step::Connected(Err(reason)) | Step::Resumed(Err(reason)) => self.link_lost(reason),
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
             Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
@@ -483,6 +505,7 @@ impl Run {
             SourceAction::SendFiles { missing_files } => self.send_files(&missing_files),
             SourceAction::SynchroniseDisks => self.synchronise_disks().await,
             SourceAction::CopyMemory => self.copy_memory().await,
+            SourceAction::AllowSwitchover => self.allow_switchover(),
             SourceAction::GiveReturnPath(bytes) => self.give_return_path(&bytes),
             SourceAction::GiveShut => self.give_shut(),
             SourceAction::Persist(record) => self.persist(record).await?,
@@ -498,22 +521,47 @@ impl Run {
         let role = guest.role();
         let expected = ExpectedPeer::named(Role::Agent, role.target.clone().into());
         let (endpoint, address) = (self.context.endpoint.clone(), role.target_address.clone());
-        self.steps.spawn(async move {
-            let connected = async {
-                let address = resolve(&address).await?;
-                let connection = endpoint.connect(address, &expected).await;
-                let connection = connection.map_err(|error| reason(&error))?;
-                Control::open(connection).await.map_err(|error| reason(&error))
-            };
-            Step::Connected(connected.await)
-        });
+        let connected = async move {
+            let address = resolve(&address).await?;
+            let connection = endpoint.connect(address, &expected).await;
+            let connection = connection.map_err(|error| reason(&error))?;
+            Control::open(connection).await.map_err(|error| reason(&error))
+        };
+        if self.session.is_link_away() {
+            let (vm, migration) = (self.facts.vm, self.migration());
+            let resume = SourceMessage::Resume { vm, migration, heard: self.dialogue.heard() };
+            self.steps.spawn(async move {
+                let resumed = async { resume_with(connected.await?, &resume).await };
+                Step::Resumed(resumed.await)
+            });
+        } else {
+            self.steps.spawn(async move { Step::Connected(connected.await) });
+        }
+    }
+
+    /// Both sides know what the other has heard and taken: the rest is said and sent again.
+    async fn resumed(&mut self, resumption: Resumption) {
+        let Resumption { control, heard, streams } = resumption;
+        if let Err(error) = self.outlets.attach(control.connection().clone(), &streams).await {
+            return self.fail(reason(&error));
+        }
+        match self.dialogue.go_on(control, heard).await {
+            Ok(()) => self.handle(SourceEvent::Connected),
+            Err(error) => self.link_lost(reason(&error)),
+        }
+    }
+
+    fn allow_switchover(&mut self) {
+        let allowed = self.outgoing.as_ref().map_or(Ok(()), Outgoing::allow_switchover);
+        if let Err(error) = allowed {
+            self.fail(format!("QEMU does not take the return path: {error}"));
+        }
     }
 
     /// A target that does not even take a word is as good as gone: a guest that stands still cannot wait for it.
     async fn send(&mut self, message: SourceMessage) {
         let patience = self.until_due().map_or(SAY_PATIENCE, |due| due.min(SAY_PATIENCE));
-        let Some(control) = &mut self.control else { return };
-        match tokio::time::timeout(patience, control.say(&message)).await {
+        match tokio::time::timeout(patience, self.dialogue.say(&message)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.link_lost(reason(&error)),
             Err(_) => self.link_lost("it takes no messages".to_owned()),
@@ -521,9 +569,9 @@ impl Run {
     }
 
     fn send_files(&mut self, missing: &[[u8; 32]]) {
-        let Some(control) = &self.control else { return };
+        let Some(connection) = self.dialogue.connection().cloned() else { return };
         for &hash in missing {
-            let connection = control.connection().clone();
+            let connection = connection.clone();
             let path = self.context.machines.files().path(crate::vm::FileHash(hash));
             self.steps.spawn(async move {
                 let sent = files::send(&connection, &path, hash).await;
@@ -552,15 +600,15 @@ impl Run {
             .iter()
             .map(|disk| DiskOffer { size_bytes: disk.size_bytes, format: disk.format })
             .collect();
-        let (Some(control), Some(guest)) = (&self.control, &mut self.guest) else { return Ok(()) };
-        let connection = control.connection().clone();
-        let log = OutgoingLog::begin(&connection, &self.facts.directories.console_log()).await;
-        let mut log = log.map_err(|error| reason(&error))?;
-        log.send_new().await.map_err(|error| reason(&error))?;
+        let Some(guest) = &mut self.guest else { return Ok(()) };
+        let log = self.facts.directories.console_log();
+        let log = OutgoingLog::begin(&mut self.outlets, &log).map_err(|error| reason(&error))?;
         self.log = Some(log);
         if offers.is_empty() {
             return Ok(());
         }
+        let connection = self.dialogue.connection().cloned();
+        let connection = connection.ok_or("the link to the target is away")?;
         let qmp = match guest.role().mode {
             MigrationMode::Live => guest.qmp().cloned(),
             MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
@@ -578,7 +626,7 @@ impl Run {
             self.finish_log();
             return self.drain_disks();
         }
-        let (Some(qmp), Some(control)) = (self.qmp(), &self.control) else {
+        let Some(qmp) = self.qmp() else {
             return self.fail("the guest's QEMU does not answer".to_owned());
         };
         let plan = QemuPlan {
@@ -594,7 +642,7 @@ impl Run {
             base: self.base.take(),
             images: self.context.images.clone(),
         };
-        match qemu::begin_memory(&qmp, run, control.connection(), &plan, knowledge).await {
+        match qemu::begin_memory(&qmp, run, &mut self.outlets, &plan, knowledge).await {
             Ok((outgoing, events)) => {
                 self.outgoing = Some(outgoing);
                 self.memory_events = Some(events);
@@ -616,8 +664,8 @@ impl Run {
 
     fn finish_log(&mut self) {
         let Some(log) = self.log.take() else { return };
-        self.steps
-            .spawn(async { Step::LogSent(log.finish().await.map_err(|error| reason(&error))) });
+        let finish = || Step::LogSent(log.finish().map_err(|error| reason(&error)));
+        self.steps.spawn_blocking(finish);
     }
 
     fn give_return_path(&mut self, bytes: &[u8]) {
@@ -655,6 +703,7 @@ impl Run {
     /// its mirrors too.
     async fn take_back(&mut self) -> Result<(), Stuck> {
         self.account.resume();
+        self.outlets.end();
         let (outgoing, disks) = (self.outgoing.take(), self.disks.take());
         // A QEMU that waits for a page or a block to be taken hears no command.
         if let Some(outgoing) = &outgoing {
@@ -720,6 +769,30 @@ impl Run {
 
     fn qmp(&self) -> Option<Qmp> {
         self.guest.as_ref().and_then(|guest| guest.qmp().cloned())
+    }
+}
+
+/// The target is there again, and has said what it has.
+struct Resumption {
+    control: Control,
+    heard: u64,
+    streams: Vec<(StreamHeader, u64)>,
+}
+
+/// How long the target may take to say what it has.
+const RESUME_PATIENCE: Duration = Duration::from_secs(5);
+
+async fn resume_with(mut control: Control, resume: &SourceMessage) -> Result<Resumption, String> {
+    let answered = async {
+        control.say(resume).await?;
+        control.hear().await
+    };
+    let answer = tokio::time::timeout(RESUME_PATIENCE, answered).await;
+    let answer = answer.map_err(|_| "the target does not say what it has".to_owned())?;
+    match answer.map_err(|error| reason(&error))? {
+        TargetMessage::Resumed { heard, streams } => Ok(Resumption { control, heard, streams }),
+        TargetMessage::Failed { reason } => Err(format!("the target gave up: {reason}")),
+        _ => Err("the target says something else than what it has".to_owned()),
     }
 }
 

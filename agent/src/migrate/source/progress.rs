@@ -76,7 +76,7 @@ struct Whole {
 impl Run {
     /// Tells how far it is, asks QEMU what remains, and keeps the console log from piling up.
     pub(super) async fn tick(&mut self) {
-        if self.session.is_finished() || self.control.is_none() {
+        if self.session.is_finished() || self.outcome.is_some() {
             return;
         }
         let progress = self.progress();
@@ -85,7 +85,7 @@ impl Run {
             return;
         }
         if let Some(log) = &mut self.log
-            && let Err(error) = log.send_new().await
+            && let Err(error) = log.send_new()
         {
             let reason = crate::reason::reason(&error);
             return self.fail(reason);

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use novacron_transport::Connection;
 use tokio::sync::mpsc;
 
 use crate::migrate::memory::{
     Knowledge, Outgoing, OutgoingError, OutgoingEvent, OutgoingForm, QemuSockets, SocketError,
 };
+use crate::migrate::relay::Outlets;
 use crate::qmp::{Capability, MigrateParameters, MigrateStatus, Qmp, QmpError};
 
 /// Name of the socket into which QEMU sends memory.
@@ -45,7 +45,7 @@ pub(super) struct QemuPlan {
 pub(super) async fn begin_memory(
     qmp: &Qmp,
     run_directory: &Path,
-    connection: &Connection,
+    outlets: &mut Outlets,
     plan: &QemuPlan,
     knowledge: Knowledge,
 ) -> Result<(Outgoing, mpsc::Receiver<OutgoingEvent>), BeginError> {
@@ -56,7 +56,8 @@ pub(super) async fn begin_memory(
         (Capability::Events, true),
         (Capability::Multifd, channels > 0),
         (Capability::PauseBeforeSwitchover, plan.pause_before_switchover),
-        (Capability::SwitchoverAck, false),
+        // The source's agent says it, not the target's QEMU: when both sides are ready.
+        (Capability::SwitchoverAck, true),
         (Capability::AutoConverge, plan.auto_converge),
     ])
     .await?;
@@ -72,7 +73,7 @@ pub(super) async fn begin_memory(
     let sockets = QemuSockets::bind(&run_directory.join(SOCKET_NAME))?;
     qmp.migrate(sockets.path()).await?;
     let sockets = sockets.accept(usize::from(channels) + 1).await?;
-    Ok(Outgoing::start(sockets, connection, plan.form, knowledge).await?)
+    Ok(Outgoing::start(sockets, outlets, plan.form, knowledge).await?)
 }
 
 /// Ends QEMU's migration, whatever it is busy with, and returns when it has ended. The sockets must be closed before:

@@ -5,7 +5,7 @@
 
 mod offer;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,11 @@ use tracing::Instrument;
 use super::cache::{Image, ImageOrigin};
 use super::console_log;
 use super::context::{COMMANDS_MAX, Context, TargetCommand};
-use super::control::{Control, ControlError, SAY_PATIENCE, hear};
+use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{FileReader, boot_files};
 use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
+use super::relay::{Inlet, Inlets};
 use crate::disk::{DiskEvent, IncomingDisks};
 use crate::qmp::Capability;
 use crate::reason::reason;
@@ -51,9 +52,23 @@ const OFFER_PATIENCE: Duration = Duration::from_secs(300);
 /// How long the last words to the source may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How much longer than its source a target waits for the link to come back, in milliseconds.
+const LINK_GRACE_MS: u64 = 5000;
+
+/// How often the source is told what has been processed: at 10 Gbit/s, 5 ms are 6 MB that it keeps.
+const NEWS_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Why a stream that came cannot begin.
+enum StreamFault {
+    /// The connection is gone, of which the control stream tells.
+    Cut,
+    /// It is no stream of a migration.
+    Nonsense(String),
+}
+
 /// Something that took its time is done.
 enum Step {
-    Stream(Result<(StreamHeader, FramedRecv<RecvStream>), String>),
+    Stream(Result<(StreamHeader, FramedRecv<RecvStream>), StreamFault>),
     FileReceived(Result<[u8; 32], String>),
     LogReceived(Result<(), String>),
     DisksFinished(Result<Vec<[u8; 16]>, String>),
@@ -78,7 +93,8 @@ struct Run {
     handover: Handover,
     source: NodeName,
     session: Target,
-    control: Option<Control>,
+    dialogue: Dialogue,
+    inlets: Inlets,
     offer: Option<Offer>,
     missing_files: Vec<FileOffer>,
     base: Option<Image>,
@@ -110,7 +126,12 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
     context.targets().insert(migration, sender);
     let span = tracing::info_span!("migration", %migration, vm = %guest.vm(), end = "target");
     let handover = Handover { migration, vm: guest.vm(), generation: guest.generation() };
-    let mut session = Target::begin(TargetLimits::default());
+    let patience_ms = context.settings.link_patience_s * 1000;
+    let mut session = Target::begin(TargetLimits {
+        // The source decides; a target that gave up first would spoil its last attempt.
+        link_patience_ms: if patience_ms == 0 { 0 } else { patience_ms + LINK_GRACE_MS },
+        ..TargetLimits::default()
+    });
     if let Some(reason) = give_up {
         session.handle(TargetEvent::Failed { reason }, context.now_ms());
     }
@@ -120,7 +141,8 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
         guest: Some(guest),
         handover,
         session,
-        control: None,
+        dialogue: Dialogue::default(),
+        inlets: Inlets::default(),
         offer: None,
         missing_files: Vec::new(),
         base: None,
@@ -150,23 +172,25 @@ impl Run {
         for waiting in self.waiting {
             let _ = waiting.send(());
         }
-        if let Some(control) = self.control {
+        if let Some(connection) = self.dialogue.cut() {
             // The source closes when it has read the last word; without that, the connection would take it along.
-            let _ = tokio::time::timeout(FAREWELL, control.connection().closed()).await;
+            let _ = tokio::time::timeout(FAREWELL, connection.closed()).await;
             // With it goes every thread that still waits for the source, and the memory that it writes.
-            control.connection().close(CloseCode::Done, "the migration is over");
+            connection.close(CloseCode::Done, "the migration is over");
         }
     }
 
     async fn follow(&mut self, commands: &mut mpsc::Receiver<TargetCommand>) -> Result<(), Stuck> {
         let patience = tokio::time::sleep(OFFER_PATIENCE);
         tokio::pin!(patience);
+        let mut news = tokio::time::interval(NEWS_INTERVAL);
+        news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.perform_all().await?;
             if self.outcome.is_some() {
                 return Ok(());
             }
-            let connection = self.control.as_ref().map(|control| control.connection().clone());
+            let connection = self.dialogue.connection().cloned();
             let now_ms = self.context.now_ms();
             let due = self.session.poll_timeout().map(|due_ms| due_ms.saturating_sub(now_ms));
             if due == Some(0) {
@@ -180,7 +204,7 @@ impl Run {
                     return Err(Stuck("the agent ends".to_owned()));
                 }
                 Some(command) = commands.recv() => self.command(command).await,
-                heard = hear(&mut self.control) => self.heard(heard),
+                heard = self.dialogue.hear() => self.heard(heard),
                 event = next(&mut self.memory_events) => self.memory_event(event),
                 event = next(&mut self.disk_events) => self.disk_event(event),
                 Some(step) = self.steps.join_next() => self.step(step).await,
@@ -188,6 +212,7 @@ impl Run {
                 () = qemu_ended(self.receiving.as_ref()) => self.qemu_ended(),
                 () = tokio::time::sleep(Duration::from_millis(due.unwrap_or_default())),
                     if due.is_some() => {}
+                _ = news.tick(), if self.incoming.is_some() => self.tell_news().await,
                 () = &mut patience, if self.offer.is_none() => {
                     self.fail("the source did not come".to_owned());
                 }
@@ -239,11 +264,14 @@ impl Run {
                 listener::dismiss(control, "another node is the source of this migration");
             }
             SourceMessage::Offer(offer) if self.offer.is_none() => {
-                self.control = Some(control);
+                self.dialogue.begin(control, 1);
                 self.take_offer(offer).await;
             }
+            SourceMessage::Resume { heard, .. } if self.offer.is_some() => {
+                self.resume_link(control, heard).await;
+            }
             SourceMessage::Ask { .. } if self.offer.is_some() => {
-                self.control = Some(control);
+                self.dialogue.begin(control, 1);
                 self.handle(TargetEvent::LinkBack);
                 self.handle(TargetEvent::Message(message));
             }
@@ -251,8 +279,37 @@ impl Run {
         }
     }
 
+    /// The source is back: it is told what was heard and taken, and goes on from there.
+    async fn resume_link(&mut self, mut control: Control, they_heard: u64) {
+        if let Some(connection) = self.dialogue.cut() {
+            // The source has given it up, whether this side has noticed or not.
+            connection.close(CloseCode::Done, "another connection takes its place");
+        }
+        let streams = self.inlets.next_connection();
+        let resumed = TargetMessage::Resumed { heard: self.dialogue.heard(), streams };
+        let resumed = async {
+            control.say(&resumed).await?;
+            self.dialogue.go_on(control, they_heard).await
+        };
+        match resumed.await {
+            Ok(()) => self.handle(TargetEvent::LinkBack),
+            Err(error) => self.link_lost(&reason(&error)),
+        }
+    }
+
+    /// What was processed need not be kept by the source.
+    async fn tell_news(&mut self) {
+        if self.dialogue.is_linked()
+            && let Some(counts) = self.inlets.processed_news()
+        {
+            self.send(TargetMessage::Processed(counts)).await;
+        }
+    }
+
     async fn take_offer(&mut self, offer: Offer) {
-        let (Some(guest), Some(control)) = (&self.guest, &self.control) else { return };
+        let (Some(guest), Some(connection)) = (&self.guest, self.dialogue.connection()) else {
+            return;
+        };
         let announced = Announced {
             vm: guest.vm(),
             migration: guest.migration(),
@@ -261,7 +318,7 @@ impl Run {
             mode: guest.role().mode,
             spec: guest.spec(),
         };
-        let sender = control.connection().peer().name.as_str().to_owned();
+        let sender = connection.peer().name.as_str().to_owned();
         let minor = match offer::check(&offer, announced, &sender) {
             Ok(minor) => minor,
             Err(refusal) => return self.fail(refusal.to_string()),
@@ -273,6 +330,12 @@ impl Run {
         self.base = self.find_base(&offer);
         self.offer = Some(offer);
         let has_base = self.base.is_some();
+        // Pages may come as soon as the offer is taken, if the files are here that they may refer to.
+        if self.missing_files.is_empty()
+            && let Err(reason) = self.begin_memory()
+        {
+            return self.fail(reason);
+        }
         self.send(TargetMessage::Taken { minor, missing_files, has_base }).await;
         if self.missing_files.is_empty() {
             self.prepare().await;
@@ -302,22 +365,19 @@ impl Run {
         let processor = Processor::of_model(&offer.cpu_model);
         let receiving = guest.prepare(hardware, processor).await.map_err(|error| reason(&error))?;
         let run = guest.directories().run.clone();
-        let (disks, seed, form) = (offer.disks.clone(), offer.hash_seed, incoming_form(offer));
+        let (disks, seed) = (offer.disks.clone(), offer.hash_seed);
         self.receiving = Some(receiving.clone());
         self.begin_disks(&receiving, &run, &disks, seed).await?;
-        match form {
-            Some(form) => self.begin_memory(receiving, run, form).await,
-            None => {
-                self.loading.memory = true;
-                Ok(())
-            }
+        if self.incoming.is_none() {
+            self.begin_memory()?;
         }
+        self.feed_memory(&receiving, &run).await
     }
 
     async fn begin_disks(
         &mut self,
         receiving: &Receiving,
-        run: &std::path::Path,
+        run: &Path,
         disks: &[DiskOffer],
         seed: u64,
     ) -> Result<(), String> {
@@ -332,27 +392,35 @@ impl Run {
         Ok(())
     }
 
-    async fn begin_memory(
-        &mut self,
-        receiving: Receiving,
-        run: PathBuf,
-        form: IncomingForm,
-    ) -> Result<(), String> {
-        let qemu_socket = run.join(SOCKET_NAME);
+    /// The guest's QEMU is there: what is not memory can be given to it.
+    async fn feed_memory(&mut self, receiving: &Receiving, run: &Path) -> Result<(), String> {
+        let Some(incoming) = &self.incoming else { return Ok(()) };
         let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
         let qmp = &receiving.qmp;
         qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
-        qmp.migrate_incoming(&qemu_socket).await.map_err(|error| reason(&error))?;
-        let boot = self.guest.as_ref().zip(self.offer.as_ref());
-        let boot = boot.map(|(guest, offer)| offer::hardware(offer, guest.spec()).boot);
+        qmp.migrate_incoming(&run.join(SOCKET_NAME)).await.map_err(|error| reason(&error))?;
+        incoming.feed();
+        Ok(())
+    }
+
+    /// From now on pages can come.
+    fn begin_memory(&mut self) -> Result<(), String> {
+        let (Some(guest), Some(offer)) = (&self.guest, &self.offer) else {
+            return Err("there is no offer".to_owned());
+        };
+        let Some(form) = incoming_form(offer) else {
+            self.loading.memory = true;
+            return Ok(());
+        };
         let plan = IncomingPlan {
             form,
-            qemu_socket,
-            boot_files: boot.map(|boot| boot_files(&self.context, &boot)).unwrap_or_default(),
+            qemu_socket: guest.directories().run.join(SOCKET_NAME),
+            boot_files: boot_files(&self.context, &offer::hardware(offer, guest.spec()).boot),
             base: self.base.take(),
             images: self.context.images.clone(),
         };
-        let begun = Incoming::begin(plan, receiving.memory);
+        let memory = guest.memory().ok_or("the machine's memory is gone")?;
+        let begun = Incoming::begin(plan, memory);
         let (incoming, events) = begun.map_err(|error| reason(&error))?;
         self.incoming = Some(incoming);
         self.memory_events = Some(events);
@@ -398,13 +466,13 @@ impl Run {
     }
 
     fn stream(&mut self, stream: RecvStream) {
-        let Some(control) = &self.control else { return };
-        let mut frames = control.connection().framed(stream, DATA_FRAME_BYTES_MAX);
+        let Some(connection) = self.dialogue.connection() else { return };
+        let mut frames = connection.framed(stream, DATA_FRAME_BYTES_MAX);
         self.steps.spawn(async move {
             let header = async {
-                let frame = frames.receive().await.map_err(|error| reason(&error))?;
-                let frame = frame.ok_or("a stream of the source ended before its header")?;
-                codec::decode(&frame).map_err(|error| reason(&error))
+                let frame = frames.receive().await.map_err(|_| StreamFault::Cut)?;
+                let frame = frame.ok_or(StreamFault::Cut)?;
+                codec::decode(&frame).map_err(|error| StreamFault::Nonsense(reason(&error)))
             };
             let header = header.await;
             Step::Stream(header.map(|header| (header, frames)))
@@ -429,7 +497,8 @@ impl Run {
                 self.loading.disks = Some(digests);
                 self.check_loaded();
             }
-            Step::Stream(Err(reason))
+            Step::Stream(Err(StreamFault::Cut)) => {}
+            Step::Stream(Err(StreamFault::Nonsense(reason)))
             | Step::FileReceived(Err(reason))
             | Step::LogReceived(Err(reason))
             | Step::DisksFinished(Err(reason)) => self.fail(reason),
@@ -437,26 +506,40 @@ impl Run {
     }
 
     fn begin_stream(&mut self, header: StreamHeader, frames: FramedRecv<RecvStream>) {
-        let begun = match (header, &mut self.incoming, &mut self.disks) {
-            (StreamHeader::Lane { lane }, Some(incoming), _) => {
-                incoming.add_lane(lane, frames).map_err(|error| reason(&error))
-            }
-            (StreamHeader::Main, Some(incoming), _) => {
-                incoming.add_main(frames).map_err(|error| reason(&error))
-            }
-            (StreamHeader::Disk { disk }, _, Some(disks)) => {
+        let begun = match (header, &mut self.disks) {
+            (StreamHeader::Disk { disk }, Some(disks)) => {
                 disks.add_disk(disk, frames).map_err(|error| reason(&error))
             }
-            (StreamHeader::ConsoleLog, ..) => self.begin_log(frames),
-            (StreamHeader::File { hash }, ..) => self.begin_file(hash, frames),
-            _ => Err("a stream came that was not announced".to_owned()),
+            (StreamHeader::File { hash }, _) => self.begin_file(hash, frames),
+            (StreamHeader::Disk { .. }, None) => Err(UNANNOUNCED.to_owned()),
+            _ => self.begin_or_resume(header, frames),
         };
         if let Err(reason) = begun {
             self.fail(reason);
         }
     }
 
-    fn begin_log(&mut self, frames: FramedRecv<RecvStream>) -> Result<(), String> {
+    /// A stream that may go on from an earlier connection.
+    fn begin_or_resume(
+        &mut self,
+        header: StreamHeader,
+        frames: FramedRecv<RecvStream>,
+    ) -> Result<(), String> {
+        let added = self.inlets.add(header, frames).map_err(|error| reason(&error))?;
+        let Some(inlet) = added else { return Ok(()) };
+        match (header, &mut self.incoming) {
+            (StreamHeader::Lane { lane }, Some(incoming)) => {
+                incoming.add_lane(lane, inlet).map_err(|error| reason(&error))
+            }
+            (StreamHeader::Main, Some(incoming)) => {
+                incoming.add_main(inlet).map_err(|error| reason(&error))
+            }
+            (StreamHeader::ConsoleLog, _) => self.begin_log(inlet),
+            _ => Err(UNANNOUNCED.to_owned()),
+        }
+    }
+
+    fn begin_log(&mut self, frames: Inlet) -> Result<(), String> {
         let guest = self.guest.as_ref().ok_or("the machine is gone")?;
         let path = guest.directories().console_log();
         self.steps.spawn(async move {
@@ -497,8 +580,7 @@ impl Run {
     }
 
     async fn send(&mut self, message: TargetMessage) {
-        let Some(control) = &mut self.control else { return };
-        match tokio::time::timeout(SAY_PATIENCE, control.say(&message)).await {
+        match tokio::time::timeout(SAY_PATIENCE, self.dialogue.say(&message)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.link_lost(&reason(&error)),
             Err(_) => self.link_lost("it takes no messages"),
@@ -507,8 +589,8 @@ impl Run {
 
     fn link_lost(&mut self, reason: &str) {
         tracing::info!(reason, "the link to the source ended");
-        if let Some(control) = self.control.take() {
-            control.connection().close(CloseCode::Done, "given up");
+        if let Some(connection) = self.dialogue.cut() {
+            connection.close(CloseCode::Done, "given up");
         }
         self.handle(TargetEvent::LinkLost);
     }
@@ -575,6 +657,9 @@ impl Run {
         }
     }
 }
+
+/// Why a stream is refused.
+const UNANNOUNCED: &str = "a stream came that was not announced";
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
