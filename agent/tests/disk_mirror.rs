@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use novacron_agent::disk::nbd::NbdClient;
-use novacron_agent::disk::{DiskError, DiskEvent, IncomingDisks, OutgoingDisks};
+use novacron_agent::disk::{DiskError, DiskEvent, IncomingDisks, OutgoingDisks, Route};
+use novacron_agent::migrate::relay::{Inlet, Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateStatus, Qmp, RunState};
 use novacron_protocol::disk::{RECORD_BYTES_MAX, Record, RecordEncoder, RunContent};
 use novacron_protocol::ids::ClusterId;
@@ -23,8 +24,8 @@ use novacron_protocol::vm::DiskFormat;
 use novacron_protocol::wire::codec;
 use novacron_transport::authority::Grant;
 use novacron_transport::{
-    CloseCode, ClusterAuthority, Connection, Credentials, Endpoint, ExpectedPeer, FramedRecv,
-    FramedSend, LinkSettings, Role,
+    Acceptor, CloseCode, ClusterAuthority, Connection, Credentials, Endpoint, ExpectedPeer,
+    FramedRecv, FramedSend, LinkSettings, Role,
 };
 use quinn::RecvStream;
 use serde_json::{Value, json};
@@ -156,10 +157,51 @@ fn assert_equal(source: &Disks, target: &Disks) {
 
 /// Two agents' link.
 struct Link {
-    _source: Endpoint,
-    _target: Endpoint,
+    source: Endpoint,
+    target: Endpoint,
+    acceptor: Acceptor,
     to_target: Connection,
     to_source: Connection,
+    outlets: Outlets,
+    inlets: Inlets,
+}
+
+impl Link {
+    /// Loses the connection and makes another, on which the streams go on.
+    async fn break_and_mend(&mut self, streams: usize) {
+        self.to_target.close(CloseCode::Done, "cut");
+        self.outlets.detach();
+        (self.to_target, self.to_source) =
+            connect(&self.source, &self.target, &mut self.acceptor).await;
+        let taken = self.inlets.next_connection();
+        self.outlets.attach(self.to_target.clone(), &taken).await.unwrap();
+        for _ in 0..streams {
+            let (header, frames) = take_stream(&self.to_source).await;
+            assert!(self.inlets.add(header, frames).unwrap().is_none(), "it is known");
+        }
+    }
+
+    async fn take_disk(&mut self) -> (u16, Inlet) {
+        take_disk(&self.to_source, &mut self.inlets).await
+    }
+}
+
+/// The next disk stream of the source.
+async fn take_disk(connection: &Connection, inlets: &mut Inlets) -> (u16, Inlet) {
+    let (header, frames) = take_stream(connection).await;
+    let StreamHeader::Disk { disk } = header else { panic!("unexpected {header:?}") };
+    (disk, inlets.add(header, frames).unwrap().unwrap())
+}
+
+async fn connect(
+    source: &Endpoint,
+    target: &Endpoint,
+    acceptor: &mut Acceptor,
+) -> (Connection, Connection) {
+    let address = target.local_address().unwrap();
+    let expected = ExpectedPeer::any(Role::Agent);
+    let (dialled, accepted) = tokio::join!(source.connect(address, &expected), acceptor.accept());
+    (dialled.unwrap(), accepted.unwrap())
 }
 
 fn credentials(authority: &ClusterAuthority, name: &str) -> Credentials {
@@ -176,22 +218,18 @@ async fn connect_agents() -> Link {
     let (target, mut acceptor) =
         Endpoint::bind(loopback, &target, &[Role::Agent], settings.clone()).unwrap();
     let source = Endpoint::client(loopback, &credentials(&authority, "node-01"), settings).unwrap();
-    let address = target.local_address().unwrap();
-    let expected = ExpectedPeer::any(Role::Agent);
-    let (dialled, accepted) = tokio::join!(source.connect(address, &expected), acceptor.accept());
-    let (to_target, to_source) = (dialled.unwrap(), accepted.unwrap());
-    Link { _source: source, _target: target, to_target, to_source }
+    let (to_target, to_source) = connect(&source, &target, &mut acceptor).await;
+    let outlets = Outlets::begin(to_target.clone());
+    let inlets = Inlets::default();
+    Link { source, target, acceptor, to_target, to_source, outlets, inlets }
 }
 
-/// The next disk stream of the source.
-async fn take_stream(connection: &Connection) -> (u16, FramedRecv<RecvStream>) {
+/// The next stream of the source.
+async fn take_stream(connection: &Connection) -> (StreamHeader, FramedRecv<RecvStream>) {
     let stream = connection.accept_uni().await.unwrap();
     let mut frames = connection.framed(stream, RECORD_BYTES_MAX);
     let header = frames.receive().await.unwrap().unwrap();
-    match codec::decode(&header).unwrap() {
-        StreamHeader::Disk { disk } => (disk, frames),
-        other => panic!("unexpected {other:?}"),
-    }
+    (codec::decode(&header).unwrap(), frames)
 }
 
 fn offers() -> Vec<DiskOffer> {
@@ -303,23 +341,28 @@ async fn filled_source(directory: &Path, offers: &[DiskOffer]) -> Disks {
 async fn start(
     guest: &Guest,
     disks: &Disks,
-    link: &Link,
+    link: &mut Link,
     incoming: &mut IncomingDisks,
 ) -> OutgoingDisks {
+    let Link { outlets, inlets, to_source, .. } = link;
     let accept = async {
         for _ in 0..disks.offers.len() {
-            let (disk, stream) = take_stream(&link.to_source).await;
-            incoming.add_disk(disk, stream).unwrap();
+            let (disk, inlet) = take_disk(to_source, inlets).await;
+            incoming.add_disk(disk, inlet).unwrap();
         }
     };
-    let start = start_alone(guest, disks, link);
+    let start = start_over(guest, disks, outlets);
     within("starting", async { tokio::join!(start, accept) }).await.0
 }
 
 /// The same when nobody is there to take them.
-async fn start_alone(guest: &Guest, disks: &Disks, link: &Link) -> OutgoingDisks {
-    let (run_directory, offers) = (&disks.directory, &disks.offers);
-    let started = OutgoingDisks::start(&guest.qmp, run_directory, offers, SEED, &link.to_target);
+async fn start_alone(guest: &Guest, disks: &Disks, link: &mut Link) -> OutgoingDisks {
+    start_over(guest, disks, &mut link.outlets).await
+}
+
+async fn start_over(guest: &Guest, disks: &Disks, outlets: &mut Outlets) -> OutgoingDisks {
+    let route = Route { run_directory: &disks.directory, hash_seed: SEED, link_patience: PATIENCE };
+    let started = OutgoingDisks::start(&guest.qmp, &disks.offers, route, outlets);
     within("starting", started).await.unwrap()
 }
 
@@ -338,11 +381,11 @@ async fn disks_that_are_being_written_arrive_equal() {
     let target = Disks::create(directory.path().join("target"), &offers());
     let at_source = source.open_source().await;
     let at_target = target.open_target().await;
-    let link = connect_agents().await;
+    let mut link = connect_agents().await;
     let (mut incoming, mut events) = begin(&at_target, &target).await;
 
     let mut writers = writers(&at_source, &source).await;
-    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
     let counters = outgoing.counters();
     let disturbed = tokio::task::spawn_blocking(move || {
         let mut random = Random(100);
@@ -405,9 +448,9 @@ async fn a_running_guest_moves_with_its_disks() {
     let at_source = source.open_source().await;
     let at_target = target.open_target().await;
     at_source.qmp.cont().await.unwrap();
-    let link = connect_agents().await;
+    let mut link = connect_agents().await;
     let (mut incoming, _events) = begin(&at_target, &target).await;
-    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
     within("copying", outgoing.wait_ready()).await.unwrap();
 
     let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
@@ -439,9 +482,9 @@ async fn an_empty_disk_costs_next_to_nothing() {
     let source = Disks::create(directory.path().join("source"), &offers);
     let target = Disks::create(directory.path().join("target"), &offers);
     let (at_source, at_target) = (source.open_source().await, target.open_target().await);
-    let link = connect_agents().await;
+    let mut link = connect_agents().await;
     let (mut incoming, _events) = begin(&at_target, &target).await;
-    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
     within("copying", outgoing.wait_ready()).await.unwrap();
     let sent = within("completing", outgoing.complete()).await.unwrap();
     assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
@@ -465,8 +508,8 @@ async fn a_target_that_stands_still_is_abandoned_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let source = filled_source(directory.path(), &one_offer()).await;
     let at_source = source.open_source().await;
-    let link = connect_agents().await;
-    let outgoing = start_alone(&at_source, &source, &link).await;
+    let mut link = connect_agents().await;
+    let outgoing = start_alone(&at_source, &source, &mut link).await;
     until_sending(&outgoing).await;
     assert!(matches!(outgoing.complete().await, Err(DiskError::NotReady { .. })));
 
@@ -483,18 +526,17 @@ async fn a_target_that_stands_still_is_abandoned_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_the_target_cuts_fails_the_mirror_and_a_second_attempt_succeeds() {
+async fn a_migration_that_ends_fails_the_mirror_and_a_second_attempt_succeeds() {
     let directory = tempfile::tempdir().unwrap();
     let source = filled_source(directory.path(), &one_offer()).await;
     let at_source = source.open_source().await;
-    let link = connect_agents().await;
-    let cut = async {
-        let (_, mut stream) = take_stream(&link.to_source).await;
-        for _ in 0..3 {
-            stream.receive().await.unwrap().unwrap();
-        }
-    };
-    let (outgoing, ()) = tokio::join!(start_alone(&at_source, &source, &link), cut);
+    let mut link = connect_agents().await;
+    let outgoing = start_alone(&at_source, &source, &mut link).await;
+    let (_, mut inlet) = link.take_disk().await;
+    for _ in 0..3 {
+        inlet.receive().await.unwrap().unwrap();
+    }
+    link.outlets.end();
     let failure = within("failing", outgoing.wait_ready()).await;
     assert!(matches!(failure, Err(DiskError::Failed { disk: 0, .. })), "{failure:?}");
     // As if the agent had died: only the sockets are closed, and QEMU is left with what it has.
@@ -502,9 +544,9 @@ async fn a_stream_that_the_target_cuts_fails_the_mirror_and_a_second_attempt_suc
 
     let target = Disks::create(directory.path().join("target"), &one_offer());
     let at_target = target.open_target().await;
-    let link = connect_agents().await;
+    let mut link = connect_agents().await;
     let (mut incoming, _events) = begin(&at_target, &target).await;
-    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
     within("copying", outgoing.wait_ready()).await.unwrap();
     let sent = within("completing", outgoing.complete()).await.unwrap();
     assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
@@ -515,31 +557,33 @@ async fn a_stream_that_the_target_cuts_fails_the_mirror_and_a_second_attempt_suc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_connection_fails_a_mirror_that_is_ready() {
+async fn connections_that_are_lost_are_outlived() {
     let directory = tempfile::tempdir().unwrap();
-    let offers = [DiskOffer { size_bytes: 4 * MIB, format: DiskFormat::Raw }];
-    let source = Disks::create(directory.path().join("source"), &offers);
-    let target = Disks::create(directory.path().join("target"), &offers);
+    let source = filled_source(directory.path(), &offers()).await;
+    let target = Disks::create(directory.path().join("target"), &offers());
     let (at_source, at_target) = (source.open_source().await, target.open_target().await);
-    let link = connect_agents().await;
-    let (mut incoming, mut events) = begin(&at_target, &target).await;
-    let outgoing = start(&at_source, &source, &link, &mut incoming).await;
+    let mut link = connect_agents().await;
+    let (mut incoming, _events) = begin(&at_target, &target).await;
+    let mut writers = writers(&at_source, &source).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
+    // In the middle of copying…
+    until_sending(&outgoing).await;
+    link.break_and_mend(2).await;
     within("copying", outgoing.wait_ready()).await.unwrap();
-
-    link.to_target.close(CloseCode::Done, "cut");
-    let failed = async {
-        while outgoing.wait_ready().await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("failing", failed).await;
-    assert!(matches!(outgoing.complete().await, Err(DiskError::Failed { disk: 0, .. })));
-    within("abandoning", outgoing.abandon()).await;
+    // … and when the disks are kept in step.
+    link.break_and_mend(2).await;
+    let disturbed = tokio::task::spawn_blocking(move || {
+        writers.iter_mut().for_each(|writer| disturb(writer, &mut Random(102)));
+        writers.into_iter().try_for_each(Writer::disconnect)
+    });
+    disturbed.await.unwrap().unwrap();
+    let sent = within("completing", outgoing.complete()).await.unwrap();
+    link.break_and_mend(2).await;
+    assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
     assert_clean(&at_source, &source).await;
-
-    let event = within("hearing of it", events.recv()).await;
-    assert!(matches!(event, Some(DiskEvent::Failed { .. })));
-    assert!(matches!(incoming.finish().await, Err(DiskError::Failed { disk: 0, .. })));
+    at_source.quit().await;
+    at_target.quit().await;
+    assert_equal(&source, &target);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -547,8 +591,8 @@ async fn a_qemu_that_dies_fails_its_mirror() {
     let directory = tempfile::tempdir().unwrap();
     let source = filled_source(directory.path(), &one_offer()).await;
     let mut at_source = source.open_source().await;
-    let link = connect_agents().await;
-    let outgoing = start_alone(&at_source, &source, &link).await;
+    let mut link = connect_agents().await;
+    let outgoing = start_alone(&at_source, &source, &mut link).await;
     until_sending(&outgoing).await;
     at_source.process.0.kill().unwrap();
     assert!(within("failing", outgoing.wait_ready()).await.is_err());
@@ -574,7 +618,7 @@ async fn a_source_that_breaks_the_rules_is_refused() {
     let offers = vec![DiskOffer { size_bytes: 4 * MIB, format: DiskFormat::Raw }; 3];
     let target = Disks::create(directory.path().join("target"), &offers);
     let at_target = target.open_target().await;
-    let link = connect_agents().await;
+    let mut link = connect_agents().await;
     let (mut incoming, mut events) = begin(&at_target, &target).await;
 
     let mut encoder = RecordEncoder::new(Compression::Off).unwrap();
@@ -583,15 +627,17 @@ async fn a_source_that_breaks_the_rules_is_refused() {
     encoder.encode(&record, &mut beyond).unwrap();
     for (disk, frame) in [(0, beyond), (1, vec![0xff; 100])] {
         let _stream = send_frames(&link, disk, &[frame]).await;
-        let (disk, stream) = take_stream(&link.to_source).await;
-        incoming.add_disk(disk, stream).unwrap();
+        let (disk, inlet) = link.take_disk().await;
+        incoming.add_disk(disk, inlet).unwrap();
         let DiskEvent::Failed { reason } = within("refusing", events.recv()).await.unwrap();
         assert!(reason.contains("record"), "{reason}");
     }
     for disk in [1, 3] {
         let _stream = send_frames(&link, disk, &[]).await;
-        let (disk, stream) = take_stream(&link.to_source).await;
-        let refusal = incoming.add_disk(disk, stream);
+        // As if it had never come before.
+        link.inlets = Inlets::default();
+        let (disk, inlet) = link.take_disk().await;
+        let refusal = incoming.add_disk(disk, inlet);
         assert!(matches!(refusal, Err(DiskError::UnexpectedStream { .. })), "{refusal:?}");
     }
     assert!(matches!(incoming.finish().await, Err(DiskError::Failed { disk: 0, .. })));

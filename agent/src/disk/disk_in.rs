@@ -7,18 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use novacron_protocol::disk::{
     DiskContent, OutsideDisk, Record, RecordDecoder, RecordError, RunContent,
 };
-use novacron_transport::{FrameError, FramedRecv};
-use quinn::RecvStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::nbd::{ClientError, NbdClient};
+use crate::migrate::relay::{Inlet, InletError};
 
 /// Why a disk cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiskInError {
-    #[error("a disk's stream from the source failed")]
-    Receive(#[from] FrameError),
+    #[error(transparent)]
+    Inlet(#[from] InletError),
     #[error("a disk record of the source is not understood")]
     Record(#[from] RecordError),
     #[error(transparent)]
@@ -31,7 +30,7 @@ pub(super) enum DiskInError {
 
 /// One disk; run on a thread of its own.
 pub(super) struct DiskIn {
-    pub stream: FramedRecv<RecvStream>,
+    pub stream: Inlet,
     pub client: NbdClient<UnixStream>,
     pub content: DiskContent,
     pub runtime: Handle,

@@ -7,13 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use novacron_protocol::disk::{DiskContent, OutsideDisk, Record, RecordEncodeError, RecordEncoder};
 use novacron_protocol::pages::Compression;
-use novacron_transport::{FrameError, FramedSend};
-use quinn::{SendStream, VarInt};
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 use super::counters::DiskCounters;
 use super::nbd::{End, Export, ServeError, Sink, serve};
+use crate::migrate::relay::{Outlet, OutletError};
 
 /// Why a disk cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +19,6 @@ pub(super) enum DiskOutError {
     Serve(#[from] ServeError<RecordError>),
     #[error("QEMU closed the connection of its mirror")]
     QemuLeft,
-    #[error("the stream to the target cannot be ended")]
-    Finish(#[source] FrameError),
 }
 
 /// Why a record cannot be sent.
@@ -33,24 +28,17 @@ pub(super) enum RecordError {
     Outside(#[from] OutsideDisk),
     #[error("cannot encode disk blocks")]
     Encode(#[from] RecordEncodeError),
-    #[error("the disk's stream to the target failed")]
-    Send(#[from] FrameError),
-    #[error("the target has not taken a disk record for {} s", STALL_DEADLINE.as_secs())]
-    Stalled,
-    #[error("the migration is over")]
-    Over,
+    #[error(transparent)]
+    Outlet(#[from] OutletError),
 }
 
-/// How long the target may take for one record. QEMU may be deaf, and its guest with it, while a write is not answered:
-/// better no migration than that. Longer than a connection lives on which nothing comes, so it is met only by a target
-/// that is there and whose disk is not.
-const STALL_DEADLINE: Duration = Duration::from_secs(15);
+/// How much longer than a link may be away the target may take for one record: it is met only by a target that is there
+/// and whose disk is not. QEMU may be deaf, and its guest with it, while a write is not answered: better no migration
+/// than that for ever.
+const STALL_GRACE: Duration = Duration::from_secs(15);
 
 /// Disks are compressed as pages are by default.
 const COMPRESSION: Compression = Compression::Zstd { level: 1 };
-
-/// What the target reads if the disk did not end as it should: never a clean end.
-const CUT_OFF: VarInt = VarInt::from_u32(1);
 
 /// One disk; run on a thread of its own.
 pub(super) struct DiskOut {
@@ -62,26 +50,21 @@ pub(super) struct DiskOut {
 /// Where QEMU's writes go.
 pub(super) struct Recorder {
     pub content: DiskContent,
-    pub stream: FramedSend<SendStream>,
-    pub runtime: Handle,
+    pub outlet: Outlet,
+    /// For how long the link may be away.
+    pub link_patience: Duration,
     pub counters: Arc<DiskCounters>,
-    pub stop: CancellationToken,
     pub encoder: RecordEncoder,
 }
 
 impl DiskOut {
     /// Until QEMU says goodbye: all of the disk is on the stream then, and this is its digest.
     pub(super) fn run(mut self) -> Result<[u8; 16], DiskOutError> {
-        let ended = match serve(&self.socket, &self.export, &mut self.recorder) {
-            Ok(End::Disconnected) => self.recorder.finish(),
-            Ok(End::Closed) => Err(DiskOutError::QemuLeft),
-            Err(error) => Err(error.into()),
-        };
-        if ended.is_err() {
-            // Dropping it would end it cleanly. If it has ended otherwise, that is as good.
-            let _ = self.recorder.stream.stream_mut().reset(CUT_OFF);
+        match serve(&self.socket, &self.export, &mut self.recorder)? {
+            End::Disconnected => Ok(self.recorder.finish()),
+            // The stream is not ended: the target waits until it is told that the migration is over.
+            End::Closed => Err(DiskOutError::QemuLeft),
         }
-        ended
     }
 }
 
@@ -90,25 +73,16 @@ impl Recorder {
         RecordEncoder::new(COMPRESSION)
     }
 
-    fn finish(&mut self) -> Result<[u8; 16], DiskOutError> {
-        self.runtime.block_on(self.stream.finish()).map_err(DiskOutError::Finish)?;
-        Ok(self.content.digest())
+    fn finish(&mut self) -> [u8; 16] {
+        self.outlet.finish();
+        self.content.digest()
     }
 
     fn send(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
         let mut bytes = Vec::new();
         self.encoder.encode(record, &mut bytes)?;
         self.counters.count_record(record, bytes.len());
-        let send = self.stream.send(Bytes::from(bytes));
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => Err(RecordError::Over),
-                sent = tokio::time::timeout(STALL_DEADLINE, send) => {
-                    Ok(sent.map_err(|_| RecordError::Stalled)??)
-                }
-            }
-        })
+        Ok(self.outlet.send_within(Bytes::from(bytes), self.link_patience + STALL_GRACE)?)
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use novacron_protocol::disk::InvalidDiskSize;
 
 use super::nbd::ClientError;
-use crate::migrate::memory::OutgoingError;
 use crate::qmp::QmpError;
 
 /// What can go wrong with the disks of a migration. At either end it is the end of the migration, not of the guest.
@@ -15,15 +14,6 @@ pub enum DiskError {
     /// A disk that cannot be.
     #[error(transparent)]
     Size(#[from] InvalidDiskSize),
-    /// Source: the stream to the target cannot be opened.
-    #[error("disk {disk} has no stream to the target")]
-    Open {
-        /// Its number.
-        disk: usize,
-        /// The cause.
-        #[source]
-        source: OutgoingError,
-    },
     /// Source: the socket for QEMU's mirror cannot be made.
     #[error("cannot listen at {path}")]
     Listen {

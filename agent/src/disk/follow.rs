@@ -4,7 +4,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use quinn::SendStream;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +12,6 @@ use super::counters::DiskCounters;
 use super::mirror::{Mirror, Occurrence};
 use super::nodes::{mirror_name, mirrored_disk};
 use crate::qmp::{Event, Qmp};
-use crate::reason::reason;
 
 /// What tasks and threads share.
 pub(super) struct Shared {
@@ -41,33 +39,12 @@ impl Shared {
     }
 }
 
-/// Closes the socket of a disk when its stream has ended or the migration is over, so that QEMU does not wait for a
-/// thread that waits for the target.
-pub(super) fn watch_stream(
-    disk: usize,
-    stream: &SendStream,
-    socket: UnixStream,
-    shared: &Arc<Shared>,
-) -> impl Future<Output = ()> + use<> {
-    let stopped = stream.stopped();
-    let shared = Arc::clone(shared);
-    async move {
-        tokio::select! {
-            biased;
-            () = shared.stop.cancelled() => (),
-            stopped = stopped => match stopped {
-                // Ended by this side, and all of it has arrived.
-                Ok(None) => (),
-                Ok(Some(code)) => {
-                    let reason = format!("the target refuses the disk's stream (code {code})");
-                    shared.happened(disk, Occurrence::Failed(reason));
-                }
-                Err(error) => shared.happened(disk, Occurrence::Failed(reason(&error))),
-            },
-        }
-        // Closed already, for example.
-        let _ = socket.shutdown(Shutdown::Both);
-    }
+/// Closes the socket of a disk when the migration is over, so that QEMU does not wait for a thread that waits for the
+/// target.
+pub(super) async fn close_when_over(socket: UnixStream, stop: CancellationToken) {
+    stop.cancelled().await;
+    // Closed already, for example.
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// Turns QEMU's events into what happens to disks, until the migration is over.

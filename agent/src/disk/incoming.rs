@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use novacron_protocol::disk::DiskContent;
 use novacron_protocol::session::message::DiskOffer;
-use novacron_transport::FramedRecv;
-use quinn::RecvStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::DiskError;
 use super::disk_in::DiskIn;
 use super::nbd::{ClientError, NbdClient};
+use crate::migrate::relay::Inlet;
 use crate::qmp::Qmp;
 use crate::reason::reason;
 use crate::vm::disk_node;
@@ -106,7 +105,7 @@ impl IncomingDisks {
     ///
     /// # Errors
     /// [`DiskError::UnexpectedStream`] if it was not offered or came before, and what else may fail.
-    pub fn add_disk(&mut self, disk: u16, stream: FramedRecv<RecvStream>) -> Result<(), DiskError> {
+    pub fn add_disk(&mut self, disk: u16, stream: Inlet) -> Result<(), DiskError> {
         let unexpected = DiskError::UnexpectedStream { disk };
         let disk = usize::from(disk);
         let (outcome, arriving) = oneshot::channel();

@@ -28,4 +28,4 @@ mod socket;
 pub use counters::DiskCounters;
 pub use error::DiskError;
 pub use incoming::{DiskEvent, IncomingDisks};
-pub use outgoing::{DiskProgress, OutgoingDisks};
+pub use outgoing::{DiskProgress, OutgoingDisks, Route};

@@ -7,19 +7,16 @@ use std::time::Duration;
 
 use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX};
 use novacron_protocol::session::message::{DiskOffer, StreamHeader};
-use novacron_transport::{Connection, FramedSend};
-use quinn::SendStream;
-use tokio::runtime::Handle;
 
 use super::DiskError;
 use super::counters::DiskCounters;
 use super::disk_out::{DiskOut, Recorder};
-use super::follow::{Shared, follow_jobs, watch_stream};
+use super::follow::{Shared, close_when_over, follow_jobs};
 use super::mirror::{Mirror, Occurrence, all};
 use super::nbd::Export;
 use super::nodes::{client_node, mirror_job, mirror_name, mirrored_disk, remove_mirrors};
 use super::socket::MirrorSocket;
-use crate::migrate::memory::open;
+use crate::migrate::relay::{Outlet, Outlets};
 use crate::qmp::{Qmp, QmpError};
 use crate::reason::reason;
 use crate::vm::disk_node;
@@ -57,10 +54,14 @@ impl std::fmt::Debug for OutgoingDisks {
 }
 
 /// What all disks of a migration have in common.
-struct Route<'a> {
-    run_directory: &'a Path,
-    hash_seed: u64,
-    connection: &'a Connection,
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    /// Where sockets may be put.
+    pub run_directory: &'a Path,
+    /// Seed of the blocks' hashes.
+    pub hash_seed: u64,
+    /// For how long the link may be away.
+    pub link_patience: Duration,
 }
 
 impl OutgoingDisks {
@@ -70,16 +71,14 @@ impl OutgoingDisks {
     /// [`DiskError`]; nothing is left in QEMU then.
     pub async fn start(
         qmp: &Qmp,
-        run_directory: &Path,
         disks: &[DiskOffer],
-        hash_seed: u64,
-        connection: &Connection,
+        route: Route<'_>,
+        outlets: &mut Outlets,
     ) -> Result<Self, DiskError> {
         let bytes_total = disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add);
         let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total));
         let outgoing = Self { qmp: qmp.clone(), shared: Arc::new(shared) };
-        let route = Route { run_directory, hash_seed, connection };
-        match outgoing.start_all(disks, &route).await {
+        match outgoing.start_all(disks, route, outlets).await {
             Ok(()) => Ok(outgoing),
             Err(error) => {
                 outgoing.abandon().await;
@@ -88,13 +87,21 @@ impl OutgoingDisks {
         }
     }
 
-    async fn start_all(&self, disks: &[DiskOffer], route: &Route<'_>) -> Result<(), DiskError> {
+    async fn start_all(
+        &self,
+        disks: &[DiskOffer],
+        route: Route<'_>,
+        outlets: &mut Outlets,
+    ) -> Result<(), DiskError> {
         // Of an agent that died in the middle.
         remove_mirrors(&self.qmp).await.map_err(DiskError::qemu("remove old mirrors"))?;
         let events = self.qmp.events();
         tokio::spawn(follow_jobs(self.qmp.clone(), events, Arc::clone(&self.shared)));
         for (disk, offer) in disks.iter().enumerate() {
-            self.connect_disk(disk, offer, route).await?;
+            // A machine has at most DISKS_MAX = 16.
+            let header = StreamHeader::Disk { disk: disk as u16 };
+            let outlet = outlets.open(header, RECORD_BYTES_MAX);
+            self.connect_disk(disk, offer, route, outlet).await?;
         }
         // All nodes first: to add one waits for the writes that are in flight.
         for disk in 0..disks.len() {
@@ -108,13 +115,18 @@ impl OutgoingDisks {
         &self,
         disk: usize,
         offer: &DiskOffer,
-        route: &Route<'_>,
+        route: Route<'_>,
+        outlet: Outlet,
     ) -> Result<(), DiskError> {
-        let content = DiskContent::new(offer.size_bytes, route.hash_seed)?;
-        // A machine has at most DISKS_MAX = 16.
-        let header = StreamHeader::Disk { disk: disk as u16 };
-        let stream = open(route.connection, header, RECORD_BYTES_MAX).await;
-        let stream = stream.map_err(|source| DiskError::Open { disk, source })?;
+        let no_thread = |source| DiskError::Thread { disk, source };
+        let recorder = Recorder {
+            content: DiskContent::new(offer.size_bytes, route.hash_seed)?,
+            outlet,
+            link_patience: route.link_patience,
+            counters: Arc::clone(&self.shared.counters),
+            encoder: Recorder::encoder()
+                .map_err(|error| no_thread(std::io::Error::other(error)))?,
+        };
         let export = Export { name: disk_node(disk), size_bytes: offer.size_bytes };
 
         let socket = MirrorSocket::bind(&route.run_directory.join(format!("d{disk}.sock")))?;
@@ -126,7 +138,7 @@ impl OutgoingDisks {
         // The command ends only when somebody has taken QEMU's connection and shaken hands.
         let serve = async {
             let socket = socket.accept().await?;
-            self.serve(disk, socket, export, content, stream)
+            self.serve(disk, socket, export, recorder)
         };
         tokio::try_join!(connect, serve).map(drop)
     }
@@ -137,21 +149,11 @@ impl OutgoingDisks {
         disk: usize,
         socket: UnixStream,
         export: Export,
-        content: DiskContent,
-        stream: FramedSend<SendStream>,
+        recorder: Recorder,
     ) -> Result<(), DiskError> {
         let no_thread = |source| DiskError::Thread { disk, source };
-        let encoder = Recorder::encoder().map_err(|e| no_thread(std::io::Error::other(e)))?;
         let copy = socket.try_clone().map_err(no_thread)?;
-        let mut recorder = Recorder {
-            content,
-            stream,
-            runtime: Handle::current(),
-            counters: Arc::clone(&self.shared.counters),
-            stop: self.shared.stop.clone(),
-            encoder,
-        };
-        tokio::spawn(watch_stream(disk, recorder.stream.stream_mut(), copy, &self.shared));
+        tokio::spawn(close_when_over(copy, self.shared.stop.clone()));
         let disk_out = DiskOut { socket, export, recorder };
         let shared = Arc::clone(&self.shared);
         let body = move || match disk_out.run() {

@@ -84,7 +84,8 @@ impl LevelControl {
         let spent_percent = look.processor_us * 100 / look.passed_us.max(1);
         if spent_percent > self.budget_percent || waiting_percent < WAITING_PERCENT_BUSY {
             self.step = self.step.saturating_sub(1);
-        } else if WAITING_PERCENT_MIN.get(self.step + 1).is_some_and(|min| waiting_percent >= *min) {
+        } else if WAITING_PERCENT_MIN.get(self.step + 1).is_some_and(|min| waiting_percent >= *min)
+        {
             self.step += 1;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use novacron_protocol::session::message::StreamHeader;
@@ -24,6 +25,12 @@ pub enum OutletError {
     /// The migration is over.
     #[error("the migration is over")]
     Over,
+    /// There was no room in time.
+    #[error("the target has not taken anything for {seconds} s")]
+    Stalled {
+        /// How long it was waited.
+        seconds: u64,
+    },
 }
 
 /// One stream, from the side that fills it.
@@ -49,6 +56,12 @@ struct State {
     retention: Retention,
     is_finished: bool,
     is_over: bool,
+}
+
+impl State {
+    fn waits(&self) -> bool {
+        !self.is_over && is_full(&self.retention)
+    }
 }
 
 impl Inner {
@@ -81,10 +94,28 @@ impl Outlet {
     /// # Errors
     /// [`OutletError::Over`].
     pub fn send(&self, frame: Bytes) -> Result<(), OutletError> {
-        let mut state = self.inner.lock();
-        while !state.is_over && is_full(&state.retention) {
-            state = self.inner.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let state = self.inner.lock();
+        let waits = |state: &mut State| state.waits();
+        let state = self.inner.room.wait_while(state, waits);
+        self.push(state.unwrap_or_else(PoisonError::into_inner), frame)
+    }
+
+    /// As [`Self::send`], but waits no longer than this.
+    ///
+    /// # Errors
+    /// [`OutletError::Stalled`].
+    pub fn send_within(&self, frame: Bytes, patience: Duration) -> Result<(), OutletError> {
+        let state = self.inner.lock();
+        let waits = |state: &mut State| state.waits();
+        let waited = self.inner.room.wait_timeout_while(state, patience, waits);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(OutletError::Stalled { seconds: patience.as_secs() });
         }
+        self.push(state, frame)
+    }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, frame: Bytes) -> Result<(), OutletError> {
         if state.is_over {
             return Err(OutletError::Over);
         }
@@ -97,7 +128,7 @@ impl Outlet {
     /// Whether a frame can be sent without waiting.
     pub fn has_room(&self) -> bool {
         let state = self.inner.lock();
-        !state.is_over && !is_full(&state.retention)
+        !state.is_over && !state.waits()
     }
 
     /// Nothing more will be sent.

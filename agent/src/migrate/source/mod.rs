@@ -40,7 +40,7 @@ use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use super::relay::Outlets;
-use crate::disk::OutgoingDisks;
+use crate::disk::{OutgoingDisks, Route};
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
@@ -607,15 +607,18 @@ impl Run {
         if offers.is_empty() {
             return Ok(());
         }
-        let connection = self.dialogue.connection().cloned();
-        let connection = connection.ok_or("the link to the target is away")?;
         let qmp = match guest.role().mode {
             MigrationMode::Live => guest.qmp().cloned(),
             MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
         };
         let qmp = qmp.ok_or("the guest's QEMU does not answer")?;
         let run = &self.facts.directories.run;
-        let disks = OutgoingDisks::start(&qmp, run, &offers, self.hash_seed, &connection).await;
+        let route = Route {
+            run_directory: run,
+            hash_seed: self.hash_seed,
+            link_patience: Duration::from_secs(self.context.settings.link_patience_s),
+        };
+        let disks = OutgoingDisks::start(&qmp, &offers, route, &mut self.outlets).await;
         self.disks = Some(Arc::new(disks.map_err(|error| reason(&error))?));
         Ok(())
     }

@@ -212,7 +212,7 @@ impl Run {
                 () = qemu_ended(self.receiving.as_ref()) => self.qemu_ended(),
                 () = tokio::time::sleep(Duration::from_millis(due.unwrap_or_default())),
                     if due.is_some() => {}
-                _ = news.tick(), if self.incoming.is_some() => self.tell_news().await,
+                _ = news.tick(), if self.receiving.is_some() || self.incoming.is_some() => self.tell_news().await,
                 () = &mut patience, if self.offer.is_none() => {
                     self.fail("the source did not come".to_owned());
                 }
@@ -506,12 +506,8 @@ impl Run {
     }
 
     fn begin_stream(&mut self, header: StreamHeader, frames: FramedRecv<RecvStream>) {
-        let begun = match (header, &mut self.disks) {
-            (StreamHeader::Disk { disk }, Some(disks)) => {
-                disks.add_disk(disk, frames).map_err(|error| reason(&error))
-            }
-            (StreamHeader::File { hash }, _) => self.begin_file(hash, frames),
-            (StreamHeader::Disk { .. }, None) => Err(UNANNOUNCED.to_owned()),
+        let begun = match header {
+            StreamHeader::File { hash } => self.begin_file(hash, frames),
             _ => self.begin_or_resume(header, frames),
         };
         if let Err(reason) = begun {
@@ -527,14 +523,17 @@ impl Run {
     ) -> Result<(), String> {
         let added = self.inlets.add(header, frames).map_err(|error| reason(&error))?;
         let Some(inlet) = added else { return Ok(()) };
-        match (header, &mut self.incoming) {
-            (StreamHeader::Lane { lane }, Some(incoming)) => {
+        match (header, &mut self.incoming, &mut self.disks) {
+            (StreamHeader::Lane { lane }, Some(incoming), _) => {
                 incoming.add_lane(lane, inlet).map_err(|error| reason(&error))
             }
-            (StreamHeader::Main, Some(incoming)) => {
+            (StreamHeader::Main, Some(incoming), _) => {
                 incoming.add_main(inlet).map_err(|error| reason(&error))
             }
-            (StreamHeader::ConsoleLog, _) => self.begin_log(inlet),
+            (StreamHeader::Disk { disk }, _, Some(disks)) => {
+                disks.add_disk(disk, inlet).map_err(|error| reason(&error))
+            }
+            (StreamHeader::ConsoleLog, ..) => self.begin_log(inlet),
             _ => Err(UNANNOUNCED.to_owned()),
         }
     }
