@@ -143,6 +143,17 @@ async fn what_is_not_there_or_does_not_fit_is_said() {
     let elsewhere = client.post("/api/v1/vms/none/migrate", r#"{"target":"node-01"}"#).await;
     assert_eq!(elsewhere.problem(), problem(404, "not_found", Some("vm")));
     client.post("/api/v1/vms", WEB).await;
+    for (field, options) in [
+        ("downtime_limit_ms", r#""mode":"live","downtime_limit_ms":0"#),
+        ("downtime_limit_ms", r#""mode":"live","downtime_limit_ms":60001"#),
+        ("bandwidth_bits_per_second", r#""mode":"live","bandwidth_bits_per_second":999999"#),
+        ("auto_converge", r#""mode":"cold","auto_converge":true"#),
+        ("downtime_limit_ms", r#""downtime_limit_ms":50"#),
+    ] {
+        let body = format!(r#"{{"target":"node-01",{options}}}"#);
+        let refused = client.post("/api/v1/vms/web-01/migrate", &body).await;
+        assert_eq!(refused.problem(), problem(400, "invalid_request", Some(field)), "{body}");
+    }
     let early =
         client.post("/api/v1/vms/web-01/migrate", r#"{"target":"node-01","mode":"live"}"#).await;
     assert_eq!(early.problem(), problem(409, "conflict", None));

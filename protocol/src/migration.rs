@@ -30,7 +30,47 @@ pub struct MigrationOptions {
     /// Bits per second that memory and disks together may put on the wire, in [`BANDWIDTH_BITS_PER_SECOND_RANGE`].
     pub bandwidth_bits_per_second: Option<u64>,
     /// Slow down a guest that writes faster than the link carries, until it fits.
+    #[serde(default)]
     pub auto_converge: bool,
+}
+
+/// An option that no migration can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct InvalidOption {
+    /// The field of [`MigrationOptions`].
+    pub field: &'static str,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl MigrationOptions {
+    /// Whether a migration of this mode can have them.
+    ///
+    /// # Errors
+    /// The first that it cannot.
+    pub fn check(&self, mode: MigrationMode) -> Result<(), InvalidOption> {
+        let refuse = |field, problem| Err(InvalidOption { field, problem });
+        if let Some(limit_ms) = self.downtime_limit_ms
+            && !DOWNTIME_LIMIT_MS_RANGE.contains(&limit_ms)
+        {
+            let problem = format!("a downtime limit of {limit_ms} ms; it is from 1 ms to 60 s");
+            return refuse("downtime_limit_ms", problem);
+        }
+        if let Some(bits) = self.bandwidth_bits_per_second
+            && !BANDWIDTH_BITS_PER_SECOND_RANGE.contains(&bits)
+        {
+            let problem =
+                format!("a bandwidth of {bits} bits per second; it is from 1 Mbit/s to 1 Tbit/s");
+            return refuse("bandwidth_bits_per_second", problem);
+        }
+        if mode == MigrationMode::Cold && (self.downtime_limit_ms.is_some() || self.auto_converge) {
+            let field = if self.auto_converge { "auto_converge" } else { "downtime_limit_ms" };
+            let problem = "it is about a guest that runs: ask for a live migration".to_owned();
+            return refuse(field, problem);
+        }
+        Ok(())
+    }
 }
 
 /// What a migration is busy with. Phases only ever advance.

@@ -218,7 +218,7 @@ impl Guest<'_> {
     /// It is refused.
     pub fn migrate(&self, target: &str) -> Result<MigrationView> {
         self.fleet.note(&format!("{} shall move to {target}", self.name));
-        let order = VmMigrate { target: target.to_owned(), mode: MigrationMode::Live };
+        let order = VmMigrate::to(target, MigrationMode::Live);
         Ok(self.fleet.client.vm_migrate(&self.name, &order)?)
     }
 

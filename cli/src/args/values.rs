@@ -35,6 +35,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     milliseconds.map(Duration::from_millis).ok_or_else(invalid)
 }
 
+/// A rate such as `800mbit`, in bits per second.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_bandwidth(text: &str) -> Result<u64, String> {
+    let invalid = || {
+        format!("`{text}` is not a rate: write a whole number and mbit or gbit, such as 800mbit")
+    };
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let number: u64 = digits.parse().map_err(|_| invalid())?;
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "mbit" => 1_000_000,
+        "gbit" => 1_000_000_000,
+        _ => return Err(invalid()),
+    };
+    number.checked_mul(factor).ok_or_else(invalid)
+}
+
 /// A size such as `512M`.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     parse_size_bytes(text).map_err(|error| error.to_string())

@@ -7,7 +7,10 @@ use novacron_protocol::vm::{Network, VmState};
 use novacron_sdk::VmFilter;
 
 use super::Wait;
-use super::values::{parse_disk, parse_label, parse_network, parse_size, parse_state};
+use super::values::{
+    Duration, parse_bandwidth, parse_disk, parse_duration, parse_label, parse_network, parse_size,
+    parse_state,
+};
 use crate::failure::Failure;
 
 /// Virtual machines.
@@ -190,6 +193,15 @@ pub struct VmMigrate {
     /// While the guest runs; without it the machine must be stopped.
     #[arg(long)]
     pub live: bool,
+    /// For how long the guest may stand still, such as 50ms [default: the source agent's setting].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "live")]
+    pub downtime_limit: Option<Duration>,
+    /// Rate that the migration may put on the wire, such as 800mbit [default: all that the link carries].
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    pub bandwidth: Option<u64>,
+    /// Slow down a guest that writes faster than the link carries, until it fits.
+    #[arg(long, requires = "live")]
+    pub auto_converge: bool,
     /// Show the progress until it has ended, and exit with its result.
     #[arg(long)]
     pub watch: bool,
@@ -202,7 +214,13 @@ impl VmMigrate {
     /// The API's request.
     pub fn request(&self) -> api::VmMigrate {
         let mode = if self.live { MigrationMode::Live } else { MigrationMode::Cold };
-        api::VmMigrate { target: self.target.clone(), mode }
+        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        api::VmMigrate {
+            downtime_limit_ms: self.downtime_limit.map(milliseconds),
+            bandwidth_bits_per_second: self.bandwidth,
+            auto_converge: self.auto_converge,
+            ..api::VmMigrate::to(&self.target, mode)
+        }
     }
 }
 

@@ -25,7 +25,7 @@ fn migration(status: &str) -> MigrationView {
     let is_over = status != "in_progress";
     serde_json::from_value(serde_json::json!({
         "migration_id": "0b8f5a66-8f4c-4a57-9d6e-000000000002", "vm": "0b8f5a66-8f4c-4a57-9d6e-000000000001",
-        "vm_name": "web-01", "mode": "live", "status": status, "phase": if is_over { "cleanup" } else { "data_sync" },
+        "vm_name": "web-01", "mode": "live", "options": {"auto_converge": false}, "status": status, "phase": if is_over { "cleanup" } else { "data_sync" },
         "source": "node-01", "target": "node-02", "progress_percentage": if is_over { 100 } else { 42 },
         "bytes_transferred": 104_857_600, "estimated_completion": "2026-01-01T00:00:05.500Z",
         "metrics": {"transfer_rate_mbps": 812.4}, "total_ms": is_over.then_some(6789), "prepare_ms": is_over.then_some(420),

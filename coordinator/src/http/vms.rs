@@ -4,7 +4,7 @@ use novacron_protocol::api::{
     Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
 };
 use novacron_protocol::ids::VmId;
-use novacron_protocol::migration::MigrationOptions;
+use novacron_protocol::migration::InvalidOption;
 use novacron_protocol::vm::{InvalidField, Labels, VmState};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -157,15 +157,14 @@ async fn stop(
 async fn migrate(
     call: Call<VmPath, Nothing, Json<VmMigrate>>,
 ) -> Result<Accepted<MigrationView>, Problem> {
-    let VmMigrate { target, mode } = &call.body.0;
-    let (target, mode) = (nodes::parse("target", target)?, *mode);
+    let (mode, options) = (call.body.0.mode, call.body.0.options());
+    let target = nodes::parse("target", &call.body.0.target)?;
+    let invalid = |wrong: InvalidOption| {
+        Problem::new(Code::InvalidRequest, wrong.to_string()).about(wrong.field)
+    };
+    options.check(mode).map_err(invalid)?;
     let vm = meant(&call).await?;
-    let intent = call.authorize(Intent::MigrateVm {
-        vm,
-        target,
-        mode,
-        options: MigrationOptions::default(),
-    })?;
+    let intent = call.authorize(Intent::MigrateVm { vm, target, mode, options })?;
     migrations::accepted(&call, intent).await.map(Accepted)
 }
 

@@ -98,6 +98,7 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         vm: migration.vm,
         vm_name: migration.vm_name.clone(),
         mode: migration.mode,
+        options: migration.options,
         status: migration.status(),
         phase: migration.phase,
         reason: migration.reason.clone(),

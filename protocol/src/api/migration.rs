@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Links;
 use crate::ids::{MigrationId, NodeName, Revision, VmId, VmName};
-use crate::migration::{DowntimeParts, MemoryPath, MigrationMode, MigrationPhase, MigrationStatus};
+use crate::migration::{
+    DowntimeParts, MemoryPath, MigrationMode, MigrationOptions, MigrationPhase, MigrationStatus,
+};
 use crate::time::Timestamp;
 
 /// A migration: its progress while it runs, its record when it ended.
@@ -19,6 +21,9 @@ pub struct MigrationView {
     pub vm_name: VmName,
     /// How it moves.
     pub mode: MigrationMode,
+    /// What was asked for beyond that.
+    #[serde(default)]
+    pub options: MigrationOptions,
     /// How it stands.
     pub status: MigrationStatus,
     /// What it is busy with, or was when it ended.

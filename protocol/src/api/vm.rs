@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Links;
 use crate::ids::{Generation, MigrationId, NodeName, Revision, VmId, VmName};
-use crate::migration::MigrationMode;
+use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
 use crate::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
 
@@ -167,6 +167,37 @@ pub struct VmMigrate {
     /// How; `cold` unless said.
     #[serde(default = "cold")]
     pub mode: MigrationMode,
+    /// Milliseconds for which a running guest may stand still, 1 to 60,000; the source agent's setting unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime_limit_ms: Option<u64>,
+    /// Bits per second that the migration may put on the wire, from 1,000,000 on; without limit unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_bits_per_second: Option<u64>,
+    /// Slow down a guest that writes faster than the link carries, until it fits.
+    #[serde(default)]
+    pub auto_converge: bool,
+}
+
+impl VmMigrate {
+    /// To this node, in this mode, with nothing else asked for.
+    pub fn to(target: impl Into<String>, mode: MigrationMode) -> Self {
+        Self {
+            target: target.into(),
+            mode,
+            downtime_limit_ms: None,
+            bandwidth_bits_per_second: None,
+            auto_converge: false,
+        }
+    }
+
+    /// What is asked for beyond target and mode.
+    pub fn options(&self) -> MigrationOptions {
+        MigrationOptions {
+            downtime_limit_ms: self.downtime_limit_ms,
+            bandwidth_bits_per_second: self.bandwidth_bits_per_second,
+            auto_converge: self.auto_converge,
+        }
+    }
 }
 
 fn cold() -> MigrationMode {

@@ -11,7 +11,9 @@
 //! behind the last frame that was taken. A frame counts as processed when the next one is asked for.
 
 mod inlet;
+mod limit;
 mod outlet;
 
 pub use inlet::{Inlet, InletError, Inlets};
+pub use limit::Limit;
 pub use outlet::{Outlet, OutletError, Outlets};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::limit::Limit;
 use bytes::Bytes;
 use novacron_protocol::session::message::StreamHeader;
 use novacron_protocol::session::retention::{Miscounted, Retention};
@@ -152,13 +153,20 @@ fn is_full(retention: &Retention) -> bool {
 pub struct Outlets {
     outlets: Vec<Arc<Inner>>,
     connection: Option<Connection>,
+    limit: Limit,
     writers: JoinSet<()>,
 }
 
 impl Outlets {
-    /// Writes to this connection from now on.
+    /// Writes to this connection from now on, without a limit.
     pub fn begin(connection: Connection) -> Self {
-        Self { outlets: Vec::new(), connection: Some(connection), writers: JoinSet::new() }
+        Self::begin_limited(connection, Limit::default())
+    }
+
+    /// Writes to this connection from now on, no more than this.
+    pub fn begin_limited(connection: Connection, limit: Limit) -> Self {
+        let (outlets, writers) = (Vec::new(), JoinSet::new());
+        Self { outlets, connection: Some(connection), limit, writers }
     }
 
     /// A further stream.
@@ -173,7 +181,7 @@ impl Outlets {
         });
         self.outlets.push(Arc::clone(&inner));
         if let Some(connection) = &self.connection {
-            self.writers.spawn(write(connection.clone(), Arc::clone(&inner)));
+            self.writers.spawn(write(connection.clone(), Arc::clone(&inner), self.limit.clone()));
         }
         Outlet { inner }
     }
@@ -197,7 +205,7 @@ impl Outlets {
         self.writers.shutdown().await;
         for outlet in &self.outlets {
             outlet.lock().retention.resume(count_of(taken, outlet.header))?;
-            self.writers.spawn(write(connection.clone(), Arc::clone(outlet)));
+            self.writers.spawn(write(connection.clone(), Arc::clone(outlet), self.limit.clone()));
         }
         self.connection = Some(connection);
         Ok(())
@@ -239,8 +247,8 @@ fn count_of(counts: &[(StreamHeader, u64)], header: StreamHeader) -> u64 {
 }
 
 /// Writes an outlet's frames to a connection until the end of either. That the connection is lost, its owner notices.
-async fn write(connection: Connection, outlet: Arc<Inner>) {
-    let written = write_all(&connection, &outlet).await;
+async fn write(connection: Connection, outlet: Arc<Inner>, limit: Limit) {
+    let written = write_all(&connection, &outlet, &limit).await;
     if let Err(error) = written {
         let stream = outlet.header;
         tracing::debug!(?stream, error = &error as &dyn std::error::Error, "a stream is cut off");
@@ -255,11 +263,16 @@ enum WriteError {
     Frame(#[from] FrameError),
 }
 
-async fn write_all(connection: &Connection, outlet: &Inner) -> Result<(), WriteError> {
+async fn write_all(
+    connection: &Connection,
+    outlet: &Inner,
+    limit: &Limit,
+) -> Result<(), WriteError> {
     let stream = connection.open_uni().await?;
     let mut stream = FramedSend::new(stream, outlet.frame_bytes_max);
     stream.send(codec::encode(&outlet.header).unwrap_or_default().into()).await?;
     while let Some(frame) = outlet.next().await {
+        limit.take(frame.len()).await;
         stream.send(frame).await?;
     }
     if !outlet.lock().is_over {

@@ -39,7 +39,7 @@ use super::context::{Context, SourceCommand};
 use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
-use super::relay::Outlets;
+use super::relay::{Limit, Outlets};
 use crate::disk::{OutgoingDisks, Route};
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
@@ -383,6 +383,11 @@ impl Run {
         }
     }
 
+    fn bandwidth_limit(&self) -> Limit {
+        let options = self.guest.as_ref().map(|guest| guest.role().options);
+        Limit::new(options.and_then(|options| options.bandwidth_bits_per_second))
+    }
+
     fn processed(&mut self, counts: &[(StreamHeader, u64)]) {
         if let Err(error) = self.outlets.processed(counts) {
             self.fail(reason(&error));
@@ -462,7 +467,8 @@ impl Run {
         let Ok(step) = step else { return };
         match step {
             Step::Connected(Ok(control)) => {
-                self.outlets = Outlets::begin(control.connection().clone());
+                let connection = control.connection().clone();
+                self.outlets = Outlets::begin_limited(connection, self.bandwidth_limit());
                 self.dialogue.begin(control, 0);
                 self.handle(SourceEvent::Connected);
             }
