@@ -174,7 +174,7 @@ pub struct VmMigrate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_bits_per_second: Option<u64>,
     /// Slow down a guest that writes faster than the link carries, until it fits.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_converge: bool,
 }
 
