@@ -63,6 +63,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 1770;
-const LOG_HASH: u64 = 0x4b8e527353ab677d;
+const LOG_HASH: u64 = 5_444_379_654_815_967_101;
 const ROWS_BYTES: usize = 1419;
-const ROWS_HASH: u64 = 0x64018bbb72ed06f3;
+const ROWS_HASH: u64 = 7_206_194_515_972_785_907;
