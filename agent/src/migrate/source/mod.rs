@@ -57,7 +57,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Something that took its time is done.
 enum Step {
     Connected(Result<Control, String>),
-    Resumed(Result<Resumption, String>),
+    Resumed(Result<Resumption, NotResumed>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
@@ -473,7 +473,13 @@ impl Run {
                 self.handle(SourceEvent::Connected);
             }
             Step::Resumed(Ok(resumption)) => self.resumed(resumption).await,
-            Step::Connected(Err(reason)) | Step::Resumed(Err(reason)) => self.link_lost(reason),
+            Step::Connected(Err(reason)) | Step::Resumed(Err(NotResumed::Unreachable(reason))) => {
+                self.link_lost(reason);
+            }
+            // There is nothing to wait for: it has nothing of the machine any more.
+            Step::Resumed(Err(NotResumed::GivenUp(reason))) => {
+                self.handle(SourceEvent::Message(TargetMessage::Failed { reason }));
+            }
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
             Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
@@ -537,8 +543,11 @@ impl Run {
             let (vm, migration) = (self.facts.vm, self.migration());
             let resume = SourceMessage::Resume { vm, migration, heard: self.dialogue.heard() };
             self.steps.spawn(async move {
-                let resumed = async { resume_with(connected.await?, &resume).await };
-                Step::Resumed(resumed.await)
+                let control = connected.await.map_err(NotResumed::Unreachable);
+                Step::Resumed(match control {
+                    Ok(control) => resume_with(control, &resume).await,
+                    Err(error) => Err(error),
+                })
             });
         } else {
             self.steps.spawn(async move { Step::Connected(connected.await) });
@@ -791,17 +800,29 @@ struct Resumption {
 /// How long the target may take to say what it has.
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
-async fn resume_with(mut control: Control, resume: &SourceMessage) -> Result<Resumption, String> {
+/// Why it did not go on with the target.
+enum NotResumed {
+    /// It may be reached later.
+    Unreachable(String),
+    /// It has given the migration up: an agent that was started again does not know it.
+    GivenUp(String),
+}
+
+async fn resume_with(
+    mut control: Control,
+    resume: &SourceMessage,
+) -> Result<Resumption, NotResumed> {
     let answered = async {
         control.say(resume).await?;
         control.hear().await
     };
+    let unreachable = |reason: &str| NotResumed::Unreachable(reason.to_owned());
     let answer = tokio::time::timeout(RESUME_PATIENCE, answered).await;
-    let answer = answer.map_err(|_| "the target does not say what it has".to_owned())?;
-    match answer.map_err(|error| reason(&error))? {
+    let answer = answer.map_err(|_| unreachable("the target does not say what it has"))?;
+    match answer.map_err(|error| unreachable(&reason(&error)))? {
         TargetMessage::Resumed { heard, streams } => Ok(Resumption { control, heard, streams }),
-        TargetMessage::Failed { reason } => Err(format!("the target gave up: {reason}")),
-        _ => Err("the target says something else than what it has".to_owned()),
+        TargetMessage::Failed { reason } => Err(NotResumed::GivenUp(reason)),
+        _ => Err(unreachable("the target says something else than what it has")),
     }
 }
 
