@@ -35,7 +35,8 @@ impl Corpus {
         let mut encoder = BatchEncoder::new(compression).expect("an encoder");
         let encode = |payload: &Vec<u8>| {
             let mut output = Vec::new();
-            encoder.encode(HEADER, &whole(payload), &mut output).expect("a batch");
+            let content = whole(&mut encoder, payload);
+            encoder.encode(content, &mut output).expect("a batch");
             output
         };
         self.payloads.iter().map(encode).collect()
@@ -54,8 +55,8 @@ impl Corpus {
 const HEADER: BatchHeader = BatchHeader { block: 0, epoch: 2, sequence: 1, keep_from: None };
 
 /// A batch of pages with their contents.
-fn whole(payload: &[u8]) -> BatchContent<'_> {
-    let mut content = BatchContent::new();
+fn whole<'a>(encoder: &mut BatchEncoder, payload: &'a [u8]) -> BatchContent<'a> {
+    let mut content = encoder.begin(HEADER);
     let (pages, _) = payload.as_chunks::<PAGE_BYTES>();
     let fits = (0..).zip(pages).all(|(index, page)| content.push_whole(index, page));
     assert!(fits, "a batch has room for a batch");
@@ -155,12 +156,12 @@ fn differ(group: &mut BenchmarkGroup<'_, WallTime>, corpus: &Corpus, words: usiz
     let (new, _) = changed.as_chunks::<PAGE_BYTES>();
     let mut encoder = BatchEncoder::new(Compression::Off).expect("an encoder");
     let mut encode = |at: usize, output: &mut Vec<u8>| {
-        let mut content = BatchContent::new();
+        let mut content = encoder.begin(HEADER);
         let pages = at..at + BATCH_PAGES_MAX;
         for (index, (old, new)) in (0..).zip(old[pages.clone()].iter().zip(&new[pages])) {
             assert!(content.push_differing(index, 1, old, new), "few words are a difference");
         }
-        encoder.encode(HEADER, &content, output).expect("a batch");
+        encoder.encode(content, output).expect("a batch");
     };
     group.bench_function(format!("encode {words} changed words"), |bencher| {
         let mut output = Vec::new();
@@ -203,8 +204,8 @@ fn encode(
         bencher.iter(|| {
             for payload in &corpus.payloads {
                 output.clear();
-                let content = whole(payload);
-                black_box(encoder.encode(HEADER, &content, &mut output).expect("a batch"));
+                let content = whole(&mut encoder, payload);
+                black_box(encoder.encode(content, &mut output).expect("a batch"));
             }
         });
     });

@@ -97,6 +97,11 @@ impl<'a> Patch<'a> {
         Some(Self { runs })
     }
 
+    /// A patch that [`Self::parse`] has accepted before.
+    pub(super) fn checked(runs: &'a [u8]) -> Self {
+        Self { runs }
+    }
+
     /// Changes the page that the patch was made for.
     pub fn apply(&self, page: &mut [u8; PAGE_BYTES]) {
         let mut rest = self.runs;
