@@ -247,6 +247,10 @@ fn batches_that_lie() {
     assert_eq!(changed(BATCH_HEADER_BYTES, 20), outside);
     // Page 9 becomes page 3 a second time: the distance of the second zero page.
     assert_eq!(changed(BATCH_HEADER_BYTES + 2, 1), BatchError::PageTwice { page_index: 3 });
+    // Four pages are kept: the numbers run out with the third.
+    let mut numbers = batch();
+    numbers[24..32].copy_from_slice(&(u64::MAX - 2).to_le_bytes());
+    assert_eq!(decode_error(&numbers), BatchError::KeepNumbers);
     // A zstd frame is no plain body.
     assert_eq!(changed(1, 0), BatchError::Body { expected_bytes: BODY_BYTES });
 }
