@@ -27,6 +27,15 @@ impl Corpus {
         Self { payloads: corpus::batches(BATCHES) }
     }
 
+    /// Half as much, without the pages that do not compress.
+    fn of_text() -> Self {
+        let all = corpus::batches(BATCHES).concat();
+        let (pages, _) = all.as_chunks::<PAGE_BYTES>();
+        let text: Vec<u8> = pages.iter().step_by(2).flatten().copied().collect();
+        let payloads = text.chunks(BATCH_PAGES_MAX * PAGE_BYTES).map(<[u8]>::to_vec).collect();
+        Self { payloads }
+    }
+
     fn bytes(&self) -> u64 {
         self.payloads.iter().map(|payload| payload.len() as u64).sum()
     }
@@ -87,13 +96,28 @@ fn pages(criterion: &mut Criterion) {
     for words in [1, 3, 24] {
         differ(&mut group, &corpus, words);
     }
-    for (name, compression) in [
-        ("raw", Compression::Off),
-        ("zstd 1", Compression::Zstd { level: 1 }),
-        ("zstd -1", Compression::Zstd { level: -1 }),
-    ] {
+    for (name, compression) in
+        [("raw", Compression::Off), ("zstd 1", Compression::Zstd { level: 1 })]
+    {
         encode(&mut group, &corpus, name, compression);
         decode(&mut group, &corpus, name, compression);
+    }
+    group.finish();
+}
+
+/// The half that compresses, alone: what each level takes and leaves.
+fn levels(criterion: &mut Criterion) {
+    let corpus = Corpus::of_text();
+    let mut group = criterion.benchmark_group("levels");
+    group.throughput(Throughput::BytesDecimal(corpus.bytes()));
+    group.sample_size(10).measurement_time(Duration::from_secs(2));
+    for level in [-5, -1, 1, 3, 6, 9] {
+        let compression = Compression::Zstd { level };
+        let left: usize = corpus.encoded(compression).iter().map(Vec::len).sum();
+        let name = format!("zstd {level}");
+        println!("{name} leaves {:.1} %", 100.0 * left as f64 / corpus.bytes() as f64);
+        encode(&mut group, &corpus, &name, compression);
+        decode(&mut group, &corpus, &name, compression);
     }
     group.finish();
 }
@@ -229,5 +253,5 @@ fn decode(
     });
 }
 
-criterion_group!(benches, pages);
+criterion_group!(benches, pages, levels);
 criterion_main!(benches);

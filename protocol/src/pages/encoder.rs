@@ -53,7 +53,8 @@ pub enum EncodeError {
     },
 }
 
-/// Below this a body is not worth a frame of its own.
+/// Below this a body is not worth a frame of its own. Patches alone are: those of a guest that counts in 50 MB/s of its
+/// memory become a fifth shorter for 0.3 µs a page.
 const COMPRESSED_BYTES_MIN: usize = 256;
 
 /// Writes batches; one for each thread, it owns a zstd context and scratch of about 2 MiB.

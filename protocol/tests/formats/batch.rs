@@ -301,3 +301,16 @@ fn without_compression_whatever_is_sent_whole_is_raw() {
         assert_eq!(counts.unwrap().forms.of(form), 1, "{compression:?}");
     }
 }
+
+#[test]
+fn how_much_may_differ_depends_on_what_the_page_would_cost_whole() {
+    let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
+    let mut differs = |base: &[u8; PAGE_BYTES], changed_bytes: usize| {
+        let mut page = *base;
+        page[..changed_bytes].iter_mut().for_each(|byte| *byte ^= 1);
+        encoder.begin(HEADER).push_differing(1, 0, base, &page)
+    };
+    let (words, noise) = (Content::Words(3).bytes().unwrap(), noise(3));
+    assert_eq!([2000, 2100].map(|bytes| differs(&words, bytes)), [true, false]);
+    assert_eq!([2100, 3000, 3100].map(|bytes| differs(&noise, bytes)), [true, true, false]);
+}
