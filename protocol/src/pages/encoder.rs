@@ -153,9 +153,8 @@ impl BatchEncoder {
         }
         self.body.clear();
         put_body(content, &mut self.body);
-        // Patches and pages together may be longer than the pages that the frame was made for.
+        // Each page is at most PAGE_BYTES of body, so there is room for the worst frame.
         self.frame.clear();
-        self.frame.reserve(zstd::zstd_safe::compress_bound(body_bytes));
         self.compressor
             .compress_to_buffer(&self.body, &mut self.frame)
             .map_err(EncodeError::Compressor)?;
