@@ -21,7 +21,19 @@ pub(super) fn put(mut value: u64, output: &mut Vec<u8>) {
 
 /// The number at the front of `bytes`, which are cut; `None` if there is none, or if it is not written in the shortest
 /// way.
+#[inline]
 pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    // Nearly all are so small.
+    if let Some((byte, rest)) = bytes.split_first()
+        && *byte < 0x80
+    {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
+    take_long(bytes)
+}
+
+fn take_long(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for at in 0..VARINT_BYTES_MAX {
         let (byte, rest) = bytes.split_first()?;
