@@ -57,7 +57,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Something that took its time is done.
 enum Step {
     Connected(Result<Control, String>),
-    Resumed(Result<Resumption, String>),
+    Resumed(Result<Resumption, ResumeFault>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
@@ -473,7 +473,12 @@ impl Run {
                 self.handle(SourceEvent::Connected);
             }
             Step::Resumed(Ok(resumption)) => self.resumed(resumption).await,
-            Step::Connected(Err(reason)) | Step::Resumed(Err(reason)) => self.link_lost(reason),
+            Step::Connected(Err(reason)) | Step::Resumed(Err(ResumeFault::Away(reason))) => {
+                self.link_lost(reason);
+            }
+            Step::Resumed(Err(ResumeFault::Over(reason))) => {
+                self.fail(format!("the target gave up: {reason}"));
+            }
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
             Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
@@ -537,7 +542,10 @@ impl Run {
             let (vm, migration) = (self.facts.vm, self.migration());
             let resume = SourceMessage::Resume { vm, migration, heard: self.dialogue.heard() };
             self.steps.spawn(async move {
-                let resumed = async { resume_with(connected.await?, &resume).await };
+                let resumed = async {
+                    let control = connected.await.map_err(ResumeFault::Away)?;
+                    resume_with(control, &resume).await
+                };
                 Step::Resumed(resumed.await)
             });
         } else {
@@ -791,17 +799,29 @@ struct Resumption {
 /// How long the target may take to say what it has.
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
-async fn resume_with(mut control: Control, resume: &SourceMessage) -> Result<Resumption, String> {
+/// Why a migration did not go on over a new connection.
+enum ResumeFault {
+    /// The target may answer next time.
+    Away(String),
+    /// It has nothing of the migration any more, and never will: waiting for it is of no use.
+    Over(String),
+}
+
+async fn resume_with(
+    mut control: Control,
+    resume: &SourceMessage,
+) -> Result<Resumption, ResumeFault> {
     let answered = async {
         control.say(resume).await?;
         control.hear().await
     };
+    let away = |reason: &str| ResumeFault::Away(reason.to_owned());
     let answer = tokio::time::timeout(RESUME_PATIENCE, answered).await;
-    let answer = answer.map_err(|_| "the target does not say what it has".to_owned())?;
-    match answer.map_err(|error| reason(&error))? {
+    let answer = answer.map_err(|_| away("the target does not say what it has"))?;
+    match answer.map_err(|error| ResumeFault::Away(reason(&error)))? {
         TargetMessage::Resumed { heard, streams } => Ok(Resumption { control, heard, streams }),
-        TargetMessage::Failed { reason } => Err(format!("the target gave up: {reason}")),
-        _ => Err("the target says something else than what it has".to_owned()),
+        TargetMessage::Failed { reason } => Err(ResumeFault::Over(reason)),
+        _ => Err(away("the target says something else than what it has")),
     }
 }
 
