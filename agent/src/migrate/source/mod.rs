@@ -57,7 +57,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Something that took its time is done.
 enum Step {
     Connected(Result<Control, String>),
-    Resumed(Result<Resumption, NotResumed>),
+    Resumed(Result<Resumption, ResumeFault>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
@@ -473,12 +473,11 @@ impl Run {
                 self.handle(SourceEvent::Connected);
             }
             Step::Resumed(Ok(resumption)) => self.resumed(resumption).await,
-            Step::Connected(Err(reason)) | Step::Resumed(Err(NotResumed::Unreachable(reason))) => {
+            Step::Connected(Err(reason)) | Step::Resumed(Err(ResumeFault::Away(reason))) => {
                 self.link_lost(reason);
             }
-            // There is nothing to wait for: it has nothing of the machine any more.
-            Step::Resumed(Err(NotResumed::GivenUp(reason))) => {
-                self.handle(SourceEvent::Message(TargetMessage::Failed { reason }));
+            Step::Resumed(Err(ResumeFault::Over(reason))) => {
+                self.fail(format!("the target gave up: {reason}"));
             }
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
             Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
@@ -543,11 +542,11 @@ impl Run {
             let (vm, migration) = (self.facts.vm, self.migration());
             let resume = SourceMessage::Resume { vm, migration, heard: self.dialogue.heard() };
             self.steps.spawn(async move {
-                let control = connected.await.map_err(NotResumed::Unreachable);
-                Step::Resumed(match control {
-                    Ok(control) => resume_with(control, &resume).await,
-                    Err(error) => Err(error),
-                })
+                let resumed = async {
+                    let control = connected.await.map_err(ResumeFault::Away)?;
+                    resume_with(control, &resume).await
+                };
+                Step::Resumed(resumed.await)
             });
         } else {
             self.steps.spawn(async move { Step::Connected(connected.await) });
@@ -800,29 +799,29 @@ struct Resumption {
 /// How long the target may take to say what it has.
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why it did not go on with the target.
-enum NotResumed {
-    /// It may be reached later.
-    Unreachable(String),
-    /// It has given the migration up: an agent that was started again does not know it.
-    GivenUp(String),
+/// Why a migration did not go on over a new connection.
+enum ResumeFault {
+    /// The target may answer next time.
+    Away(String),
+    /// It has nothing of the migration any more, and never will: waiting for it is of no use.
+    Over(String),
 }
 
 async fn resume_with(
     mut control: Control,
     resume: &SourceMessage,
-) -> Result<Resumption, NotResumed> {
+) -> Result<Resumption, ResumeFault> {
     let answered = async {
         control.say(resume).await?;
         control.hear().await
     };
-    let unreachable = |reason: &str| NotResumed::Unreachable(reason.to_owned());
+    let away = |reason: &str| ResumeFault::Away(reason.to_owned());
     let answer = tokio::time::timeout(RESUME_PATIENCE, answered).await;
-    let answer = answer.map_err(|_| unreachable("the target does not say what it has"))?;
-    match answer.map_err(|error| unreachable(&reason(&error)))? {
+    let answer = answer.map_err(|_| away("the target does not say what it has"))?;
+    match answer.map_err(|error| ResumeFault::Away(reason(&error)))? {
         TargetMessage::Resumed { heard, streams } => Ok(Resumption { control, heard, streams }),
-        TargetMessage::Failed { reason } => Err(NotResumed::GivenUp(reason)),
-        _ => Err(unreachable("the target says something else than what it has")),
+        TargetMessage::Failed { reason } => Err(ResumeFault::Over(reason)),
+        _ => Err(away("the target says something else than what it has")),
     }
 }
 
