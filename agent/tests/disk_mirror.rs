@@ -361,7 +361,13 @@ async fn start_alone(guest: &Guest, disks: &Disks, link: &mut Link) -> OutgoingD
 }
 
 async fn start_over(guest: &Guest, disks: &Disks, outlets: &mut Outlets) -> OutgoingDisks {
-    let route = Route { run_directory: &disks.directory, hash_seed: SEED, link_patience: PATIENCE };
+    let route = Route {
+        run_directory: &disks.directory,
+        hash_seed: SEED,
+        link_patience: PATIENCE,
+        compression_level: 1,
+        processor_percent_max: 100,
+    };
     let started = OutgoingDisks::start(&guest.qmp, &disks.offers, route, outlets);
     within("starting", started).await.unwrap()
 }
@@ -492,6 +498,48 @@ async fn an_empty_disk_costs_next_to_nothing() {
     assert_eq!(outgoing.counters().bytes_wire(), 0);
 }
 
+/// Bytes that a file takes on the host.
+fn allocated_bytes(file: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).unwrap().blocks() * 512
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holes_and_what_was_discarded_cost_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let offer = |format| DiskOffer { size_bytes: 8 << 30, format };
+    let offers = [offer(DiskFormat::Qcow2), offer(DiskFormat::Raw)];
+    let source = filled_source(directory.path(), &offers).await;
+    let target = Disks::create(directory.path().join("target"), &offers);
+    let (at_source, at_target) = (source.open_source().await, target.open_target().await);
+    let discard = writers(&at_source, &source).await.into_iter().map(|mut writer| {
+        tokio::task::spawn_blocking(move || {
+            // All but the last block of what `fill` wrote.
+            writer.write_zeroes(0, 13 << 20).unwrap();
+            writer.write_zeroes(writer.size_bytes() - 3 * BLOCK_BYTES, 128 << 10).unwrap();
+            writer.disconnect().unwrap();
+        })
+    });
+    for discarded in discard {
+        discarded.await.unwrap();
+    }
+    let mut link = connect_agents().await;
+    let (mut incoming, _events) = begin(&at_target, &target).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
+    within("copying", outgoing.wait_ready()).await.unwrap();
+    let sent = within("completing", outgoing.complete()).await.unwrap();
+    assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
+    let wire_bytes = outgoing.counters().bytes_wire();
+    assert!(wire_bytes <= 2 * (BLOCK_BYTES + 64), "{wire_bytes} bytes for two blocks");
+    at_source.quit().await;
+    at_target.quit().await;
+    for disk in 0..offers.len() {
+        let bytes = allocated_bytes(&target.file(disk));
+        assert!(bytes < MIB, "{bytes} bytes are taken by disk {disk}");
+    }
+    assert_equal(&source, &target);
+}
+
 /// Waits until the source has begun to send.
 async fn until_sending(outgoing: &OutgoingDisks) {
     let counters = outgoing.counters();
@@ -523,6 +571,41 @@ async fn a_target_that_stands_still_is_abandoned_at_once() {
     assert_clean(&at_source, &source).await;
     outgoing.abandon().await;
     assert!(matches!(outgoing.wait_ready().await, Err(DiskError::Failed { .. })));
+}
+
+/// A mirror that is under way must not keep QEMU from starting the next one, whoever takes its stream or does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_mirrors_start_while_nobody_takes_their_streams() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = filled_source(directory.path(), &offers()).await;
+    let at_source = source.open_source().await;
+    let mut link = connect_agents().await;
+    let begun = Instant::now();
+    let outgoing = start_alone(&at_source, &source, &mut link).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    within("abandoning", outgoing.abandon()).await;
+    assert_clean(&at_source, &source).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_when_it_is_in_step_is_noticed_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = filled_source(directory.path(), &one_offer()).await;
+    let target = Disks::create(directory.path().join("target"), &one_offer());
+    let (at_source, at_target) = (source.open_source().await, target.open_target().await);
+    let mut link = connect_agents().await;
+    let (mut incoming, _events) = begin(&at_target, &target).await;
+    let mut writers = writers(&at_source, &source).await;
+    let outgoing = start(&at_source, &source, &mut link, &mut incoming).await;
+    within("copying", outgoing.wait_ready()).await.unwrap();
+    link.outlets.end();
+    // It shows with the next write.
+    let write = move || writers[0].write(0, &[1; 512]);
+    tokio::task::spawn_blocking(write).await.unwrap().unwrap();
+    let failure = within("failing", outgoing.failure()).await;
+    assert!(matches!(failure, Some(DiskError::Failed { disk: 0, .. })), "{failure:?}");
+    outgoing.abandon().await;
+    assert!(outgoing.failure().await.is_none(), "it is over");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

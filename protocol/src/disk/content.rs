@@ -5,6 +5,7 @@ use super::record::{DATA_RECORD_BYTES_MAX, Record, RunContent, ZERO_RECORD_BYTES
 use super::table::{Admission, BlockTable, InvalidDiskSize, OutsideDisk};
 use super::{BLOCK_BYTES, BlockHash, BlockHasher};
 use crate::limits::DISK_BLOCK_BYTES;
+use crate::pages::compressible;
 
 /// See the module. The source calls [`Self::write`] and [`Self::zero`], the target [`Self::apply`].
 #[derive(Debug)]
@@ -18,7 +19,25 @@ pub struct DiskContent {
 struct Run {
     first: u64,
     blocks: u64,
-    is_zero: bool,
+    kind: Kind,
+}
+
+/// What the blocks of a run have in common: noise among others would cost time in zstd, and spoil its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Zero,
+    Noise,
+    Structured,
+}
+
+impl Kind {
+    fn of(bytes: &[u8; BLOCK_BYTES], hash: BlockHash) -> Self {
+        match hash {
+            BlockHash::ZERO => Self::Zero,
+            _ if compressible::any_worth_trying(bytes) => Self::Structured,
+            _ => Self::Noise,
+        }
+    }
 }
 
 impl DiskContent {
@@ -39,15 +58,17 @@ impl DiskContent {
         let mut runs = Vec::new();
         for (block, bytes) in (first..).zip(blocks) {
             let hash = self.hasher.hash(bytes);
-            self.admit(block, hash, &mut runs)?;
+            if self.table.admit(block, hash)? == Admission::Send {
+                extend(&mut runs, block, Kind::of(bytes, hash));
+            }
         }
         let record = |run: Run| {
             let from = (run.first - first) as usize * BLOCK_BYTES;
             let bytes = &data[from..from + run.blocks as usize * BLOCK_BYTES];
-            let content = match run.is_zero {
+            let content = match run.kind {
                 // A run is at most as long as ZERO_RECORD_BYTES_MAX.
-                true => RunContent::Zero(bytes.len() as u32),
-                false => RunContent::Data(bytes),
+                Kind::Zero => RunContent::Zero(bytes.len() as u32),
+                Kind::Noise | Kind::Structured => RunContent::Data(bytes),
             };
             Record { offset: run.first * DISK_BLOCK_BYTES, content }
         };
@@ -59,14 +80,11 @@ impl DiskContent {
         let first = offset / DISK_BLOCK_BYTES;
         let mut runs = Vec::new();
         for block in first..first + bytes / DISK_BLOCK_BYTES {
-            self.admit(block, BlockHash::ZERO, &mut runs)?;
+            if self.table.admit(block, BlockHash::ZERO)? == Admission::Send {
+                extend(&mut runs, block, Kind::Zero);
+            }
         }
-        let record = |run: Run| Record {
-            offset: run.first * DISK_BLOCK_BYTES,
-            // A run is at most as long as ZERO_RECORD_BYTES_MAX.
-            content: RunContent::Zero((run.blocks * DISK_BLOCK_BYTES) as u32),
-        };
-        Ok(runs.into_iter().map(record).collect())
+        Ok(runs.into_iter().map(zero_record).collect())
     }
 
     /// Target: this record is being written to the disk.
@@ -89,32 +107,29 @@ impl DiskContent {
     pub fn digest(&self) -> [u8; 16] {
         self.table.digest()
     }
+}
 
-    fn admit(
-        &mut self,
-        block: u64,
-        hash: BlockHash,
-        runs: &mut Vec<Run>,
-    ) -> Result<(), OutsideDisk> {
-        if self.table.admit(block, hash)? == Admission::Same {
-            return Ok(());
-        }
-        let is_zero = hash == BlockHash::ZERO;
-        match runs.last_mut() {
-            Some(run) if run.takes(block, is_zero) => run.blocks += 1,
-            _ => runs.push(Run { first: block, blocks: 1, is_zero }),
-        }
-        Ok(())
+fn zero_record(run: Run) -> Record<'static> {
+    // A run is at most as long as ZERO_RECORD_BYTES_MAX.
+    let bytes = (run.blocks * DISK_BLOCK_BYTES) as u32;
+    Record { offset: run.first * DISK_BLOCK_BYTES, content: RunContent::Zero(bytes) }
+}
+
+/// Adds the block to the last run, or begins another.
+fn extend(runs: &mut Vec<Run>, block: u64, kind: Kind) {
+    match runs.last_mut() {
+        Some(run) if run.takes(block, kind) => run.blocks += 1,
+        _ => runs.push(Run { first: block, blocks: 1, kind }),
     }
 }
 
 impl Run {
-    fn takes(&self, block: u64, is_zero: bool) -> bool {
-        let bytes_max = match self.is_zero {
-            true => u64::from(ZERO_RECORD_BYTES_MAX),
-            false => DATA_RECORD_BYTES_MAX as u64,
+    fn takes(&self, block: u64, kind: Kind) -> bool {
+        let bytes_max = match self.kind {
+            Kind::Zero => u64::from(ZERO_RECORD_BYTES_MAX),
+            Kind::Noise | Kind::Structured => DATA_RECORD_BYTES_MAX as u64,
         };
-        self.is_zero == is_zero
+        self.kind == kind
             && self.first + self.blocks == block
             && (self.blocks + 1) * DISK_BLOCK_BYTES <= bytes_max
     }
@@ -151,6 +166,16 @@ mod tests {
 
         assert_eq!(summary(&disk.zero(0, SIZE_BYTES).unwrap()), [(2, 1, true), (5, 2, true)]);
         assert_eq!(disk.digest(), [0; 16]);
+    }
+
+    #[test]
+    fn noise_and_structure_are_not_one_record() {
+        let mut disk = DiskContent::new(SIZE_BYTES, 1).unwrap();
+        let mut data = filled(&[1, 2, 3, 4, 5]);
+        let noise = crate::pages::hash::tests::noise(7, 2 * BLOCK_BYTES);
+        data[BLOCK_BYTES..3 * BLOCK_BYTES].copy_from_slice(&noise);
+        let records = disk.write(0, &data).unwrap();
+        assert_eq!(summary(&records), [(0, 1, false), (1, 2, false), (3, 2, false)]);
     }
 
     #[test]

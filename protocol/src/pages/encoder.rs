@@ -126,7 +126,8 @@ impl BatchEncoder {
     }
 }
 
-fn zstd_level(compression: Compression) -> i32 {
+/// zstd's level, also where it is not used.
+pub(crate) fn zstd_level(compression: Compression) -> i32 {
     match compression {
         Compression::Off => 1,
         Compression::Zstd { level } => level.clamp(-50, 19),

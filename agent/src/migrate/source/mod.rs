@@ -60,6 +60,8 @@ enum Step {
     Resumed(Result<Resumption, String>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
+    /// A disk that was in step failed.
+    DiskFailed(String),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
     LogSent(Result<(), String>),
     Remaining(Option<progress::Remaining>),
@@ -475,7 +477,7 @@ impl Run {
             Step::Resumed(Ok(resumption)) => self.resumed(resumption).await,
             Step::Connected(Err(reason)) | Step::Resumed(Err(reason)) => self.link_lost(reason),
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
-            Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
+            Step::DisksReady(Ok(())) => self.disks_ready(),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
             Step::LogSent(Ok(())) => {}
             Step::Remaining(said) => {
@@ -485,9 +487,21 @@ impl Run {
             Step::Told => {}
             Step::FilesSent(Err(reason))
             | Step::DisksReady(Err(reason))
+            | Step::DiskFailed(reason)
             | Step::DisksDrained(Err(reason))
             | Step::LogSent(Err(reason)) => self.fail(reason),
         }
+    }
+
+    /// From now on the mirrors keep them in step; one that fails is not left to be found out when the guest is stopped.
+    fn disks_ready(&mut self) {
+        if let Some(disks) = self.disks.clone() {
+            self.steps.spawn(async move {
+                let failure = disks.failure().await;
+                failure.map_or(Step::Told, |error| Step::DiskFailed(reason(&error)))
+            });
+        }
+        self.handle(SourceEvent::DisksSynchronised);
     }
 
     /// The disks are equal: a live guest's QEMU may go on with the switchover, a stopped machine is sent whole.
@@ -623,6 +637,8 @@ impl Run {
             run_directory: run,
             hash_seed: self.hash_seed,
             link_patience: Duration::from_secs(self.context.settings.link_patience_s),
+            compression_level: self.context.settings.compression_level,
+            processor_percent_max: self.context.settings.processor_percent.into(),
         };
         let disks = OutgoingDisks::start(&qmp, &offers, route, &mut self.outlets).await;
         self.disks = Some(Arc::new(disks.map_err(|error| reason(&error))?));
