@@ -12,10 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use novacron_agent::disk::nbd::NbdClient;
-use novacron_agent::disk::{DiskError, DiskEvent, IncomingDisks, OutgoingDisks, Route};
+use novacron_agent::disk::{DiskError, DiskEvent, DisksPlan, IncomingDisks, OutgoingDisks, Route};
 use novacron_agent::migrate::relay::{Inlet, Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateStatus, Qmp, RunState};
-use novacron_protocol::disk::{RECORD_BYTES_MAX, Record, RecordEncoder, RunContent};
+use novacron_agent::vm::Extents;
+use novacron_agent::vm::image::DiskMaker;
+use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX, Record, RecordEncoder, RunContent};
 use novacron_protocol::ids::ClusterId;
 use novacron_protocol::pages::Compression;
 use novacron_protocol::session::message::{DiskOffer, StreamHeader};
@@ -361,14 +363,28 @@ async fn start_alone(guest: &Guest, disks: &Disks, link: &mut Link) -> OutgoingD
 }
 
 async fn start_over(guest: &Guest, disks: &Disks, outlets: &mut Outlets) -> OutgoingDisks {
+    start_known(guest, disks, &[], outlets).await
+}
+
+/// The same, with what the target says that it holds.
+async fn start_known(
+    guest: &Guest,
+    disks: &Disks,
+    held: &[(u16, Vec<u8>)],
+    outlets: &mut Outlets,
+) -> OutgoingDisks {
+    let blank = |offer: &DiskOffer| DiskContent::new(offer.size_bytes, SEED).unwrap();
+    let mut contents: Vec<DiskContent> = disks.offers.iter().map(blank).collect();
+    for (disk, piece) in held {
+        contents[usize::from(*disk)].begin_with(piece).unwrap();
+    }
     let route = Route {
         run_directory: &disks.directory,
-        hash_seed: SEED,
         link_patience: PATIENCE,
         compression_level: 1,
         processor_percent_max: 100,
     };
-    let started = OutgoingDisks::start(&guest.qmp, &disks.offers, route, outlets);
+    let started = OutgoingDisks::start(&guest.qmp, contents, route, outlets);
     within("starting", started).await.unwrap()
 }
 
@@ -376,8 +392,22 @@ async fn begin(
     guest: &Guest,
     disks: &Disks,
 ) -> (IncomingDisks, tokio::sync::mpsc::Receiver<DiskEvent>) {
-    let begun = IncomingDisks::begin(&guest.qmp, &disks.directory, &disks.offers, SEED);
+    begin_holding(guest, disks, Vec::new()).await
+}
+
+/// The same with disks that hold something in these places.
+async fn begin_holding(
+    guest: &Guest,
+    disks: &Disks,
+    held: Vec<Extents>,
+) -> (IncomingDisks, tokio::sync::mpsc::Receiver<DiskEvent>) {
+    let begun = IncomingDisks::begin(&guest.qmp, plan(disks, &disks.offers, held));
     within("exporting", begun).await.unwrap()
+}
+
+fn plan(disks: &Disks, offers: &[DiskOffer], held: Vec<Extents>) -> DisksPlan {
+    let run_directory = disks.directory.clone();
+    DisksPlan { run_directory, disks: offers.to_vec(), held, hash_seed: SEED }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -669,6 +699,62 @@ async fn connections_that_are_lost_are_outlived() {
     assert_equal(&source, &target);
 }
 
+/// Disks that begin as the source's once were: an image, or what an earlier visit left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_target_holds_already_is_not_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = filled_source(directory.path(), &offers()).await;
+    let target = Disks::create(directory.path().join("target"), &offers());
+    for disk in 0..offers().len() {
+        std::fs::copy(source.file(disk), target.file(disk)).unwrap();
+    }
+    let maker = DiskMaker { qemu_img: "qemu-img".into(), images: PathBuf::new() };
+    let mut extents = Vec::new();
+    for disk in 0..offers().len() {
+        let format = target.offers[disk].format;
+        extents.push(maker.extents(&target.file(disk), format).await.unwrap());
+    }
+    let (at_source, at_target) = (source.open_source().await, target.open_target().await);
+    let mut link = connect_agents().await;
+    let (mut incoming, _events) = begin_holding(&at_target, &target, extents).await;
+    let held: Vec<_> = incoming.pieces().collect();
+    assert!(!held.is_empty());
+
+    // Since then something was written, and something was discarded that the target still has.
+    let mut writers = writers(&at_source, &source).await;
+    let change = tokio::task::spawn_blocking(move || {
+        for writer in &mut writers {
+            writer.write(5 * MIB, &[0xaa; 4096]).unwrap();
+            writer.write_zeroes(2 * MIB, 1 << 20).unwrap();
+        }
+        writers
+    });
+    let mut writers = change.await.unwrap();
+    let Link { outlets, inlets, to_source, .. } = &mut link;
+    let accept = async {
+        for _ in 0..offers().len() {
+            let (disk, inlet) = take_disk(to_source, inlets).await;
+            incoming.add_disk(disk, inlet).unwrap();
+        }
+    };
+    let start = start_known(&at_source, &source, &held, outlets);
+    let (outgoing, ()) = tokio::join!(start, accept);
+    within("copying", outgoing.wait_ready()).await.unwrap();
+    let wire_bytes = outgoing.counters().bytes_wire();
+    println!("{wire_bytes} bytes for two blocks and two holes");
+    assert!(wire_bytes < 4 * BLOCK_BYTES, "{wire_bytes} bytes for two blocks and two holes");
+    let disturbed = tokio::task::spawn_blocking(move || {
+        writers.iter_mut().for_each(|writer| disturb(writer, &mut Random(103)));
+        writers.into_iter().try_for_each(Writer::disconnect)
+    });
+    disturbed.await.unwrap().unwrap();
+    let sent = within("completing", outgoing.complete()).await.unwrap();
+    assert_eq!(within("finishing", incoming.finish()).await.unwrap(), sent);
+    at_source.quit().await;
+    at_target.quit().await;
+    assert_equal(&source, &target);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_qemu_that_dies_fails_its_mirror() {
     let directory = tempfile::tempdir().unwrap();
@@ -732,7 +818,7 @@ async fn a_disk_of_another_size_is_refused() {
     let offer = |size_bytes| vec![DiskOffer { size_bytes, format: DiskFormat::Qcow2 }];
     let target = Disks::create(directory.path().join("target"), &offer(4 * MIB));
     let at_target = target.open_target().await;
-    let begun =
-        IncomingDisks::begin(&at_target.qmp, &target.directory, &offer(8 * MIB), SEED).await;
+    let plan = plan(&target, &offer(8 * MIB), Vec::new());
+    let begun = IncomingDisks::begin(&at_target.qmp, plan).await;
     assert!(matches!(begun, Err(DiskError::OtherSize { disk: 0, .. })));
 }

@@ -8,6 +8,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
+use novacron_agent::disk::nbd::NbdClient;
 use novacron_agent::qmp::{Capability, MigrateStatus, Qmp};
 use novacron_agent::vm::{
     Interrupted, LeaseError, MachineOrder, Order, Receiving, SourceGuest, SourceRole, TargetRole,
@@ -168,6 +169,41 @@ async fn a_rejected_machine_leaves_nothing_but_the_verdict() {
     assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
     let host = host.restart().await;
     assert_eq!(host.machines.verdict(vm(1), migration()).await.unwrap(), Some(Verdict::Refused));
+}
+
+/// Writes to the first disk as a migration does.
+async fn write(receiving: &Receiving, run: &std::path::Path, data: Vec<u8>) {
+    let socket = run.join("w.sock");
+    receiving.qmp.nbd_server_start(&socket).await.unwrap();
+    receiving.qmp.block_export_add("disk0", "disk0").await.unwrap();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut client = NbdClient::connect(&socket, "disk0").unwrap();
+        client.write(0, &data).unwrap();
+        client.flush().unwrap();
+    });
+    written.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_arrived_of_a_rejected_machine_is_where_the_next_attempt_begins() {
+    const MIB: usize = 1 << 20;
+    let host = Host::new().await;
+    // With the image it would not begin blank.
+    std::fs::remove_dir_all(host.directory.path().join("images")).unwrap();
+    let (hardware, processor) = blueprint().await;
+    for (attempt, held_blocks) in [(1, 0), (2, 16)] {
+        let migration = MigrationId(Uuid::from_u128(attempt));
+        let role = TargetRole { migration, ..target_role(MigrationMode::Live) };
+        let mut guest = host.machines.expect(vm(1), THERE, spec(), role).await.unwrap();
+        let receiving = guest.prepare(hardware.clone(), processor.clone()).await.unwrap();
+        assert_eq!(receiving.held[0].count(), held_blocks);
+        assert!(!host.former(vm(1)).exists());
+        if attempt == 1 {
+            write(&receiving, &guest.directories().run, vec![1; MIB]).await;
+        }
+        guest.reject().await.unwrap();
+        assert!(host.former(vm(1)).join("disk0.qcow2").exists());
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId}
 use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode, MigrationOptions};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::VmSpec;
+use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
 use novacron_transport::authority::Grant;
 use novacron_transport::{ClusterAuthority, Endpoint, LinkSettings, Role};
 use serde::Serialize;
@@ -265,6 +265,53 @@ async fn a_stopped_machine_moves_with_its_disks() {
     let started = target.order_for(vm, Generation(2), start, PATIENCE).await;
     assert_eq!(started, EffectOutcome::Done);
     target.wait_for_console(vm, GREETING).await;
+}
+
+/// Numbers that look random, as an image of the host.
+fn put_noise(host: &Host, image: &str, mebibytes: usize) {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let bytes: Vec<u8> = (0..mebibytes << 17).flat_map(|_| next()).collect();
+    let file = host.directory.path().join("images").join(format!("{image}.raw"));
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_target_has_of_the_disks_is_not_sent() {
+    const MIB: u64 = 1 << 20;
+    let mut pair = Pair::new(settings()).await;
+    pair.agents.iter().for_each(|agent| put_noise(&agent.host, "everywhere", 24));
+    put_noise(&pair.agents[0].host, "at-the-source", 8);
+    let disk = |image: &str, size_bytes, format| {
+        let image = image.to_owned();
+        DiskSpec { size_bytes, image, format }
+    };
+    let mut spec = spec();
+    spec.disks.push(disk("everywhere", 64 * MIB, DiskFormat::Qcow2));
+    spec.disks.push(disk("at-the-source", 0, DiskFormat::Raw));
+    let vm = vm(7);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+
+    for (from, generation, wire_bytes) in [
+        (0, Generation(1), 8 * MIB..9 * MIB),
+        (1, Generation(2), 0..MIB / 4),
+        (0, Generation(3), 0..MIB / 4),
+    ] {
+        let plan = Plan { from, generation, mode: MigrationMode::Live, spec: &spec };
+        let end = pair.migrate(vm, &plan).await;
+        let account = completed(&end);
+        assert!(account.verified);
+        let disk_bytes = account.bytes_wire - account.bytes_wire_memory;
+        assert!(wire_bytes.contains(&disk_bytes), "{disk_bytes} bytes, not {wire_bytes:?}");
+        assert!(pair.agents[from].host.former(vm).join("disk1.qcow2").exists());
+        assert!(!pair.agents[1 - from].host.former(vm).exists());
+    }
 }
 
 #[derive(Serialize)]

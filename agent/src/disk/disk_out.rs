@@ -19,6 +19,8 @@ pub(super) enum DiskOutError {
     Serve(#[from] ServeError<RecordError>),
     #[error("QEMU closed the connection of its mirror")]
     QemuLeft,
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// Why a record cannot be sent.
@@ -50,7 +52,7 @@ impl DiskOut {
         // On this thread, whose processor time it counts.
         self.recorder.clock = LaneClock::start();
         match serve(&self.socket, &self.export, &mut self.recorder)? {
-            End::Disconnected => Ok(self.recorder.finish()),
+            End::Disconnected => Ok(self.recorder.finish()?),
             // The stream is not ended: the target waits until it is told that the migration is over.
             End::Closed => Err(DiskOutError::QemuLeft),
         }
@@ -71,9 +73,11 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    fn finish(&mut self) -> [u8; 16] {
+    fn finish(&mut self) -> Result<[u8; 16], RecordError> {
+        // A mirror that is ready has flushed before; whatever another QEMU does, nothing may be left unsaid.
+        self.flush()?;
         self.outlet.finish();
-        self.content.digest()
+        Ok(self.content.digest())
     }
 
     fn send(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
@@ -106,5 +110,10 @@ impl Sink for Recorder {
             self.send(&record)?;
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), RecordError> {
+        let records = self.content.settle();
+        records.iter().try_for_each(|record| self.send(record))
     }
 }

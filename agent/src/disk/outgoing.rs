@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX, RecordEncoder};
-use novacron_protocol::session::message::{DiskOffer, StreamHeader};
+use novacron_protocol::session::message::StreamHeader;
 
 use super::DiskError;
 use super::counters::DiskCounters;
@@ -60,8 +60,6 @@ impl std::fmt::Debug for OutgoingDisks {
 pub struct Route<'a> {
     /// Where sockets may be put.
     pub run_directory: &'a Path,
-    /// Seed of the blocks' hashes.
-    pub hash_seed: u64,
     /// For how long the link may be away.
     pub link_patience: Duration,
     /// zstd's level at first; it follows the link from there.
@@ -71,17 +69,18 @@ pub struct Route<'a> {
 }
 
 impl OutgoingDisks {
-    /// Begins to mirror the nodes `disk0`, `disk1`, … of the source's QEMU, each over a stream of its own.
+    /// Begins to mirror the nodes `disk0`, `disk1`, … of the source's QEMU, each over a stream of its own; `disks` is what
+    /// the target's disks hold.
     ///
     /// # Errors
     /// [`DiskError`]; nothing is left in QEMU then.
     pub async fn start(
         qmp: &Qmp,
-        disks: &[DiskOffer],
+        disks: Vec<DiskContent>,
         route: Route<'_>,
         outlets: &mut Outlets,
     ) -> Result<Self, DiskError> {
-        let bytes_total = disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add);
+        let bytes_total = disks.iter().map(DiskContent::size_bytes).fold(0, u64::saturating_add);
         let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total));
         let outgoing = Self { qmp: qmp.clone(), shared: Arc::new(shared) };
         match outgoing.start_all(disks, route, outlets).await {
@@ -95,24 +94,25 @@ impl OutgoingDisks {
 
     async fn start_all(
         &self,
-        disks: &[DiskOffer],
+        disks: Vec<DiskContent>,
         route: Route<'_>,
         outlets: &mut Outlets,
     ) -> Result<(), DiskError> {
+        let count = disks.len();
         // Of an agent that died in the middle.
         remove_mirrors(&self.qmp).await.map_err(DiskError::qemu("remove old mirrors"))?;
         let events = self.qmp.events();
         tokio::spawn(follow_jobs(self.qmp.clone(), events, Arc::clone(&self.shared)));
         let control = LevelControl::new(route.compression_level, route.processor_percent_max);
         let pace = Arc::new(Pace::new(control));
-        for (disk, offer) in disks.iter().enumerate() {
+        for (disk, content) in disks.into_iter().enumerate() {
             // A machine has at most DISKS_MAX = 16.
             let header = StreamHeader::Disk { disk: disk as u16 };
             let outlet = outlets.open(header, RECORD_BYTES_MAX);
-            let recorder = self.recorder(offer, route, outlet, &pace)?;
-            self.connect_disk(disk, offer, route, recorder).await?;
+            let recorder = self.recorder(content, route, outlet, &pace)?;
+            self.connect_disk(disk, route, recorder).await?;
         }
-        self.start_jobs(disks.len()).await
+        self.start_jobs(count).await
     }
 
     /// All nodes are there, and all jobs begin before any goes at full speed: whatever changes QEMU's block graph waits
@@ -134,13 +134,13 @@ impl OutgoingDisks {
 
     fn recorder(
         &self,
-        offer: &DiskOffer,
+        content: DiskContent,
         route: Route<'_>,
         outlet: Outlet,
         pace: &Arc<Pace>,
     ) -> Result<Recorder, DiskError> {
         Ok(Recorder {
-            content: DiskContent::new(offer.size_bytes, route.hash_seed)?,
+            content,
             outlet,
             link_patience: route.link_patience,
             counters: Arc::clone(&self.shared.counters),
@@ -153,11 +153,11 @@ impl OutgoingDisks {
     async fn connect_disk(
         &self,
         disk: usize,
-        offer: &DiskOffer,
         route: Route<'_>,
         recorder: Recorder,
     ) -> Result<(), DiskError> {
-        let export = Export { name: disk_node(disk), size_bytes: offer.size_bytes };
+        let size_bytes = recorder.content.size_bytes();
+        let export = Export { name: disk_node(disk), size_bytes };
 
         let socket = MirrorSocket::bind(&route.run_directory.join(format!("d{disk}.sock")))?;
         let node = client_node(disk, socket.path());

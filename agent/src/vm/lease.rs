@@ -15,6 +15,7 @@ use novacron_protocol::vm::VmSpec;
 use tokio::sync::{OwnedRwLockReadGuard, mpsc, oneshot};
 
 use super::directories::MachineDirectories;
+use super::extents::Extents;
 use super::fence::Stale;
 use super::files::FileError;
 use super::image::ImageError;
@@ -196,6 +197,8 @@ pub struct Receiving {
     pub qmp: Qmp,
     /// The guest's memory, block `pc.ram`.
     pub memory: Arc<GuestMemory>,
+    /// Where each disk holds something that may be what the source's does.
+    pub held: Vec<Extents>,
 }
 
 /// A machine at its target, not yet the target's.
@@ -249,7 +252,7 @@ impl IncomingGuest {
         &self.directories
     }
 
-    /// Makes blank disks as `hardware` says and starts a QEMU that waits. Kernels must be in the file store already.
+    /// Makes disks as `hardware` says, of what is here that may be alike, and starts a QEMU that waits. Kernels must be in the file store already.
     ///
     /// # Errors
     /// [`LeaseError`]; `reject` is what is left to do.

@@ -211,6 +211,7 @@ impl Driver {
 
     async fn remove_lent(&mut self) -> Result<(), LeaseError> {
         self.source_role()?;
+        self.keep_disks().await;
         self.remove_everything().await?;
         self.machine.took(Step::Remove);
         Ok(())
@@ -230,10 +231,7 @@ impl Driver {
         let directories = self.shared.launcher.directories.machine(self.vm);
         let fresh = directories.durable.clone();
         blocking(move || replace_directory(&fresh)).await?;
-        for (index, disk) in hardware.disks.iter().enumerate() {
-            let path = directories.disk(index, disk.format);
-            self.shared.disks.make_blank(disk.size_bytes, disk.format, &path).await?;
-        }
+        let held = self.begin_disks(&hardware.disks).await?;
         // What the disks hold is made durable by the mirror; that they are there, now.
         let made = directories.durable.clone();
         blocking(move || sync_content(&made).and_then(|()| sync_name(&made))).await?;
@@ -242,7 +240,7 @@ impl Driver {
         let running = self.shared.launcher.launch_to_receive(blueprint, &memory).await?;
         let qmp = running.qmp.clone().ok_or(LeaseError::NoProcess)?;
         self.set_running(Some(running));
-        Ok(Receiving { qmp, memory })
+        Ok(Receiving { qmp, memory, held })
     }
 
     /// Whether the machine that arrives is the one that was ordered, and can run here.
@@ -313,6 +311,8 @@ impl Driver {
         let role = self.target_role()?;
         // Durable before anything is removed: from here on the source may take the guest back.
         self.shared.decide(role.migration, TargetRecord::Refused).await?;
+        // What did arrive need not be sent again.
+        self.keep_disks().await;
         self.remove_everything().await?;
         self.machine.took(Step::Remove);
         Ok(())

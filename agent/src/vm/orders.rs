@@ -233,6 +233,7 @@ impl Driver {
         let unfinished = directories.unfinished();
         let fresh = unfinished.clone();
         blocking(move || replace_directory(&fresh)).await?;
+        self.shared.make_room().await;
         let boot = import_boot(&self.shared.files, &spec.boot).await?;
         let mut disks = Vec::new();
         for (index, disk) in spec.disks.iter().enumerate() {
@@ -256,12 +257,17 @@ impl Driver {
         Ok(record)
     }
 
-    /// Ends the process and removes everything, the record last: until then it can be asked for again.
-    pub(super) async fn remove_everything(&mut self) -> Result<(), OrderError> {
+    /// Ends the process, whatever it is busy with.
+    pub(super) async fn kill_process(&mut self) {
         if let Some(running) = self.running.take() {
             running.process.kill_and_wait().await;
         }
         self.set_running(None);
+    }
+
+    /// Ends the process and removes everything, the record last: until then it can be asked for again.
+    pub(super) async fn remove_everything(&mut self) -> Result<(), OrderError> {
+        self.kill_process().await;
         self.arriving = None;
         self.shared.launcher.clean_up(self.vm).await;
         let directories = self.shared.launcher.directories.machine(self.vm);

@@ -136,11 +136,18 @@ impl Host {
         text.trim().parse().unwrap()
     }
 
-    /// Every path below the data directory that names the machine.
+    /// Every path below the data directory that names the machine, but for disks that it once had: they are no copy
+    /// of it.
     pub fn remains(&self, vm: VmId) -> Vec<PathBuf> {
         let mut found = Vec::new();
         collect(self.directory.path(), &vm.to_string(), &mut found);
+        found.retain(|path| *path != self.former(vm));
         found
+    }
+
+    /// Where disks are kept of a machine that left.
+    pub fn former(&self, vm: VmId) -> PathBuf {
+        self.directory.path().join("former").join(vm.to_string())
     }
 }
 
@@ -190,6 +197,7 @@ async fn take_up(directory: &Path, swtpm: &Path) -> (Machines, Reporter, Vec<Int
             accelerator: Accelerator::Tcg,
             accelerator_reason: "a test".to_owned(),
         },
+        disk_cache_bytes: 1 << 30,
     };
     let records = Records::open(directory).unwrap();
     let reporter = Reporter::load(records.clone()).await.unwrap();

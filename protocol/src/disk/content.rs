@@ -1,9 +1,16 @@
 //! What one end knows of a disk: every block's hash. It decides what of a write is sent, and counts
 //! what is applied.
+//!
+//! # Disks that do not begin as zeros
+//!
+//! A mirror of QEMU begins by zeroing all of its target and copies only what is allocated at the source. Taken by the
+//! word, that would throw away what the target's disk holds. So zeroing a block that was not written yet says nothing at
+//! first; when the mirror has been through ([`DiskContent::settle`]), the blocks that were not written are zeros, whether
+//! it said so or not.
 
 use super::record::{DATA_RECORD_BYTES_MAX, Record, RunContent, ZERO_RECORD_BYTES_MAX};
 use super::table::{Admission, BlockTable, InvalidDiskSize, OutsideDisk};
-use super::{BLOCK_BYTES, BlockHash, BlockHasher};
+use super::{BLOCK_BYTES, BeginningError, BlockHash, BlockHasher};
 use crate::limits::DISK_BLOCK_BYTES;
 use crate::pages::compressible;
 
@@ -12,6 +19,32 @@ use crate::pages::compressible;
 pub struct DiskContent {
     hasher: BlockHasher,
     table: BlockTable,
+    /// Of a disk that does not begin as zeros, until it is settled.
+    unsettled: Option<Unsettled>,
+}
+
+/// Blocks that were not written yet.
+#[derive(Debug)]
+struct Unsettled {
+    /// One bit a block: 2^30 blocks at most are 128 MiB.
+    written: Vec<u64>,
+}
+
+impl Unsettled {
+    fn new(blocks: usize) -> Self {
+        Self { written: vec![0; blocks.div_ceil(64)] }
+    }
+
+    fn note_write(&mut self, block: u64) {
+        if let Some(word) = self.written.get_mut(block as usize / 64) {
+            *word |= 1 << (block % 64);
+        }
+    }
+
+    fn was_written(&self, block: u64) -> bool {
+        let word = self.written.get(block as usize / 64);
+        word.is_some_and(|word| word & (1 << (block % 64)) != 0)
+    }
 }
 
 /// Neighbouring blocks that are to be sent as one.
@@ -43,7 +76,34 @@ impl Kind {
 impl DiskContent {
     /// A disk of zeros.
     pub fn new(size_bytes: u64, hash_seed: u64) -> Result<Self, InvalidDiskSize> {
-        Ok(Self { hasher: BlockHasher::new(hash_seed), table: BlockTable::new(size_bytes)? })
+        let (hasher, table) = (BlockHasher::new(hash_seed), BlockTable::new(size_bytes)?);
+        Ok(Self { hasher, table, unsettled: None })
+    }
+
+    /// Source: the target's disk holds this; before anything is written.
+    ///
+    /// # Errors
+    /// [`BeginningError`].
+    pub fn begin_with(&mut self, piece: &[u8]) -> Result<(), BeginningError> {
+        let blocks = self.table.blocks();
+        self.unsettled.get_or_insert_with(|| Unsettled::new(blocks));
+        self.table.begin_with(piece)
+    }
+
+    /// Target: what the disk holds, to be told to the source before it sends anything.
+    pub fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.table.pieces()
+    }
+
+    /// Bytes of the disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.table.blocks() as u64 * DISK_BLOCK_BYTES
+    }
+
+    /// Bytes of the blocks that hold anything but zeros.
+    pub fn held_bytes(&self) -> u64 {
+        let held = self.table.content().iter().filter(|hash| **hash != 0).count();
+        held as u64 * DISK_BLOCK_BYTES
     }
 
     /// Source: the runs of this write that are new to the target, in order. They count as sent.
@@ -58,6 +118,9 @@ impl DiskContent {
         let mut runs = Vec::new();
         for (block, bytes) in (first..).zip(blocks) {
             let hash = self.hasher.hash(bytes);
+            if let Some(unsettled) = &mut self.unsettled {
+                unsettled.note_write(block);
+            }
             if self.table.admit(block, hash)? == Admission::Send {
                 extend(&mut runs, block, Kind::of(bytes, hash));
             }
@@ -80,11 +143,27 @@ impl DiskContent {
         let first = offset / DISK_BLOCK_BYTES;
         let mut runs = Vec::new();
         for block in first..first + bytes / DISK_BLOCK_BYTES {
-            if self.table.admit(block, BlockHash::ZERO)? == Admission::Send {
+            let says_nothing = self.unsettled.as_ref().is_some_and(|all| !all.was_written(block));
+            if !says_nothing && self.table.admit(block, BlockHash::ZERO)? == Admission::Send {
                 extend(&mut runs, block, Kind::Zero);
             }
         }
         Ok(runs.into_iter().map(zero_record).collect())
+    }
+
+    /// Source: the mirror has been through all of the disk once, so what it did not write is zeros. The runs of those
+    /// that are not at the target; none when it is asked again.
+    pub fn settle(&mut self) -> Vec<Record<'static>> {
+        let Some(unsettled) = self.unsettled.take() else { return Vec::new() };
+        let mut runs = Vec::new();
+        for block in (0..self.table.blocks() as u64).filter(|block| !unsettled.was_written(*block))
+        {
+            // Every block is one of the table's.
+            if self.table.admit(block, BlockHash::ZERO) == Ok(Admission::Send) {
+                extend(&mut runs, block, Kind::Zero);
+            }
+        }
+        runs.into_iter().map(zero_record).collect()
     }
 
     /// Target: this record is being written to the disk.
@@ -166,6 +245,27 @@ mod tests {
 
         assert_eq!(summary(&disk.zero(0, SIZE_BYTES).unwrap()), [(2, 1, true), (5, 2, true)]);
         assert_eq!(disk.digest(), [0; 16]);
+    }
+
+    #[test]
+    fn what_the_target_holds_is_not_sent_and_what_only_it_holds_is_zeroed() {
+        let (mut there, mut here) =
+            (DiskContent::new(SIZE_BYTES, 1).unwrap(), DiskContent::new(SIZE_BYTES, 1).unwrap());
+        let held = filled(&[1, 2, 3, 4]);
+        there.apply(&Record { offset: 0, content: RunContent::Data(&held) }).unwrap();
+        assert_eq!(there.held_bytes(), 4 * DISK_BLOCK_BYTES);
+        there.pieces().for_each(|piece| here.begin_with(&piece).unwrap());
+
+        // A mirror: everything is zeroed, then what is allocated is written.
+        assert_eq!(here.zero(0, SIZE_BYTES).unwrap(), []);
+        let data = filled(&[1, 7]);
+        assert_eq!(summary(&here.write(0, &data).unwrap()), [(1, 1, false)]);
+        // The guest discards what was written meanwhile: that is said at once.
+        assert_eq!(summary(&here.zero(0, DISK_BLOCK_BYTES).unwrap()), [(0, 1, true)]);
+        assert_eq!(summary(&here.settle()), [(2, 2, true)]);
+        assert_eq!(here.settle(), []);
+        assert_eq!(summary(&here.zero(0, SIZE_BYTES).unwrap()), [(1, 1, true)]);
+        assert_eq!(here.digest(), [0; 16]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub mod patch;
 pub mod table;
 
 mod index_list;
-mod varint;
+pub(crate) mod varint;
 
 pub use batch::{BatchError, BatchHeader, Form, FormCounts};
 pub use content::BatchContent;

@@ -203,6 +203,14 @@ pub enum TargetMessage {
         /// Whether the target still has the memory of the offered base, and begins with it.
         has_base: bool,
     },
+    /// What a disk holds already, before `Prepared`; several for one disk, none for one that begins as zeros. See
+    /// [`crate::disk::beginning`].
+    Holds {
+        /// Its number in the specification.
+        disk: u16,
+        /// A piece of what it holds.
+        piece: Vec<u8>,
+    },
     /// Process, disks and memory are there: the source may begin.
     Prepared,
     /// Bytes of the return path of the target's QEMU, except the final `SHUT`.

@@ -3,6 +3,7 @@
 //! The session (`novacron_protocol::session::source`) decides; this task waits for one event, hands it over, and does
 //! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
 
+mod disks;
 mod memo;
 mod pilot;
 mod progress;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use novacron_protocol::disk::DiskContent;
 use novacron_protocol::effect::{MigrationEnd, SourceResult};
 use novacron_protocol::ids::{MigrationId, NodeName};
 use novacron_protocol::migration::{MigrationAccount, MigrationMode};
@@ -40,7 +42,7 @@ use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use super::relay::{Limit, Outlets};
-use crate::disk::{OutgoingDisks, Route};
+use crate::disk::OutgoingDisks;
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
@@ -97,6 +99,8 @@ struct Run {
     outgoing: Option<Outgoing>,
     memory_events: Option<mpsc::Receiver<OutgoingEvent>>,
     disks: Option<Arc<OutgoingDisks>>,
+    /// What the target's disks hold, until they are copied; none before the target has said anything.
+    contents: Vec<DiskContent>,
     log: Option<OutgoingLog>,
     digests: Digests,
     file_bytes: u64,
@@ -242,6 +246,7 @@ fn spawn(
         outgoing: None,
         memory_events: None,
         disks: None,
+        contents: Vec::new(),
         log: None,
         digests: Digests::default(),
         file_bytes: 0,
@@ -377,6 +382,7 @@ impl Run {
                     }
                     TargetMessage::Taken { has_base: false, .. } => self.base = None,
                     TargetMessage::Processed(counts) => return self.processed(counts),
+                    TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -493,31 +499,6 @@ impl Run {
         }
     }
 
-    /// From now on the mirrors keep them in step; one that fails is not left to be found out when the guest is stopped.
-    fn disks_ready(&mut self) {
-        if let Some(disks) = self.disks.clone() {
-            self.steps.spawn(async move {
-                let failure = disks.failure().await;
-                failure.map_or(Step::Told, |error| Step::DiskFailed(reason(&error)))
-            });
-        }
-        self.handle(SourceEvent::DisksSynchronised);
-    }
-
-    /// The disks are equal: a live guest's QEMU may go on with the switchover, a stopped machine is sent whole.
-    async fn disks_drained(&mut self, digests: Vec<[u8; 16]>) {
-        self.reach(Mark::DisksDrained);
-        self.digests.disks = digests;
-        if self.outgoing.is_none() {
-            return self.handle(SourceEvent::AllSent(self.digests.clone()));
-        }
-        if let Some(qmp) = self.qmp()
-            && let Err(error) = qmp.migrate_continue().await
-        {
-            self.fail(reason(&error));
-        }
-    }
-
     async fn perform(&mut self, action: SourceAction) -> Result<(), Stuck> {
         match action {
             SourceAction::Connect => self.connect(),
@@ -600,51 +581,6 @@ impl Run {
         }
     }
 
-    async fn synchronise_disks(&mut self) {
-        if let Err(reason) = self.begin_disks().await {
-            return self.fail(reason);
-        }
-        let Some(disks) = self.disks.clone() else {
-            return self.handle(SourceEvent::DisksSynchronised);
-        };
-        self.steps.spawn(async move {
-            Step::DisksReady(disks.wait_ready().await.map_err(|error| reason(&error)))
-        });
-    }
-
-    async fn begin_disks(&mut self) -> Result<(), String> {
-        let offers: Vec<DiskOffer> = self
-            .facts
-            .hardware
-            .disks
-            .iter()
-            .map(|disk| DiskOffer { size_bytes: disk.size_bytes, format: disk.format })
-            .collect();
-        let Some(guest) = &mut self.guest else { return Ok(()) };
-        let log = self.facts.directories.console_log();
-        let log = OutgoingLog::begin(&mut self.outlets, &log).map_err(|error| reason(&error))?;
-        self.log = Some(log);
-        if offers.is_empty() {
-            return Ok(());
-        }
-        let qmp = match guest.role().mode {
-            MigrationMode::Live => guest.qmp().cloned(),
-            MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
-        };
-        let qmp = qmp.ok_or("the guest's QEMU does not answer")?;
-        let run = &self.facts.directories.run;
-        let route = Route {
-            run_directory: run,
-            hash_seed: self.hash_seed,
-            link_patience: Duration::from_secs(self.context.settings.link_patience_s),
-            compression_level: self.context.settings.compression_level,
-            processor_percent_max: self.context.settings.processor_percent.into(),
-        };
-        let disks = OutgoingDisks::start(&qmp, &offers, route, &mut self.outlets).await;
-        self.disks = Some(Arc::new(disks.map_err(|error| reason(&error))?));
-        Ok(())
-    }
-
     async fn copy_memory(&mut self) {
         self.reach(Mark::MemoryAsked);
         if self.mode == MigrationMode::Cold {
@@ -674,17 +610,6 @@ impl Run {
             }
             Err(error) => self.fail(reason(&error)),
         }
-    }
-
-    fn drain_disks(&mut self) {
-        let Some(disks) = self.disks.clone() else {
-            // Nothing to drain: as good as drained.
-            self.steps.spawn(async { Step::DisksDrained(Ok(Vec::new())) });
-            return;
-        };
-        self.steps.spawn(async move {
-            Step::DisksDrained(disks.complete().await.map_err(|error| reason(&error)))
-        });
     }
 
     fn finish_log(&mut self) {
