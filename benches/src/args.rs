@@ -27,6 +27,8 @@ pub struct Args {
 pub enum Command {
     /// Moves a busy guest with each of them, and judges the medians. The default.
     Migrate(Migrate),
+    /// The links and workloads that must be won, each with its bars.
+    Suite(Suite),
     /// Parser, encoder, decoder and page table in GB/s, beside what memory allows.
     Micro(Micro),
 }
@@ -52,7 +54,11 @@ pub struct Migrate {
     /// Seconds after which a migration counts as one that never ends.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub deadline_s: u64,
-    /// QEMU's own modes; the bar is about the first of them.
+    /// Ours moves there first, stays for so many seconds, and its way back is measured. Peers remember nothing of where a
+    /// guest was, so theirs is as any other.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub back_after_s: Option<u64>,
+    /// QEMU's own modes; the bar is about the best of them.
     #[arg(long, value_name = "MODE", value_delimiter = ',', default_value = "multifd-zstd")]
     pub peers: Vec<Mode>,
     /// Without QEMU's own.
@@ -97,6 +103,20 @@ impl Migrate {
         }
         modes
     }
+}
+
+/// Which of the scenarios.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Suite {
+    /// Only these, such as `idle,small-50`.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// How often each contender moves the guest; medians are judged.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Put the results into benches/RESULTS.md.
+    #[arg(long)]
+    pub record: bool,
 }
 
 /// Which micro-benchmarks.

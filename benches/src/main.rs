@@ -9,7 +9,7 @@
 //! | [`ours`] | a development cluster of NovaCron |
 //! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
 //! | [`interruption`] [`execute`] [`child`] [`idle`] | signals, commands, processes, the machine's other work |
-//! | [`migrate`] [`micro`] | the subcommands |
+//! | [`migrate`] [`suite`] [`micro`] | the subcommands |
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod ours;
 mod peer;
 mod report;
 mod schedule;
+mod suite;
 mod workload;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.command.unwrap_or(Command::Migrate(args.migrate)) {
         Command::Migrate(migrate) => migrate::run(&migrate),
+        Command::Suite(suite) => suite::run(&suite),
         Command::Micro(micro) => micro::run(&micro),
     };
     match result {

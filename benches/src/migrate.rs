@@ -37,7 +37,7 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
     let machine = Machine::here();
     let runs = bench.run_all()?;
     let comparison =
-        Comparison::new(args.link.to_string(), bench.workload.clone(), machine, &args.bar, runs);
+        Comparison::new(bench.name(), bench.workload.clone(), machine, &args.bar, runs);
     publish(args, &comparison)?;
     Ok(if comparison.is_missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -103,6 +103,14 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// The link, and what else is special.
+    fn name(&self) -> String {
+        match self.args.back_after_s {
+            Some(seconds) => format!("{}, back after {seconds} s", self.args.link),
+            None => self.args.link.to_string(),
+        }
+    }
+
     fn run_all(&self) -> Result<Vec<(Contender, Measurement)>> {
         let contenders = contenders(&self.args.modes(), !self.args.no_ours);
         let order = schedule(&contenders, self.args.runs);
@@ -156,6 +164,7 @@ impl Bench<'_> {
             guest: &self.guest,
             workload: &self.workload,
             deadline: self.deadline(),
+            back_after: self.args.back_after_s.map(Duration::from_secs),
             directory,
             keep_logs: self.args.keep_logs,
             interruption: self.interruption,

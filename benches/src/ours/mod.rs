@@ -19,9 +19,10 @@ use crate::workload::Workload;
 use cluster::{Cluster, SOURCE, TARGET};
 
 const VM: &str = "bench-01";
-/// A machine that is never started. It has the target hold kernel and initrd, as a plain QEMU's target does: else
+/// Machines that are never started. They have both nodes hold kernel and initrd, as the hosts of plain QEMUs do: else
 /// 18 MB of files would be counted that the peers do not move.
-const KEEPER: &str = "bench-files";
+const KEEPERS: ((&str, &str), (&str, &str)) =
+    (("bench-files-1", SOURCE), ("bench-files-2", TARGET));
 const GUEST_PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two looks at a console log: each is a request through all of the cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -43,6 +44,8 @@ pub struct Run<'a> {
     pub workload: &'a Workload,
     /// After how long a migration never ends.
     pub deadline: Duration,
+    /// For how long it stays elsewhere before its way back is measured.
+    pub back_after: Option<Duration>,
     /// Where files may be put.
     pub directory: &'a Path,
     /// Whether data and logs of a run that fails stay.
@@ -75,19 +78,33 @@ impl Run<'_> {
         })?;
         self.interruption.pause(self.workload.warm_up())?;
 
+        let target = match self.back_after {
+            None => TARGET,
+            Some(stay) => {
+                self.order(cluster, TARGET)?;
+                self.interruption.pause(stay)?;
+                SOURCE
+            }
+        };
         let before = wire.bytes()?;
-        let order = ["vm", "migrate", VM, "--target", TARGET, "--live", "--wait", "-o", "json"];
         let ordered = Instant::now();
-        let json = cluster.cli().run(&order, "", self.deadline)?;
+        let json = self.order(cluster, target)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
         let crossed = wire.bytes()? - before;
         self.check_guest(cluster)?;
         Ok(Measurement { order_ms, wire: crossed, ..record::measurement(&json)? })
     }
 
+    fn order(&self, cluster: &Cluster<'_>, target: &str) -> Result<String> {
+        let order = ["vm", "migrate", VM, "--target", target, "--live", "--wait", "-o", "json"];
+        cluster.cli().run(&order, "", self.deadline)
+    }
+
     fn create(&self, cluster: &Cluster<'_>) -> Result<()> {
         let memory = format!("{}M", self.workload.memory_bytes() >> 20);
-        self.create_machine(cluster, KEEPER, &["--memory", "64M", "--node", TARGET, "--no-start"])?;
+        for (name, node) in [KEEPERS.0, KEEPERS.1] {
+            self.create_machine(cluster, name, &["--memory", "64M", "--node", node, "--no-start"])?;
+        }
         self.create_machine(cluster, VM, &["--memory", &memory, "--node", SOURCE])
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::mode::TLS_CREDENTIALS;
 use super::qmp::Qmp;
+use super::tls;
 use crate::child::Process;
 use crate::execute::Argv;
 use crate::interruption::Interruption;
@@ -35,6 +37,8 @@ pub struct Plan<'a> {
     pub append: &'a str,
     /// Where its files are.
     pub directory: &'a Path,
+    /// Whether it has certificates.
+    pub is_encrypted: bool,
 }
 
 impl Plan<'_> {
@@ -79,6 +83,14 @@ impl Plan<'_> {
         ];
         let mut arguments = vec!["-nodefaults".to_owned(), "-no-user-config".to_owned()];
         arguments.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+        if self.is_encrypted {
+            let end = if self.host == Host::Target { "server" } else { "client" };
+            let dir = path(&tls::credentials(self.directory, self.host));
+            let object = format!(
+                "tls-creds-x509,id={TLS_CREDENTIALS},dir={dir},endpoint={end},verify-peer=on"
+            );
+            arguments.extend(["-object".to_owned(), object]);
+        }
         if self.host == Host::Target {
             arguments.extend(["-incoming".to_owned(), "defer".to_owned()]);
         }
@@ -147,6 +159,7 @@ mod tests {
             initrd: Path::new("/g/initrd"),
             append: "quiet",
             directory: Path::new("/d"),
+            is_encrypted: false,
         };
         plan.arguments().join(" ")
     }

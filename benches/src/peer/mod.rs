@@ -6,6 +6,7 @@
 mod machine;
 mod mode;
 mod qmp;
+mod tls;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,6 +60,9 @@ impl Run<'_> {
     /// Boots the guest, moves it and checks that it goes on.
     pub fn measure(&self) -> Result<Measurement> {
         let network = Network::create(self.link)?;
+        if self.mode.is_encrypted() {
+            tls::create(self.directory)?;
+        }
         let mut source = self.machine(&network, Host::Source)?;
         let patience = (BOOT_PATIENCE, LOOK_AGAIN);
         self.interruption.wait("the guest's start", patience.0, patience.1, || {
@@ -86,6 +90,7 @@ impl Run<'_> {
             initrd: &self.guest.initrd,
             append: &self.guest.append(self.workload),
             directory: self.directory,
+            is_encrypted: self.mode.is_encrypted(),
         };
         Machine::start(&plan, network.enter(host), self.interruption)
     }

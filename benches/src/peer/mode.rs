@@ -21,15 +21,33 @@ pub enum Mode {
     MultifdZstd,
     /// One channel; of pages sent before only the differences, as far as a cache remembers them.
     Xbzrle,
+    /// As plain, encrypted.
+    PlainTls,
+    /// As multifd, encrypted.
+    MultifdTls,
+    /// As multifd-zstd, encrypted.
+    MultifdZstdTls,
 }
 
+/// The id of both sides' certificates.
+pub const TLS_CREDENTIALS: &str = "tls0";
+
 impl Mode {
+    /// Whether it is encrypted, as ours always is.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::PlainTls | Self::MultifdTls | Self::MultifdZstdTls)
+    }
+
+    fn has_channels(self) -> bool {
+        !matches!(self, Self::Plain | Self::PlainTls | Self::Xbzrle)
+    }
+
     /// For `migrate-set-capabilities`.
     pub fn capabilities(self) -> Vec<Value> {
         let wanted: &[&str] = match self {
-            Self::Plain => &["events"],
-            Self::Multifd | Self::MultifdZstd => &["events", "multifd"],
             Self::Xbzrle => &["events", "xbzrle"],
+            _ if self.has_channels() => &["events", "multifd"],
+            _ => &["events"],
         };
         wanted.iter().map(|name| json!({ "capability": name, "state": true })).collect()
     }
@@ -37,15 +55,21 @@ impl Mode {
     /// For `migrate-set-parameters`: nothing holds it back, and xbzrle remembers the whole guest.
     pub fn parameters(self, memory_bytes: u64) -> Value {
         let mut parameters = json!({ "max-bandwidth": 0, "downtime-limit": DOWNTIME_LIMIT_MS });
-        if matches!(self, Self::Multifd | Self::MultifdZstd) {
+        if self.has_channels() {
             parameters["multifd-channels"] = json!(CHANNELS);
         }
+        if self.is_encrypted() {
+            parameters["tls-creds"] = json!(TLS_CREDENTIALS);
+            parameters["tls-hostname"] = json!(super::tls::SERVER_NAME);
+        }
         match self {
-            Self::Plain | Self::Multifd => {}
-            Self::MultifdZstd => parameters["multifd-compression"] = json!("zstd"),
-            Self::Xbzrle => {
-                parameters["xbzrle-cache-size"] = json!(memory_bytes.next_power_of_two())
+            Self::MultifdZstd | Self::MultifdZstdTls => {
+                parameters["multifd-compression"] = json!("zstd");
             }
+            Self::Xbzrle => {
+                parameters["xbzrle-cache-size"] = json!(memory_bytes.next_power_of_two());
+            }
+            _ => {}
         }
         parameters
     }
@@ -58,6 +82,9 @@ impl fmt::Display for Mode {
             Self::Multifd => "multifd",
             Self::MultifdZstd => "multifd-zstd",
             Self::Xbzrle => "xbzrle",
+            Self::PlainTls => "plain with TLS",
+            Self::MultifdTls => "multifd with TLS",
+            Self::MultifdZstdTls => "multifd-zstd with TLS",
         })
     }
 }

@@ -36,7 +36,7 @@ struct Contestant {
 }
 
 impl Comparison {
-    /// Draws the sum; `runs` are in the order in which they were made. The first peer is the one to be beaten.
+    /// Draws the sum; `runs` are in the order in which they were made. The best peer is the one to be beaten.
     pub fn new(
         link: String,
         workload: Workload,
@@ -45,12 +45,13 @@ impl Comparison {
         runs: Vec<(Contender, Measurement)>,
     ) -> Self {
         let contenders = by_contender(runs);
-        let figures = |is_it: fn(&Contender) -> bool| {
-            contenders.iter().find(|contestant| is_it(&contestant.name))?.medians
+        let figures = |is_it: fn(&Contender) -> bool| -> Vec<Figures> {
+            let those = contenders.iter().filter(|contestant| is_it(&contestant.name));
+            those.filter_map(|contestant| contestant.medians).collect()
         };
         let ours = figures(|name| *name == Contender::Ours);
-        let peer = figures(|name| matches!(name, Contender::Peer(_)));
-        let verdict = ours.zip(peer).map(|(ours, peer)| bar.judge(&ours, &peer));
+        let peers = figures(|name| matches!(name, Contender::Peer(_)));
+        let verdict = ours.first().and_then(|ours| bar.judge(ours, &peers));
         Self { link, workload, machine, contenders, verdict }
     }
 

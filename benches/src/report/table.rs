@@ -90,10 +90,10 @@ fn range(runs: &[Measurement], figure: impl Fn(&Measurement) -> f64) -> String {
 
 fn judged(verdict: &Verdict) -> String {
     let mut text =
-        String::from("\n| NovaCron to the first | ratio | at most | |\n|---|---|---|---|\n");
+        String::from("\n| NovaCron to the best peer | ratio | at most | |\n|---|---|---|---|\n");
     let rows = [
         ("total time", verdict.total),
-        ("downtime", verdict.downtime),
+        ("pause", verdict.downtime),
         ("bytes on the wire", verdict.wire),
     ];
     for (name, Judged { ratio, max }) in rows {

@@ -197,7 +197,7 @@ enum Link {
 }
 
 /// The source's end of one migration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Source {
     vm: VmId,
     migration: MigrationId,

@@ -109,7 +109,7 @@ enum State {
 }
 
 /// The target's end of one migration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Target {
     limits: TargetLimits,
     state: State,

@@ -1,0 +1,120 @@
+//! Source and target sessions against each other, with seeded faults and virtual time.
+//!
+//! Faults: the link is cut at any moment and comes back (what was said before the release is said again then, as both
+//! ends of a real link see to), or stays away; either agent crashes and restarts from its durable record, the target's
+//! QEMU dies, a digest differs, somebody cancels, the coordinator abandons. Checked after every step: never two running
+//! guests. Checked at the end: exactly one, unless the target accepted a guest whose QEMU then died.
+//!
+//! Replay one seed: `NOVACRON_SEED=17 cargo test -p novacron-protocol --test session`.
+
+use novacron_protocol::session::source::SourceOutcome;
+
+use crate::world::{Move, World};
+
+/// A small generator with a known sequence (splitmix64), so that a seed means the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+const STEPS_MAX: u32 = 20_000;
+
+/// Percent of steps at which something breaks, while anything may break at all.
+const FAULT_PERCENT: u64 = 2;
+
+fn run(seed: u64) -> SourceOutcome {
+    let mut dice = Dice(seed);
+    let mut world = World::new(dice.chance(5));
+    let mut faults_left = dice.below(5);
+    for _ in 0..STEPS_MAX {
+        if world.settled() {
+            break;
+        }
+        let breaks = faults_left > 0 && dice.chance(FAULT_PERCENT);
+        let fits = |what: &Move| world.allows(*what) && what.is_fault() == breaks;
+        let moves: Vec<Move> = Move::ALL.into_iter().filter(fits).collect();
+        if !moves.is_empty() {
+            let at = usize::try_from(dice.below(moves.len() as u64)).unwrap();
+            faults_left -= u64::from(breaks);
+            world.happen(moves[at]);
+        }
+    }
+    assert!(world.settled(), "not settled: {world:?}");
+    world.check_end();
+    world.outcome().unwrap().clone()
+}
+
+#[test]
+fn one_copy_runs_whatever_fails() {
+    if let Ok(seed) = std::env::var("NOVACRON_SEED") {
+        println!("{:?}", run(seed.parse().expect("NOVACRON_SEED is a number")));
+        return;
+    }
+    let (mut completed, mut failed, mut cancelled) = (0, 0, 0);
+    for seed in 0..20_000 {
+        let outcome = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| {
+            panic!(
+                "seed {seed}: NOVACRON_SEED={seed} cargo test -p novacron-protocol --test session"
+            )
+        });
+        match outcome {
+            SourceOutcome::Completed => completed += 1,
+            SourceOutcome::Failed { .. } => failed += 1,
+            SourceOutcome::Cancelled => cancelled += 1,
+        }
+    }
+    // The faults must not be so many or so few that one of the ends is never seen.
+    assert!(
+        completed > 1000 && failed > 1000 && cancelled > 100,
+        "{completed} {failed} {cancelled}"
+    );
+}
+
+#[test]
+fn a_difference_of_digests_leaves_the_guest_at_the_source() {
+    let mut world = World::new(true);
+    while !world.settled() {
+        let calm = |what: &Move| world.allows(*what) && !what.is_fault();
+        let next = Move::ALL.into_iter().find(calm).unwrap();
+        world.happen(next);
+    }
+    world.check_end();
+    let outcome = world.outcome().unwrap();
+    assert!(
+        matches!(outcome, SourceOutcome::Failed { reason } if reason.contains("verification failed")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_link_that_comes_back_in_time_fails_nothing() {
+    for seed in 0..2000 {
+        let mut dice = Dice(seed);
+        let mut world = World::new(false);
+        let mut cuts_left = 1 + dice.below(5);
+        while !world.settled() {
+            let may = |what: &Move| match what {
+                Move::Cut => cuts_left > 0 && world.was_taken(),
+                other => !other.is_fault(),
+            };
+            let fits = |what: &Move| world.allows(*what) && may(what);
+            let moves: Vec<Move> = Move::ALL.into_iter().filter(fits).collect();
+            let next = moves[usize::try_from(dice.below(moves.len() as u64)).unwrap()];
+            cuts_left -= u64::from(next == Move::Cut);
+            world.happen(next);
+        }
+        world.check_end();
+        assert_eq!(world.outcome(), Some(&SourceOutcome::Completed), "seed {seed}");
+    }
+}
