@@ -9,9 +9,12 @@ use std::path::PathBuf;
 
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
 use novacron_agent::disk::nbd::NbdClient;
-use novacron_agent::qmp::{Capability, MigrateStatus, Qmp};
+use novacron_agent::qmp::{Capability, MigrateStatus, Qmp, RunState};
+use novacron_agent::records::RecordName;
+use novacron_agent::vm::record::{Desired, Role};
 use novacron_agent::vm::{
     Interrupted, LeaseError, MachineOrder, Order, Receiving, SourceGuest, SourceRole, TargetRole,
+    VmRecord,
 };
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
 use novacron_protocol::ids::{Generation, MigrationId};
@@ -35,6 +38,7 @@ fn source_role(mode: MigrationMode) -> SourceRole {
         mode,
         target_generation: THERE,
         options: MigrationOptions::default(),
+        is_shut_down: false,
         decision: SourceRecord::Holds,
         memo: Vec::new(),
     }
@@ -153,6 +157,59 @@ async fn a_guest_whose_agent_died_before_the_switchover_goes_on() {
     guest.keep().await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     assert!(qmp.status().await.unwrap().running);
+}
+
+async fn wait_until_shut_down(qmp: &Qmp) {
+    let down = async {
+        while qmp.status().await.unwrap().status != RunState::Shutdown {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, down).await.unwrap();
+}
+
+/// Boots that the console has seen.
+async fn wait_for_boots(host: &Host, boots: usize) {
+    host.wait_for_console(vm(1), &GREETING.repeat(boots)).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_was_shut_down_for_a_migration_is_started_again_if_it_stays() {
+    let host = started_host().await;
+    let guest = lend(&host, MigrationMode::Warm).await;
+    guest.shut_down().await.unwrap();
+    wait_until_shut_down(guest.qmp().unwrap()).await;
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    wait_for_boots(&host, 2).await;
+
+    // The same if the agent ends in between.
+    let guest = lend(&host, MigrationMode::Warm).await;
+    guest.shut_down().await.unwrap();
+    wait_until_shut_down(guest.qmp().unwrap()).await;
+    drop(guest);
+    let mut host = host.restart().await;
+    let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    wait_for_boots(&host, 3).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_arrived_warm_is_started_even_if_the_agent_ends_before() {
+    let host = Host::new().await;
+    let mut guest = expect(&host, MigrationMode::Warm).await;
+    let (hardware, processor) = blueprint().await;
+    drop(guest.prepare(hardware, processor).await.unwrap());
+    // As an agent leaves it that ends between writing that the machine is its own and starting it.
+    drop(guest);
+    let mut record: VmRecord = host.records.get(RecordName::Vm(vm(1))).await.unwrap().unwrap();
+    (record.role, record.desired) = (Role::Owner, Desired::Running);
+    record.arrived_by = Some(migration());
+    host.records.put(RecordName::Vm(vm(1)), &record).await.unwrap();
+    let host = host.restart().await;
+    host.wait_for(vm(1), ObservedState::Running).await;
+    wait_for_boots(&host, 1).await;
 }
 
 #[tokio::test]

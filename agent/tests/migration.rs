@@ -35,6 +35,7 @@ struct Agent {
 
 struct Pair {
     agents: [Agent; 2],
+    options: MigrationOptions,
     next_migration: u128,
 }
 
@@ -70,7 +71,7 @@ impl Pair {
         let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
         let first = agent(&authority, "node-01", settings).await;
         let second = agent(&authority, "node-02", settings).await;
-        Self { agents: [first, second], next_migration: 0 }
+        Self { agents: [first, second], options: MigrationOptions::default(), next_migration: 0 }
     }
 
     /// Moves a machine and returns how its source says that it ended.
@@ -105,7 +106,8 @@ impl Pair {
             target_address: target.address.to_string(),
             mode: plan.mode,
             target_generation: plan.generation.next(),
-            options: MigrationOptions::default(),
+            options: self.options,
+            is_shut_down: false,
             decision: SourceRecord::Holds,
             memo: Vec::new(),
         };
@@ -265,6 +267,61 @@ async fn a_stopped_machine_moves_with_its_disks() {
     let started = target.order_for(vm, Generation(2), start, PATIENCE).await;
     assert_eq!(started, EffectOutcome::Done);
     target.wait_for_console(vm, GREETING).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_machine_moves_warm_and_boots_at_the_target() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(8), spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    println!("{account:#?}");
+    assert!(account.verified && account.rounds > 0);
+    assert_eq!((account.path, account.bytes_wire_memory), (MemoryPath::None, 0));
+    assert!(account.downtime_parts.total_us() > 0);
+    assert!(account.bytes_disk_final < account.bytes_disk + account.bytes_disk_held);
+    let target = &pair.agents[1].host;
+    assert_eq!(target.state(vm), Some(ObservedState::Running));
+    assert_eq!(pair.agents[0].host.remains(vm), Vec::<PathBuf>::new());
+    // It booted at the source, and again here.
+    target.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+/// Writes the greeting and then halts for ever: no button wakes it.
+fn put_deaf_guest(host: &Host) {
+    let mut image = std::fs::read(host.directory.path().join("images/echo.img")).unwrap();
+    // Behind the greeting, where the sector begins to echo.
+    image[30..34].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
+    std::fs::write(host.directory.path().join("images/deaf.img"), image).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_does_not_shut_down_stays_or_is_forced() {
+    let mut pair = Pair::new(MigrationSettings { shutdown_s: 1, ..settings() }).await;
+    put_deaf_guest(&pair.agents[0].host);
+    let (vm, mut spec) = (vm(9), spec());
+    "deaf".clone_into(&mut spec.disks[0].image);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
+    let (migration, send) = pair.order(vm, &plan).await;
+    assert_eq!(send.await.unwrap(), EffectOutcome::Done);
+    let end = pair.agents[0].end_of(migration).await;
+    let SourceResult::Failed { reason } = &end.result else { panic!("{end:?}") };
+    assert!(reason.contains("did not shut down within 1 s"), "{reason}");
+    assert_eq!(pair.agents[1].migrations.abandon(vm, migration).await, EffectOutcome::Done);
+    pair.agents[0].host.wait_for(vm, ObservedState::Running).await;
+    assert_eq!(pair.agents[1].host.state(vm), None);
+    // The same boot as before.
+    let log = pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    assert_eq!(log, GREETING);
+
+    pair.options.force_shutdown = true;
+    completed(&pair.migrate(vm, &plan).await);
+    pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
 }
 
 /// Numbers that look random, as an image of the host.

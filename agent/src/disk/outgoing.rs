@@ -81,7 +81,8 @@ impl OutgoingDisks {
         outlets: &mut Outlets,
     ) -> Result<Self, DiskError> {
         let bytes_total = disks.iter().map(DiskContent::size_bytes).fold(0, u64::saturating_add);
-        let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total));
+        let bytes_held = disks.iter().map(DiskContent::held_bytes).fold(0, u64::saturating_add);
+        let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total, bytes_held));
         let outgoing = Self { qmp: qmp.clone(), shared: Arc::new(shared) };
         match outgoing.start_all(disks, route, outlets).await {
             Ok(()) => Ok(outgoing),

@@ -78,6 +78,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LeaseError>>;
 pub(super) enum LeaseRequest {
     Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
     HoldDisks { reply: Reply<Qmp> },
+    ShutDown { reply: Reply<()> },
     Keep { reply: Reply<()> },
     Remove { reply: Reply<()> },
     Prepare { hardware: Hardware, processor: Processor, reply: Reply<Receiving> },
@@ -172,8 +173,17 @@ impl SourceGuest {
         Ok(qmp)
     }
 
-    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued;
-    /// a process that only held disks is ended.
+    /// Presses the power button of a running guest. From now on the machine, if it stays, is started again, whatever
+    /// becomes of this agent.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; the guest may have been told all the same.
+    pub async fn shut_down(&self) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::ShutDown { reply }).await
+    }
+
+    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued,
+    /// one that was shut down for the migration is started again; a process that only held disks is ended.
     ///
     /// # Errors
     /// [`LeaseError`]; the machine is this agent's all the same if the record could be written.

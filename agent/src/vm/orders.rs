@@ -17,7 +17,7 @@ use super::fence::{Stale, fence};
 use super::files::{FileError, FileStore};
 use super::image::ImageError;
 use super::launch::{Blueprint, LaunchError};
-use super::machine::{Order, Refusal, State, Step};
+use super::machine::{Machine, Order, Refusal, State, Step};
 use super::machines::MachineOrder;
 use super::network::{NetworkError, check_bridge};
 use super::record::{BootFiles, Desired, Hardware, Processor, Role, VmRecord};
@@ -116,6 +116,7 @@ impl Driver {
         match step {
             Step::Nothing => self.note_rest(order).await,
             Step::Launch => self.launch_guest().await?,
+            Step::Relaunch => self.relaunch_guest().await?,
             Step::Continue => self.qmp().ok_or(OrderError::NoAnswer)?.cont().await?,
             Step::PressPower => {
                 self.qmp().ok_or(OrderError::NoAnswer)?.power_down().await?;
@@ -175,6 +176,13 @@ impl Driver {
                 Err(error)
             }
         }
+    }
+
+    /// Ends the process, if there is one, and starts the guest in another.
+    pub(super) async fn relaunch_guest(&mut self) -> Result<(), OrderError> {
+        self.machine = Machine::new(State::Stopping);
+        self.end_process().await;
+        self.launch_guest().await
     }
 
     /// Starts a process for this machine.

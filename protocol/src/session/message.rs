@@ -89,7 +89,7 @@ pub struct Offer {
     pub disks: Vec<DiskOffer>,
     /// Files that the machine needs at the target.
     pub files: Vec<FileOffer>,
-    /// Whether the machine shall be started at the target after a cold migration.
+    /// Whether the machine shall be started at the target: after a warm migration.
     pub start: bool,
 }
 

@@ -66,7 +66,7 @@ impl Run {
             return Ok(());
         }
         let qmp = match guest.role().mode {
-            MigrationMode::Live => guest.qmp().cloned(),
+            MigrationMode::Live | MigrationMode::Warm => guest.qmp().cloned(),
             MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
         };
         let qmp = qmp.ok_or("the guest's QEMU does not answer")?;

@@ -9,6 +9,7 @@ mod pilot;
 mod progress;
 mod qemu;
 mod steering;
+mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use crate::vm::{BootFiles, GuestFacts, SourceGuest};
 use pilot::Course;
 use qemu::QemuPlan;
 use steering::Steering;
+use warm::Warm;
 
 /// How long the target's last words are waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -69,6 +71,10 @@ enum Step {
     Remaining(Option<progress::Remaining>),
     /// What was left to send at the beginning of a round.
     Round(Option<u64>),
+    /// Of a warm migration: what is left of the disks.
+    Left(Option<u64>),
+    /// Of a warm migration: the guest was shut down.
+    ShutDown(Result<(), String>),
     /// QEMU was told something that needs no answer.
     Told,
 }
@@ -101,6 +107,9 @@ struct Run {
     disks: Option<Arc<OutgoingDisks>>,
     /// What the target's disks hold, until they are copied; none before the target has said anything.
     contents: Vec<DiskContent>,
+    /// What the disks had handed over when the guest stopped.
+    bytes_disk_at_stop: Option<u64>,
+    warm: Warm,
     log: Option<OutgoingLog>,
     digests: Digests,
     file_bytes: u64,
@@ -182,7 +191,7 @@ fn make_offer(
 ) -> Offer {
     let (facts, role) = (guest.facts(), guest.role());
     let memory = match (role.mode, form) {
-        (MigrationMode::Cold, _) => MemoryOffer::None,
+        (MigrationMode::Cold | MigrationMode::Warm, _) => MemoryOffer::None,
         (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryOffer::Tunnel,
         (MigrationMode::Live, OutgoingForm::Pages(plan)) => {
             MemoryOffer::Pages { lanes: plan.channels + 1 }
@@ -204,7 +213,7 @@ fn make_offer(
         base: None,
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
-        start: false,
+        start: role.mode == MigrationMode::Warm,
     }
 }
 
@@ -247,6 +256,8 @@ fn spawn(
         memory_events: None,
         disks: None,
         contents: Vec::new(),
+        bytes_disk_at_stop: None,
+        warm: Warm::default(),
         log: None,
         digests: Digests::default(),
         file_bytes: 0,
@@ -414,11 +425,8 @@ impl Run {
 
     async fn qemu_event(&mut self, event: Result<Event, broadcast::error::RecvError>) {
         match event {
-            Ok(Event::Stop) if self.outgoing.is_some() => {
-                self.reach(Mark::Stopped);
-                self.handle(SourceEvent::GuestStopped);
-                self.finish_log();
-            }
+            Ok(Event::Stop) if self.outgoing.is_some() => self.guest_stopped(),
+            Ok(Event::Shutdown(_)) if self.mode == MigrationMode::Warm => self.guest_ends(),
             Ok(Event::Migration(migration)) => self.qemu_status(migration.status).await,
             Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -432,6 +440,13 @@ impl Run {
                 self.fail("the guest's QEMU ended".to_owned());
             }
         }
+    }
+
+    fn guest_stopped(&mut self) {
+        self.reach(Mark::Stopped);
+        self.bytes_disk_at_stop = Some(self.disk_counters().bytes_disk);
+        self.handle(SourceEvent::GuestStopped);
+        self.finish_log();
     }
 
     async fn qemu_status(&mut self, status: MigrateStatus) {
@@ -490,10 +505,13 @@ impl Run {
                 said.into_iter().for_each(|said| self.progress.remaining(said))
             }
             Step::Round(left_bytes) => self.round_began(left_bytes),
+            Step::Left(left_bytes) => self.round_looked(left_bytes).await,
+            Step::ShutDown(Ok(())) => self.guest_is_down(),
             Step::Told => {}
             Step::FilesSent(Err(reason))
             | Step::DisksReady(Err(reason))
             | Step::DiskFailed(reason)
+            | Step::ShutDown(Err(reason))
             | Step::DisksDrained(Err(reason))
             | Step::LogSent(Err(reason)) => self.fail(reason),
         }
@@ -583,9 +601,13 @@ impl Run {
 
     async fn copy_memory(&mut self) {
         self.reach(Mark::MemoryAsked);
-        if self.mode == MigrationMode::Cold {
-            self.finish_log();
-            return self.drain_disks();
+        match self.mode {
+            MigrationMode::Live => (),
+            MigrationMode::Warm => return self.begin_rounds(),
+            MigrationMode::Cold => {
+                self.finish_log();
+                return self.drain_disks();
+            }
         }
         let Some(qmp) = self.qmp() else {
             return self.fail("the guest's QEMU does not answer".to_owned());

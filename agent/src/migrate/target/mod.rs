@@ -683,7 +683,7 @@ fn micros(time: Duration) -> u64 {
 
 fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
     match (&offer.memory, offer.mode) {
-        (_, MigrationMode::Cold) | (MemoryOffer::None, _) => None,
+        (_, MigrationMode::Cold | MigrationMode::Warm) | (MemoryOffer::None, _) => None,
         (MemoryOffer::Tunnel, _) => Some(IncomingForm::Tunnel),
         (MemoryOffer::Pages { lanes }, _) => {
             Some(IncomingForm::Pages { lanes: *lanes, hash_seed: offer.hash_seed })
