@@ -1,7 +1,7 @@
 //! Three coordinators, two nodes, and busy guests that move between them: what tests of failures begin with.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,22 @@ impl Fleet {
         let has_links = !record["isolation"]["namespaces"].is_null();
         let client = cluster.client()?;
         let fleet = Self { cluster, client, tag, has_links, began };
+        fleet.forget_images()?;
         fleet.note("the cluster is up");
         Ok(fleet)
+    }
+
+    /// Has the agents keep nothing of machines that left: a way back that is as long as the way there has phases
+    /// that a test can catch.
+    fn forget_images(&self) -> Result<()> {
+        for node in NODES {
+            let path = self.cluster.directory().join(node).join("agent.toml");
+            let mut settings = OpenOptions::new().append(true).open(path)?;
+            settings.write_all(b"\n[migration]\nmemory_cache_bytes = 0\n")?;
+            self.dev(&["kill", node, "--signal", "TERM"])?;
+            self.dev(&["start", node])?;
+        }
+        self.wait_until_nodes_are_ready()
     }
 
     /// Tells the reader of a failed test what was done when.

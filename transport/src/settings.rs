@@ -84,10 +84,10 @@ impl LinkSettings {
         }
     }
 
-    /// Links between agents that carry a migration. 1 Gbit/s × 10 ms round trip is 1.25 MB: a send window of
-    /// 2 MiB keeps such a link full with slack for late acknowledgements, yet no more than 17 ms of stale
-    /// pages wait in it when the guest is stopped. The receiver may let one lane use all of it, and all lanes
-    /// together twice as much. At most 2 + 4 MiB a connection, with at most a handful of connections.
+    /// Links between agents that carry a migration. 1 Gbit/s × 8 ms round trip, or 100 Mbit/s × 80 ms, are 1 MB: a
+    /// send window of 1 MiB keeps such links full, yet no more than 8 ms of stale pages wait in it at 1 Gbit/s when
+    /// the guest is stopped, and a switch with a shallow buffer loses none. The receiver may let one lane use twice of
+    /// it, and all lanes together four times as much. At most 1 + 4 MiB a connection, with at most a handful of them.
     pub fn migration() -> Self {
         Self {
             send_window_bytes: MIB,
@@ -163,8 +163,8 @@ mod tests {
                 settings.stream_receive_window_bytes <= settings.connection_receive_window_bytes
             );
         }
-        let gigabit_10_ms_bytes = 1_000_000_000 / 8 / 100;
-        assert!(LinkSettings::migration().send_window_bytes >= gigabit_10_ms_bytes);
+        let gigabit_8_ms_bytes = 1_000_000_000 / 8 * 8 / 1_000;
+        assert!(LinkSettings::migration().send_window_bytes >= gigabit_8_ms_bytes);
     }
 
     #[test]

@@ -271,13 +271,13 @@ pub enum StreamHeader {
 }
 
 impl Message for SourceMessage {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the source";
 }
 
 impl Message for TargetMessage {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the target";
 }

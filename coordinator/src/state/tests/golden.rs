@@ -62,7 +62,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 1767;
-const LOG_HASH: u64 = 2_372_281_308_903_991_833;
-const ROWS_BYTES: usize = 1416;
-const ROWS_HASH: u64 = 2_780_057_414_880_375_526;
+const LOG_BYTES: usize = 1770;
+const LOG_HASH: u64 = 0x4b8e527353ab677d;
+const ROWS_BYTES: usize = 1419;
+const ROWS_HASH: u64 = 0x64018bbb72ed06f3;
