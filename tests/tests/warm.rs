@@ -25,7 +25,7 @@ fn a_guest_that_writes_moves_warm_and_comes_back() {
 
         let record = migrate(&guest, NODES[0], "--live")?;
         ensure!(record["bytes_disk_held"].as_u64() > Some(WRITTEN_BYTES), "{record:#}");
-        witness.end()
+        witness.end().map(drop)
     });
 }
 

@@ -62,7 +62,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 1770;
-const LOG_HASH: u64 = 0x4b8e527353ab677d;
-const ROWS_BYTES: usize = 1419;
-const ROWS_HASH: u64 = 0x64018bbb72ed06f3;
+const LOG_BYTES: usize = 1787;
+const LOG_HASH: u64 = 0x76f6c9e4f457679a;
+const ROWS_BYTES: usize = 1436;
+const ROWS_HASH: u64 = 0xd2d1493ea3d27d16;
