@@ -63,6 +63,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 1787;
-const LOG_HASH: u64 = 0x76f6c9e4f457679a;
+const LOG_HASH: u64 = 8_572_260_925_935_413_146;
 const ROWS_BYTES: usize = 1436;
-const ROWS_HASH: u64 = 0xd2d1493ea3d27d16;
+const ROWS_HASH: u64 = 15_191_003_551_482_674_454;
