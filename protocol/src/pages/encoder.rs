@@ -183,7 +183,8 @@ fn put_body(content: &BatchContent<'_>, output: &mut Vec<u8>) {
     content.packed().iter().for_each(|page| output.extend_from_slice(*page));
 }
 
-fn zstd_level(compression: Compression) -> i32 {
+/// zstd's level, also where it is not used.
+pub(crate) fn zstd_level(compression: Compression) -> i32 {
     match compression {
         Compression::Off => 1,
         Compression::Zstd { level } => level.clamp(-50, 19),

@@ -40,7 +40,7 @@ pub mod table;
 
 mod distinct;
 mod index_list;
-mod varint;
+pub(crate) mod varint;
 
 pub use batch::{BatchError, BatchHeader, Form, FormCounts};
 pub use content::BatchContent;

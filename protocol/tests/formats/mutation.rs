@@ -1,6 +1,6 @@
 //! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
 
-use novacron_protocol::disk::{BLOCK_BYTES, Record, RecordEncoder, RunContent};
+use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
 use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
 use novacron_protocol::pages::{BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
@@ -146,5 +146,19 @@ fn disk_record() {
                 bodies::disk_record(&input);
             }
         }
+    }
+}
+
+#[test]
+fn disk_beginning() {
+    let mut disk = DiskContent::new(64 * BLOCK_BYTES as u64, 1).unwrap();
+    for block in [0, 1, 2, 9, 40, 41, 63] {
+        let content = RunContent::Data(&[block; BLOCK_BYTES]);
+        let offset = u64::from(block) * BLOCK_BYTES as u64;
+        let held = if block == 0 { RunContent::Data(&[99; BLOCK_BYTES]) } else { content };
+        disk.apply(&Record { offset, content: held }).unwrap();
+    }
+    for piece in disk.pieces() {
+        damage("disk beginning", &piece, 3000, bodies::disk_beginning);
     }
 }
