@@ -38,7 +38,7 @@ pub struct Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
