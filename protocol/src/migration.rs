@@ -73,6 +73,20 @@ impl MigrationOptions {
     }
 }
 
+impl MigrationOptions {
+    /// Those that mean something to a migration of this mode: for many machines at once, of which some are stopped.
+    #[must_use]
+    pub fn suited_to(self, mode: MigrationMode) -> Self {
+        match mode {
+            MigrationMode::Cold => {
+                let bandwidth_bits_per_second = self.bandwidth_bits_per_second;
+                Self { bandwidth_bits_per_second, ..Self::default() }
+            }
+            MigrationMode::Live => self,
+        }
+    }
+}
+
 /// What a migration is busy with. Phases only ever advance.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -8,8 +8,8 @@ use novacron_sdk::VmFilter;
 
 use super::Wait;
 use super::values::{
-    Duration, parse_bandwidth, parse_disk, parse_duration, parse_label, parse_network, parse_size,
-    parse_state,
+    Duration, milliseconds, parse_bandwidth, parse_disk, parse_duration, parse_label,
+    parse_network, parse_size, parse_state,
 };
 use crate::failure::Failure;
 
@@ -214,7 +214,6 @@ impl VmMigrate {
     /// The API's request.
     pub fn request(&self) -> api::VmMigrate {
         let mode = if self.live { MigrationMode::Live } else { MigrationMode::Cold };
-        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         api::VmMigrate {
             downtime_limit_ms: self.downtime_limit.map(milliseconds),
             bandwidth_bits_per_second: self.bandwidth,

@@ -1,11 +1,15 @@
 //! The nouns of the fleet as the API shows them.
 
-use novacron_protocol::api::{Links, MigrationMetrics, MigrationView, NodeView, VmView};
+use novacron_protocol::api::{
+    BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
+    MigrationView, NodeView, VmView,
+};
 use novacron_protocol::migration::DOWNTIME_LIMIT_MS_DEFAULT;
 use novacron_protocol::time::Timestamp;
 
 use crate::state::Fleet;
-use crate::state::migration::Migration;
+use crate::state::batch::{Batch, BatchItem, ItemStep, Stop};
+use crate::state::migration::{Ending, Migration, Step};
 use crate::state::node::Node;
 use crate::state::vm::Vm;
 
@@ -140,6 +144,75 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
             ("self", format!("/migrations/{}", migration.id)),
             ("vm", format!("/vms/{}", migration.vm)),
         ]),
+    }
+}
+
+/// A batch as the API shows it; its machines only where they are asked for.
+pub fn batch_view(fleet: &Fleet, batch: &Batch, has_items: bool) -> BatchView {
+    let items: Vec<_> = batch.items.iter().map(|item| batch_item_view(fleet, item)).collect();
+    BatchView {
+        batch_id: batch.id,
+        from: batch.source.clone(),
+        to: batch.target.clone(),
+        labels: batch.labels.clone(),
+        mode: batch.mode,
+        options: batch.options,
+        abort_on_failure: batch.aborts_on_failure,
+        status: batch_status(batch, &items),
+        counts: batch_counts(&items),
+        items: if has_items { items } else { Vec::new() },
+        created_at: batch.created_at,
+        ended_at: batch.ended_at,
+        revision: batch.revision,
+        links: links(&[("self", format!("/migrations/batch/{}", batch.id))]),
+    }
+}
+
+fn batch_item_view(fleet: &Fleet, item: &BatchItem) -> BatchItemView {
+    let (status, migration_id, reason) = match &item.step {
+        ItemStep::Refused(reason) => (BatchItemStatus::Refused, None, reason.clone()),
+        ItemStep::Accepted(migration) => {
+            let is_queued = fleet.migration(*migration).is_none_or(|row| row.step == Step::Queued);
+            let status =
+                if is_queued { BatchItemStatus::Queued } else { BatchItemStatus::InProgress };
+            (status, Some(*migration), String::new())
+        }
+        ItemStep::Ended { migration, ending, reason } => {
+            let status = match ending {
+                Ending::Completed => BatchItemStatus::Completed,
+                Ending::Failed => BatchItemStatus::Failed,
+                Ending::Cancelled => BatchItemStatus::Cancelled,
+            };
+            (status, Some(*migration), reason.clone())
+        }
+    };
+    BatchItemView { vm: item.vm, vm_name: item.vm_name.clone(), status, migration_id, reason }
+}
+
+fn batch_status(batch: &Batch, items: &[BatchItemView]) -> BatchStatus {
+    match batch.stopped {
+        _ if batch.ended_at.is_none() => BatchStatus::InProgress,
+        _ if items.iter().all(|item| item.status == BatchItemStatus::Completed) => {
+            BatchStatus::Completed
+        }
+        Some(Stop::Asked) => BatchStatus::Cancelled,
+        Some(Stop::Failure) | None => BatchStatus::Failed,
+    }
+}
+
+fn batch_counts(items: &[BatchItemView]) -> BatchCounts {
+    let count = |status| {
+        let those = items.iter().filter(|item| item.status == status).count();
+        u32::try_from(those).unwrap_or(u32::MAX)
+    };
+    BatchCounts {
+        items: u32::try_from(items.len()).unwrap_or(u32::MAX),
+        refused: count(BatchItemStatus::Refused),
+        queued: count(BatchItemStatus::Queued),
+        in_progress: count(BatchItemStatus::InProgress),
+        completed: count(BatchItemStatus::Completed),
+        failed: count(BatchItemStatus::Failed),
+        cancelled: count(BatchItemStatus::Cancelled),
     }
 }
 
