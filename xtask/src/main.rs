@@ -9,6 +9,7 @@ mod full;
 mod guest;
 mod install;
 mod lint;
+mod model;
 mod packages;
 mod process;
 mod product;
@@ -44,6 +45,12 @@ enum Chore {
     Check,
     /// Everything: installs what tests need, builds the guest, runs every check and every test.
     Test,
+    /// Explore every state that the two ends of a migration can reach, and print how many they are.
+    Model {
+        /// Faults in one history at most: one more is about six times as many states.
+        #[arg(long, default_value_t = model::FAULTS)]
+        faults: u32,
+    },
     /// Run the benches; arguments are handed on to them.
     #[command(disable_help_flag = true)]
     Bench {
@@ -80,6 +87,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Demo { keep } => demo::run(&workspace, *keep),
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
+        Chore::Model { faults } => model::run(&workspace, *faults),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),
         Chore::Packages => packages::ensure(),

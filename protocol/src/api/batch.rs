@@ -35,6 +35,9 @@ pub struct BatchCreate {
     /// Slow down guests that write faster than the link carries, until they fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_converge: bool,
+    /// Stop guests that do not shut down in time, as if their power had failed; only with `mode` `warm`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_shutdown: bool,
 }
 
 impl BatchCreate {
@@ -44,6 +47,7 @@ impl BatchCreate {
             downtime_limit_ms: self.downtime_limit_ms,
             bandwidth_bits_per_second: self.bandwidth_bits_per_second,
             auto_converge: self.auto_converge,
+            force_shutdown: self.force_shutdown,
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use novacron_protocol::session::source::SourceOutcome;
 
-use crate::world::{Move, World};
+use crate::world::{Conditions, Move, World};
 
 /// A small generator with a known sequence (splitmix64), so that a seed means the same everywhere.
 struct Dice(u64);
@@ -35,7 +35,7 @@ const FAULT_PERCENT: u64 = 2;
 
 fn run(seed: u64) -> SourceOutcome {
     let mut dice = Dice(seed);
-    let mut world = World::new(dice.chance(5));
+    let mut world = World::new(Conditions { is_corrupt: dice.chance(5), ..Conditions::default() });
     let mut faults_left = dice.below(5);
     for _ in 0..STEPS_MAX {
         if world.settled() {
@@ -51,7 +51,7 @@ fn run(seed: u64) -> SourceOutcome {
         }
     }
     assert!(world.settled(), "not settled: {world:?}");
-    world.check_end();
+    assert!(world.wrong().is_empty(), "{:?}", world.wrong());
     world.outcome().unwrap().clone()
 }
 
@@ -83,13 +83,13 @@ fn one_copy_runs_whatever_fails() {
 
 #[test]
 fn a_difference_of_digests_leaves_the_guest_at_the_source() {
-    let mut world = World::new(true);
+    let mut world = World::new(Conditions { is_corrupt: true, ..Conditions::default() });
     while !world.settled() {
         let calm = |what: &Move| world.allows(*what) && !what.is_fault();
         let next = Move::ALL.into_iter().find(calm).unwrap();
         world.happen(next);
     }
-    world.check_end();
+    assert!(world.wrong().is_empty(), "{:?}", world.wrong());
     let outcome = world.outcome().unwrap();
     assert!(
         matches!(outcome, SourceOutcome::Failed { reason } if reason.contains("verification failed")),
@@ -101,7 +101,7 @@ fn a_difference_of_digests_leaves_the_guest_at_the_source() {
 fn a_link_that_comes_back_in_time_fails_nothing() {
     for seed in 0..2000 {
         let mut dice = Dice(seed);
-        let mut world = World::new(false);
+        let mut world = World::new(Conditions::default());
         let mut cuts_left = 1 + dice.below(5);
         while !world.settled() {
             let may = |what: &Move| match what {
@@ -114,7 +114,7 @@ fn a_link_that_comes_back_in_time_fails_nothing() {
             cuts_left -= u64::from(next == Move::Cut);
             world.happen(next);
         }
-        world.check_end();
+        assert!(world.wrong().is_empty(), "{:?}", world.wrong());
         assert_eq!(world.outcome(), Some(&SourceOutcome::Completed), "seed {seed}");
     }
 }

@@ -19,12 +19,12 @@ fn scene() -> Scene {
 
 /// What the proposer makes of a request about all machines of a node.
 fn asked(scene: &mut Scene, source: &str, target: &str) -> MigrateBatch {
-    let labels = Labels::new();
-    let matching = scene.fleet.machines_matching(&name(source), &labels);
+    let (labels, source_name) = (Labels::new(), name(source));
+    let matching = scene.fleet.machines_matching(&source_name, &labels);
     let vms: Vec<VmId> = matching.map(|vm| vm.id).collect();
     MigrateBatch {
         batch: BatchId(scene.id()),
-        source: name(source),
+        source: source_name,
         target: name(target),
         labels,
         mode: None,

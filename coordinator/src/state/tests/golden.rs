@@ -79,7 +79,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 1787;
-const LOG_HASH: u64 = 12_638_320_210_936_274_425;
-const ROWS_BYTES: usize = 1436;
-const ROWS_HASH: u64 = 12_546_193_602_464_886_564;
+const LOG_BYTES: usize = 2043;
+const LOG_HASH: u64 = 9_156_591_900_491_835_907;
+const ROWS_BYTES: usize = 2325;
+const ROWS_HASH: u64 = 4_440_486_428_935_668_311;
