@@ -4,18 +4,22 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use novacron_metrics::{Endpoint as MetricsEndpoint, MetricError};
 use novacron_transport::credentials::CredentialsError;
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::{EnrolError, enrol};
 use novacron_transport::token::{InvalidToken, JoinToken};
 use novacron_transport::{CloseCode, Credentials, Endpoint, LinkSettings, Role, SubjectName};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::Config;
 use crate::host::{self, NoKvm};
 use crate::link::{self, DialError, Inbox, SessionContext};
+use crate::metrics::{AgentPages, MigrationMetrics};
 use crate::migrate::Migrations;
 use crate::records::{Records, RecordsError};
 use crate::report::Reporter;
@@ -85,6 +89,9 @@ pub enum AgentError {
     /// The migration socket.
     #[error("other agents cannot be listened to: migration_listen")]
     Listen(#[from] EndpointError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricError),
 }
 
 /// Turns a token into credentials, once.
@@ -136,13 +143,28 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     let settings = LinkSettings::migration();
     let (endpoint, acceptor) =
         Endpoint::bind(config.migration_listen, &credentials, &[Role::Agent], settings)?;
-    let migrations =
-        Migrations::new(machines.clone(), reporter.clone(), endpoint.clone(), config.migration);
+    let metrics = Arc::new(MigrationMetrics::new()?);
+    let migrations = Migrations::new(
+        machines.clone(),
+        reporter.clone(),
+        endpoint.clone(),
+        config.migration,
+        metrics,
+    );
     migrations.recover(interrupted);
     let listening = tokio::spawn({
         let migrations = migrations.clone();
         async move { migrations.serve(acceptor).await }
     });
+    let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
+    let pages = AgentPages::new(
+        machines.hypervisor(),
+        machines.clone(),
+        migrations.clone(),
+        reporter.clone(),
+    )?;
+    MetricsEndpoint::start(config.metrics_listen, Arc::new(pages), &watching, unwatched.clone())
+        .await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());
     let node = config.node.clone();
     let context =
@@ -154,6 +176,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     endpoint.close(CloseCode::Done, "the agent ends");
     machines.shut_down().await;
     inbox.finished().await;
+    unwatched.cancel();
+    watching.close();
+    watching.wait().await;
     // It ends with its endpoint; a panic in it has been reported by its own hook.
     let _ = listening.await;
     endpoint.wait_idle().await;

@@ -7,11 +7,14 @@ mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::{GREETING, Host, PATIENCE, spec, vm};
+use novacron_agent::metrics::{AgentPages, MigrationMetrics};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
+use novacron_metrics::Pages;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
@@ -51,8 +54,9 @@ async fn agent(authority: &ClusterAuthority, name: &str, settings: MigrationSett
         Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap();
     let address = endpoint.local_address().unwrap();
     let mut host = Host::new().await;
+    let metrics = Arc::new(MigrationMetrics::new().unwrap());
     let migrations =
-        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
+        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings, metrics);
     migrations.recover(std::mem::take(&mut host.interrupted));
     tokio::spawn({
         let migrations = migrations.clone();
@@ -194,6 +198,42 @@ fn ticks(console: &str) -> Vec<u64> {
     whole.lines().filter_map(number).collect()
 }
 
+/// What an agent says in numbers after it gave its first machine away is what the account says.
+fn check_metrics(agent: &Agent, account: &MigrationAccount) {
+    let (machines, migrations) = (agent.host.machines.clone(), agent.migrations.clone());
+    let hypervisor = machines.hypervisor().clone();
+    let reporter = agent.host.reporter.clone();
+    let pages = AgentPages::new(&hypervisor, machines, migrations, reporter).unwrap();
+    let text = pages.page("/metrics").unwrap();
+    assert_eq!(novacron_metrics::lint::problems(&text), Vec::<String>::new());
+    let downtime = account.downtime_parts.total_us() as f64 / 1e6;
+    let of_source = "mode=\"live\",result=\"completed\"";
+    for line in [
+        format!("novacron_migrations_total{{{of_source},role=\"source\"}} 1"),
+        format!("novacron_migration_duration_seconds_count{{{of_source}}} 1"),
+        format!("novacron_migration_downtime_seconds_sum{{mode=\"live\"}} {downtime}"),
+        format!(
+            "novacron_migration_guest_bytes_total{{content=\"memory\"}} {}",
+            account.bytes_guest
+        ),
+        format!(
+            "novacron_migration_wire_bytes_total{{content=\"memory\"}} {}",
+            account.bytes_wire_memory
+        ),
+        format!("novacron_migration_pages_total{{form=\"zero\"}} {}", account.pages_zero),
+        format!("novacron_migration_rounds_total {}", account.rounds),
+        "novacron_migrations_running{role=\"source\"} 0".to_owned(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+    }
+    assert!(!text.contains("novacron_migration_link_packets_total 0"), "{text}");
+    let dwcp = pages.page("/metrics/dwcp").unwrap();
+    for metric in ["total", "duration_seconds_count", "downtime_milliseconds_count"] {
+        let line = format!("dwcp_migration_{metric}{{{of_source}}} 1");
+        assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_guest_moves_there_and_back_and_notices_nothing() {
     let mut pair = Pair::new(settings()).await;
@@ -206,6 +246,7 @@ async fn a_busy_guest_moves_there_and_back_and_notices_nothing() {
         let end = pair.migrate(vm, &plan).await;
         let account = completed(&end);
         println!("{account:#?}");
+        check_metrics(&pair.agents[from], account);
         assert!(account.verified);
         assert_eq!(account.path, MemoryPath::Pages);
         assert!(account.downtime_parts.total_us() > 0);

@@ -41,6 +41,7 @@ use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use super::relay::{Limit, Outlets};
 use crate::disk::{OutgoingDisks, Route};
+use crate::metrics::{Side, Tally};
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
 use crate::vm::{BootFiles, GuestFacts, SourceGuest};
@@ -101,6 +102,7 @@ struct Run {
     hash_seed: u64,
     base: Option<Image>,
     progress: progress::Meter,
+    tally: Tally,
     steering: Steering,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,
@@ -246,6 +248,7 @@ fn spawn(
         hash_seed,
         base,
         progress: progress::Meter::default(),
+        tally: Tally::default(),
         steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
         waiting: Vec::new(),
@@ -397,7 +400,9 @@ impl Run {
     fn link_lost(&mut self, reason: String) {
         tracing::info!(reason, "the link to the target is lost");
         self.outlets.detach();
+        self.count();
         if let Some(connection) = self.dialogue.cut() {
+            self.context.metrics.link_interrupted(Side::Source);
             // Whatever else travels on it is of no use any more, and threads may wait for it.
             connection.close(CloseCode::Done, "given up");
         }
@@ -720,6 +725,7 @@ impl Run {
     /// its mirrors too.
     async fn take_back(&mut self) -> Result<(), Stuck> {
         self.account.resume();
+        self.count();
         self.outlets.end();
         let (outgoing, disks) = (self.outgoing.take(), self.disks.take());
         // A QEMU that waits for a page or a block to be taken hears no command.
@@ -747,6 +753,7 @@ impl Run {
 
     /// The target has it. The account is told before the record that keeps it goes.
     async fn remove(&mut self) -> Result<(), Stuck> {
+        self.count();
         let result = SourceResult::Completed(self.closed_account());
         self.report_end(result).await?;
         self.keep_image();
@@ -774,6 +781,7 @@ impl Run {
             }
             SourceOutcome::Cancelled => self.report_end(SourceResult::Cancelled).await?,
         }
+        self.count_end(&outcome);
         self.outcome = Some(outcome);
         Ok(())
     }

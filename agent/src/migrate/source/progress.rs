@@ -7,8 +7,11 @@ use novacron_protocol::migration::{
     MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress,
 };
 
+use novacron_protocol::session::source::SourceOutcome;
+
 use super::{Run, Step};
 use crate::disk::{DiskCounters, DiskProgress};
+use crate::metrics::{Ended, Moved};
 use crate::migrate::account::Mark;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
 
@@ -81,6 +84,7 @@ impl Run {
         }
         let progress = self.progress();
         self.context.reporter.progress(self.migration(), progress);
+        self.count();
         if self.account.reached(Mark::Stopped) {
             return;
         }
@@ -163,6 +167,40 @@ impl Run {
                 (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryPath::Tunnel,
             },
         }
+    }
+
+    /// Adds to the numbers of all migrations what this one has handled since the last time.
+    pub(super) fn count(&mut self) {
+        let disks = self.disk_counters();
+        let moved = Moved {
+            memory: self.memory_totals(),
+            disk_guest_bytes: disks.bytes_disk,
+            disk_wire_bytes: disks.bytes_wire,
+            file_wire_bytes: self.file_bytes,
+        };
+        self.tally.moved(&self.context.metrics, moved);
+        if let Some(connection) = self.dialogue.connection() {
+            self.tally.link(&self.context.metrics, &connection.statistics());
+        }
+    }
+
+    /// Counts this migration, once it ended.
+    pub(super) fn count_end(&self, outcome: &SourceOutcome) {
+        let elapsed = self.account.elapsed().as_secs_f64();
+        let (result, duration_seconds, downtime_seconds) = match outcome {
+            SourceOutcome::Completed => {
+                let account = self.closed_account();
+                let downtime_us = account.downtime_parts.total_us();
+                // A stopped machine has no guest that could stand still.
+                let downtime = (downtime_us > 0).then_some(downtime_us as f64 / 1e6);
+                ("completed", account.total_ms as f64 / 1e3, downtime)
+            }
+            SourceOutcome::Failed { .. } => ("failed", elapsed, None),
+            SourceOutcome::Cancelled => ("cancelled", elapsed, None),
+        };
+        let mode = self.mode;
+        let ended = Ended { mode, result, duration_seconds, downtime_seconds };
+        self.context.metrics.ended_at_source(&ended);
     }
 
     pub(super) fn memory_totals(&self) -> MemoryTotals {

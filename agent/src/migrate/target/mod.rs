@@ -35,6 +35,7 @@ use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use super::relay::{Inlet, Inlets};
 use crate::disk::{DiskEvent, IncomingDisks};
+use crate::metrics::Side;
 use crate::qmp::Capability;
 use crate::reason::reason;
 use crate::vm::{FileHash, IncomingGuest, Processor, Receiving};
@@ -91,6 +92,7 @@ struct Run {
     context: Arc<Context>,
     guest: Option<IncomingGuest>,
     handover: Handover,
+    mode: MigrationMode,
     source: NodeName,
     session: Target,
     dialogue: Dialogue,
@@ -138,6 +140,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
     let run = Run {
         context: Arc::clone(context),
         source: guest.role().source.clone(),
+        mode: guest.role().mode,
         guest: Some(guest),
         handover,
         session,
@@ -589,6 +592,7 @@ impl Run {
     fn link_lost(&mut self, reason: &str) {
         tracing::info!(reason, "the link to the source ended");
         if let Some(connection) = self.dialogue.cut() {
+            self.context.metrics.link_interrupted(Side::Target);
             connection.close(CloseCode::Done, "given up");
         }
         self.handle(TargetEvent::LinkLost);
@@ -637,6 +641,8 @@ impl Run {
     }
 
     async fn finish(&mut self, outcome: TargetOutcome) -> Result<(), Stuck> {
+        let result = if outcome == TargetOutcome::Accepted { "completed" } else { "failed" };
+        self.context.metrics.ended_at_target(self.mode, result);
         if outcome == TargetOutcome::Accepted {
             let told = self.context.reporter.handed_over(self.handover.clone()).await;
             told.map_err(|error| Stuck(reason(&error)))?;
