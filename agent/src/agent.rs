@@ -137,6 +137,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         qemu_img: config.qemu_img_binary.clone(),
         swtpm: config.swtpm_binary.clone(),
         hypervisor,
+        disk_cache_bytes: config.migration.disk_cache_bytes,
     };
     let (machines, interrupted) =
         Machines::take_up(settings, records, reporter.clone(), clock::now()).await?;

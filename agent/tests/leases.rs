@@ -8,9 +8,13 @@ mod common;
 use std::path::PathBuf;
 
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
-use novacron_agent::qmp::{Capability, MigrateStatus, Qmp};
+use novacron_agent::disk::nbd::NbdClient;
+use novacron_agent::qmp::{Capability, MigrateStatus, Qmp, RunState};
+use novacron_agent::records::RecordName;
+use novacron_agent::vm::record::{Desired, Role};
 use novacron_agent::vm::{
     Interrupted, LeaseError, MachineOrder, Order, Receiving, SourceGuest, SourceRole, TargetRole,
+    VmRecord,
 };
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
 use novacron_protocol::ids::{Generation, MigrationId};
@@ -34,6 +38,7 @@ fn source_role(mode: MigrationMode) -> SourceRole {
         mode,
         target_generation: THERE,
         options: MigrationOptions::default(),
+        is_shut_down: false,
         decision: SourceRecord::Holds,
         memo: Vec::new(),
     }
@@ -154,6 +159,59 @@ async fn a_guest_whose_agent_died_before_the_switchover_goes_on() {
     assert!(qmp.status().await.unwrap().running);
 }
 
+async fn wait_until_shut_down(qmp: &Qmp) {
+    let down = async {
+        while qmp.status().await.unwrap().status != RunState::Shutdown {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, down).await.unwrap();
+}
+
+/// Boots that the console has seen.
+async fn wait_for_boots(host: &Host, boots: usize) {
+    host.wait_for_console(vm(1), &GREETING.repeat(boots)).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_was_shut_down_for_a_migration_is_started_again_if_it_stays() {
+    let host = started_host().await;
+    let guest = lend(&host, MigrationMode::Warm).await;
+    guest.shut_down().await.unwrap();
+    wait_until_shut_down(guest.qmp().unwrap()).await;
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    wait_for_boots(&host, 2).await;
+
+    // The same if the agent ends in between.
+    let guest = lend(&host, MigrationMode::Warm).await;
+    guest.shut_down().await.unwrap();
+    wait_until_shut_down(guest.qmp().unwrap()).await;
+    drop(guest);
+    let mut host = host.restart().await;
+    let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    guest.keep().await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
+    wait_for_boots(&host, 3).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_arrived_warm_is_started_even_if_the_agent_ends_before() {
+    let host = Host::new().await;
+    let mut guest = expect(&host, MigrationMode::Warm).await;
+    let (hardware, processor) = blueprint().await;
+    drop(guest.prepare(hardware, processor).await.unwrap());
+    // As an agent leaves it that ends between writing that the machine is its own and starting it.
+    drop(guest);
+    let mut record: VmRecord = host.records.get(RecordName::Vm(vm(1))).await.unwrap().unwrap();
+    (record.role, record.desired) = (Role::Owner, Desired::Running);
+    record.arrived_by = Some(migration());
+    host.records.put(RecordName::Vm(vm(1)), &record).await.unwrap();
+    let host = host.restart().await;
+    host.wait_for(vm(1), ObservedState::Running).await;
+    wait_for_boots(&host, 1).await;
+}
+
 #[tokio::test]
 async fn a_rejected_machine_leaves_nothing_but_the_verdict() {
     let host = Host::new().await;
@@ -168,6 +226,41 @@ async fn a_rejected_machine_leaves_nothing_but_the_verdict() {
     assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
     let host = host.restart().await;
     assert_eq!(host.machines.verdict(vm(1), migration()).await.unwrap(), Some(Verdict::Refused));
+}
+
+/// Writes to the first disk as a migration does.
+async fn write(receiving: &Receiving, run: &std::path::Path, data: Vec<u8>) {
+    let socket = run.join("w.sock");
+    receiving.qmp.nbd_server_start(&socket).await.unwrap();
+    receiving.qmp.block_export_add("disk0", "disk0").await.unwrap();
+    let written = tokio::task::spawn_blocking(move || {
+        let mut client = NbdClient::connect(&socket, "disk0").unwrap();
+        client.write(0, &data).unwrap();
+        client.flush().unwrap();
+    });
+    written.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_arrived_of_a_rejected_machine_is_where_the_next_attempt_begins() {
+    const MIB: usize = 1 << 20;
+    let host = Host::new().await;
+    // With the image it would not begin blank.
+    std::fs::remove_dir_all(host.directory.path().join("images")).unwrap();
+    let (hardware, processor) = blueprint().await;
+    for (attempt, held_blocks) in [(1, 0), (2, 16)] {
+        let migration = MigrationId(Uuid::from_u128(attempt));
+        let role = TargetRole { migration, ..target_role(MigrationMode::Live) };
+        let mut guest = host.machines.expect(vm(1), THERE, spec(), role).await.unwrap();
+        let receiving = guest.prepare(hardware.clone(), processor.clone()).await.unwrap();
+        assert_eq!(receiving.held[0].count(), held_blocks);
+        assert!(!host.former(vm(1)).exists());
+        if attempt == 1 {
+            write(&receiving, &guest.directories().run, vec![1; MIB]).await;
+        }
+        guest.reject().await.unwrap();
+        assert!(host.former(vm(1)).join("disk0.qcow2").exists());
+    }
 }
 
 #[tokio::test]

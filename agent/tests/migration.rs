@@ -22,7 +22,7 @@ use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId}
 use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode, MigrationOptions};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::VmSpec;
+use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
 use novacron_transport::authority::Grant;
 use novacron_transport::{ClusterAuthority, Endpoint, LinkSettings, Role};
 use serde::Serialize;
@@ -38,6 +38,7 @@ struct Agent {
 
 struct Pair {
     agents: [Agent; 2],
+    options: MigrationOptions,
     next_migration: u128,
 }
 
@@ -74,7 +75,7 @@ impl Pair {
         let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
         let first = agent(&authority, "node-01", settings).await;
         let second = agent(&authority, "node-02", settings).await;
-        Self { agents: [first, second], next_migration: 0 }
+        Self { agents: [first, second], options: MigrationOptions::default(), next_migration: 0 }
     }
 
     /// Moves a machine and returns how its source says that it ended.
@@ -109,7 +110,8 @@ impl Pair {
             target_address: target.address.to_string(),
             mode: plan.mode,
             target_generation: plan.generation.next(),
-            options: MigrationOptions::default(),
+            options: self.options,
+            is_shut_down: false,
             decision: SourceRecord::Holds,
             memo: Vec::new(),
         };
@@ -306,6 +308,108 @@ async fn a_stopped_machine_moves_with_its_disks() {
     let started = target.order_for(vm, Generation(2), start, PATIENCE).await;
     assert_eq!(started, EffectOutcome::Done);
     target.wait_for_console(vm, GREETING).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_machine_moves_warm_and_boots_at_the_target() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(8), spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    println!("{account:#?}");
+    assert!(account.verified && account.rounds > 0);
+    assert_eq!((account.path, account.bytes_wire_memory), (MemoryPath::None, 0));
+    assert!(account.downtime_parts.total_us() > 0);
+    assert!(account.bytes_disk_final < account.bytes_disk + account.bytes_disk_held);
+    let target = &pair.agents[1].host;
+    assert_eq!(target.state(vm), Some(ObservedState::Running));
+    assert_eq!(pair.agents[0].host.remains(vm), Vec::<PathBuf>::new());
+    // It booted at the source, and again here.
+    target.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+/// Writes the greeting and then halts for ever: no button wakes it.
+fn put_deaf_guest(host: &Host) {
+    let mut image = std::fs::read(host.directory.path().join("images/echo.img")).unwrap();
+    // Behind the greeting, where the sector begins to echo.
+    image[30..34].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
+    std::fs::write(host.directory.path().join("images/deaf.img"), image).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_does_not_shut_down_stays_or_is_forced() {
+    let mut pair = Pair::new(MigrationSettings { shutdown_s: 1, ..settings() }).await;
+    put_deaf_guest(&pair.agents[0].host);
+    let (vm, mut spec) = (vm(9), spec());
+    "deaf".clone_into(&mut spec.disks[0].image);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
+    let (migration, send) = pair.order(vm, &plan).await;
+    assert_eq!(send.await.unwrap(), EffectOutcome::Done);
+    let end = pair.agents[0].end_of(migration).await;
+    let SourceResult::Failed { reason } = &end.result else { panic!("{end:?}") };
+    assert!(reason.contains("did not shut down within 1 s"), "{reason}");
+    assert_eq!(pair.agents[1].migrations.abandon(vm, migration).await, EffectOutcome::Done);
+    pair.agents[0].host.wait_for(vm, ObservedState::Running).await;
+    assert_eq!(pair.agents[1].host.state(vm), None);
+    // The same boot as before.
+    let log = pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    assert_eq!(log, GREETING);
+
+    pair.options.force_shutdown = true;
+    completed(&pair.migrate(vm, &plan).await);
+    pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+/// Numbers that look random, as an image of the host.
+fn put_noise(host: &Host, image: &str, mebibytes: usize) {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let bytes: Vec<u8> = (0..mebibytes << 17).flat_map(|_| next()).collect();
+    let file = host.directory.path().join("images").join(format!("{image}.raw"));
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_target_has_of_the_disks_is_not_sent() {
+    const MIB: u64 = 1 << 20;
+    let mut pair = Pair::new(settings()).await;
+    pair.agents.iter().for_each(|agent| put_noise(&agent.host, "everywhere", 24));
+    put_noise(&pair.agents[0].host, "at-the-source", 8);
+    let disk = |image: &str, size_bytes, format| {
+        let image = image.to_owned();
+        DiskSpec { size_bytes, image, format }
+    };
+    let mut spec = spec();
+    spec.disks.push(disk("everywhere", 64 * MIB, DiskFormat::Qcow2));
+    spec.disks.push(disk("at-the-source", 0, DiskFormat::Raw));
+    let vm = vm(7);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+
+    for (from, generation, wire_bytes) in [
+        (0, Generation(1), 8 * MIB..9 * MIB),
+        (1, Generation(2), 0..MIB / 4),
+        (0, Generation(3), 0..MIB / 4),
+    ] {
+        let plan = Plan { from, generation, mode: MigrationMode::Live, spec: &spec };
+        let end = pair.migrate(vm, &plan).await;
+        let account = completed(&end);
+        assert!(account.verified);
+        let disk_bytes = account.bytes_wire - account.bytes_wire_memory;
+        assert!(wire_bytes.contains(&disk_bytes), "{disk_bytes} bytes, not {wire_bytes:?}");
+        assert!(pair.agents[from].host.former(vm).join("disk1.qcow2").exists());
+        assert!(!pair.agents[1 - from].host.former(vm).exists());
+    }
 }
 
 #[derive(Serialize)]

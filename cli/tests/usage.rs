@@ -91,6 +91,8 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
         ("vm migrate a --target b --live --downtime-limit fast", "`fast` is not a duration"),
         ("vm migrate a --target b --downtime-limit 50ms", "--live"),
         ("vm migrate a --target b --auto-converge", "--live"),
+        ("vm migrate a --target b --live --warm", "cannot be used with"),
+        ("vm migrate a --target b --live --force-shutdown", "--warm"),
         ("vm create a --memory 1.5G", "`1.5G` is not a size"),
         ("vm create a --disk format=vmdk", "write raw or qcow2"),
         ("vm create a --network wifi", "write none, user or bridge=NAME"),

@@ -149,6 +149,8 @@ async fn what_is_not_there_or_does_not_fit_is_said() {
         ("bandwidth_bits_per_second", r#""mode":"live","bandwidth_bits_per_second":999999"#),
         ("auto_converge", r#""mode":"cold","auto_converge":true"#),
         ("downtime_limit_ms", r#""downtime_limit_ms":50"#),
+        ("downtime_limit_ms", r#""mode":"warm","downtime_limit_ms":50"#),
+        ("force_shutdown", r#""mode":"live","force_shutdown":true"#),
     ] {
         let body = format!(r#"{{"target":"node-01",{options}}}"#);
         let refused = client.post("/api/v1/vms/web-01/migrate", &body).await;

@@ -3,11 +3,10 @@
 //! Plain functions that know no fuzzer. The tests of `novacron-protocol` include this file and run
 //! them on damaged golden inputs.
 
-use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, RecordDecoder, RecordEncoder};
+use novacron_protocol::disk::{BLOCK_BYTES, BlockTable, DiskContent, RecordDecoder, RecordEncoder};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamRequest, StreamResponse};
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, Compression, PAGE_BYTES, Page,
-    PageForm,
+    BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, Compression, PAGE_BYTES, Page, PageForm,
 };
 use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{ChannelInit, PACKET_PAYLOAD_BYTES_MAX, PacketHeader};
@@ -130,7 +129,8 @@ pub fn page_batch(input: &[u8]) {
     };
     let Ok(batch) = decoder.decode(input, block_pages) else { return };
 
-    let mut content = BatchContent::new();
+    let Ok(mut encoder) = BatchEncoder::new(Compression::Zstd { level: -5 }) else { return };
+    let mut content = encoder.begin(batch.header);
     let mut expected = Vec::new();
     for (index, form) in batch.pages() {
         assert!(u64::from(index) < BLOCK_PAGES);
@@ -150,10 +150,7 @@ pub fn page_batch(input: &[u8]) {
     assert!(batch.counts().total() <= BATCH_PAGES_MAX);
 
     let mut encoded = Vec::new();
-    let encoder = BatchEncoder::new(Compression::Zstd { level: -5 });
-    let wrote =
-        encoder.and_then(|mut encoder| encoder.encode(batch.header, &content, &mut encoded));
-    assert!(wrote.is_ok());
+    assert!(encoder.encode(content, &mut encoded).is_ok());
     let Ok(decoded) = again.decode(&encoded, block_pages) else { unreachable!("it was just made") };
     assert_eq!(decoded.header, batch.header);
     let mut found: Vec<_> =
@@ -222,6 +219,20 @@ pub fn disk_record(input: &[u8]) {
     let wrote = encoder.and_then(|mut encoder| encoder.encode(&record, &mut encoded));
     assert!(wrote.is_ok());
     assert!(again.decode(&encoded, DISK_BYTES).is_ok_and(|decoded| decoded == record));
+}
+
+/// A piece of what a disk holds: what is accepted is told again as the same.
+pub fn disk_beginning(input: &[u8]) {
+    const DISK_BYTES: u64 = 64 * BLOCK_BYTES as u64;
+    let (Ok(mut table), Ok(mut again)) = (BlockTable::new(DISK_BYTES), BlockTable::new(DISK_BYTES))
+    else {
+        return;
+    };
+    if table.begin_with(input).is_ok() {
+        let told = table.pieces().try_for_each(|piece| again.begin_with(&piece));
+        assert!(told.is_ok() && again.digest() == table.digest());
+        assert_eq!(table.digest(), table.recomputed_digest());
+    }
 }
 
 /// A small generator for seeded tests (SplitMix64); no use for anything that must not be guessed.

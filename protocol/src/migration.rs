@@ -13,6 +13,8 @@ pub enum MigrationMode {
     Live,
     /// The stopped guest's disks; started afterwards if it was asked for.
     Cold,
+    /// Disks while the guest runs; then the guest is shut down, the rest follows, and it boots at the target.
+    Warm,
 }
 
 /// Least and most downtime that can be asked for, in milliseconds.
@@ -32,6 +34,9 @@ pub struct MigrationOptions {
     /// Slow down a guest that writes faster than the link carries, until it fits.
     #[serde(default)]
     pub auto_converge: bool,
+    /// Stop a guest that does not shut down in time in a warm migration, as if its power had failed.
+    #[serde(default)]
+    pub force_shutdown: bool,
 }
 
 /// An option that no migration can have.
@@ -64,10 +69,15 @@ impl MigrationOptions {
                 format!("a bandwidth of {bits} bits per second; it is from 1 Mbit/s to 1 Tbit/s");
             return refuse("bandwidth_bits_per_second", problem);
         }
-        if mode == MigrationMode::Cold && (self.downtime_limit_ms.is_some() || self.auto_converge) {
+        if mode != MigrationMode::Live && (self.downtime_limit_ms.is_some() || self.auto_converge) {
             let field = if self.auto_converge { "auto_converge" } else { "downtime_limit_ms" };
-            let problem = "it is about a guest that runs: ask for a live migration".to_owned();
+            let problem =
+                "it is about a guest that moves while it runs: ask for a live migration".to_owned();
             return refuse(field, problem);
+        }
+        if mode != MigrationMode::Warm && self.force_shutdown {
+            let problem = "only a warm migration shuts the guest down".to_owned();
+            return refuse("force_shutdown", problem);
         }
         Ok(())
     }
@@ -181,13 +191,14 @@ impl DowntimeParts {
 pub struct MigrationAccount {
     /// Milliseconds from the source's first step to the first moment the target ran the guest.
     pub total_ms: u64,
-    /// Milliseconds of `total_ms` before the first byte of memory was asked of QEMU: connect, prepare, disks.
+    /// Milliseconds of `total_ms` before the first byte of memory was asked of QEMU: connect, prepare, disks. Without
+    /// memory, until all disks were copied once.
     pub prepare_ms: u64,
     /// Milliseconds of `total_ms` from the first byte of memory to the first moment the target ran the guest.
     pub memory_ms: u64,
-    /// Where the downtime went. All zero for a cold migration.
+    /// Where the downtime went; of a warm migration, from the guest's shutdown to its start. All zero for a cold one.
     pub downtime_parts: DowntimeParts,
-    /// Rounds over the memory.
+    /// Rounds over the memory, or of a warm migration over what the guest wrote to its disks.
     pub rounds: u32,
     /// Bytes of guest memory that QEMU handed over, zero pages included.
     pub bytes_guest: u64,
@@ -197,6 +208,10 @@ pub struct MigrationAccount {
     pub bytes_wire_memory: u64,
     /// Bytes of disk content handed over.
     pub bytes_disk: u64,
+    /// Bytes of disk content that the target had before anything was sent.
+    pub bytes_disk_held: u64,
+    /// Bytes of `bytes_disk` that were handed over after the guest had stopped.
+    pub bytes_disk_final: u64,
     /// Pages that were zero.
     pub pages_zero: u64,
     /// Pages not sent because the target had the same content.

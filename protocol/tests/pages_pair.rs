@@ -75,16 +75,16 @@ impl Source {
     /// Sends some pages by one lane.
     fn send(&mut self, pages: &[u32], epoch: u32, lane: usize, random: &mut Random) {
         let memory = self.memory.clone();
-        let mut batch = BatchContent::new();
+        let header = BatchHeader { block: 0, epoch, sequence: 0, keep_from: None };
+        let mut batch = self.encoder.begin(header);
         for &page_index in pages {
             self.offer(page_index, epoch, &memory[page_index as usize], &mut batch, random);
         }
         if batch.is_empty() {
             return;
         }
-        let header = BatchHeader { block: 0, epoch, sequence: 0, keep_from: None };
         let mut bytes = Vec::new();
-        self.encoder.encode(header, &batch, &mut bytes).unwrap();
+        self.encoder.encode(batch, &mut bytes).unwrap();
         self.lanes[lane].push_back(bytes);
     }
 

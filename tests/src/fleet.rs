@@ -83,7 +83,8 @@ impl Fleet {
             let path = self.cluster.directory().join(node).join("agent.toml");
             let mut settings = OpenOptions::new().append(true).open(path)?;
             settings.write_all(b"\n[migration]\nmemory_cache_bytes = 0\n")?;
-            self.dev(&["kill", node, "--signal", "TERM"])?;
+            // Killed, because `dev kill` waits for that to be over.
+            self.dev(&["kill", node, "--signal", "KILL"])?;
             self.dev(&["start", node])?;
         }
         self.wait_until_nodes_are_ready()

@@ -42,12 +42,13 @@ impl Place {
     }
 
     /// What is left of the machine here: files, directories and sockets that bear its name, and processes that
-    /// were told of them. The agent's records are not part of it: a refusal is remembered for ever.
+    /// were told of them. The agent's records are not part of it: a refusal is remembered for ever. Nor are disks that
+    /// the machine once had: nothing runs from them.
     pub fn remains(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let records = self.directory.join("data/records");
+        let except = ["data/records", "data/former"].map(|name| self.directory.join(name));
         for root in [&self.directory, &self.memory] {
-            collect(root, &self.vm, &records, &mut found);
+            collect(root, &self.vm, &except, &mut found);
         }
         found.extend(processes(&self.run().to_string_lossy()));
         found
@@ -65,10 +66,10 @@ impl Place {
     }
 }
 
-fn collect(directory: &Path, mark: &str, except: &Path, found: &mut Vec<String>) {
+fn collect(directory: &Path, mark: &str, except: &[PathBuf], found: &mut Vec<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path == except {
+        if except.contains(&path) {
             continue;
         }
         if entry.file_name().to_string_lossy().contains(mark) {

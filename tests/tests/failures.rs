@@ -83,7 +83,7 @@ fn a_target_whose_agent_is_killed() {
         for moment in [Moment::DiskSync, Moment::DataSyncLate, Moment::Switchover] {
             let view = disturb(&guest, moment, |attempt| {
                 fleet.dev(&["kill", attempt.target()])?;
-                // The source waits for the link, and finds an agent that knows nothing of the guest's memory any more.
+                // The source looks for it, and finds an agent that has nothing of the guest any more.
                 fleet.dev(&["start", attempt.target()])
             })?;
             ensure_failed_before_switchover(&view, moment)?;

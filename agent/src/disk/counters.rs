@@ -8,14 +8,15 @@ use novacron_protocol::disk::Record;
 #[derive(Debug, Default)]
 pub struct DiskCounters {
     bytes_total: u64,
+    bytes_held: u64,
     bytes_disk: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_wire: AtomicU64,
 }
 
 impl DiskCounters {
-    pub(super) fn new(bytes_total: u64) -> Self {
-        Self { bytes_total, ..Self::default() }
+    pub(super) fn new(bytes_total: u64, bytes_held: u64) -> Self {
+        Self { bytes_total, bytes_held, ..Self::default() }
     }
 
     pub(super) fn count_written(&self, bytes: u64) {
@@ -30,6 +31,11 @@ impl DiskCounters {
     /// Sizes of all disks together, as the guest sees them.
     pub fn bytes_total(&self) -> u64 {
         self.bytes_total
+    }
+
+    /// Content that the target had before anything was sent.
+    pub fn bytes_held(&self) -> u64 {
+        self.bytes_held
     }
 
     /// Content that QEMU handed over: all that it wrote, and what it zeroed where there was something else. A disk of

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use novacron_protocol::disk::InvalidDiskSize;
+use novacron_protocol::disk::{InvalidDiskSize, RecordEncodeError};
 
 use super::nbd::ClientError;
 use crate::qmp::QmpError;
@@ -14,6 +14,9 @@ pub enum DiskError {
     /// A disk that cannot be.
     #[error(transparent)]
     Size(#[from] InvalidDiskSize),
+    /// Source: no memory for a compressor.
+    #[error(transparent)]
+    Encoder(#[from] RecordEncodeError),
     /// Source: the socket for QEMU's mirror cannot be made.
     #[error("cannot listen at {path}")]
     Listen {

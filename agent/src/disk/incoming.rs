@@ -1,7 +1,7 @@
 //! Disks that arrive: the threads of a target and what they write to.
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::DiskError;
 use super::disk_in::DiskIn;
+use super::held::{Held, read};
 use super::nbd::{ClientError, NbdClient};
 use crate::migrate::relay::Inlet;
 use crate::qmp::Qmp;
 use crate::reason::reason;
-use crate::vm::disk_node;
+use crate::vm::{Extents, disk_node};
 
 /// What the threads have to say.
 #[derive(Debug)]
@@ -33,7 +34,6 @@ pub enum DiskEvent {
 #[derive(Debug)]
 pub struct IncomingDisks {
     qmp: Qmp,
-    hash_seed: u64,
     disks: Vec<Incoming>,
     records_applied: Arc<AtomicU64>,
     events: mpsc::Sender<DiskEvent>,
@@ -44,7 +44,7 @@ pub struct IncomingDisks {
 #[derive(Debug)]
 enum Incoming {
     /// Its stream has not come.
-    Awaited(NbdClient<UnixStream>),
+    Awaited(Box<Held>),
     /// A thread applies it.
     Arriving(oneshot::Receiver<Result<[u8; 16], String>>),
     /// All of it is there.
@@ -53,40 +53,51 @@ enum Incoming {
     Failed(String),
 }
 
+/// What the disks of a target are.
+#[derive(Debug)]
+pub struct DisksPlan {
+    /// Where sockets may be put.
+    pub run_directory: PathBuf,
+    /// What the source says.
+    pub disks: Vec<DiskOffer>,
+    /// Where each holds anything, in the same order; what is missing holds nothing.
+    pub held: Vec<Extents>,
+    /// Seed of the blocks' hashes.
+    pub hash_seed: u64,
+}
+
 impl IncomingDisks {
-    /// Exports the nodes `disk0`, `disk1`, … of the target's QEMU at a socket in `run_directory` and connects to
-    /// them. The disks must hold zeros only, as new files do, and QEMU must wait for a migration (`-incoming`): the
-    /// guest's own devices would not let anybody else write.
+    /// Exports the nodes `disk0`, `disk1`, … of the target's QEMU, connects to them and reads what they hold, which may
+    /// take as long as reading a disk takes. QEMU must wait for a migration (`-incoming`): the guest's own devices would
+    /// not let anybody else write.
     ///
     /// # Errors
     /// [`DiskError`]; exports may be left in the QEMU, which is of no use then.
     pub async fn begin(
         qmp: &Qmp,
-        run_directory: &Path,
-        disks: &[DiskOffer],
-        hash_seed: u64,
+        plan: DisksPlan,
     ) -> Result<(Self, mpsc::Receiver<DiskEvent>), DiskError> {
         // Each disk says at most one thing.
-        let (events, receiver) = mpsc::channel(disks.len().max(1));
+        let (events, receiver) = mpsc::channel(plan.disks.len().max(1));
         let mut incoming = Self {
             qmp: qmp.clone(),
-            hash_seed,
-            disks: Vec::with_capacity(disks.len()),
+            disks: Vec::with_capacity(plan.disks.len()),
             records_applied: Arc::default(),
             events,
             stop: CancellationToken::new(),
         };
-        if !disks.is_empty() {
-            incoming.export(&run_directory.join("x.sock"), disks).await?;
+        if !plan.disks.is_empty() {
+            incoming.export(&plan).await?;
         }
         Ok((incoming, receiver))
     }
 
-    async fn export(&mut self, socket: &Path, disks: &[DiskOffer]) -> Result<(), DiskError> {
+    async fn export(&mut self, plan: &DisksPlan) -> Result<(), DiskError> {
+        let socket = &plan.run_directory.join("x.sock");
         let _ = std::fs::remove_file(socket);
         let started = self.qmp.nbd_server_start(socket).await;
         started.map_err(DiskError::qemu("start its NBD server"))?;
-        for (disk, offer) in disks.iter().enumerate() {
+        for (disk, offer) in plan.disks.iter().enumerate() {
             let node = disk_node(disk);
             let exported = self.qmp.block_export_add(&node, &node).await;
             exported.map_err(DiskError::qemu("export a disk"))?;
@@ -96,9 +107,24 @@ impl IncomingDisks {
             if here_bytes != offered_bytes {
                 return Err(DiskError::OtherSize { disk, here_bytes, offered_bytes });
             }
-            self.disks.push(Incoming::Awaited(client));
+            let content = DiskContent::new(here_bytes, plan.hash_seed)?;
+            let extents = plan.held.get(disk).cloned().unwrap_or_default();
+            let held = read(Held { client, content }, extents, self.stop.clone()).await;
+            let held = held.map_err(|source| DiskError::Export { disk, source })?;
+            self.disks.push(Incoming::Awaited(Box::new(held)));
         }
         Ok(())
+    }
+
+    /// What the disks hold whose streams have not come, for the source; with their numbers, in pieces.
+    pub fn pieces(&self) -> impl Iterator<Item = (u16, Vec<u8>)> {
+        let of_disk = |(disk, incoming): (u16, &'_ Incoming)| match incoming {
+            Incoming::Awaited(held) => {
+                held.content.pieces().map(|piece| (disk, piece)).collect::<Vec<_>>()
+            }
+            _ => Vec::new(),
+        };
+        (0..).zip(&self.disks).flat_map(of_disk)
     }
 
     /// A disk's stream arrived.
@@ -113,13 +139,13 @@ impl IncomingDisks {
             Some(slot @ Incoming::Awaited(_)) => slot,
             _ => return Err(unexpected),
         };
-        let Incoming::Awaited(client) = std::mem::replace(slot, Incoming::Arriving(arriving))
-        else {
+        let Incoming::Awaited(held) = std::mem::replace(slot, Incoming::Arriving(arriving)) else {
             return Err(unexpected);
         };
+        let Held { client, content } = *held;
         let disk_in = DiskIn {
             stream,
-            content: DiskContent::new(client.size_bytes(), self.hash_seed)?,
+            content,
             client,
             runtime: Handle::current(),
             stop: self.stop.clone(),

@@ -5,6 +5,9 @@
 //! target   ►═ stream ─► thread: decode, hash ─NBD─► QEMU's own export of the new disk
 //! ```
 //!
+//! The target's disks begin with what is there (nothing, an image, what an earlier visit left behind), of which the
+//! source is told the hashes; so what both have does not travel.
+//!
 //! One operating system thread and one QUIC stream per disk. A write is answered when the stream has taken it, so a
 //! full QUIC window stops the thread, which stops QEMU's mirror; the guest's own writes do not wait for it, QEMU
 //! notes them and copies again. Both ends count what every block holds, and compare before the guest changes sides.
@@ -18,6 +21,7 @@ mod disk_in;
 mod disk_out;
 mod error;
 mod follow;
+mod held;
 mod incoming;
 mod mirror;
 pub mod nbd;
@@ -27,5 +31,5 @@ mod socket;
 
 pub use counters::DiskCounters;
 pub use error::DiskError;
-pub use incoming::{DiskEvent, IncomingDisks};
+pub use incoming::{DiskEvent, DisksPlan, IncomingDisks};
 pub use outgoing::{DiskProgress, OutgoingDisks, Route};

@@ -43,14 +43,19 @@ pub(super) fn client_node(disk: usize, socket: &std::path::Path) -> Value {
 /// Little is in flight, because whatever changes QEMU's block graph, or stops the guest, waits until all of it has been
 /// answered: with the 2 MiB of a stream's window that is 34 ms at 1 Gbit/s. The thread at the other end takes one
 /// write at a time, so a second one that is ready keeps it busy.
+///
+/// It waits behind its first write until it is given its speed.
 pub(super) fn mirror_job(disk: usize) -> Value {
     json!({
         "job-id": mirror_name(disk), "device": disk_node(disk), "target": mirror_name(disk),
         "sync": "full", "copy-mode": "background", "granularity": EXPORT_BLOCK_BYTES,
-        "buf-size": BYTES_IN_FLIGHT,
+        "buf-size": BYTES_IN_FLIGHT, "speed": FIRST_BYTES_PER_SECOND,
         "on-source-error": "report", "on-target-error": "report",
     })
 }
+
+/// As little as can be said: the first write goes at once, the second an hour later.
+const FIRST_BYTES_PER_SECOND: u64 = 1;
 
 #[derive(Debug, Serialize)]
 struct QueryNodes {

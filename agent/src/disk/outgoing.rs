@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX};
-use novacron_protocol::session::message::{DiskOffer, StreamHeader};
+use novacron_protocol::disk::{DiskContent, RECORD_BYTES_MAX, RecordEncoder};
+use novacron_protocol::session::message::StreamHeader;
 
 use super::DiskError;
 use super::counters::DiskCounters;
@@ -16,6 +16,8 @@ use super::mirror::{Mirror, Occurrence, all};
 use super::nbd::Export;
 use super::nodes::{client_node, mirror_job, mirror_name, mirrored_disk, remove_mirrors};
 use super::socket::MirrorSocket;
+use crate::migrate::memory::level::LevelControl;
+use crate::migrate::memory::pace::{LaneClock, Pace};
 use crate::migrate::relay::{Outlet, Outlets};
 use crate::qmp::{Qmp, QmpError};
 use crate::reason::reason;
@@ -58,25 +60,29 @@ impl std::fmt::Debug for OutgoingDisks {
 pub struct Route<'a> {
     /// Where sockets may be put.
     pub run_directory: &'a Path,
-    /// Seed of the blocks' hashes.
-    pub hash_seed: u64,
     /// For how long the link may be away.
     pub link_patience: Duration,
+    /// zstd's level at first; it follows the link from there.
+    pub compression_level: i32,
+    /// Percent of one processor that hashing and compressing all of them may take.
+    pub processor_percent_max: u64,
 }
 
 impl OutgoingDisks {
-    /// Begins to mirror the nodes `disk0`, `disk1`, … of the source's QEMU, each over a stream of its own.
+    /// Begins to mirror the nodes `disk0`, `disk1`, … of the source's QEMU, each over a stream of its own; `disks` is what
+    /// the target's disks hold.
     ///
     /// # Errors
     /// [`DiskError`]; nothing is left in QEMU then.
     pub async fn start(
         qmp: &Qmp,
-        disks: &[DiskOffer],
+        disks: Vec<DiskContent>,
         route: Route<'_>,
         outlets: &mut Outlets,
     ) -> Result<Self, DiskError> {
-        let bytes_total = disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add);
-        let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total));
+        let bytes_total = disks.iter().map(DiskContent::size_bytes).fold(0, u64::saturating_add);
+        let bytes_held = disks.iter().map(DiskContent::held_bytes).fold(0, u64::saturating_add);
+        let shared = Shared::new(disks.len(), DiskCounters::new(bytes_total, bytes_held));
         let outgoing = Self { qmp: qmp.clone(), shared: Arc::new(shared) };
         match outgoing.start_all(disks, route, outlets).await {
             Ok(()) => Ok(outgoing),
@@ -89,45 +95,70 @@ impl OutgoingDisks {
 
     async fn start_all(
         &self,
-        disks: &[DiskOffer],
+        disks: Vec<DiskContent>,
         route: Route<'_>,
         outlets: &mut Outlets,
     ) -> Result<(), DiskError> {
+        let count = disks.len();
         // Of an agent that died in the middle.
         remove_mirrors(&self.qmp).await.map_err(DiskError::qemu("remove old mirrors"))?;
         let events = self.qmp.events();
         tokio::spawn(follow_jobs(self.qmp.clone(), events, Arc::clone(&self.shared)));
-        for (disk, offer) in disks.iter().enumerate() {
+        let control = LevelControl::new(route.compression_level, route.processor_percent_max);
+        let pace = Arc::new(Pace::new(control));
+        for (disk, content) in disks.into_iter().enumerate() {
             // A machine has at most DISKS_MAX = 16.
             let header = StreamHeader::Disk { disk: disk as u16 };
             let outlet = outlets.open(header, RECORD_BYTES_MAX);
-            self.connect_disk(disk, offer, route, outlet).await?;
+            let recorder = self.recorder(content, route, outlet, &pace)?;
+            self.connect_disk(disk, route, recorder).await?;
         }
-        // All nodes first: to add one waits for the writes that are in flight.
-        for disk in 0..disks.len() {
+        self.start_jobs(count).await
+    }
+
+    /// All nodes are there, and all jobs begin before any goes at full speed: whatever changes QEMU's block graph waits
+    /// for the writes that are in flight, and hears no command meanwhile.
+    async fn start_jobs(&self, disks: usize) -> Result<(), DiskError> {
+        for disk in 0..disks {
             let started = self.qmp.blockdev_mirror_with(mirror_job(disk)).await;
             started.map_err(DiskError::qemu("mirror a disk"))?;
         }
+        for disk in 0..disks {
+            match self.qmp.block_job_set_speed(&mirror_name(disk), 0).await {
+                // It failed already, of which its event tells.
+                Ok(()) | Err(QmpError::Refused { .. }) => (),
+                Err(error) => return Err(DiskError::qemu("let a mirror go")(error)),
+            }
+        }
         Ok(())
+    }
+
+    fn recorder(
+        &self,
+        content: DiskContent,
+        route: Route<'_>,
+        outlet: Outlet,
+        pace: &Arc<Pace>,
+    ) -> Result<Recorder, DiskError> {
+        Ok(Recorder {
+            content,
+            outlet,
+            link_patience: route.link_patience,
+            counters: Arc::clone(&self.shared.counters),
+            encoder: RecordEncoder::new(pace.first_compression())?,
+            pace: Arc::clone(pace),
+            clock: LaneClock::start(),
+        })
     }
 
     async fn connect_disk(
         &self,
         disk: usize,
-        offer: &DiskOffer,
         route: Route<'_>,
-        outlet: Outlet,
+        recorder: Recorder,
     ) -> Result<(), DiskError> {
-        let no_thread = |source| DiskError::Thread { disk, source };
-        let recorder = Recorder {
-            content: DiskContent::new(offer.size_bytes, route.hash_seed)?,
-            outlet,
-            link_patience: route.link_patience,
-            counters: Arc::clone(&self.shared.counters),
-            encoder: Recorder::encoder()
-                .map_err(|error| no_thread(std::io::Error::other(error)))?,
-        };
-        let export = Export { name: disk_node(disk), size_bytes: offer.size_bytes };
+        let size_bytes = recorder.content.size_bytes();
+        let export = Export { name: disk_node(disk), size_bytes };
 
         let socket = MirrorSocket::bind(&route.run_directory.join(format!("d{disk}.sock")))?;
         let node = client_node(disk, socket.path());
@@ -171,6 +202,15 @@ impl OutgoingDisks {
     /// [`DiskError::Failed`] as soon as one disk fails.
     pub async fn wait_ready(&self) -> Result<(), DiskError> {
         self.wait(|mirror| *mirror != Mirror::Copying).await
+    }
+
+    /// Returns why, as soon as one disk fails; `None` once the mirrors have ended. Cancel-safe.
+    pub async fn failure(&self) -> Option<DiskError> {
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => None,
+            failed = self.wait(|_| false) => failed.err(),
+        }
     }
 
     /// Hands over the last writes and ends the mirrors and streams. The guest must be stopped, and all disks ready.

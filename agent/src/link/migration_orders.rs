@@ -38,6 +38,7 @@ pub(super) async fn perform(
             options,
         } => {
             let role = SourceRole {
+                is_shut_down: false,
                 migration,
                 target,
                 target_address,

@@ -19,10 +19,15 @@ pub struct MigrationSettings {
     /// left had, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub memory_cache_bytes: u64,
+    /// Bytes of the host's disk for disks of machines that left, for when they come back.
+    #[serde(deserialize_with = "size_bytes")]
+    pub disk_cache_bytes: u64,
     /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
     pub downtime_limit_ms: u64,
     /// Milliseconds that a guest may stand still in a switchover before it is taken back.
     pub switchover_ms_max: u64,
+    /// Seconds that a guest may take to shut down in a warm migration.
+    pub shutdown_s: u64,
     /// Seconds for which the link between two agents may be away before the guest is stopped; 0 gives up at once.
     pub link_patience_s: u64,
     /// Always move memory as bytes, even where pages are understood.
@@ -36,8 +41,10 @@ impl Default for MigrationSettings {
             compression_level: 1,
             processor_percent: 100,
             memory_cache_bytes: 1 << 30,
+            disk_cache_bytes: 8 << 30,
             downtime_limit_ms: 300,
             switchover_ms_max: 10_000,
+            shutdown_s: 60,
             link_patience_s: 60,
             force_tunnel: false,
         }
@@ -63,7 +70,9 @@ impl MigrationSettings {
             ("compression_level", i64::from(self.compression_level), -7, 19),
             ("processor_percent", i64::from(self.processor_percent), 10, 6400),
             ("memory_cache_bytes", to_i64(self.memory_cache_bytes), 0, 1 << 44),
+            ("disk_cache_bytes", to_i64(self.disk_cache_bytes), 0, 1 << 50),
             ("downtime_limit_ms", to_i64(self.downtime_limit_ms), 1, 60_000),
+            ("shutdown_s", to_i64(self.shutdown_s), 1, 3600),
             ("link_patience_s", to_i64(self.link_patience_s), 0, 600),
             ("switchover_ms_max", to_i64(self.switchover_ms_max), 1000, 600_000),
         ];

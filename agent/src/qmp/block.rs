@@ -57,6 +57,7 @@ block_command!(BlockdevAdd = "blockdev-add");
 block_command!(BlockdevDel = "blockdev-del");
 block_command!(BlockdevMirror = "blockdev-mirror");
 block_command!(BlockJobCancel = "block-job-cancel");
+block_command!(BlockJobSetSpeed = "block-job-set-speed");
 block_command!(NbdServerStart = "nbd-server-start");
 block_command!(BlockExportAdd = "block-export-add");
 block_command!(BlockExportDel = "block-export-del");
@@ -126,6 +127,19 @@ impl Qmp {
     /// [`QmpError`].
     pub async fn block_job_cancel(&self, job: &str, force: bool) -> Result<(), QmpError> {
         self.execute(&BlockJobCancel(json!({ "device": job, "force": force }))).await.map(drop)
+    }
+
+    /// Gives a job another speed in bytes per second, 0 for no limit.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn block_job_set_speed(
+        &self,
+        job: &str,
+        bytes_per_second: u64,
+    ) -> Result<(), QmpError> {
+        let arguments = json!({ "device": job, "speed": bytes_per_second });
+        self.execute(&BlockJobSetSpeed(arguments)).await.map(drop)
     }
 
     /// The jobs that are there.

@@ -5,6 +5,7 @@
 //! <data>/files/<blake3>        kernels and initial RAM disks, shared by the machines that use them
 //! <data>/vms/<vm>/             disks, console log, TPM state: what a machine consists of
 //! <data>/vms/<vm>.new          the same while it is being made
+//! <data>/former/<vm>/          disks of machines that left: nothing runs from them
 //! <data>/run/<vm>/             sockets, pid file and log of the machine's process
 //! <memory>/<vm>                memory of a machine that is arriving; its name lasts a moment
 //! <images>/<name>.qcow2        images that disks start as copies of
@@ -75,6 +76,11 @@ impl Directories {
     /// All machines.
     pub fn machines(&self) -> PathBuf {
         self.data.join("vms")
+    }
+
+    /// Disks of machines that left.
+    pub fn former(&self) -> PathBuf {
+        self.data.join("former")
     }
 
     /// The places of one machine.

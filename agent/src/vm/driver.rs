@@ -20,6 +20,7 @@ use super::machines::{MachineOrder, Shared};
 use super::process::log_tail;
 use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
 use crate::qmp::{Event, GuestStatus, Qmp};
+use crate::reason::reason;
 use crate::records::{RecordName, RecordsError};
 use crate::sys::GuestMemory;
 
@@ -253,6 +254,10 @@ impl Driver {
                 self.update(|record| record.desired = Desired::Stopped).await;
                 self.end_process().await;
             }
+            Step::Relaunch => match self.relaunch_guest().await {
+                Ok(()) => self.machine.took(step),
+                Err(error) => tracing::error!(reason = reason(&error), "guest not started"),
+            },
             Step::Nothing | Step::Launch | Step::PressPower | Step::Remove => (),
         }
     }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use novacron_protocol::limits::DISK_BLOCK_BYTES;
 use novacron_protocol::vm::{DiskFormat, DiskSpec};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::process::Command;
 
+use super::extents::Extents;
 use super::record::Disk;
 
 /// Names listed when an image is missing.
@@ -91,6 +93,15 @@ struct ImageInfo {
     data_file: Option<String>,
 }
 
+/// A part of a disk, as qemu-img sees it.
+#[derive(Debug, Deserialize)]
+struct Part {
+    start: u64,
+    length: u64,
+    zero: bool,
+    data: bool,
+}
+
 /// An image that was found and looked at.
 struct Image {
     path: PathBuf,
@@ -131,6 +142,38 @@ impl DiskMaker {
         Ok(Disk { size_bytes, format })
     }
 
+    /// Makes the disk of a machine that arrives from the image `name` of this host, as what it begins with.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn make_as(&self, disk: Disk, name: &str, path: &Path) -> Result<(), ImageError> {
+        let (image, size_bytes) = (name.to_owned(), disk.size_bytes);
+        self.make(&DiskSpec { size_bytes, image, format: disk.format }, path).await.map(drop)
+    }
+
+    /// Bytes that the guest sees of a disk.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn size_bytes(&self, path: &Path, format: DiskFormat) -> Result<u64, ImageError> {
+        Ok(self.info(path, format_name(format)).await?.virtual_size)
+    }
+
+    /// Where on a disk, which nobody has open, there is data.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn extents(&self, path: &Path, format: DiskFormat) -> Result<Extents, ImageError> {
+        let options = ["-f", format_name(format), "--output=json"];
+        let output = self.run("map", &options, &[path], &[]).await?;
+        let parts: Vec<Part> = understood("map", &output)?;
+        let mut extents = Extents::default();
+        for part in parts.iter().filter(|part| part.data && !part.zero) {
+            extents.add(part.start, part.length);
+        }
+        Ok(extents)
+    }
+
     async fn copy(&self, image: &Image, format: DiskFormat, path: &Path) -> Result<(), ImageError> {
         let options = ["-q", "-f", &image.info.format, "-O", format_name(format)];
         self.run("convert", &options, &[&image.path, path], &[]).await.map(drop)
@@ -144,13 +187,16 @@ impl DiskMaker {
         // The ending decides between raw and qcow2: the content of a raw image may look like anything.
         let is_qcow2 = path.extension().is_some_and(|ending| ending == "qcow2");
         let format = if is_qcow2 { "qcow2" } else { "raw" };
-        let output = self.run("info", &["-f", format, "--output=json"], &[&path], &[]).await?;
-        let info: ImageInfo = serde_json::from_slice(&output)
-            .map_err(|error| ImageError::Refused { verb: "info", message: error.to_string() })?;
+        let info = self.info(&path, format).await?;
         if info.backing_filename.is_some() || info.data_file.is_some() {
             return Err(ImageError::NotWhole { image: name.to_owned() });
         }
         Ok(Image { path, info })
+    }
+
+    async fn info(&self, path: &Path, format: &str) -> Result<ImageInfo, ImageError> {
+        let output = self.run("info", &["-f", format, "--output=json"], &[path], &[]).await?;
+        understood("info", &output)
     }
 
     fn missing(&self, image: &str) -> ImageError {
@@ -188,6 +234,12 @@ impl DiskMaker {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(ImageError::Refused { verb, message })
     }
+}
+
+/// What qemu-img said, as far as it is needed.
+fn understood<T: DeserializeOwned>(verb: &'static str, output: &[u8]) -> Result<T, ImageError> {
+    serde_json::from_slice(output)
+        .map_err(|error| ImageError::Refused { verb, message: error.to_string() })
 }
 
 fn copied_size(spec: &DiskSpec, image: &Image) -> Result<u64, ImageError> {

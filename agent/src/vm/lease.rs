@@ -15,6 +15,7 @@ use novacron_protocol::vm::VmSpec;
 use tokio::sync::{OwnedRwLockReadGuard, mpsc, oneshot};
 
 use super::directories::MachineDirectories;
+use super::extents::Extents;
 use super::fence::Stale;
 use super::files::FileError;
 use super::image::ImageError;
@@ -77,6 +78,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LeaseError>>;
 pub(super) enum LeaseRequest {
     Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
     HoldDisks { reply: Reply<Qmp> },
+    ShutDown { reply: Reply<()> },
     Keep { reply: Reply<()> },
     Remove { reply: Reply<()> },
     Prepare { hardware: Hardware, processor: Processor, reply: Reply<Receiving> },
@@ -171,8 +173,17 @@ impl SourceGuest {
         Ok(qmp)
     }
 
-    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued;
-    /// a process that only held disks is ended.
+    /// Presses the power button of a running guest. From now on the machine, if it stays, is started again, whatever
+    /// becomes of this agent.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; the guest may have been told all the same.
+    pub async fn shut_down(&self) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::ShutDown { reply }).await
+    }
+
+    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued,
+    /// one that was shut down for the migration is started again; a process that only held disks is ended.
     ///
     /// # Errors
     /// [`LeaseError`]; the machine is this agent's all the same if the record could be written.
@@ -196,6 +207,8 @@ pub struct Receiving {
     pub qmp: Qmp,
     /// The guest's memory, block `pc.ram`.
     pub memory: Arc<GuestMemory>,
+    /// Where each disk holds something that may be what the source's does.
+    pub held: Vec<Extents>,
 }
 
 /// A machine at its target, not yet the target's.
@@ -249,7 +262,7 @@ impl IncomingGuest {
         &self.directories
     }
 
-    /// Makes blank disks as `hardware` says and starts a QEMU that waits. Kernels must be in the file store already.
+    /// Makes disks as `hardware` says, of what is here that may be alike, and starts a QEMU that waits. Kernels must be in the file store already.
     ///
     /// # Errors
     /// [`LeaseError`]; `reject` is what is left to do.

@@ -23,6 +23,7 @@ use super::orders::{OrderError, blocking, replace_directory, sync_content, sync_
 use super::record::{
     Desired, Hardware, MEMO_BYTES_MAX, Processor, Role, SourceRole, TargetRole, VmRecord,
 };
+use crate::qmp::RunState;
 use crate::reason::reason;
 use crate::records::RecordName;
 
@@ -71,7 +72,7 @@ impl Driver {
     ) -> Result<SourceGuest, LeaseError> {
         fence((), generation, self.held())?;
         let mut lent = self.machine.clone();
-        lent.lend(role.migration, role.mode == MigrationMode::Live)?;
+        lent.lend(role.migration, role.mode != MigrationMode::Cold)?;
         let saved_role = role.clone();
         self.save(|record| record.role = Role::Source(saved_role)).await?;
         self.machine = lent;
@@ -139,6 +140,7 @@ impl Driver {
                 answer(reply, self.decide(decision, memo).await);
             }
             LeaseRequest::HoldDisks { reply } => answer(reply, self.hold_disks().await),
+            LeaseRequest::ShutDown { reply } => answer(reply, self.shut_down().await),
             LeaseRequest::Keep { reply } => answer(reply, self.keep().await),
             LeaseRequest::Remove { reply } => answer(reply, self.remove_lent().await),
             LeaseRequest::Prepare { hardware, processor, reply } => {
@@ -184,8 +186,33 @@ impl Driver {
         self.qmp().cloned().ok_or(LeaseError::NoProcess)
     }
 
+    async fn shut_down(&mut self) -> Result<(), LeaseError> {
+        let role = SourceRole { is_shut_down: true, ..self.source_role()?.clone() };
+        // Durable first: a guest that ends is then one that is to be started again.
+        self.save(|record| record.role = Role::Source(role)).await?;
+        Ok(self.qmp().ok_or(LeaseError::NoProcess)?.power_down().await?)
+    }
+
+    /// A guest that was shut down for a migration that did not come about. While the role still says so: whatever
+    /// becomes of this agent, it is started again.
+    async fn start_again(&mut self) {
+        let status = match self.qmp() {
+            Some(qmp) => qmp.status().await.ok().map(|seen| seen.status),
+            None => None,
+        };
+        let has_ended = self.running.is_none() || status == Some(RunState::Shutdown);
+        if !has_ended {
+            return;
+        }
+        if let Err(error) = self.relaunch_guest().await {
+            tracing::error!(error = reason(&error), "the guest does not start again");
+        }
+    }
+
     async fn keep(&mut self) -> Result<(), LeaseError> {
-        self.source_role()?;
+        if self.source_role()?.is_shut_down {
+            self.start_again().await;
+        }
         self.save(|record| record.role = Role::Owner).await?;
         for _ in 0..CONTINUE_ATTEMPTS {
             self.end_migration().await;
@@ -211,6 +238,7 @@ impl Driver {
 
     async fn remove_lent(&mut self) -> Result<(), LeaseError> {
         self.source_role()?;
+        self.keep_disks().await;
         self.remove_everything().await?;
         self.machine.took(Step::Remove);
         Ok(())
@@ -230,10 +258,7 @@ impl Driver {
         let directories = self.shared.launcher.directories.machine(self.vm);
         let fresh = directories.durable.clone();
         blocking(move || replace_directory(&fresh)).await?;
-        for (index, disk) in hardware.disks.iter().enumerate() {
-            let path = directories.disk(index, disk.format);
-            self.shared.disks.make_blank(disk.size_bytes, disk.format, &path).await?;
-        }
+        let held = self.begin_disks(&hardware.disks).await?;
         // What the disks hold is made durable by the mirror; that they are there, now.
         let made = directories.durable.clone();
         blocking(move || sync_content(&made).and_then(|()| sync_name(&made))).await?;
@@ -242,7 +267,7 @@ impl Driver {
         let running = self.shared.launcher.launch_to_receive(blueprint, &memory).await?;
         let qmp = running.qmp.clone().ok_or(LeaseError::NoProcess)?;
         self.set_running(Some(running));
-        Ok(Receiving { qmp, memory })
+        Ok(Receiving { qmp, memory, held })
     }
 
     /// Whether the machine that arrives is the one that was ordered, and can run here.
@@ -313,6 +338,8 @@ impl Driver {
         let role = self.target_role()?;
         // Durable before anything is removed: from here on the source may take the guest back.
         self.shared.decide(role.migration, TargetRecord::Refused).await?;
+        // What did arrive need not be sent again.
+        self.keep_disks().await;
         self.remove_everything().await?;
         self.machine.took(Step::Remove);
         Ok(())

@@ -83,6 +83,8 @@ pub enum Step {
     PressPower,
     /// End the process, then wait for its end.
     Kill,
+    /// End the process and start another.
+    Relaunch,
     /// End the process if there is one, and remove everything.
     Remove,
 }
@@ -186,7 +188,7 @@ impl Machine {
     pub fn took(&mut self, step: Step) {
         self.state = match step {
             Step::Nothing => return,
-            Step::Launch | Step::Continue => State::Running,
+            Step::Launch | Step::Relaunch | Step::Continue => State::Running,
             Step::PressPower | Step::Kill => State::Stopping,
             Step::Remove => State::Absent,
         };
@@ -297,6 +299,8 @@ impl Machine {
             (_, Some(RunState::IoError)) => {
                 (State::Paused { reason: IO_ERROR.into() }, Step::Nothing)
             }
+            // A machine that arrived without its memory, and was not started yet.
+            (Desired::Running, Some(RunState::Inmigrate)) => (State::Stopping, Step::Relaunch),
             // A process that only held disks.
             (Desired::Stopped, Some(_)) => (State::Stopping, Step::Kill),
             (Desired::Running, Some(_)) => {
@@ -437,6 +441,7 @@ mod tests {
         for left_by_migration in [RunState::Postmigrate, RunState::Paused, RunState::Prelaunch] {
             assert_eq!(settle(running, status(left_by_migration)).1, Step::Continue);
         }
+        assert_eq!(settle(running, status(RunState::Inmigrate)), (State::Stopping, Step::Relaunch));
         let (state, step) = settle(running, status(RunState::IoError));
         assert!(matches!(state, State::Paused { .. }));
         assert_eq!(step, Step::Nothing);

@@ -21,6 +21,7 @@ use super::console::{Attachment, SerialPort};
 use super::directories::Directories;
 use super::driver::{Driver, ExpectRequest, LendRequest, OrderRequest, Request};
 use super::files::FileStore;
+use super::former::FormerDisks;
 use super::image::DiskMaker;
 use super::launch::Launcher;
 use super::lease::{IncomingGuest, Interrupted, LeaseError, SourceGuest};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub swtpm: PathBuf,
     /// What this host can run.
     pub hypervisor: Hypervisor,
+    /// Bytes of the host's disk for disks of machines that left.
+    pub disk_cache_bytes: u64,
 }
 
 /// All machines; clones share them.
@@ -71,6 +74,7 @@ pub(super) struct Shared {
     pub(super) launcher: Launcher,
     pub(super) disks: DiskMaker,
     pub(super) files: FileStore,
+    pub(super) former: FormerDisks,
     pub(super) swtpm: PathBuf,
     pub(super) hypervisor: Hypervisor,
     pub(super) records: Records,
@@ -270,6 +274,7 @@ impl Shared {
         let files = FileStore::new(settings.directories.files());
         let disks =
             DiskMaker { qemu_img: settings.qemu_img, images: settings.directories.images.clone() };
+        let former = FormerDisks::new(settings.directories.former(), settings.disk_cache_bytes);
         let launcher = Launcher {
             directories: settings.directories,
             files: files.clone(),
@@ -280,6 +285,7 @@ impl Shared {
             launcher,
             disks,
             files,
+            former,
             swtpm: settings.swtpm,
             hypervisor: settings.hypervisor,
             records,
@@ -326,6 +332,7 @@ impl Shared {
             }
         }
         self.sweep_memory();
+        self.make_room().await;
         self.collect_files().await;
     }
 

@@ -6,14 +6,18 @@
 //! | [`machines`], `driver`, `orders`, `lending` | one task per machine that owns its record and its process |
 //! | [`lease`] | a machine in the hands of a migration |
 //! | [`launch`], [`process`], [`tpm`], [`network`] | processes that outlive the agent, and what goes with them |
-//! | [`image`], [`files`], [`directories`], [`console`] | disks, kernels, places, the serial port |
+//! | [`image`], [`extents`], [`former`], `arrival` | disks: made of images, what they hold, those of machines that left, those of machines that arrive |
+//! | [`files`], [`directories`], [`console`] | kernels, places, the serial port |
 
+mod arrival;
 pub mod command_line;
 pub mod console;
 pub mod directories;
 mod driver;
+pub mod extents;
 pub mod fence;
 pub mod files;
+pub mod former;
 pub mod image;
 pub mod launch;
 pub mod lease;
@@ -29,6 +33,7 @@ pub mod tpm;
 pub use command_line::{RAM_BLOCK, disk_node};
 pub use console::Attachment;
 pub use directories::{Directories, MachineDirectories, SOCKET_NAME_BYTES_MAX};
+pub use extents::Extents;
 pub use files::{FileHash, FileStore};
 pub use lease::{GuestFacts, IncomingGuest, Interrupted, LeaseError, Receiving, SourceGuest};
 pub use machine::Order;

@@ -17,7 +17,7 @@ use super::fence::{Stale, fence};
 use super::files::{FileError, FileStore};
 use super::image::ImageError;
 use super::launch::{Blueprint, LaunchError};
-use super::machine::{Order, Refusal, State, Step};
+use super::machine::{Machine, Order, Refusal, State, Step};
 use super::machines::MachineOrder;
 use super::network::{NetworkError, check_bridge};
 use super::record::{BootFiles, Desired, Hardware, Processor, Role, VmRecord};
@@ -116,6 +116,7 @@ impl Driver {
         match step {
             Step::Nothing => self.note_rest(order).await,
             Step::Launch => self.launch_guest().await?,
+            Step::Relaunch => self.relaunch_guest().await?,
             Step::Continue => self.qmp().ok_or(OrderError::NoAnswer)?.cont().await?,
             Step::PressPower => {
                 self.qmp().ok_or(OrderError::NoAnswer)?.power_down().await?;
@@ -177,6 +178,13 @@ impl Driver {
         }
     }
 
+    /// Ends the process, if there is one, and starts the guest in another.
+    pub(super) async fn relaunch_guest(&mut self) -> Result<(), OrderError> {
+        self.machine = Machine::new(State::Stopping);
+        self.end_process().await;
+        self.launch_guest().await
+    }
+
     /// Starts a process for this machine.
     pub(super) async fn launch(
         &mut self,
@@ -233,6 +241,7 @@ impl Driver {
         let unfinished = directories.unfinished();
         let fresh = unfinished.clone();
         blocking(move || replace_directory(&fresh)).await?;
+        self.shared.make_room().await;
         let boot = import_boot(&self.shared.files, &spec.boot).await?;
         let mut disks = Vec::new();
         for (index, disk) in spec.disks.iter().enumerate() {
@@ -256,12 +265,17 @@ impl Driver {
         Ok(record)
     }
 
-    /// Ends the process and removes everything, the record last: until then it can be asked for again.
-    pub(super) async fn remove_everything(&mut self) -> Result<(), OrderError> {
+    /// Ends the process, whatever it is busy with.
+    pub(super) async fn kill_process(&mut self) {
         if let Some(running) = self.running.take() {
             running.process.kill_and_wait().await;
         }
         self.set_running(None);
+    }
+
+    /// Ends the process and removes everything, the record last: until then it can be asked for again.
+    pub(super) async fn remove_everything(&mut self) -> Result<(), OrderError> {
+        self.kill_process().await;
         self.arriving = None;
         self.shared.launcher.clean_up(self.vm).await;
         let directories = self.shared.launcher.directories.machine(self.vm);

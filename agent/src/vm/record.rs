@@ -153,6 +153,8 @@ pub struct SourceRole {
     pub target_generation: Generation,
     /// What the client asked for beyond that.
     pub options: MigrationOptions,
+    /// The guest was told to shut down for this migration: if the machine stays, it is started again.
+    pub is_shut_down: bool,
     /// Who may run the machine, as far as the source decides it.
     pub decision: SourceRecord,
     /// What the session wants to remember, at most [`MEMO_BYTES_MAX`].

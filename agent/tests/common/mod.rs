@@ -44,6 +44,7 @@ pub struct Host {
     pub machines: Machines,
     pub reporter: Reporter,
     pub interrupted: Vec<Interrupted>,
+    pub records: Records,
     swtpm: PathBuf,
 }
 
@@ -59,17 +60,17 @@ impl Host {
         let images = directory.path().join("images");
         fs::create_dir(&images).unwrap();
         fs::write(images.join(format!("{IMAGE}.img")), boot_image()).unwrap();
-        let (machines, reporter, interrupted) = take_up(directory.path(), &swtpm).await;
-        Self { directory, machines, reporter, interrupted, swtpm }
+        let (machines, reporter, interrupted, records) = take_up(directory.path(), &swtpm).await;
+        Self { directory, machines, reporter, interrupted, records, swtpm }
     }
 
     /// The agent ends and starts again; guests go on.
     pub async fn restart(self) -> Self {
-        let Self { directory, machines, reporter, interrupted, swtpm } = self;
+        let Self { directory, machines, reporter, interrupted, records, swtpm } = self;
         machines.shut_down().await;
-        drop((machines, reporter, interrupted));
-        let (machines, reporter, interrupted) = take_up(directory.path(), &swtpm).await;
-        Self { directory, machines, reporter, interrupted, swtpm }
+        drop((machines, reporter, interrupted, records));
+        let (machines, reporter, interrupted, records) = take_up(directory.path(), &swtpm).await;
+        Self { directory, machines, reporter, interrupted, records, swtpm }
     }
 
     pub async fn order(&self, vm: VmId, order: MachineOrder) -> EffectOutcome {
@@ -136,11 +137,18 @@ impl Host {
         text.trim().parse().unwrap()
     }
 
-    /// Every path below the data directory that names the machine.
+    /// Every path below the data directory that names the machine, but for disks that it once had: they are no copy
+    /// of it.
     pub fn remains(&self, vm: VmId) -> Vec<PathBuf> {
         let mut found = Vec::new();
         collect(self.directory.path(), &vm.to_string(), &mut found);
+        found.retain(|path| *path != self.former(vm));
         found
+    }
+
+    /// Where disks are kept of a machine that left.
+    pub fn former(&self, vm: VmId) -> PathBuf {
+        self.directory.path().join("former").join(vm.to_string())
     }
 }
 
@@ -172,7 +180,10 @@ fn collect(directory: &Path, mark: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-async fn take_up(directory: &Path, swtpm: &Path) -> (Machines, Reporter, Vec<Interrupted>) {
+async fn take_up(
+    directory: &Path,
+    swtpm: &Path,
+) -> (Machines, Reporter, Vec<Interrupted>, Records) {
     let qemu = PathBuf::from("qemu-system-x86_64");
     let version = look_for_qemu(&qemu).await;
     let version = version.unwrap_or_else(|problem| panic!("{problem}; or run `cargo xtask test`"));
@@ -190,12 +201,14 @@ async fn take_up(directory: &Path, swtpm: &Path) -> (Machines, Reporter, Vec<Int
             accelerator: Accelerator::Tcg,
             accelerator_reason: "a test".to_owned(),
         },
+        disk_cache_bytes: 1 << 30,
     };
     let records = Records::open(directory).unwrap();
     let reporter = Reporter::load(records.clone()).await.unwrap();
-    let taken_up = Machines::take_up(settings, records, reporter.clone(), clock::now()).await;
+    let taken_up =
+        Machines::take_up(settings, records.clone(), reporter.clone(), clock::now()).await;
     let (machines, interrupted) = taken_up.unwrap();
-    (machines, reporter, interrupted)
+    (machines, reporter, interrupted, records)
 }
 
 fn boot_image() -> Vec<u8> {

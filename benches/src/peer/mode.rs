@@ -82,9 +82,9 @@ impl fmt::Display for Mode {
             Self::Multifd => "multifd",
             Self::MultifdZstd => "multifd-zstd",
             Self::Xbzrle => "xbzrle",
-            Self::PlainTls => "plain with TLS",
-            Self::MultifdTls => "multifd with TLS",
-            Self::MultifdZstdTls => "multifd-zstd with TLS",
+            Self::PlainTls => "plain-tls",
+            Self::MultifdTls => "multifd-tls",
+            Self::MultifdZstdTls => "multifd-zstd-tls",
         })
     }
 }

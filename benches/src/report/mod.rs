@@ -116,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_judged_by_the_first_peer() {
+    fn ours_is_judged_by_the_best_peer() {
         let runs = vec![
             (PEER, run(1000.0)),
-            (PLAIN, run(10.0)),
+            (PLAIN, run(9000.0)),
             (Contender::Ours, run(1100.0)),
             (PEER, run(1000.0)),
-            (PLAIN, run(10.0)),
+            (PLAIN, run(9000.0)),
             (Contender::Ours, run(1300.0)),
         ];
         let comparison = compare(runs);

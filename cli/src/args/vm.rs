@@ -190,9 +190,15 @@ pub struct VmMigrate {
     /// Node to move to.
     #[arg(long, value_name = "NODE")]
     pub target: String,
-    /// While the guest runs; without it the machine must be stopped.
+    /// While the guest runs; without this and --warm the machine must be stopped.
     #[arg(long)]
     pub live: bool,
+    /// Disks while the guest runs; then the guest is shut down, and started at the target.
+    #[arg(long, conflicts_with = "live")]
+    pub warm: bool,
+    /// Stop a guest that does not shut down in time, as if its power had failed.
+    #[arg(long, requires = "warm")]
+    pub force_shutdown: bool,
     /// For how long the guest may stand still, such as 50ms [default: the source agent's setting].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "live")]
     pub downtime_limit: Option<Duration>,
@@ -213,12 +219,17 @@ pub struct VmMigrate {
 impl VmMigrate {
     /// The API's request.
     pub fn request(&self) -> api::VmMigrate {
-        let mode = if self.live { MigrationMode::Live } else { MigrationMode::Cold };
+        let mode = match (self.live, self.warm) {
+            (true, _) => MigrationMode::Live,
+            (false, true) => MigrationMode::Warm,
+            (false, false) => MigrationMode::Cold,
+        };
         let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         api::VmMigrate {
             downtime_limit_ms: self.downtime_limit.map(milliseconds),
             bandwidth_bits_per_second: self.bandwidth,
             auto_converge: self.auto_converge,
+            force_shutdown: self.force_shutdown,
             ..api::VmMigrate::to(&self.target, mode)
         }
     }

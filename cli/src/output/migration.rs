@@ -59,7 +59,7 @@ impl Show for MigrationView {
             ("of it", or_nothing(self.downtime_parts.as_ref().map(parts))),
             ("rounds", self.rounds.to_string()),
             ("guest memory", display_size(self.bytes_guest)),
-            ("disks", display_size(self.bytes_disk)),
+            ("disks", disks(self)),
             ("on the wire", display_size(self.bytes_wire)),
             (
                 "compression",
@@ -115,6 +115,18 @@ fn outcome(view: &MigrationView) -> String {
         }
         status if view.reason.is_empty() => word(&status),
         status => format!("{}: {}", word(&status), view.reason),
+    }
+}
+
+fn disks(view: &MigrationView) -> String {
+    let bytes = display_size(view.bytes_disk);
+    match (view.bytes_disk_held, view.bytes_disk_final) {
+        (0, 0) => bytes,
+        (held, last) => format!(
+            "{bytes}, {} of it after the guest had stopped; {} were at the target before",
+            display_size(last),
+            display_size(held)
+        ),
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) fn account() -> MigrationAccount {
         bytes_wire: 1000,
         bytes_wire_memory: 900,
         bytes_disk: 0,
+        bytes_disk_held: 0,
+        bytes_disk_final: 0,
         pages_zero: 1,
         pages_same: 2,
         pages_sent: 3,

@@ -117,6 +117,8 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         bytes_guest,
         bytes_wire,
         bytes_disk,
+        bytes_disk_held: account.map_or(0, |account| account.bytes_disk_held),
+        bytes_disk_final: account.map_or(0, |account| account.bytes_disk_final),
         compression_ratio: (bytes_wire > 0)
             .then(|| bytes_guest.saturating_add(bytes_disk) as f64 / bytes_wire as f64),
         pages_zero: account.map_or(0, |account| account.pages_zero),

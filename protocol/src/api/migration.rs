@@ -53,7 +53,7 @@ pub struct MigrationView {
     pub downtime_ms: Option<f64>,
     /// Which part of the downtime was what, in microseconds.
     pub downtime_parts: Option<DowntimeParts>,
-    /// Rounds over the memory.
+    /// Rounds over the memory, or of a warm migration over what the guest wrote to its disks.
     pub rounds: u32,
     /// Bytes of guest memory handled, zero pages and repeated pages included.
     pub bytes_guest: u64,
@@ -61,6 +61,12 @@ pub struct MigrationView {
     pub bytes_wire: u64,
     /// Bytes of disk content handled.
     pub bytes_disk: u64,
+    /// Bytes of disk content that the target had before anything was sent.
+    #[serde(default)]
+    pub bytes_disk_held: u64,
+    /// Bytes of disk content handled after the guest had stopped.
+    #[serde(default)]
+    pub bytes_disk_final: u64,
     /// Bytes handled (memory and disks) per byte on the wire.
     pub compression_ratio: Option<f64>,
     /// Pages that were zero, had the same content at the target, and were sent.

@@ -176,6 +176,9 @@ pub struct VmMigrate {
     /// Slow down a guest that writes faster than the link carries, until it fits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_converge: bool,
+    /// Stop a guest that does not shut down in time in a warm migration, as if its power had failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_shutdown: bool,
 }
 
 impl VmMigrate {
@@ -187,6 +190,7 @@ impl VmMigrate {
             downtime_limit_ms: None,
             bandwidth_bits_per_second: None,
             auto_converge: false,
+            force_shutdown: false,
         }
     }
 
@@ -196,6 +200,7 @@ impl VmMigrate {
             downtime_limit_ms: self.downtime_limit_ms,
             bandwidth_bits_per_second: self.bandwidth_bits_per_second,
             auto_converge: self.auto_converge,
+            force_shutdown: self.force_shutdown,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::record::{
     DATA_RECORD_BYTES_MAX, RECORD_VERSION, Record, RecordError, RecordKind, RunContent,
 };
+use crate::pages::encoder::zstd_level;
 use crate::pages::{Compression, compressible};
 
 /// A record cannot be written.
@@ -19,7 +20,8 @@ pub enum RecordEncodeError {
 
 /// Writes records; one for each thread, it owns a zstd context of about 1 MiB and as much scratch.
 pub struct RecordEncoder {
-    compressor: Option<zstd::bulk::Compressor<'static>>,
+    compression: Compression,
+    compressor: zstd::bulk::Compressor<'static>,
     scratch: Vec<u8>,
 }
 
@@ -31,14 +33,27 @@ impl std::fmt::Debug for RecordEncoder {
 
 impl RecordEncoder {
     /// An encoder that compresses like this.
+    ///
+    /// # Errors
+    /// [`RecordEncodeError::Compressor`].
     pub fn new(compression: Compression) -> Result<Self, RecordEncodeError> {
-        let Compression::Zstd { level } = compression else {
-            return Ok(Self { compressor: None, scratch: Vec::new() });
-        };
-        let compressor = zstd::bulk::Compressor::new(level.clamp(-50, 19))
+        let compressor = zstd::bulk::Compressor::new(zstd_level(compression))
             .map_err(RecordEncodeError::Compressor)?;
         let scratch = Vec::with_capacity(zstd::zstd_safe::compress_bound(DATA_RECORD_BYTES_MAX));
-        Ok(Self { compressor: Some(compressor), scratch })
+        Ok(Self { compression, compressor, scratch })
+    }
+
+    /// Compresses like this from now on.
+    ///
+    /// # Errors
+    /// [`RecordEncodeError::Compressor`].
+    pub fn set_compression(&mut self, compression: Compression) -> Result<(), RecordEncodeError> {
+        if self.compression == compression {
+            return Ok(());
+        }
+        self.compression = compression;
+        let set = self.compressor.set_compression_level(zstd_level(compression));
+        set.map_err(RecordEncodeError::Compressor)
     }
 
     /// Appends one record to `output`.
@@ -63,11 +78,11 @@ impl RecordEncoder {
 
     /// Fills the scratch buffer if that pays: at least 3 % less than raw, as for pages.
     fn compress(&mut self, data: &[u8]) -> Result<RecordKind, RecordEncodeError> {
-        let Some(compressor) = &mut self.compressor else { return Ok(RecordKind::Raw) };
-        if !compressible::any_worth_trying(data) {
+        if self.compression == Compression::Off || !compressible::any_worth_trying(data) {
             return Ok(RecordKind::Raw);
         }
-        let compressed_bytes = compressor
+        let compressed_bytes = self
+            .compressor
             .compress_to_buffer(data, &mut self.scratch)
             .map_err(RecordEncodeError::Compressor)?;
         let pays = compressed_bytes < data.len() - data.len() / 32;

@@ -7,6 +7,7 @@
 //! | [`record`] | the wire form of a run of blocks |
 //! | [`encoder`], [`decoder`] | a run to a record and back; `decode(encode(run)) == run` |
 //! | [`content`] | what both ends know of a disk, and what of a write is worth sending |
+//! | [`beginning`] | what the target's disk holds before anything is sent |
 //! | [`table`] | per block: its content hash; over all of them: a digest |
 //! | [`hash`] | the content hash of a block |
 //!
@@ -18,12 +19,14 @@
 //! both     DiskContent::digest: equal, or the source keeps the guest
 //! ```
 //!
-//! Both ends begin with a disk of zeros, which the target's new file is. So blocks that were never
-//! written travel not at all, and one that is written again as it was is not sent twice.
+//! Both ends begin with what the target's disk holds: zeros in a new file, else an image or what an earlier visit left
+//! behind, of which the target tells the hashes. So blocks that were never written travel not at all, nor does what the
+//! target has already, and one that is written again as it was is not sent twice.
 //!
 //! Unlike pages, blocks of a disk travel on one stream in the order of the writes: there are no
 //! epochs, and nothing can overtake.
 
+pub mod beginning;
 pub mod content;
 pub mod decoder;
 pub mod encoder;
@@ -31,6 +34,7 @@ pub mod hash;
 pub mod record;
 pub mod table;
 
+pub use beginning::{BEGINNING_BLOCKS_MAX, BeginningError};
 pub use content::DiskContent;
 pub use decoder::RecordDecoder;
 pub use encoder::{RecordEncodeError, RecordEncoder};

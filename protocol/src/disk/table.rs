@@ -2,7 +2,7 @@
 //! applied.
 //!
 //! 16 bytes a block, 0.025 % of what the guest has ever written: memory is touched only where a
-//! block is not zero. Both ends begin with zeros everywhere, and each counts a change exactly when
+//! block is not zero. Both ends begin with what the target's disk holds, which mostly is zeros, and each counts a change exactly when
 //! it sends or applies it; so when all is sent and applied the digests are equal, or something was
 //! lost, damaged or applied in the wrong order.
 
@@ -59,6 +59,16 @@ impl BlockTable {
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
         self.content.len()
+    }
+
+    /// Hashes of all blocks; 0 for zeros.
+    pub(super) fn content(&self) -> &[u128] {
+        &self.content
+    }
+
+    /// Whether the block holds anything but zeros.
+    pub fn is_known(&self, block: u64) -> Result<bool, OutsideDisk> {
+        self.position(block).map(|at| self.content[at] != 0)
     }
 
     /// Source: what to do with a block of this content. On [`Admission::Send`] it counts as sent.

@@ -25,7 +25,8 @@
 //! the index after the previous run, then the number of further indexes that follow one by one. A run of neighbours
 //! costs 2 to 6 bytes whatever its length, so an empty guest of 1 TiB is about 90 MB of batches, headers included.
 //!
-//! A batch ends with its raw pages: it is framed by whoever carries it. It stands alone, so lanes may be reordered
+//! Each page is named once: a batch has its pages by form, so of two contents of one page it could not say which came
+//! last. A batch ends with its raw pages: it is framed by whoever carries it. It stands alone, so lanes may be reordered
 //! against each other and a batch may be sent again on another connection. Only a differing page depends on another
 //! batch: on the one with its base, which the target may have to wait for.
 
@@ -101,6 +102,15 @@ pub enum Form {
 /// Number of forms.
 pub const FORMS: usize = 5;
 
+pub(super) const FORMS_IN_ORDER: [Form; FORMS] =
+    [Form::Zero, Form::Known, Form::Differing, Form::Packed, Form::Raw];
+
+/// Whether so many pages can be kept under the numbers from this on. The last number of all is none: the header has
+/// the first plus 1.
+pub(super) fn keep_numbers_fit(keep_from: u64, pages: usize) -> bool {
+    keep_from.checked_add(pages as u64).is_some() && keep_from < u64::MAX
+}
+
 /// How many pages a batch has of each form.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FormCounts(pub(super) [u8; FORMS]);
@@ -150,6 +160,15 @@ pub enum BatchError {
         /// Pages of all forms.
         pages: usize,
     },
+    /// A page that is named twice.
+    #[error("page {page_index} is in one page batch twice")]
+    PageTwice {
+        /// Index of the page.
+        page_index: u32,
+    },
+    /// The pages to keep would have numbers beyond the last.
+    #[error("page batch keeps its pages under numbers that do not exist")]
+    KeepNumbers,
     /// The lists do not have the announced number of items, or a varint is malformed.
     #[error("malformed page index list")]
     IndexList,

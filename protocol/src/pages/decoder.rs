@@ -2,9 +2,10 @@
 
 use super::batch::{
     BATCH_HEADER_BYTES, BATCH_VERSION, BatchError, BatchHeader, BodyKind, FORMS, Form, FormCounts,
+    keep_numbers_fit,
 };
 use super::patch::Patch;
-use super::{BATCH_PAGES_MAX, PAGE_BYTES, index_list, varint};
+use super::{BATCH_PAGES_MAX, PAGE_BYTES, distinct, index_list, varint};
 
 /// Bytes of a body at most: a patch is shorter than a page.
 const BODY_BYTES_MAX: usize = BATCH_PAGES_MAX * PAGE_BYTES;
@@ -96,9 +97,9 @@ impl<'a> PageBatch<'a> {
         let begins = [0].into_iter().chain(ends.clone().copied());
         let patches = begins.zip(ends).map(move |(begin, end)| &self.body[begin..*end]);
         let bases = self.lists.bases[..count].iter();
-        // Every patch was parsed when the batch was.
-        bases.zip(patches).filter_map(|(base, patch)| {
-            Some(PageForm::Differing { base_epoch: *base, patch: Patch::parse(patch)? })
+        bases.zip(patches).map(|(base, runs)| PageForm::Differing {
+            base_epoch: *base,
+            patch: Patch::checked(runs),
         })
     }
 
@@ -149,10 +150,12 @@ impl BatchDecoder {
         let block = envelope.header.block;
         let block_pages = block_pages(block).ok_or(BatchError::UnknownBlock { block })?;
         self.lists.read(&envelope)?;
-        let outside = |index: &u32| u64::from(*index) >= block_pages;
-        let total = envelope.counts.total();
-        if let Some(page_index) = self.lists.indexes[..total].iter().copied().find(outside) {
+        let indexes = self.lists.indexes[..envelope.counts.total()].iter().copied();
+        if let Some(page_index) = indexes.clone().find(|index| u64::from(*index) >= block_pages) {
             return Err(BatchError::PageOutsideBlock { block, page_index, block_pages });
+        }
+        if let Some(page_index) = distinct::named_twice(indexes) {
+            return Err(BatchError::PageTwice { page_index });
         }
         let patches_end = patches_end(&self.lists, envelope.counts);
         let body_bytes = patches_end + envelope.counts.of(Form::Packed) * PAGE_BYTES;
@@ -198,6 +201,10 @@ impl<'a> Envelope<'a> {
             return Err(BatchError::Reserved);
         }
         let keep_from = u64::from_le_bytes(fields.take()).checked_sub(1);
+        let kept = counts.of(Form::Packed) + counts.of(Form::Raw);
+        if keep_from.is_some_and(|first| !keep_numbers_fit(first, kept)) {
+            return Err(BatchError::KeepNumbers);
+        }
         let lists_bytes = u32::from_le_bytes(fields.take()) as usize;
         let body_bytes = u32::from_le_bytes(fields.take()) as usize;
         let raw_bytes = counts.of(Form::Raw) * PAGE_BYTES;

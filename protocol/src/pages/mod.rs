@@ -15,7 +15,8 @@
 //! # The path of a packet
 //!
 //! ```text
-//! source   for each page: hash → PageTable::admit → skip, or BatchContent::push_… in its cheapest form
+//! source   BatchEncoder::begin → BatchContent
+//!          for each page: hash → PageTable::admit → skip, or BatchContent::push_… in its cheapest form
 //!          BatchContent → BatchEncoder::encode → one lane
 //! target   lane → BatchDecoder::decode → for each page: its content → hash → PageTable::applied → copy or skip
 //! both     PageTable::total, PageTable::regions: equal, or the source keeps the guest
@@ -37,8 +38,9 @@ pub mod hash;
 pub mod patch;
 pub mod table;
 
+mod distinct;
 mod index_list;
-mod varint;
+pub(crate) mod varint;
 
 pub use batch::{BatchError, BatchHeader, Form, FormCounts};
 pub use content::BatchContent;

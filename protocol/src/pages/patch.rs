@@ -9,8 +9,10 @@ use super::{PAGE_BYTES, varint};
 type Page = [u8; PAGE_BYTES];
 
 const WORD_BYTES: usize = size_of::<u64>();
-/// Bytes that are compared at once; nearly all of them are equal.
+/// Bytes that are compared at once to see whether they differ: a block is eight words.
 const BLOCK_BYTES: usize = 64;
+/// The same of most of a page, which is as it was, by the widest instructions that the machine has.
+const STRETCH_BYTES: usize = 512;
 /// Unchanged bytes between two runs that cost no more than the head of another run.
 const GAP_BYTES_MAX: usize = 2;
 
@@ -18,11 +20,11 @@ const GAP_BYTES_MAX: usize = 2;
 pub(super) fn encode(old: &Page, new: &Page, bytes_max: usize, output: &mut Vec<u8>) -> bool {
     let begin = output.len();
     let mut writer = Writer { new, output, ended_at: 0, run: None };
-    let (old_blocks, _) = old.as_chunks::<BLOCK_BYTES>();
-    let (new_blocks, _) = new.as_chunks::<BLOCK_BYTES>();
-    for (at, (old, new)) in old_blocks.iter().zip(new_blocks).enumerate() {
+    let (old_stretches, _) = old.as_chunks::<STRETCH_BYTES>();
+    let (new_stretches, _) = new.as_chunks::<STRETCH_BYTES>();
+    for (at, (old, new)) in old_stretches.iter().zip(new_stretches).enumerate() {
         if old != new {
-            writer.block(at * BLOCK_BYTES, old, new);
+            writer.stretch(at * STRETCH_BYTES, old, new);
             if writer.output.len() - begin > bytes_max {
                 break;
             }
@@ -36,6 +38,28 @@ pub(super) fn encode(old: &Page, new: &Page, bytes_max: usize, output: &mut Vec<
     fits
 }
 
+/// The numbers of the flags that are set, of at most 64. First all are looked at, then the set ones visited: which of
+/// them are set is not to be guessed, and each wrong guess would cost as much as looking at ten.
+fn set(flags: impl Iterator<Item = bool>) -> impl Iterator<Item = usize> {
+    let mut bits =
+        flags.zip(0_u32..64).fold(0_u64, |bits, (flag, at)| bits | u64::from(flag) << at);
+    std::iter::from_fn(move || {
+        let at = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (at < 64).then_some(at)
+    })
+}
+
+/// In which bits the words of a block differ.
+fn differing<'a>(
+    old: &'a [u8; BLOCK_BYTES],
+    new: &'a [u8; BLOCK_BYTES],
+) -> impl Iterator<Item = u64> + 'a {
+    let (old, _) = old.as_chunks::<WORD_BYTES>();
+    let (new, _) = new.as_chunks::<WORD_BYTES>();
+    old.iter().zip(new).map(|(old, new)| u64::from_le_bytes(*old) ^ u64::from_le_bytes(*new))
+}
+
 struct Writer<'a> {
     new: &'a Page,
     output: &'a mut Vec<u8>,
@@ -46,17 +70,23 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    fn stretch(&mut self, offset: usize, old: &[u8; STRETCH_BYTES], new: &[u8; STRETCH_BYTES]) {
+        let (old, _) = old.as_chunks::<BLOCK_BYTES>();
+        let (new, _) = new.as_chunks::<BLOCK_BYTES>();
+        let differ = |(old, new)| differing(old, new).fold(0, |all, word| all | word) != 0;
+        for at in set(old.iter().zip(new).map(differ)) {
+            self.block(offset + at * BLOCK_BYTES, &old[at], &new[at]);
+        }
+    }
+
     fn block(&mut self, offset: usize, old: &[u8; BLOCK_BYTES], new: &[u8; BLOCK_BYTES]) {
-        let (old, _) = old.as_chunks::<WORD_BYTES>();
-        let (new, _) = new.as_chunks::<WORD_BYTES>();
-        for (at, (old, new)) in old.iter().zip(new).enumerate() {
-            let differing = u64::from_le_bytes(*old) ^ u64::from_le_bytes(*new);
-            if differing != 0 {
-                let word = offset + at * WORD_BYTES;
-                let first = word + differing.trailing_zeros() as usize / 8;
-                let end = word + WORD_BYTES - differing.leading_zeros() as usize / 8;
-                self.changed(first, end);
-            }
+        let mut words = [0; BLOCK_BYTES / WORD_BYTES];
+        words.iter_mut().zip(differing(old, new)).for_each(|(place, word)| *place = word);
+        for at in set(words.iter().map(|word| *word != 0)) {
+            let word = offset + at * WORD_BYTES;
+            let first = word + words[at].trailing_zeros() as usize / 8;
+            let end = word + WORD_BYTES - words[at].leading_zeros() as usize / 8;
+            self.changed(first, end);
         }
     }
 
@@ -95,6 +125,11 @@ impl<'a> Patch<'a> {
             ended_at = end;
         }
         Some(Self { runs })
+    }
+
+    /// A patch that [`Self::parse`] has accepted before.
+    pub(super) fn checked(runs: &'a [u8]) -> Self {
+        Self { runs }
     }
 
     /// Changes the page that the patch was made for.

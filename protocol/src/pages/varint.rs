@@ -1,17 +1,17 @@
 //! Numbers of few bytes: LEB128 without superfluous bytes, and zigzag for signed ones.
 
 /// Bytes of a number at most.
-pub(super) const VARINT_BYTES_MAX: usize = 10;
+pub(crate) const VARINT_BYTES_MAX: usize = 10;
 
-pub(super) fn zigzag(value: i64) -> u64 {
+pub(crate) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-pub(super) fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-pub(super) fn put(mut value: u64, output: &mut Vec<u8>) {
+pub(crate) fn put(mut value: u64, output: &mut Vec<u8>) {
     while value >= 0x80 {
         output.push(value as u8 | 0x80);
         value >>= 7;
@@ -21,7 +21,19 @@ pub(super) fn put(mut value: u64, output: &mut Vec<u8>) {
 
 /// The number at the front of `bytes`, which are cut; `None` if there is none, or if it is not written in the shortest
 /// way.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+#[inline]
+pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    // Nearly all are so small.
+    if let Some((byte, rest)) = bytes.split_first()
+        && *byte < 0x80
+    {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
+    take_long(bytes)
+}
+
+fn take_long(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for at in 0..VARINT_BYTES_MAX {
         let (byte, rest) = bytes.split_first()?;

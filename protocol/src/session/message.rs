@@ -89,7 +89,7 @@ pub struct Offer {
     pub disks: Vec<DiskOffer>,
     /// Files that the machine needs at the target.
     pub files: Vec<FileOffer>,
-    /// Whether the machine shall be started at the target after a cold migration.
+    /// Whether the machine shall be started at the target: after a warm migration.
     pub start: bool,
 }
 
@@ -202,6 +202,14 @@ pub enum TargetMessage {
         missing_files: Vec<[u8; 32]>,
         /// Whether the target still has the memory of the offered base, and begins with it.
         has_base: bool,
+    },
+    /// What a disk holds already, before `Prepared`; several for one disk, none for one that begins as zeros. See
+    /// [`crate::disk::beginning`].
+    Holds {
+        /// Its number in the specification.
+        disk: u16,
+        /// A piece of what it holds.
+        piece: Vec<u8>,
     },
     /// Process, disks and memory are there: the source may begin.
     Prepared,

@@ -2,8 +2,8 @@
 
 use novacron_protocol::pages::batch::BATCH_BYTES_MAX;
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression, Form,
-    FormCounts, PAGE_BYTES, PageBatch, PageForm,
+    BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression,
+    EncodeError, EncodedBatch, Form, FormCounts, PAGE_BYTES, PageBatch, PageForm,
 };
 use proptest::prelude::*;
 
@@ -113,7 +113,7 @@ fn encode(
     pages: &[(u32, Push)],
 ) -> (Vec<u8>, FormCounts) {
     let contents: Vec<_> = expected(pages);
-    let mut batch = BatchContent::new();
+    let mut batch = encoder.begin(header);
     for ((index, push), (_, outcome)) in pages.iter().zip(&contents) {
         let content = &*outcome.1;
         let pushed = match push {
@@ -129,7 +129,7 @@ fn encode(
         assert!(pushed);
     }
     let mut bytes = Vec::new();
-    let encoded = encoder.encode(header, &batch, &mut bytes).unwrap();
+    let encoded = encoder.encode(batch, &mut bytes).unwrap();
     assert_eq!(encoded.bytes, bytes.len());
     assert_eq!(encoded.forms.total(), pages.len());
     assert!(bytes.len() <= BATCH_BYTES_MAX);
@@ -229,7 +229,8 @@ fn every_page_takes_its_cheapest_form() {
 #[test]
 fn a_batch_is_full_at_128_pages() {
     let page = noise(1);
-    let mut batch = BatchContent::new();
+    let mut encoder = BatchEncoder::new(Compression::Off).unwrap();
+    let mut batch = encoder.begin(HEADER);
     for index in 0..32 {
         assert!(batch.push_zero(index) && batch.push_known(index + 32, 5));
         assert!(batch.push_whole(index + 64, &page));
@@ -239,4 +240,77 @@ fn a_batch_is_full_at_128_pages() {
     assert!(!batch.push_whole(200, &page));
     assert!(!batch.push_differing(200, 0, &changed(1, 1), &page));
     assert_eq!(batch.len(), 128);
+}
+
+fn encoded<'a>(
+    compression: Compression,
+    header: BatchHeader,
+    push: impl FnOnce(&mut BatchContent<'a>) -> bool,
+) -> Result<EncodedBatch, EncodeError> {
+    let mut encoder = BatchEncoder::new(compression).unwrap();
+    let mut batch = encoder.begin(header);
+    assert!(push(&mut batch));
+    let mut output = b"before".to_vec();
+    let result = encoder.encode(batch, &mut output);
+    let bytes = result.as_ref().map_or(0, |encoded| encoded.bytes);
+    assert_eq!(output.len(), b"before".len() + bytes, "a batch that is refused leaves nothing");
+    result
+}
+
+#[test]
+fn a_page_that_is_named_twice_is_refused_before_it_is_written() {
+    let page = noise(1);
+    let twice = encoded(Compression::Off, HEADER, |batch| {
+        batch.push_whole(7, &page) && batch.push_zero(8) && batch.push_zero(7)
+    });
+    assert!(matches!(twice, Err(EncodeError::PageTwice { page_index: 7 })), "{twice:?}");
+}
+
+#[test]
+fn numbers_to_keep_pages_under_do_not_run_out_unseen() {
+    let page = noise(1);
+    let kept = |keep_from| {
+        let header = BatchHeader { keep_from: Some(keep_from), ..HEADER };
+        let push = |batch: &mut BatchContent<'_>| batch.push_zero(3);
+        let empty = encoded(Compression::Off, header, push).is_ok();
+        let push = |batch: &mut BatchContent<'_>| batch.push_known(3, 5);
+        assert_eq!(encoded(Compression::Off, header, push).is_ok(), empty);
+        (empty, encoded(Compression::Off, header, |batch| batch.push_whole(3, &page)).is_ok())
+    };
+    assert_eq!(kept(u64::MAX), (false, false));
+    assert_eq!(kept(u64::MAX - 1), (true, true));
+}
+
+#[test]
+fn a_base_of_a_later_epoch_is_no_base() {
+    let (base, page) = (changed(1, 1), noise(1));
+    let mut encoder = BatchEncoder::new(Compression::Off).unwrap();
+    let mut batch = encoder.begin(HEADER);
+    assert!(!batch.push_differing(1, HEADER.epoch + 1, &base, &page));
+    assert!(batch.is_empty());
+    assert!(batch.push_differing(1, HEADER.epoch, &base, &page));
+}
+
+#[test]
+fn without_compression_whatever_is_sent_whole_is_raw() {
+    let words = Content::Words(3).bytes().unwrap();
+    for (compression, form) in
+        [(Compression::Off, Form::Raw), (Compression::Zstd { level: 1 }, Form::Packed)]
+    {
+        let counts = encoded(compression, HEADER, |batch| batch.push_whole(1, &words));
+        assert_eq!(counts.unwrap().forms.of(form), 1, "{compression:?}");
+    }
+}
+
+#[test]
+fn how_much_may_differ_depends_on_what_the_page_would_cost_whole() {
+    let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
+    let mut differs = |base: &[u8; PAGE_BYTES], changed_bytes: usize| {
+        let mut page = *base;
+        page[..changed_bytes].iter_mut().for_each(|byte| *byte ^= 1);
+        encoder.begin(HEADER).push_differing(1, 0, base, &page)
+    };
+    let (words, noise) = (Content::Words(3).bytes().unwrap(), noise(3));
+    assert_eq!([2000, 2100].map(|bytes| differs(&words, bytes)), [true, false]);
+    assert_eq!([2100, 3000, 3100].map(|bytes| differs(&noise, bytes)), [true, true, false]);
 }

@@ -47,6 +47,25 @@ enum Request {
     Zero(usize, usize),
 }
 
+impl Request {
+    /// Where it begins, and its bytes.
+    fn extent(&self) -> (usize, usize) {
+        let (first, count) = match self {
+            Self::Write(first, blocks) => (first, blocks.len()),
+            Self::Zero(first, count) => (first, *count),
+        };
+        (first * BLOCK_BYTES, count * BLOCK_BYTES)
+    }
+
+    fn perform(&self, disk: &mut [u8]) {
+        let (at, length) = self.extent();
+        match self {
+            Self::Write(_, blocks) => disk[at..at + length].copy_from_slice(&content_of(blocks)),
+            Self::Zero(..) => disk[at..at + length].fill(0),
+        }
+    }
+}
+
 fn blocks(count_max: usize) -> impl Strategy<Value = Vec<Block>> {
     // Few contents, so that a block is often written again as it was.
     let block = prop_oneof![
@@ -148,6 +167,54 @@ proptest! {
             prop_assert_eq!(source.digest(), target.content.digest());
         }
         prop_assert!(target.disk == model);
+    }
+
+    /// As above, for a target that holds something, and a mirror that zeroes first and copies then.
+    #[test]
+    fn a_disk_that_begins_with_anything_ends_as_the_source(
+        held in prop::collection::vec(request(), 0..6),
+        disk in prop::collection::vec(request(), 0..6),
+        zeroes_first in any::<bool>(),
+        later in prop::collection::vec(request(), 0..10),
+    ) {
+        let mut encoder = RecordEncoder::new(Compression::Off).unwrap();
+        let mut source = DiskContent::new(DISK_BYTES as u64, 5).unwrap();
+        let (mut target, mut model) = (Target::new(), vec![0; DISK_BYTES]);
+        held.iter().for_each(|request| request.perform(&mut target.disk));
+        let held = Record { offset: 0, content: RunContent::Data(&target.disk) };
+        target.content.apply(&held).unwrap();
+        target.content.pieces().for_each(|piece| source.begin_with(&piece).unwrap());
+        disk.iter().for_each(|request| request.perform(&mut model));
+
+        let mut send = |records: Vec<Record<'_>>, target: &mut Target| {
+            for record in records {
+                let mut bytes = Vec::new();
+                encoder.encode(&record, &mut bytes).unwrap();
+                target.receive(&bytes);
+            }
+        };
+        if zeroes_first {
+            send(source.zero(0, DISK_BYTES as u64).unwrap(), &mut target);
+        }
+        for (at, block) in model.chunks(BLOCK_BYTES).enumerate() {
+            let is_allocated = block.iter().any(|byte| *byte != 0);
+            if is_allocated {
+                send(source.write((at * BLOCK_BYTES) as u64, block).unwrap(), &mut target);
+            }
+        }
+        send(source.settle(), &mut target);
+        prop_assert!(target.disk == model);
+        for request in later {
+            request.perform(&mut model);
+            let (at, length) = request.extent();
+            let records = match &request {
+                Request::Write(..) => source.write(at as u64, &model[at..at + length]),
+                Request::Zero(..) => source.zero(at as u64, length as u64),
+            };
+            send(records.unwrap(), &mut target);
+        }
+        prop_assert!(target.disk == model);
+        prop_assert_eq!(source.digest(), target.content.digest());
     }
 
     #[test]

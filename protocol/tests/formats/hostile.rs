@@ -2,9 +2,7 @@
 
 use super::bodies::Random;
 use novacron_protocol::pages::batch::{BATCH_HEADER_BYTES, BatchError};
-use novacron_protocol::pages::{
-    BatchContent, BatchDecoder, BatchEncoder, BatchHeader, Compression, PAGE_BYTES,
-};
+use novacron_protocol::pages::{BatchDecoder, BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
 use novacron_protocol::qemu::item::ITEM_BYTES_MAX;
 use novacron_protocol::qemu::multifd::{
     CHANNEL_INIT_BYTES, MultifdError, PACKET_HEADER_BYTES, PacketHeader,
@@ -196,15 +194,15 @@ fn batch() -> Vec<u8> {
     let mut base = noise;
     base[100] ^= 1;
     base[4000] ^= 1;
-    let mut batch = BatchContent::new();
+    let header = BatchHeader { block: 1, epoch: 2, sequence: 3, keep_from: Some(5) };
+    let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
+    let mut batch = encoder.begin(header);
     assert!(batch.push_zero(3) && batch.push_zero(9) && batch.push_known(2, 77));
     assert!(batch.push_differing(4, 1, &base, &noise));
     assert!([0, 1, 7].into_iter().all(|index| batch.push_whole(index, &words)));
     assert!(batch.push_whole(8, &noise));
-    let header = BatchHeader { block: 1, epoch: 2, sequence: 3, keep_from: Some(5) };
     let mut bytes = Vec::new();
-    let mut encoder = BatchEncoder::new(Compression::Zstd { level: 1 }).unwrap();
-    encoder.encode(header, &batch, &mut bytes).unwrap();
+    encoder.encode(batch, &mut bytes).unwrap();
     bytes
 }
 
@@ -247,6 +245,12 @@ fn batches_that_lie() {
     // Page 3 becomes page 10 of 10.
     let outside = BatchError::PageOutsideBlock { block: 1, page_index: 10, block_pages: 10 };
     assert_eq!(changed(BATCH_HEADER_BYTES, 20), outside);
+    // Page 9 becomes page 3 a second time: the distance of the second zero page.
+    assert_eq!(changed(BATCH_HEADER_BYTES + 2, 1), BatchError::PageTwice { page_index: 3 });
+    // Four pages are kept: the numbers run out with the third.
+    let mut numbers = batch();
+    numbers[24..32].copy_from_slice(&(u64::MAX - 2).to_le_bytes());
+    assert_eq!(decode_error(&numbers), BatchError::KeepNumbers);
     // A zstd frame is no plain body.
     assert_eq!(changed(1, 0), BatchError::Body { expected_bytes: BODY_BYTES });
 }

@@ -5,6 +5,7 @@
 mod batch;
 mod disk;
 mod golden;
+mod golden_batch;
 mod golden_files;
 mod hostile;
 mod mutation;

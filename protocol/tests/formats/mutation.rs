@@ -1,8 +1,9 @@
 //! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
 
-use novacron_protocol::disk::{BLOCK_BYTES, Record, RecordEncoder, RunContent};
+use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
-use novacron_protocol::pages::{BatchContent, BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
+use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
+use novacron_protocol::pages::{BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
 use novacron_protocol::session::main_stream::MainFrame;
 use novacron_protocol::session::message::{
@@ -69,19 +70,30 @@ fn page_batch() {
     Random::new(1).fill(&mut noise);
     let mut base = noise;
     base[1000] ^= 0xff;
-    let mut content = BatchContent::new();
-    for index in [0, 1, 2, 60, 50, 9] {
-        assert!(content.push_whole(index, &words) && content.push_zero(index + 100));
-        assert!(content.push_known(index + 200, u64::from(index)));
-        assert!(content.push_differing(index + 300, 0, &base, &noise));
-    }
-    assert!(content.push_whole(500, &noise));
     for compression in [Compression::Off, Compression::Zstd { level: 1 }] {
-        let mut batch = Vec::new();
         let header = BatchHeader { block: 0, epoch: 1, sequence: 2, keep_from: None };
         let mut encoder = BatchEncoder::new(compression).unwrap();
-        encoder.encode(header, &content, &mut batch).unwrap();
+        let mut content = encoder.begin(header);
+        for index in [0, 1, 2, 60, 50, 9] {
+            assert!(content.push_whole(index, &words) && content.push_zero(index + 100));
+            assert!(content.push_known(index + 200, u64::from(index)));
+            assert!(content.push_differing(index + 300, 0, &base, &noise));
+        }
+        assert!(content.push_whole(500, &noise));
+        let mut batch = Vec::new();
+        encoder.encode(content, &mut batch).unwrap();
         damage("page batch", &batch, 1500, bodies::page_batch);
+        // Most of the damage above hits the pages; the header and the lists deserve as much.
+        let head_bytes = BATCH_HEADER_BYTES + 80;
+        for number in 0..3000 {
+            let mut random = Random::new(number);
+            let mut input = batch.clone();
+            for _ in 0..=random.below(2) {
+                input[random.below(head_bytes as u64) as usize] = random.below(256) as u8;
+            }
+            let outcome = std::panic::catch_unwind(|| bodies::page_batch(&input));
+            assert!(outcome.is_ok(), "page batch: damaged head {number} fails");
+        }
     }
 }
 
@@ -134,5 +146,19 @@ fn disk_record() {
                 bodies::disk_record(&input);
             }
         }
+    }
+}
+
+#[test]
+fn disk_beginning() {
+    let mut disk = DiskContent::new(64 * BLOCK_BYTES as u64, 1).unwrap();
+    for block in [0, 1, 2, 9, 40, 41, 63] {
+        let content = RunContent::Data(&[block; BLOCK_BYTES]);
+        let offset = u64::from(block) * BLOCK_BYTES as u64;
+        let held = if block == 0 { RunContent::Data(&[99; BLOCK_BYTES]) } else { content };
+        disk.apply(&Record { offset, content: held }).unwrap();
+    }
+    for piece in disk.pieces() {
+        damage("disk beginning", &piece, 3000, bodies::disk_beginning);
     }
 }

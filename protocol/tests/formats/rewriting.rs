@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use novacron_protocol::pages::{
-    Admission, Application, BATCH_PAGES_MAX, BatchContent, BatchDecoder, BatchEncoder, BatchHeader,
-    Compression, PAGE_BYTES, Page, PageForm, PageHasher, PageTable,
+    Admission, Application, BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, BatchHeader, Compression,
+    PAGE_BYTES, Page, PageForm, PageHasher, PageTable,
 };
 use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES, PacketHeader};
@@ -85,6 +85,10 @@ impl Pipeline {
             Page::Zero => None,
             Page::Data(bytes) => Some(Box::new(*bytes)),
         };
+        // Without channels there are no epochs either: a page comes again while its batch is open.
+        if self.pages.iter().any(|(named, _)| *named == page_index) {
+            self.send(epoch);
+        }
         self.pages.push((page_index, content));
         if self.pages.len() == BATCH_PAGES_MAX {
             self.send(epoch);
@@ -94,7 +98,7 @@ impl Pipeline {
     fn send(&mut self, epoch: u32) {
         let sequence = self.sent.len() as u64;
         let header = BatchHeader { block: 0, epoch, sequence, keep_from: None };
-        let mut content = BatchContent::new();
+        let mut content = self.encoder.begin(header);
         for (page_index, page) in &self.pages {
             assert!(match page {
                 None => content.push_zero(*page_index),
@@ -102,7 +106,7 @@ impl Pipeline {
             });
         }
         let mut batch = Vec::new();
-        self.encoder.encode(header, &content, &mut batch).unwrap();
+        self.encoder.encode(content, &mut batch).unwrap();
         self.sent.push(batch);
         self.pages.clear();
     }

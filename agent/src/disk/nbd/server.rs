@@ -22,6 +22,12 @@ pub trait Sink {
     /// # Errors
     /// Ends the service.
     fn zero(&mut self, offset: u64, bytes: u64) -> Result<(), Self::Error>;
+
+    /// What came so far shall count: a mirror says so when it has been through all of its disk, before it is ready.
+    ///
+    /// # Errors
+    /// Ends the service.
+    fn flush(&mut self) -> Result<(), Self::Error>;
 }
 
 /// How a service ended without an error.
@@ -58,8 +64,8 @@ pub enum ServeError<E: std::error::Error + 'static> {
 
 /// Serves `export` to the client at the other end of `stream` until it goes.
 ///
-/// `FLUSH` is answered like any other request: what came before it has been given to the sink. Whether it is durable
-/// is asked once, at the other end, before a guest runs there.
+/// `FLUSH` is answered when the sink has taken what came before it. Whether that is durable is asked once, at the other
+/// end, before a guest runs there.
 ///
 /// # Errors
 /// [`ServeError`]; the client is owed replies then and gets none, which closing the socket tells it.
@@ -112,7 +118,8 @@ impl<S: Read + Write, K: Sink> Service<'_, S, K> {
                     Ok(0)
                 }
             },
-            Command::Flush | Command::Disconnect => Ok(0),
+            Command::Flush => self.sink.flush().map(|()| 0).map_err(ServeError::Sink),
+            Command::Disconnect => Ok(0),
             // A mirror only writes.
             Command::Read | Command::Other(_) => Ok(error::NOT_SUPPORTED),
         }

@@ -162,16 +162,16 @@ impl LaneOut {
         for (hash, page) in hashes.iter_mut().zip(pages) {
             *hash = self.hasher.hash_bytes(page);
         }
-        let mut content = BatchContent::new();
+        let sequence = self.batches.load(Ordering::Relaxed);
+        let block = super::SHARED_BLOCK_INDEX;
+        let header = BatchHeader { block, epoch, sequence, keep_from: None };
+        let mut content = self.encoder.begin(header);
         self.offer((packet, pages), &hashes, epoch, &mut content)?;
         if content.is_empty() {
             return Ok(());
         }
-        let sequence = self.batches.load(Ordering::Relaxed);
-        let block = super::SHARED_BLOCK_INDEX;
-        let header = BatchHeader { block, epoch, sequence, keep_from: None };
         let mut batch = Vec::new();
-        let encoded = self.encoder.encode(header, &content, &mut batch)?;
+        let encoded = self.encoder.encode(content, &mut batch)?;
         self.shared.counters.count_batch(&encoded);
         clock.worked();
         self.stream.send(Bytes::from(batch))?;

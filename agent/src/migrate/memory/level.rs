@@ -28,7 +28,7 @@ const WAITING_PERCENT_BUSY: u64 = 4;
 
 /// What happened between two looks, in microseconds, all lanes together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// Time that passed on one clock.
     pub passed_us: u64,
     /// Time that the lanes account for, all together.
@@ -43,7 +43,7 @@ pub(super) struct Look {
 
 impl Look {
     /// With what another lane tells.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.lanes_us += other.lanes_us;
         self.waited_us += other.waited_us;
         self.idle_us += other.idle_us;
@@ -53,14 +53,14 @@ impl Look {
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LevelControl {
+pub(crate) struct LevelControl {
     step: usize,
     budget_percent: u64,
 }
 
 impl LevelControl {
     /// Beginning near zstd's `level`, with so many percent of one processor to spend.
-    pub(super) fn new(level: i32, budget_percent: u64) -> Self {
+    pub(crate) fn new(level: i32, budget_percent: u64) -> Self {
         let is_reached = |step: &Compression| match step {
             Compression::Off => false,
             Compression::Zstd { level: reached } => *reached >= level,
@@ -70,12 +70,12 @@ impl LevelControl {
     }
 
     /// How to compress now.
-    pub(super) fn compression(&self) -> Compression {
+    pub(crate) fn compression(&self) -> Compression {
         STEPS[self.step]
     }
 
     /// After a look; the step changes by one at most.
-    pub(super) fn look(&mut self, look: Look) {
+    pub(crate) fn look(&mut self, look: Look) {
         let working_us = look.lanes_us.saturating_sub(look.idle_us);
         if working_us == 0 {
             return;

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use novacron_protocol::pages::{
-    BatchContent, BatchEncoder, BatchHeader, EncodeError, PAGE_BYTES, Page, PageHasher,
-    PageOutsideTable,
+    BatchEncoder, BatchHeader, EncodeError, PAGE_BYTES, Page, PageHasher, PageOutsideTable,
 };
 use novacron_protocol::qemu::{BlockName, MainRewriter, Progress, RewriteError, StreamLimits};
 use novacron_protocol::session::main_stream::MainFrame;
@@ -162,7 +161,7 @@ impl MainOut {
         page_index: u32,
         content: Option<Box<[u8; PAGE_BYTES]>>,
     ) -> Result<bool, MainError> {
-        let mut batch_content = BatchContent::new();
+        let mut batch_content = self.encoder.begin(header);
         let mut sent = self.shared.sent_pages()?;
         let offered = match content.as_deref() {
             None => sent.zero(page_index, header.epoch, &mut batch_content)?,
@@ -182,7 +181,7 @@ impl MainOut {
             return Ok(false);
         }
         let mut batch = Vec::new();
-        let encoded = self.encoder.encode(header, &batch_content, &mut batch)?;
+        let encoded = self.encoder.encode(batch_content, &mut batch)?;
         self.shared.counters.count_batch(&encoded);
         self.page_lane.send(Bytes::from(batch))?;
         Ok(true)

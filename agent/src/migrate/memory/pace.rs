@@ -13,7 +13,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What all lanes of a source share.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     state: Mutex<State>,
 }
 
@@ -26,7 +26,7 @@ struct State {
 
 /// Where the time of one lane's thread goes.
 #[derive(Debug)]
-pub(super) struct LaneClock {
+pub(crate) struct LaneClock {
     at: Instant,
     told_at: Instant,
     told_processor: Duration,
@@ -35,18 +35,18 @@ pub(super) struct LaneClock {
 }
 
 impl Pace {
-    pub(super) fn new(control: LevelControl) -> Self {
+    pub(crate) fn new(control: LevelControl) -> Self {
         let state = State { control, look: Look::default(), looked_at: Instant::now() };
         Self { state: Mutex::new(state) }
     }
 
     /// How to compress at first.
-    pub(super) fn first_compression(&self) -> Compression {
+    pub(crate) fn first_compression(&self) -> Compression {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).control.compression()
     }
 
     /// How to compress now, after what the lane has to tell since it asked last. Cheap enough for every packet.
-    pub(super) fn compression(&self, clock: &mut LaneClock) -> Compression {
+    pub(crate) fn compression(&self, clock: &mut LaneClock) -> Compression {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if clock.told_at.elapsed() >= LOOK_INTERVAL / 2 {
             state.look.add(&clock.tell());
@@ -62,7 +62,7 @@ impl Pace {
 }
 
 impl LaneClock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let now = Instant::now();
         Self {
             at: now,
@@ -74,18 +74,18 @@ impl LaneClock {
     }
 
     /// The time since the last mark was work.
-    pub(super) fn worked(&mut self) {
+    pub(crate) fn worked(&mut self) {
         self.at = Instant::now();
     }
 
     /// It was waiting for room on the link.
-    pub(super) fn waited(&mut self) {
+    pub(crate) fn waited(&mut self) {
         let lap = self.lap();
         self.waited += lap;
     }
 
     /// It was waiting for QEMU.
-    pub(super) fn idle(&mut self) {
+    pub(crate) fn idle(&mut self) {
         let lap = self.lap();
         self.idle += lap;
     }

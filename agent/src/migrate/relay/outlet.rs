@@ -263,12 +263,22 @@ enum WriteError {
     Frame(#[from] FrameError),
 }
 
+/// Device state goes ahead of pages and disks, which share the link evenly; the control stream goes ahead of all.
+fn priority(header: StreamHeader) -> i32 {
+    match header {
+        StreamHeader::Main => 1,
+        _ => 0,
+    }
+}
+
 async fn write_all(
     connection: &Connection,
     outlet: &Inner,
     limit: &Limit,
 ) -> Result<(), WriteError> {
     let stream = connection.open_uni().await?;
+    // Fails only on a stream that is closed, which the next send says.
+    let _ = stream.set_priority(priority(outlet.header));
     let mut stream = FramedSend::new(stream, outlet.frame_bytes_max);
     stream.send(codec::encode(&outlet.header).unwrap_or_default().into()).await?;
     while let Some(frame) = outlet.next().await {

@@ -36,6 +36,8 @@ fn empty() -> MigrationAccount {
         bytes_wire: 0,
         bytes_wire_memory: 0,
         bytes_disk: 0,
+        bytes_disk_held: 0,
+        bytes_disk_final: 0,
         pages_zero: 0,
         pages_same: 0,
         pages_sent: 0,

@@ -3,16 +3,19 @@
 //! The session (`novacron_protocol::session::source`) decides; this task waits for one event, hands it over, and does
 //! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
 
+mod disks;
 mod memo;
 mod pilot;
 mod progress;
 mod qemu;
 mod steering;
+mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use novacron_protocol::disk::DiskContent;
 use novacron_protocol::effect::{MigrationEnd, SourceResult};
 use novacron_protocol::ids::{MigrationId, NodeName};
 use novacron_protocol::migration::{MigrationAccount, MigrationMode};
@@ -40,7 +43,7 @@ use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use super::relay::{Limit, Outlets};
-use crate::disk::{OutgoingDisks, Route};
+use crate::disk::OutgoingDisks;
 use crate::metrics::{Side, Tally};
 use crate::qmp::{Event, MigrateStatus, Qmp};
 use crate::reason::reason;
@@ -48,6 +51,7 @@ use crate::vm::{BootFiles, GuestFacts, SourceGuest};
 use pilot::Course;
 use qemu::QemuPlan;
 use steering::Steering;
+use warm::Warm;
 
 /// How long the target's last words are waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -61,11 +65,17 @@ enum Step {
     Resumed(Result<Resumption, ResumeFault>),
     FilesSent(Result<u64, String>),
     DisksReady(Result<(), String>),
+    /// A disk that was in step failed.
+    DiskFailed(String),
     DisksDrained(Result<Vec<[u8; 16]>, String>),
     LogSent(Result<(), String>),
     Remaining(Option<progress::Remaining>),
     /// What was left to send at the beginning of a round.
     Round(Option<u64>),
+    /// Of a warm migration: what is left of the disks.
+    Left(Option<u64>),
+    /// Of a warm migration: the guest was shut down.
+    ShutDown(Result<(), String>),
     /// QEMU was told something that needs no answer.
     Told,
 }
@@ -96,6 +106,11 @@ struct Run {
     outgoing: Option<Outgoing>,
     memory_events: Option<mpsc::Receiver<OutgoingEvent>>,
     disks: Option<Arc<OutgoingDisks>>,
+    /// What the target's disks hold, until they are copied; none before the target has said anything.
+    contents: Vec<DiskContent>,
+    /// What the disks had handed over when the guest stopped.
+    bytes_disk_at_stop: Option<u64>,
+    warm: Warm,
     log: Option<OutgoingLog>,
     digests: Digests,
     file_bytes: u64,
@@ -178,7 +193,7 @@ fn make_offer(
 ) -> Offer {
     let (facts, role) = (guest.facts(), guest.role());
     let memory = match (role.mode, form) {
-        (MigrationMode::Cold, _) => MemoryOffer::None,
+        (MigrationMode::Cold | MigrationMode::Warm, _) => MemoryOffer::None,
         (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryOffer::Tunnel,
         (MigrationMode::Live, OutgoingForm::Pages(plan)) => {
             MemoryOffer::Pages { lanes: plan.channels + 1 }
@@ -200,7 +215,7 @@ fn make_offer(
         base: None,
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
-        start: false,
+        start: role.mode == MigrationMode::Warm,
     }
 }
 
@@ -242,6 +257,9 @@ fn spawn(
         outgoing: None,
         memory_events: None,
         disks: None,
+        contents: Vec::new(),
+        bytes_disk_at_stop: None,
+        warm: Warm::default(),
         log: None,
         digests: Digests::default(),
         file_bytes: 0,
@@ -378,6 +396,7 @@ impl Run {
                     }
                     TargetMessage::Taken { has_base: false, .. } => self.base = None,
                     TargetMessage::Processed(counts) => return self.processed(counts),
+                    TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -411,11 +430,8 @@ impl Run {
 
     async fn qemu_event(&mut self, event: Result<Event, broadcast::error::RecvError>) {
         match event {
-            Ok(Event::Stop) if self.outgoing.is_some() => {
-                self.reach(Mark::Stopped);
-                self.handle(SourceEvent::GuestStopped);
-                self.finish_log();
-            }
+            Ok(Event::Stop) if self.outgoing.is_some() => self.guest_stopped(),
+            Ok(Event::Shutdown(_)) if self.mode == MigrationMode::Warm => self.guest_ends(),
             Ok(Event::Migration(migration)) => self.qemu_status(migration.status).await,
             Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -429,6 +445,13 @@ impl Run {
                 self.fail("the guest's QEMU ended".to_owned());
             }
         }
+    }
+
+    fn guest_stopped(&mut self) {
+        self.reach(Mark::Stopped);
+        self.bytes_disk_at_stop = Some(self.disk_counters().bytes_disk);
+        self.handle(SourceEvent::GuestStopped);
+        self.finish_log();
     }
 
     async fn qemu_status(&mut self, status: MigrateStatus) {
@@ -485,32 +508,22 @@ impl Run {
                 self.fail(format!("the target gave up: {reason}"));
             }
             Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
-            Step::DisksReady(Ok(())) => self.handle(SourceEvent::DisksSynchronised),
+            Step::DisksReady(Ok(())) => self.disks_ready(),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
             Step::LogSent(Ok(())) => {}
             Step::Remaining(said) => {
                 said.into_iter().for_each(|said| self.progress.remaining(said))
             }
             Step::Round(left_bytes) => self.round_began(left_bytes),
+            Step::Left(left_bytes) => self.round_looked(left_bytes).await,
+            Step::ShutDown(Ok(())) => self.guest_is_down(),
             Step::Told => {}
             Step::FilesSent(Err(reason))
             | Step::DisksReady(Err(reason))
+            | Step::DiskFailed(reason)
+            | Step::ShutDown(Err(reason))
             | Step::DisksDrained(Err(reason))
             | Step::LogSent(Err(reason)) => self.fail(reason),
-        }
-    }
-
-    /// The disks are equal: a live guest's QEMU may go on with the switchover, a stopped machine is sent whole.
-    async fn disks_drained(&mut self, digests: Vec<[u8; 16]>) {
-        self.reach(Mark::DisksDrained);
-        self.digests.disks = digests;
-        if self.outgoing.is_none() {
-            return self.handle(SourceEvent::AllSent(self.digests.clone()));
-        }
-        if let Some(qmp) = self.qmp()
-            && let Err(error) = qmp.migrate_continue().await
-        {
-            self.fail(reason(&error));
         }
     }
 
@@ -599,54 +612,15 @@ impl Run {
         }
     }
 
-    async fn synchronise_disks(&mut self) {
-        if let Err(reason) = self.begin_disks().await {
-            return self.fail(reason);
-        }
-        let Some(disks) = self.disks.clone() else {
-            return self.handle(SourceEvent::DisksSynchronised);
-        };
-        self.steps.spawn(async move {
-            Step::DisksReady(disks.wait_ready().await.map_err(|error| reason(&error)))
-        });
-    }
-
-    async fn begin_disks(&mut self) -> Result<(), String> {
-        let offers: Vec<DiskOffer> = self
-            .facts
-            .hardware
-            .disks
-            .iter()
-            .map(|disk| DiskOffer { size_bytes: disk.size_bytes, format: disk.format })
-            .collect();
-        let Some(guest) = &mut self.guest else { return Ok(()) };
-        let log = self.facts.directories.console_log();
-        let log = OutgoingLog::begin(&mut self.outlets, &log).map_err(|error| reason(&error))?;
-        self.log = Some(log);
-        if offers.is_empty() {
-            return Ok(());
-        }
-        let qmp = match guest.role().mode {
-            MigrationMode::Live => guest.qmp().cloned(),
-            MigrationMode::Cold => Some(guest.hold_disks().await.map_err(|error| reason(&error))?),
-        };
-        let qmp = qmp.ok_or("the guest's QEMU does not answer")?;
-        let run = &self.facts.directories.run;
-        let route = Route {
-            run_directory: run,
-            hash_seed: self.hash_seed,
-            link_patience: Duration::from_secs(self.context.settings.link_patience_s),
-        };
-        let disks = OutgoingDisks::start(&qmp, &offers, route, &mut self.outlets).await;
-        self.disks = Some(Arc::new(disks.map_err(|error| reason(&error))?));
-        Ok(())
-    }
-
     async fn copy_memory(&mut self) {
         self.reach(Mark::MemoryAsked);
-        if self.mode == MigrationMode::Cold {
-            self.finish_log();
-            return self.drain_disks();
+        match self.mode {
+            MigrationMode::Live => (),
+            MigrationMode::Warm => return self.begin_rounds(),
+            MigrationMode::Cold => {
+                self.finish_log();
+                return self.drain_disks();
+            }
         }
         let Some(qmp) = self.qmp() else {
             return self.fail("the guest's QEMU does not answer".to_owned());
@@ -671,17 +645,6 @@ impl Run {
             }
             Err(error) => self.fail(reason(&error)),
         }
-    }
-
-    fn drain_disks(&mut self) {
-        let Some(disks) = self.disks.clone() else {
-            // Nothing to drain: as good as drained.
-            self.steps.spawn(async { Step::DisksDrained(Ok(Vec::new())) });
-            return;
-        };
-        self.steps.spawn(async move {
-            Step::DisksDrained(disks.complete().await.map_err(|error| reason(&error)))
-        });
     }
 
     fn finish_log(&mut self) {

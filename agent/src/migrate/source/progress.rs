@@ -120,7 +120,7 @@ impl Run {
         let (memory, disks) = (self.memory_totals(), self.disk_counters());
         let bytes_wire = memory.bytes_wire + disks.bytes_wire + self.file_bytes;
         let memory_bytes = match self.mode {
-            MigrationMode::Cold => 0,
+            MigrationMode::Cold | MigrationMode::Warm => 0,
             MigrationMode::Live => self.facts.spec.memory_bytes,
         };
         let whole = Whole { memory_bytes, disks_bytes: disks.bytes_total };
@@ -128,7 +128,7 @@ impl Run {
         let done = memory.bytes_guest + disks.bytes_disk;
         MigrationProgress {
             phase: self.session.phase(),
-            rounds: memory.rounds,
+            rounds: memory.rounds + self.warm.rounds(),
             bytes_guest: memory.bytes_guest,
             bytes_wire,
             bytes_disk: disks.bytes_disk,
@@ -151,18 +151,22 @@ impl Run {
             prepare_ms: milliseconds(self.account.prepare()),
             memory_ms: milliseconds(self.account.memory()),
             downtime_parts: self.account.downtime(),
-            rounds: memory.rounds,
+            rounds: memory.rounds + self.warm.rounds(),
             bytes_guest: memory.bytes_guest,
             bytes_wire: memory.bytes_wire + disks.bytes_wire + self.file_bytes,
             bytes_wire_memory: memory.bytes_wire,
             bytes_disk: disks.bytes_disk,
+            bytes_disk_held: disks.bytes_held,
+            bytes_disk_final: self
+                .bytes_disk_at_stop
+                .map_or(0, |before| disks.bytes_disk.saturating_sub(before)),
             pages_zero: memory.pages_zero,
             pages_same: memory.pages_same,
             pages_sent: memory.pages_sent(),
             // A source gets as far as the release only over equal digests.
             verified: self.account.reached(Mark::Verified),
             path: match (self.mode, &self.form) {
-                (MigrationMode::Cold, _) => MemoryPath::None,
+                (MigrationMode::Cold | MigrationMode::Warm, _) => MemoryPath::None,
                 (MigrationMode::Live, OutgoingForm::Pages(_)) => MemoryPath::Pages,
                 (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryPath::Tunnel,
             },
@@ -207,13 +211,14 @@ impl Run {
         self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals()).unwrap_or_default()
     }
 
-    fn disk_counters(&self) -> DiskTotals {
+    pub(super) fn disk_counters(&self) -> DiskTotals {
         self.disks.as_ref().map_or_else(DiskTotals::default, |disks| {
             let counters: &DiskCounters = &disks.counters();
             DiskTotals {
                 bytes_disk: counters.bytes_disk(),
                 bytes_wire: counters.bytes_wire(),
                 bytes_total: counters.bytes_total(),
+                bytes_held: counters.bytes_held(),
             }
         })
     }
@@ -221,10 +226,11 @@ impl Run {
 
 /// The disks' counters at one moment.
 #[derive(Debug, Default)]
-struct DiskTotals {
-    bytes_disk: u64,
+pub(super) struct DiskTotals {
+    pub(super) bytes_disk: u64,
     bytes_wire: u64,
     bytes_total: u64,
+    bytes_held: u64,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use novacron_protocol::ids::NodeName;
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::session::handover::TargetRecord;
 use novacron_protocol::session::message::{
-    Digests, DiskOffer, FileOffer, MemoryOffer, Offer, SourceMessage, StreamHeader, TargetMessage,
+    Digests, FileOffer, MemoryOffer, Offer, SourceMessage, StreamHeader, TargetMessage,
 };
 use novacron_protocol::session::target::{
     Target, TargetAction, TargetEvent, TargetLimits, TargetOutcome,
@@ -34,7 +34,7 @@ use super::files::{FileReader, boot_files};
 use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use super::relay::{Inlet, Inlets};
-use crate::disk::{DiskEvent, IncomingDisks};
+use crate::disk::{DiskEvent, DisksPlan, IncomingDisks};
 use crate::metrics::Side;
 use crate::qmp::Capability;
 use crate::reason::reason;
@@ -72,6 +72,7 @@ enum Step {
     Stream(Result<(StreamHeader, FramedRecv<RecvStream>), StreamFault>),
     FileReceived(Result<[u8; 32], String>),
     LogReceived(Result<(), String>),
+    DisksBegun(Result<(IncomingDisks, mpsc::Receiver<DiskEvent>), String>),
     DisksFinished(Result<Vec<[u8; 16]>, String>),
 }
 
@@ -355,9 +356,8 @@ impl Run {
     /// Everything that QEMU needs is here: starts it and opens it for disks and memory.
     async fn prepare(&mut self) {
         if let Err(reason) = self.try_prepare().await {
-            return self.fail(reason);
+            self.fail(reason);
         }
-        self.handle(TargetEvent::Prepared);
     }
 
     async fn try_prepare(&mut self) -> Result<(), String> {
@@ -367,32 +367,47 @@ impl Run {
         let hardware = offer::hardware(offer, guest.spec());
         let processor = Processor::of_model(&offer.cpu_model);
         let receiving = guest.prepare(hardware, processor).await.map_err(|error| reason(&error))?;
+        let plan = DisksPlan {
+            run_directory: guest.directories().run.clone(),
+            disks: offer.disks.clone(),
+            held: receiving.held.clone(),
+            hash_seed: offer.hash_seed,
+        };
+        let qmp = receiving.qmp.clone();
+        self.receiving = Some(receiving);
+        self.steps.spawn(async move {
+            let begun = IncomingDisks::begin(&qmp, plan).await;
+            Step::DisksBegun(begun.map_err(|error| reason(&error)))
+        });
+        Ok(())
+    }
+
+    /// The disks can be written, and it is known what they hold.
+    async fn disks_begun(&mut self, disks: IncomingDisks, events: mpsc::Receiver<DiskEvent>) {
+        for (disk, piece) in disks.pieces().collect::<Vec<_>>() {
+            self.send(TargetMessage::Holds { disk, piece }).await;
+        }
+        if self.offer.as_ref().is_some_and(|offer| offer.disks.is_empty()) {
+            self.loading.disks = Some(Vec::new());
+        } else {
+            self.disks = Some(disks);
+            self.disk_events = Some(events);
+        }
+        match self.open_memory().await {
+            Ok(()) => self.handle(TargetEvent::Prepared),
+            Err(reason) => self.fail(reason),
+        }
+    }
+
+    async fn open_memory(&mut self) -> Result<(), String> {
+        let (Some(receiving), Some(guest)) = (self.receiving.clone(), &self.guest) else {
+            return Err("the target's QEMU is gone".to_owned());
+        };
         let run = guest.directories().run.clone();
-        let (disks, seed) = (offer.disks.clone(), offer.hash_seed);
-        self.receiving = Some(receiving.clone());
-        self.begin_disks(&receiving, &run, &disks, seed).await?;
         if self.incoming.is_none() {
             self.begin_memory()?;
         }
         self.feed_memory(&receiving, &run).await
-    }
-
-    async fn begin_disks(
-        &mut self,
-        receiving: &Receiving,
-        run: &Path,
-        disks: &[DiskOffer],
-        seed: u64,
-    ) -> Result<(), String> {
-        if disks.is_empty() {
-            self.loading.disks = Some(Vec::new());
-            return Ok(());
-        }
-        let begun = IncomingDisks::begin(&receiving.qmp, run, disks, seed).await;
-        let (disks, events) = begun.map_err(|error| reason(&error))?;
-        self.disks = Some(disks);
-        self.disk_events = Some(events);
-        Ok(())
     }
 
     /// The guest's QEMU is there: what is not memory can be given to it.
@@ -496,6 +511,7 @@ impl Run {
                 self.loading.log = true;
                 self.check_loaded();
             }
+            Step::DisksBegun(Ok((disks, events))) => self.disks_begun(disks, events).await,
             Step::DisksFinished(Ok(digests)) => {
                 self.loading.disks = Some(digests);
                 self.check_loaded();
@@ -504,6 +520,7 @@ impl Run {
             Step::Stream(Err(StreamFault::Nonsense(reason)))
             | Step::FileReceived(Err(reason))
             | Step::LogReceived(Err(reason))
+            | Step::DisksBegun(Err(reason))
             | Step::DisksFinished(Err(reason)) => self.fail(reason),
         }
     }
@@ -672,7 +689,7 @@ fn micros(time: Duration) -> u64 {
 
 fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
     match (&offer.memory, offer.mode) {
-        (_, MigrationMode::Cold) | (MemoryOffer::None, _) => None,
+        (_, MigrationMode::Cold | MigrationMode::Warm) | (MemoryOffer::None, _) => None,
         (MemoryOffer::Tunnel, _) => Some(IncomingForm::Tunnel),
         (MemoryOffer::Pages { lanes }, _) => {
             Some(IncomingForm::Pages { lanes: *lanes, hash_seed: offer.hash_seed })

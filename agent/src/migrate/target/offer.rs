@@ -57,12 +57,13 @@ fn check_identity(offer: &Offer, announced: Announced<'_>) -> Result<(), OfferRe
     let has_kernel = offer.files.iter().any(|file| file.role == FileRole::Kernel);
     let boots_kernel = matches!(announced.spec.boot, Boot::Kernel { .. });
     let memory_agrees =
-        (offer.memory == MemoryOffer::None) == (announced.mode == MigrationMode::Cold);
+        (offer.memory == MemoryOffer::None) == (announced.mode != MigrationMode::Live);
+    let start_agrees = offer.start == (announced.mode == MigrationMode::Warm);
     for (what, agrees) in [
         ("the machine", offer.vm == announced.vm),
         ("the migration", offer.migration == announced.migration),
         ("the generation", offer.generation == announced.generation),
-        ("the mode", offer.mode == announced.mode && memory_agrees),
+        ("the mode", offer.mode == announced.mode && memory_agrees && start_agrees),
         ("the number or format of disks", disks_agree),
         ("the kernel", has_kernel == boots_kernel),
     ] {
@@ -193,6 +194,7 @@ mod tests {
         contains(refusal(|offer| offer.generation = Generation(3)), "generation");
         contains(refusal(|offer| offer.disks.clear()), "disks");
         contains(refusal(|offer| offer.memory = MemoryOffer::None), "mode");
+        contains(refusal(|offer| offer.start = true), "mode");
         contains(refusal(|offer| offer.memory = MemoryOffer::Pages { lanes: 200 }), "lanes");
         contains(refusal(|offer| offer.machine_type = "q35,foo=bar".into()), "machine type");
         contains(

@@ -41,6 +41,7 @@ impl Fleet {
     fn migratable(&self, asked: Asked<'_>) -> Result<(Vm, NodeName), Refusal> {
         let how = match asked.mode {
             MigrationMode::Live => Move::MigrateLive,
+            MigrationMode::Warm => Move::MigrateWarm,
             MigrationMode::Cold => Move::MigrateCold,
         };
         let vm = self.movable(asked.vm, how)?;
@@ -156,7 +157,7 @@ impl Fleet {
     fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) -> bool {
         let Some(vm) = self.vms.get(&migration.vm).cloned() else { return false };
         let expected = match migration.mode {
-            MigrationMode::Live => Rest::Running,
+            MigrationMode::Live | MigrationMode::Warm => Rest::Running,
             MigrationMode::Cold => Rest::Stopped,
         };
         if vm.rest != expected {
@@ -178,10 +179,10 @@ impl Fleet {
             mode: migration.mode,
         };
         let expect = self.issue(now, order, action);
-        let is_live = migration.mode == MigrationMode::Live;
+        let is_running = migration.mode != MigrationMode::Cold;
         self.change_vm(now, vm.id, |vm| {
             if let Some(Task::Migrate { is_moving, .. }) = &mut vm.task {
-                *is_moving = is_live;
+                *is_moving = is_running;
             }
         });
         self.change_migration(now, migration.id, |migration| {

@@ -144,13 +144,13 @@ impl Fleet {
         self.drop_other_task(now, &vm, migration.id);
         let target = self.nodes.get(&migration.target);
         let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
-        let is_live = migration.mode == MigrationMode::Live;
+        let is_running = migration.mode != MigrationMode::Cold;
         self.change_vm(now, migration.vm, |vm| {
             vm.task = None;
             vm.node = Some(migration.target.clone());
             vm.generation = migration.target_generation;
             vm.is_out_of_sight = is_out_of_sight;
-            vm.rest = if is_live { Rest::Running } else { Rest::Stopped };
+            vm.rest = if is_running { Rest::Running } else { Rest::Stopped };
             vm.reason.clear();
         });
     }

@@ -62,7 +62,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 1770;
-const LOG_HASH: u64 = 5_444_379_654_815_967_101;
-const ROWS_BYTES: usize = 1419;
-const ROWS_HASH: u64 = 7_206_194_515_972_785_907;
+const LOG_BYTES: usize = 1787;
+const LOG_HASH: u64 = 8_572_260_925_935_413_146;
+const ROWS_BYTES: usize = 1436;
+const ROWS_HASH: u64 = 15_191_003_551_482_674_454;

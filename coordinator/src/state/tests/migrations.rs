@@ -126,7 +126,7 @@ fn validation_names_the_check_that_fails() {
     assert_eq!(refused("node-09", MigrationMode::Live).0, Code::NotFound);
     let (code, text) = refused("node-02", MigrationMode::Cold);
     assert_eq!(code, Code::Conflict);
-    assert!(text.ends_with("stop it first, or migrate it with `live`"), "{text}");
+    assert!(text.ends_with("stop it first, or migrate it with `live` or `warm`"), "{text}");
     scene.join("node-03", 1);
     let refusal = scene.migrate(vm, "node-03", MigrationMode::Live).unwrap_err();
     assert_eq!(refusal.code(), Code::NoCapacity);
@@ -219,6 +219,24 @@ fn progress_only_grows() {
     assert_eq!(say(MigrationPhase::DataSync, 50), (MigrationPhase::DataSync, 50, 65));
     assert_eq!(say(MigrationPhase::DiskSync, 40), (MigrationPhase::DataSync, 50, 65));
     assert_eq!(say(MigrationPhase::Switchover, 60), (MigrationPhase::Switchover, 60, 92));
+}
+
+#[test]
+fn a_warm_migration_takes_a_running_machine_and_leaves_one() {
+    let mut scene = scene();
+    let vm = scene.running("web", "node-01");
+    let migration = scene.migrate(vm, "node-02", MigrationMode::Warm).unwrap();
+    assert_eq!(scene.state(vm), VmState::Migrating);
+    scene.settle_all("node-02");
+    scene.hand_over("node-02", migration);
+    scene.source_ends(migration, SourceResult::Completed(account()));
+    assert_eq!(scene.state(vm), VmState::Running);
+    assert_eq!(scene.vm(vm).node, Some("node-02".parse().unwrap()));
+
+    let stopped = scene.create("db");
+    scene.settle_all("node-01");
+    let refusal = scene.migrate(stopped, "node-02", MigrationMode::Warm).unwrap_err();
+    assert!(refusal.to_string().ends_with("or migrate it without `warm`"), "{refusal}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ enum Step {
     Start { vm: u8 },
     Stop { vm: u8, force: bool },
     Destroy { vm: u8 },
-    Migrate { vm: u8, target: u8, live: bool },
+    Migrate { vm: u8, target: u8, mode: MigrationMode },
     Cancel { migration: u8 },
     Settle { effect: u8, outcome: u8 },
     Observe { vm: u8, generation: u8, state: u8, node: u8 },
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => n().prop_map(|vm| Step::Start { vm }),
         1 => (n(), any_bool()).prop_map(|(vm, force)| Step::Stop { vm, force }),
         1 => n().prop_map(|vm| Step::Destroy { vm }),
-        4 => (n(), n(), any_bool()).prop_map(|(vm, target, live)| Step::Migrate { vm, target, live }),
+        4 => (n(), n(), mode()).prop_map(|(vm, target, mode)| Step::Migrate { vm, target, mode }),
         1 => n().prop_map(|migration| Step::Cancel { migration }),
         12 => (n(), n()).prop_map(|(effect, outcome)| Step::Settle { effect, outcome }),
         2 => (n(), n(), n(), n())
@@ -57,6 +57,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), n()).prop_map(|(node, state)| Step::SetNode { node, state }),
         1 => n().prop_map(|hours| Step::Expire { hours }),
     ]
+}
+
+fn mode() -> impl Strategy<Value = MigrationMode> {
+    prop::sample::select(vec![MigrationMode::Live, MigrationMode::Cold, MigrationMode::Warm])
 }
 
 fn pick<T: Clone>(items: &[T], number: u8) -> Option<T> {
@@ -132,8 +136,7 @@ impl Walk {
                 let _ = self.scene.apply(Body::StopVm { vm, force });
             }
             Step::Destroy { vm } => drop(self.scene.apply(Body::DestroyVm { vm: self.vm(vm)? })),
-            Step::Migrate { vm, target, live } => {
-                let mode = if live { MigrationMode::Live } else { MigrationMode::Cold };
+            Step::Migrate { vm, target, mode } => {
                 let _ = self.scene.migrate(self.vm(vm)?, node(target), mode);
             }
             Step::Cancel { migration } => {

@@ -20,6 +20,8 @@ pub enum Move {
     Destroy,
     /// Move it while it runs.
     MigrateLive,
+    /// Move its disks while it runs, then start it elsewhere.
+    MigrateWarm,
     /// Move it while it is stopped.
     MigrateCold,
 }
@@ -33,7 +35,7 @@ impl Move {
             Self::Stop => matches!(state, S::Running | S::Paused | S::Starting),
             Self::ForceStop => matches!(state, S::Running | S::Paused | S::Starting | S::Stopping),
             Self::Destroy => !matches!(state, S::Migrating | S::Deleted),
-            Self::MigrateLive => state == S::Running,
+            Self::MigrateLive | Self::MigrateWarm => state == S::Running,
             Self::MigrateCold => state == S::Stopped,
         }
     }
@@ -44,6 +46,7 @@ impl Move {
             Self::Stop | Self::ForceStop => "stop",
             Self::Destroy => "destroy",
             Self::MigrateLive => "live-migrate",
+            Self::MigrateWarm => "warm-migrate",
             Self::MigrateCold => "cold-migrate",
         }
     }
@@ -53,7 +56,12 @@ impl Move {
             (Self::MigrateLive, VmState::Stopped) => {
                 "; start it first, or migrate it without `live`"
             }
-            (Self::MigrateCold, VmState::Running) => "; stop it first, or migrate it with `live`",
+            (Self::MigrateWarm, VmState::Stopped) => {
+                "; start it first, or migrate it without `warm`"
+            }
+            (Self::MigrateCold, VmState::Running) => {
+                "; stop it first, or migrate it with `live` or `warm`"
+            }
             (Self::Stop, VmState::Stopping) => "; it can be stopped at once with `force`",
             (_, VmState::Migrating) => "; wait for the migration or cancel it",
             (_, VmState::Unknown) => "; wait until its node is back",
