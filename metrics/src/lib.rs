@@ -2,8 +2,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`registry`] | making metrics, and their text |
+//! | [`pages`] | what there is to read, and its text |
 //! | [`endpoint`] | the listener |
+//! | [`moment`] | numbers that are looked up when somebody asks |
 //! | [`process`] | what every program says: processor, memory, open files |
 //! | [`lint`] | the rules that the text must keep to; for tests |
 //!
@@ -12,11 +13,9 @@
 
 pub mod endpoint;
 pub mod lint;
+pub mod moment;
+pub mod pages;
 pub mod process;
-pub mod registry;
 
-pub use endpoint::{Endpoint, Listen, Pages};
-pub use prometheus::{
-    Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-};
-pub use registry::{MetricError, Metrics};
+pub use endpoint::{Endpoint, Listen};
+pub use pages::Pages;
