@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use novacron_metrics::{Endpoint as MetricsEndpoint, MetricError};
+use novacron_metrics::Endpoint as MetricsEndpoint;
 use novacron_transport::credentials::CredentialsError;
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::{EnrolError, enrol};
@@ -19,7 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::host::{self, NoKvm};
 use crate::link::{self, DialError, Inbox, SessionContext};
-use crate::metrics::{AgentPages, MigrationMetrics};
+use crate::metrics::{self, HostNumbers};
 use crate::migrate::Migrations;
 use crate::records::{Records, RecordsError};
 use crate::report::Reporter;
@@ -89,9 +88,6 @@ pub enum AgentError {
     /// The migration socket.
     #[error("other agents cannot be listened to: migration_listen")]
     Listen(#[from] EndpointError),
-    /// Metrics.
-    #[error(transparent)]
-    Metrics(#[from] MetricError),
 }
 
 /// Turns a token into credentials, once.
@@ -144,28 +140,20 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     let settings = LinkSettings::migration();
     let (endpoint, acceptor) =
         Endpoint::bind(config.migration_listen, &credentials, &[Role::Agent], settings)?;
-    let metrics = Arc::new(MigrationMetrics::new()?);
-    let migrations = Migrations::new(
-        machines.clone(),
-        reporter.clone(),
-        endpoint.clone(),
-        config.migration,
-        metrics,
-    );
+    let migrations =
+        Migrations::new(machines.clone(), reporter.clone(), endpoint.clone(), config.migration);
     migrations.recover(interrupted);
     let listening = tokio::spawn({
         let migrations = migrations.clone();
         async move { migrations.serve(acceptor).await }
     });
     let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
-    let pages = AgentPages::new(
-        machines.hypervisor(),
-        machines.clone(),
-        migrations.clone(),
-        reporter.clone(),
-    )?;
-    MetricsEndpoint::start(config.metrics_listen, Arc::new(pages), &watching, unwatched.clone())
-        .await;
+    let pages = metrics::pages(HostNumbers {
+        machines: machines.clone(),
+        migrations: migrations.clone(),
+        reporter: reporter.clone(),
+    });
+    MetricsEndpoint::start(config.metrics_listen, pages, &watching, unwatched.clone()).await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());
     let node = config.node.clone();
     let context =

@@ -5,14 +5,12 @@
 mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
 use novacron_agent::clock;
 use novacron_agent::link::{self, Inbox, SessionContext};
-use novacron_agent::metrics::MigrationMetrics;
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, ObservedState, Report,
@@ -154,9 +152,7 @@ impl Agent {
         let endpoint = Endpoint::client(any, &credentials, LinkSettings::migration()).unwrap();
         let (machines, reporter) = (host.machines.clone(), host.reporter.clone());
         let settings = MigrationSettings::default();
-        let metrics = Arc::new(MigrationMetrics::new().unwrap());
-        let migrations =
-            Migrations::new(machines.clone(), reporter.clone(), endpoint, settings, metrics);
+        let migrations = Migrations::new(machines.clone(), reporter.clone(), endpoint, settings);
         let inbox = Inbox::new(machines.clone(), migrations, reporter.clone());
         let context = SessionContext {
             node: "node-01".parse().unwrap(),

@@ -7,14 +7,13 @@ mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use common::{GREETING, Host, PATIENCE, spec, vm};
-use novacron_agent::metrics::{AgentPages, MigrationMetrics};
+use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
-use novacron_metrics::Pages;
+use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
@@ -55,9 +54,8 @@ async fn agent(authority: &ClusterAuthority, name: &str, settings: MigrationSett
         Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap();
     let address = endpoint.local_address().unwrap();
     let mut host = Host::new().await;
-    let metrics = Arc::new(MigrationMetrics::new().unwrap());
     let migrations =
-        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings, metrics);
+        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
     migrations.recover(std::mem::take(&mut host.interrupted));
     tokio::spawn({
         let migrations = migrations.clone();
@@ -202,36 +200,43 @@ fn ticks(console: &str) -> Vec<u64> {
 
 /// What an agent says in numbers after it gave its first machine away is what the account says.
 fn check_metrics(agent: &Agent, account: &MigrationAccount) {
-    let (machines, migrations) = (agent.host.machines.clone(), agent.migrations.clone());
-    let hypervisor = machines.hypervisor().clone();
-    let reporter = agent.host.reporter.clone();
-    let pages = AgentPages::new(&hypervisor, machines, migrations, reporter).unwrap();
-    let text = pages.page("/metrics").unwrap();
+    let pages = metrics::pages(HostNumbers {
+        machines: agent.host.machines.clone(),
+        migrations: agent.migrations.clone(),
+        reporter: agent.host.reporter.clone(),
+    });
+    let text = pages.text(METRICS_PATH).unwrap().unwrap();
     assert_eq!(novacron_metrics::lint::problems(&text), Vec::<String>::new());
-    let downtime = account.downtime_parts.total_us() as f64 / 1e6;
-    let of_source = "mode=\"live\",result=\"completed\"";
-    for line in [
-        format!("novacron_migrations_total{{{of_source},role=\"source\"}} 1"),
-        format!("novacron_migration_duration_seconds_count{{{of_source}}} 1"),
-        format!("novacron_migration_downtime_seconds_sum{{mode=\"live\"}} {downtime}"),
-        format!(
-            "novacron_migration_guest_bytes_total{{content=\"memory\"}} {}",
-            account.bytes_guest
-        ),
-        format!(
-            "novacron_migration_wire_bytes_total{{content=\"memory\"}} {}",
-            account.bytes_wire_memory
-        ),
-        format!("novacron_migration_pages_total{{form=\"zero\"}} {}", account.pages_zero),
-        format!("novacron_migration_rounds_total {}", account.rounds),
-        "novacron_migrations_running{role=\"source\"} 0".to_owned(),
+    let value = |series: &str| -> f64 {
+        let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        sample.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+    };
+    for (series, expected) in [
+        ("migrations_total{role=\"source\",mode=\"live\",result=\"completed\"}", 1),
+        ("migration_duration_seconds_count{mode=\"live\",result=\"completed\"}", 1),
+        ("migration_guest_bytes_total{content=\"memory\"}", account.bytes_guest),
+        ("migration_guest_bytes_total{content=\"disk\"}", account.bytes_disk),
+        ("migration_wire_bytes_total{content=\"memory\"}", account.bytes_wire_memory),
+        ("migration_pages_total{form=\"zero\"}", account.pages_zero),
+        ("migration_rounds_total", account.rounds.into()),
+        ("migrations_running{role=\"target\"}", 0),
     ] {
-        assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+        assert_eq!(value(&format!("novacron_{series}")), expected as f64, "{series}");
     }
-    assert!(!text.contains("novacron_migration_link_packets_total 0"), "{text}");
-    let dwcp = pages.page("/metrics/dwcp").unwrap();
+    let sum = |name: &str| -> f64 {
+        let samples = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        samples.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    };
+    assert_eq!(sum("novacron_migration_wire_bytes_total"), account.bytes_wire as f64);
+    let downtime = account.downtime_parts.total_us() as f64 / 1e6;
+    let is_equal = |seconds: f64| (seconds - downtime).abs() < 1e-9;
+    assert!(is_equal(sum("novacron_migration_downtime_seconds_sum")), "{downtime} not in\n{text}");
+    assert!(is_equal(sum("novacron_migration_downtime_parts_seconds_total")), "{text}");
+    assert!(value("novacron_migration_link_sent_bytes_total") > account.bytes_wire as f64);
+    assert!(value("novacron_migration_link_packets_total") > 0.0);
+    let dwcp = pages.text(DWCP_PATH).unwrap().unwrap();
     for metric in ["total", "duration_seconds_count", "downtime_milliseconds_count"] {
-        let line = format!("dwcp_migration_{metric}{{{of_source}}} 1");
+        let line = format!("dwcp_migration_{metric}{{mode=\"live\",result=\"completed\"}} 1");
         assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
     }
 }

@@ -1,97 +1,94 @@
 //! How the host stands: looked up when somebody asks.
 
-use novacron_metrics::{IntGauge, IntGaugeVec, MetricError, Metrics};
-use novacron_protocol::effect::ObservedState;
-use novacron_protocol::node::Accelerator;
+use std::fmt;
 
-use super::Side;
+use novacron_metrics::moment::{Moment, whole};
+use novacron_protocol::node::Accelerator;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::labels::{STATES, Side};
 use crate::host::Hypervisor;
 use crate::migrate::Migrations;
 use crate::report::Reporter;
 use crate::vm::Machines;
 
-/// Gauges of one host.
+/// Where the numbers of one host are to be found.
 #[derive(Debug)]
-pub struct HostMetrics {
-    machines: IntGaugeVec,
-    migrations: IntGaugeVec,
-    cache_used: IntGauge,
-    cache_limit: IntGauge,
-    images: IntGauge,
-    reports: IntGauge,
+pub struct HostNumbers {
+    /// Its machines.
+    pub machines: Machines,
+    /// Its migrations.
+    pub migrations: Migrations,
+    /// What it has to tell.
+    pub reporter: Reporter,
 }
 
-impl HostMetrics {
-    pub(super) fn new(metrics: &Metrics, hypervisor: &Hypervisor) -> Result<Self, MetricError> {
-        let info = metrics.gauges(
-            "novacron_agent_info",
-            "Always 1; its labels say what runs here.",
-            &["version", "qemu", "accelerator"],
+impl Collector for HostNumbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        info(&mut encoder, self.machines.hypervisor())?;
+        let mut moment = Moment::new(encoder);
+        self.machines(&mut moment)?;
+        self.memory_cache(&mut moment)?;
+        moment.gauge(
+            "novacron_reports_waiting",
+            "Reports that the coordinators have not committed yet.",
+            whole(self.reporter.waiting()),
+        )
+    }
+}
+
+impl HostNumbers {
+    fn machines(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let inventory = self.machines.inventory();
+        let states = STATES.map(|(state, word)| {
+            (word, whole(inventory.iter().filter(|machine| machine.state == state).count()))
+        });
+        moment.gauges("novacron_machines", "Machines in this agent's care.", "state", states)?;
+        let sides = [Side::Source, Side::Target];
+        moment.gauges(
+            "novacron_migrations_running",
+            "Migrations that this agent takes part in.",
+            "role",
+            sides.map(|side| (side.word(), whole(self.migrations.running(side)))),
+        )
+    }
+
+    fn memory_cache(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let images = self.migrations.images();
+        moment.gauge(
+            "novacron_memory_cache_used_bytes",
+            "Bytes of guests' memory that are remembered, for migrations under way and for machines that come back.",
+            whole(images.budget().used_bytes()),
         )?;
-        let qemu = hypervisor.qemu.as_ref().map(ToString::to_string).unwrap_or_default();
-        let accelerator = match hypervisor.accelerator {
-            Accelerator::Kvm => "kvm",
-            Accelerator::Tcg => "tcg",
-        };
-        info.with_label_values(&[env!("CARGO_PKG_VERSION"), &qemu, accelerator]).set(1);
-        Ok(Self {
-            machines: metrics.gauges(
-                "novacron_machines",
-                "Machines in this agent's care.",
-                &["state"],
-            )?,
-            migrations: metrics.gauges(
-                "novacron_migrations_running",
-                "Migrations that this agent takes part in.",
-                &["role"],
-            )?,
-            cache_used: metrics.gauge(
-                "novacron_memory_cache_used_bytes",
-                "Bytes of guests' memory that are remembered, for migrations under way and for machines that come back.",
-            )?,
-            cache_limit: metrics.gauge(
-                "novacron_memory_cache_limit_bytes",
-                "Bytes of guests' memory that may be remembered.",
-            )?,
-            images: metrics.gauge(
-                "novacron_memory_cache_images",
-                "Machines that left or came, and whose memory is remembered.",
-            )?,
-            reports: metrics.gauge(
-                "novacron_reports_waiting",
-                "Reports that the coordinators have not committed yet.",
-            )?,
-        })
-    }
-
-    /// Brings the gauges up to date.
-    pub(super) fn look(&self, machines: &Machines, migrations: &Migrations, reporter: &Reporter) {
-        let inventory = machines.inventory();
-        for (state, word) in [
-            (ObservedState::Stopped, "stopped"),
-            (ObservedState::Running, "running"),
-            (ObservedState::Paused, "paused"),
-            (ObservedState::Failed, "failed"),
-        ] {
-            let count = inventory.iter().filter(|machine| machine.state == state).count();
-            self.machines.with_label_values(&[word]).set(whole(count));
-        }
-        for side in [Side::Source, Side::Target] {
-            let count = migrations.running(side);
-            self.migrations.with_label_values(&[side.word()]).set(whole(count));
-        }
-        let images = migrations.images();
-        self.images.set(whole(images.len()));
-        self.cache_used.set(bytes(images.budget().used_bytes()));
-        self.cache_limit.set(bytes(images.budget().limit_bytes()));
-        self.reports.set(whole(reporter.waiting()));
+        moment.gauge(
+            "novacron_memory_cache_limit_bytes",
+            "Bytes of guests' memory that may be remembered.",
+            whole(images.budget().limit_bytes()),
+        )?;
+        moment.gauge(
+            "novacron_memory_cache_images",
+            "Machines that left or came, and whose memory is remembered.",
+            whole(images.len()),
+        )
     }
 }
 
-fn whole(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn bytes(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+fn info(encoder: &mut DescriptorEncoder<'_>, hypervisor: &Hypervisor) -> fmt::Result {
+    let qemu = hypervisor.qemu.as_ref().map(ToString::to_string).unwrap_or_default();
+    let accelerator = match hypervisor.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    };
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("qemu", qemu.as_str()),
+        ("accelerator", accelerator),
+    ];
+    let help = "Always 1; its labels say what runs here.";
+    let mut metric =
+        encoder.encode_descriptor("novacron_agent_info", help, None, MetricType::Gauge)?;
+    ConstGauge::new(1).encode(metric.encode_family(&labels)?)
 }

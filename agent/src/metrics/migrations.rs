@@ -1,41 +1,30 @@
 //! Migrations in numbers.
 
-use novacron_metrics::{Histogram, HistogramVec, IntCounter, IntCounterVec, MetricError, Metrics};
-use novacron_protocol::migration::MigrationMode;
+use std::sync::atomic::AtomicU64;
+
+use novacron_protocol::migration::{DowntimeParts, MigrationMode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 use super::dwcp::DwcpMetrics;
+use super::labels::{
+    Content, End, Form, MODES, Mode, Part, RESULTS, Role, RoleEnd, Side, mode_word, parts,
+};
+use super::link::LinkMetrics;
+use super::running::Running;
 
 /// Seconds that a migration may take, from an idle guest on a fast link to a large disk on a slow one.
 const DURATION_BOUNDS: [f64; 13] =
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-/// Seconds that a guest may stand still: most are tens of milliseconds, and ten seconds is the limit.
-const DOWNTIME_BOUNDS: [f64; 14] =
-    [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 10.0];
-
-/// Seconds of a round trip: a rack, a city, a continent, the other side of the world.
-const ROUND_TRIP_BOUNDS: [f64; 9] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.02, 0.05, 0.1, 0.3];
-
-/// Which end of a migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// It gives the machine away.
-    Source,
-    /// It gets it.
-    Target,
-}
-
-impl Side {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Target => "target",
-        }
-    }
-}
+/// Seconds that a guest may stand still: most are tens of milliseconds, a guest that shuts down takes seconds.
+const DOWNTIME_BOUNDS: [f64; 15] =
+    [0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 10.0, 60.0];
 
 /// How a migration ended, as its source saw it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// How it moved.
     pub mode: MigrationMode,
@@ -43,196 +32,204 @@ pub struct Ended {
     pub result: &'static str,
     /// From the order to the end.
     pub duration_seconds: f64,
-    /// How long the guest stood still, if it was handed over.
-    pub downtime_seconds: Option<f64>,
+    /// Where the time went for which the guest stood still, if it was handed over.
+    pub downtime: Option<DowntimeParts>,
 }
+
+type FractionCounter = Counter<f64, AtomicU64>;
 
 /// Counters of all migrations of this agent. Each grows while migrations run.
 #[derive(Debug)]
 pub struct MigrationMetrics {
-    registry: Metrics,
+    ended: Family<RoleEnd, Counter>,
+    duration: Family<End, Histogram>,
+    downtime: Family<Mode, Histogram>,
+    downtime_parts: Family<Part, FractionCounter>,
+    pub(super) guest_bytes: Family<Content, Counter>,
+    pub(super) wire_bytes: Family<Content, Counter>,
+    pub(super) disk_held_bytes: Counter,
+    pub(super) pages: Family<Form, Counter>,
+    pub(super) rounds: Counter,
+    pub(super) link: LinkMetrics,
+    pub(super) running: Running,
     dwcp: DwcpMetrics,
-    ended: IntCounterVec,
-    duration: HistogramVec,
-    downtime: HistogramVec,
-    pub(super) guest_bytes: IntCounterVec,
-    pub(super) wire_bytes: IntCounterVec,
-    pub(super) pages: IntCounterVec,
-    pub(super) rounds: IntCounter,
-    pub(super) round_trip: Histogram,
-    pub(super) packets: IntCounter,
-    pub(super) packets_lost: IntCounter,
-    pub(super) bytes_lost: IntCounter,
-    pub(super) congestion_events: IntCounter,
-    interruptions: IntCounterVec,
+}
+
+impl Default for MigrationMetrics {
+    fn default() -> Self {
+        let metrics = Self {
+            ended: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATION_BOUNDS)),
+            downtime: Family::new_with_constructor(|| Histogram::new(DOWNTIME_BOUNDS)),
+            downtime_parts: Family::default(),
+            guest_bytes: Family::default(),
+            wire_bytes: Family::default(),
+            disk_held_bytes: Counter::default(),
+            pages: Family::default(),
+            rounds: Counter::default(),
+            link: LinkMetrics::default(),
+            running: Running::default(),
+            dwcp: DwcpMetrics::default(),
+        };
+        metrics.begin();
+        metrics
+    }
 }
 
 impl MigrationMetrics {
-    /// Counters at zero.
-    ///
-    /// # Errors
-    /// [`MetricError`].
-    pub fn new() -> Result<Self, MetricError> {
-        let registry = Metrics::default();
-        let metrics = Self {
-            dwcp: DwcpMetrics::new()?,
-            ended: registry.counters(
-                "novacron_migrations_total",
-                "Migrations that ended here, by end (source or target), mode and result.",
-                &["role", "mode", "result"],
-            )?,
-            duration: registry.histograms(
-                "novacron_migration_duration_seconds",
-                "Time from the order to the end of a migration, at its source.",
-                &DURATION_BOUNDS,
-                &["mode", "result"],
-            )?,
-            downtime: registry.histograms(
-                "novacron_migration_downtime_seconds",
-                "Time for which guests stood still that were handed over, at their source.",
-                &DOWNTIME_BOUNDS,
-                &["mode"],
-            )?,
-            guest_bytes: registry.counters(
-                "novacron_migration_guest_bytes_total",
-                "Bytes of memory and disks as guests see them that migrations from here handled.",
-                &["content"],
-            )?,
-            wire_bytes: registry.counters(
-                "novacron_migration_wire_bytes_total",
-                "Bytes that migrations from here put on the wire.",
-                &["content"],
-            )?,
-            pages: registry.counters(
-                "novacron_migration_pages_total",
-                "Pages of memory that migrations from here handled, by the form in which they went.",
-                &["form"],
-            )?,
-            rounds: registry.counter(
-                "novacron_migration_rounds_total",
-                "Rounds over guests' memory that were begun here.",
-            )?,
-            round_trip: registry.histogram(
-                "novacron_migration_link_round_trip_seconds",
-                "Round trip between source and target, twice a second while a migration runs.",
-                &ROUND_TRIP_BOUNDS,
-            )?,
-            packets: registry.counter(
-                "novacron_migration_link_packets_total",
-                "Packets that sources here sent to targets.",
-            )?,
-            packets_lost: registry.counter(
-                "novacron_migration_link_lost_packets_total",
-                "Of these, packets that were lost; what was in them was sent again.",
-            )?,
-            bytes_lost: registry.counter(
-                "novacron_migration_link_lost_bytes_total",
-                "Bytes in packets that were lost.",
-            )?,
-            congestion_events: registry.counter(
-                "novacron_migration_link_congestion_events_total",
-                "Times at which congestion control slowed a source down.",
-            )?,
-            interruptions: registry.counters(
-                "novacron_migration_link_interruptions_total",
-                "Links between source and target that were lost while a migration ran.",
-                &["role"],
-            )?,
-            registry,
-        };
-        metrics.begin();
-        Ok(metrics)
-    }
-
-    /// A counter that appears with its first event has no rate at that moment: those that matter are there from the
-    /// beginning.
+    /// A counter that appears with its first event has no rate at that moment: all are there from the beginning.
     fn begin(&self) {
-        for side in [Side::Source, Side::Target] {
-            self.interruptions.with_label_values(&[side.word()]);
-            for result in ["completed", "failed"] {
-                self.ended.with_label_values(&[
-                    side.word(),
-                    mode_word(MigrationMode::Live),
-                    result,
-                ]);
+        for mode in MODES.map(mode_word) {
+            for result in RESULTS {
+                let _ = self.duration.get_or_create_owned(&End { mode, result });
+                for role in [Side::Source, Side::Target].map(Side::word) {
+                    let _ = self.ended.get_or_create_owned(&RoleEnd { role, mode, result });
+                }
             }
+            let _ = self.downtime.get_or_create_owned(&Mode { mode });
+        }
+        for (part, _) in parts(&DowntimeParts::default()) {
+            let _ = self.downtime_parts.get_or_create_owned(&Part { part });
+        }
+        for role in [Side::Source, Side::Target].map(Side::word) {
+            let _ = self.link.interruptions.get_or_create_owned(&Role { role });
         }
     }
 
-    /// Where they are registered, with room for more.
-    pub fn registry(&self) -> &Metrics {
-        &self.registry
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.register_ends(registry);
+        self.register_content(registry);
+        self.link.register(registry);
+        registry.register_collector(Box::new(self.running.clone()));
     }
 
-    pub(super) fn dwcp(&self) -> &Metrics {
-        self.dwcp.registry()
+    fn register_ends(&self, registry: &mut Registry) {
+        registry.register(
+            "novacron_migrations",
+            "Migrations that ended here, by end (source or target), mode and result.",
+            self.ended.clone(),
+        );
+        registry.register(
+            "novacron_migration_duration_seconds",
+            "Time from the order to the end of a migration, at its source.",
+            self.duration.clone(),
+        );
+        registry.register(
+            "novacron_migration_downtime_seconds",
+            "Time for which guests stood still that were handed over, at their source.",
+            self.downtime.clone(),
+        );
+        registry.register(
+            "novacron_migration_downtime_parts_seconds",
+            "Where that time went; the parts add up to the whole.",
+            self.downtime_parts.clone(),
+        );
+    }
+
+    fn register_content(&self, registry: &mut Registry) {
+        registry.register(
+            "novacron_migration_guest_bytes",
+            "Bytes of memory and disks as guests see them that migrations from here handled.",
+            self.guest_bytes.clone(),
+        );
+        registry.register(
+            "novacron_migration_wire_bytes",
+            "Bytes that migrations from here put on the wire.",
+            self.wire_bytes.clone(),
+        );
+        registry.register(
+            "novacron_migration_disk_held_bytes",
+            "Bytes of disks that targets had before anything was sent.",
+            self.disk_held_bytes.clone(),
+        );
+        registry.register(
+            "novacron_migration_pages",
+            "Pages (4096 bytes) of memory that migrations from here handled, by the form in which they went.",
+            self.pages.clone(),
+        );
+        registry.register(
+            "novacron_migration_rounds",
+            "Rounds over guests' memory that were begun here.",
+            self.rounds.clone(),
+        );
+    }
+
+    pub(super) fn register_dwcp(&self, registry: &mut Registry) {
+        self.dwcp.register(registry);
     }
 
     /// A migration from here ended.
     pub fn ended_at_source(&self, ended: &Ended) {
-        let mode = mode_word(ended.mode);
-        self.ended.with_label_values(&[Side::Source.word(), mode, ended.result]).inc();
-        self.duration.with_label_values(&[mode, ended.result]).observe(ended.duration_seconds);
-        if let Some(seconds) = ended.downtime_seconds {
-            self.downtime.with_label_values(&[mode]).observe(seconds);
+        let (mode, result) = (mode_word(ended.mode), ended.result);
+        let role = Side::Source.word();
+        self.ended.get_or_create(&RoleEnd { role, mode, result }).inc();
+        self.duration.get_or_create(&End { mode, result }).observe(ended.duration_seconds);
+        if let Some(downtime) = &ended.downtime {
+            self.downtime.get_or_create(&Mode { mode }).observe(seconds(downtime.total_us()));
+            for (part, microseconds) in parts(downtime) {
+                self.downtime_parts.get_or_create(&Part { part }).inc_by(seconds(microseconds));
+            }
         }
         self.dwcp.ended(mode, ended);
     }
 
     /// A migration to here ended: `completed` or `failed`.
     pub fn ended_at_target(&self, mode: MigrationMode, result: &'static str) {
-        self.ended.with_label_values(&[Side::Target.word(), mode_word(mode), result]).inc();
+        let (role, mode) = (Side::Target.word(), mode_word(mode));
+        self.ended.get_or_create(&RoleEnd { role, mode, result }).inc();
     }
 
     /// The link to the other end was lost.
     pub fn link_interrupted(&self, side: Side) {
-        self.interruptions.with_label_values(&[side.word()]).inc();
+        self.link.interruptions.get_or_create(&Role { role: side.word() }).inc();
     }
 }
 
-/// The mode as a label.
-fn mode_word(mode: MigrationMode) -> &'static str {
-    match mode {
-        MigrationMode::Live => "live",
-        MigrationMode::Cold => "cold",
-    }
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use novacron_metrics::lint::problems;
+    use novacron_metrics::pages::text;
 
     #[test]
     fn a_migration_is_in_every_number_and_the_rules_are_kept() {
-        let metrics = MigrationMetrics::new().unwrap();
+        let metrics = MigrationMetrics::default();
+        let downtime =
+            DowntimeParts { memory_drain_us: 9000, resume_us: 3000, ..DowntimeParts::default() };
         metrics.ended_at_source(&Ended {
             mode: MigrationMode::Live,
             result: "completed",
             duration_seconds: 3.5,
-            downtime_seconds: Some(0.012),
+            downtime: Some(downtime),
         });
         metrics.ended_at_target(MigrationMode::Cold, "failed");
         metrics.link_interrupted(Side::Source);
-        let text = metrics.registry().text();
+        let (mut registry, mut dwcp) = (Registry::default(), Registry::default());
+        metrics.register(&mut registry);
+        metrics.register_dwcp(&mut dwcp);
+        let (said, dwcp) = (text(&registry).unwrap(), text(&dwcp).unwrap());
         for line in [
-            "novacron_migrations_total{mode=\"live\",result=\"completed\",role=\"source\"} 1",
-            "novacron_migrations_total{mode=\"live\",result=\"failed\",role=\"target\"} 0",
-            "novacron_migrations_total{mode=\"cold\",result=\"failed\",role=\"target\"} 1",
-            "novacron_migration_duration_seconds_bucket{mode=\"live\",result=\"completed\",le=\"5\"} 1",
-            "novacron_migration_downtime_seconds_bucket{mode=\"live\",le=\"0.01\"} 0",
-            "novacron_migration_downtime_seconds_bucket{mode=\"live\",le=\"0.015\"} 1",
+            "novacron_migrations_total{role=\"source\",mode=\"live\",result=\"completed\"} 1",
+            "novacron_migrations_total{role=\"target\",mode=\"live\",result=\"failed\"} 0",
+            "novacron_migrations_total{role=\"target\",mode=\"cold\",result=\"failed\"} 1",
+            "novacron_migration_duration_seconds_bucket{le=\"5.0\",mode=\"live\",result=\"completed\"} 1",
+            "novacron_migration_downtime_seconds_bucket{le=\"0.01\",mode=\"live\"} 0",
+            "novacron_migration_downtime_seconds_bucket{le=\"0.015\",mode=\"live\"} 1",
+            "novacron_migration_downtime_parts_seconds_total{part=\"resume\"} 0.003",
             "novacron_migration_link_interruptions_total{role=\"source\"} 1",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nnot in\n{text}");
+            assert!(said.lines().any(|found| found == line), "{line}\nnot in\n{said}");
         }
-        assert_eq!(novacron_metrics::lint::problems(&text), Vec::<String>::new());
-        let text = metrics.dwcp().text();
-        assert!(
-            text.contains("dwcp_migration_total{mode=\"live\",result=\"completed\"} 1"),
-            "{text}"
-        );
-        let downtime =
-            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12";
-        assert!(text.contains(downtime), "{text}");
+        assert_eq!(problems(&said), Vec::<String>::new());
+        for line in [
+            "dwcp_migration_total{mode=\"live\",result=\"completed\"} 1",
+            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12.0",
+        ] {
+            assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
+        }
     }
 }

@@ -1,71 +1,51 @@
 //! What the agent says of itself in numbers, at `/metrics`.
 //!
-//! Labels are words of this program only (a side, a mode, an outcome, a form of pages), never names of machines, nodes
-//! or migrations: there are as many series on the first day as after a year.
+//! | module | holds |
+//! |---|---|
+//! | `labels` | the words that labels can have |
+//! | `migrations` | counters of all migrations |
+//! | `link` | counters of the links that they use |
+//! | `tally` | what one migration has added to them |
+//! | `running` | how the migrations under way stand |
+//! | `host` | how the host stands |
+//! | `dwcp` | the same migrations under older names |
 //!
-//! `/metrics/dwcp` has the same migrations under the names that dashboards for DWCP look for; one of them counts in
+//! Labels are words of this program only (an end, a mode, a result, a form of pages), never names of machines, nodes or
+//! migrations: there are as many series on the first day as after a year, and nobody learns who is whose tenant.
+//!
+//! `/metrics/dwcp` has the migrations under the names that dashboards for DWCP look for; one of them counts in
 //! milliseconds, which the rules for `/metrics` forbid.
 
 mod dwcp;
 mod host;
+mod labels;
+mod link;
 mod migrations;
+mod running;
 mod tally;
 
-use std::sync::Arc;
-
+use novacron_metrics::Pages;
+use novacron_metrics::pages::METRICS_PATH;
 use novacron_metrics::process::Process;
-use novacron_metrics::{MetricError, Metrics, Pages};
+use prometheus_client::registry::Registry;
 
-pub use host::HostMetrics;
-pub use migrations::{Ended, MigrationMetrics, Side};
+pub use host::HostNumbers;
+pub(crate) use labels::result_word;
+pub use labels::Side;
+pub use migrations::{Ended, MigrationMetrics};
+pub use running::Standing;
 pub use tally::{Moved, Tally};
 
-use crate::host::Hypervisor;
-use crate::migrate::Migrations;
-use crate::report::Reporter;
-use crate::vm::Machines;
+/// Where the migrations are under older names.
+pub const DWCP_PATH: &str = "/metrics/dwcp";
 
 /// The pages of one agent.
-#[derive(Debug)]
-pub struct AgentPages {
-    metrics: Metrics,
-    dwcp: Metrics,
-    host: HostMetrics,
-    process: Process,
-    machines: Machines,
-    migrations: Migrations,
-    reporter: Reporter,
-}
-
-impl AgentPages {
-    /// The pages of an agent whose parts these are.
-    ///
-    /// # Errors
-    /// [`MetricError`].
-    pub fn new(
-        hypervisor: &Hypervisor,
-        machines: Machines,
-        migrations: Migrations,
-        reporter: Reporter,
-    ) -> Result<Self, MetricError> {
-        let counted = Arc::clone(migrations.metrics());
-        let (metrics, dwcp) = (counted.registry().clone(), counted.dwcp().clone());
-        let host = HostMetrics::new(&metrics, hypervisor)?;
-        let process = Process::new(&metrics)?;
-        Ok(Self { metrics, dwcp, host, process, machines, migrations, reporter })
-    }
-}
-
-impl Pages for AgentPages {
-    fn page(&self, path: &str) -> Option<String> {
-        match path {
-            "/metrics" => {
-                self.host.look(&self.machines, &self.migrations, &self.reporter);
-                self.process.look();
-                Some(self.metrics.text())
-            }
-            "/metrics/dwcp" => Some(self.dwcp.text()),
-            _ => None,
-        }
-    }
+pub fn pages(host: HostNumbers) -> Pages {
+    let (mut registry, mut dwcp) = (Registry::default(), Registry::default());
+    let migrations = host.migrations.metrics();
+    migrations.register(&mut registry);
+    migrations.register_dwcp(&mut dwcp);
+    registry.register_collector(Box::new(host));
+    registry.register_collector(Box::new(Process));
+    Pages::default().with(METRICS_PATH, registry).with(DWCP_PATH, dwcp)
 }

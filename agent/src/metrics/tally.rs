@@ -1,9 +1,13 @@
 //! What one migration has added so far to the numbers of all.
 
-use novacron_metrics::IntCounter;
+use std::sync::Arc;
+
+use novacron_protocol::ids::MigrationId;
+use prometheus_client::metrics::counter::Counter;
 use quinn::ConnectionStats;
 
-use super::MigrationMetrics;
+use super::labels::{Content, Form};
+use super::{MigrationMetrics, Standing};
 use crate::migrate::memory::MemoryTotals;
 
 /// How much a migration has handled at one moment; none of it ever shrinks.
@@ -13,16 +17,27 @@ pub struct Moved {
     pub memory: MemoryTotals,
     /// Bytes of disks, as the guest sees them.
     pub disk_guest_bytes: u64,
+    /// Bytes of disks that the target had before.
+    pub disk_held_bytes: u64,
     /// Bytes of disks on the wire.
     pub disk_wire_bytes: u64,
     /// Bytes of files on the wire.
     pub file_wire_bytes: u64,
 }
 
-/// What was counted already of one migration.
-#[derive(Debug, Default)]
+/// What was counted already of one migration. With it goes what the gauges say of the migration.
+#[derive(Debug)]
 pub struct Tally {
+    metrics: Arc<MigrationMetrics>,
+    migration: MigrationId,
     moved: Moved,
+    link: Link,
+}
+
+/// Of one connection.
+#[derive(Debug, Default)]
+struct Link {
+    sent_bytes: u64,
     packets: u64,
     packets_lost: u64,
     bytes_lost: u64,
@@ -31,79 +46,139 @@ pub struct Tally {
 
 /// Adds to a counter what a number has grown by. A smaller one is that of something that began anew or is gone: nothing
 /// of it is counted twice.
-fn grow(counter: &IntCounter, before: &mut u64, now: u64) {
+fn grow(counter: &Counter, before: &mut u64, now: u64) {
     counter.inc_by(now.saturating_sub(*before));
     *before = (*before).max(now);
 }
 
 impl Tally {
+    /// Of a migration of which nothing is counted yet.
+    pub fn begin(metrics: Arc<MigrationMetrics>, migration: MigrationId) -> Self {
+        Self { metrics, migration, moved: Moved::default(), link: Link::default() }
+    }
+
     /// The migration has handled so much by now.
-    pub fn moved(&mut self, metrics: &MigrationMetrics, now: Moved) {
-        let (before, memory) = (&mut self.moved, now.memory);
-        let guest = |content: &str| metrics.guest_bytes.with_label_values(&[content]);
-        let wire = |content: &str| metrics.wire_bytes.with_label_values(&[content]);
-        grow(&guest("memory"), &mut before.memory.bytes_guest, memory.bytes_guest);
+    pub fn moved(&mut self, now: Moved) {
+        let (metrics, before) = (&self.metrics, &mut self.moved);
+        let guest = |content| metrics.guest_bytes.get_or_create_owned(&Content { content });
+        let wire = |content| metrics.wire_bytes.get_or_create_owned(&Content { content });
+        grow(&guest("memory"), &mut before.memory.bytes_guest, now.memory.bytes_guest);
         grow(&guest("disk"), &mut before.disk_guest_bytes, now.disk_guest_bytes);
-        grow(&wire("memory"), &mut before.memory.bytes_wire, memory.bytes_wire);
+        grow(&metrics.disk_held_bytes, &mut before.disk_held_bytes, now.disk_held_bytes);
+        grow(&wire("memory"), &mut before.memory.bytes_wire, now.memory.bytes_wire);
         grow(&wire("disk"), &mut before.disk_wire_bytes, now.disk_wire_bytes);
         grow(&wire("file"), &mut before.file_wire_bytes, now.file_wire_bytes);
+        let mut rounds = before.memory.rounds.into();
+        grow(&metrics.rounds, &mut rounds, now.memory.rounds.into());
+        before.memory.rounds = before.memory.rounds.max(now.memory.rounds);
+        self.pages(now.memory);
+    }
+
+    fn pages(&mut self, now: MemoryTotals) {
+        let before = &mut self.moved.memory;
         for (form, before, now) in [
-            ("zero", &mut before.memory.pages_zero, memory.pages_zero),
-            ("same", &mut before.memory.pages_same, memory.pages_same),
-            ("known", &mut before.memory.pages_known, memory.pages_known),
-            ("delta", &mut before.memory.pages_differing, memory.pages_differing),
-            ("compressed", &mut before.memory.pages_packed, memory.pages_packed),
-            ("raw", &mut before.memory.pages_raw, memory.pages_raw),
+            ("zero", &mut before.pages_zero, now.pages_zero),
+            ("same", &mut before.pages_same, now.pages_same),
+            ("known", &mut before.pages_known, now.pages_known),
+            ("difference", &mut before.pages_differing, now.pages_differing),
+            ("packed", &mut before.pages_packed, now.pages_packed),
+            ("raw", &mut before.pages_raw, now.pages_raw),
         ] {
-            grow(&metrics.pages.with_label_values(&[form]), before, now);
+            grow(&self.metrics.pages.get_or_create(&Form { form }), before, now);
         }
-        let rounds = memory.rounds.saturating_sub(before.memory.rounds);
-        metrics.rounds.inc_by(rounds.into());
-        before.memory.rounds = before.memory.rounds.max(memory.rounds);
     }
 
     /// How the present connection has done so far.
-    pub fn link(&mut self, metrics: &MigrationMetrics, now: &ConnectionStats) {
-        let path = &now.path;
-        if path.sent_packets < self.packets {
-            // Another connection than last time.
-            *self = Self { moved: self.moved, ..Self::default() };
-        }
+    pub fn link(&mut self, now: &ConnectionStats) {
+        let (metrics, path) = (&self.metrics.link, &now.path);
+        let before = &mut self.link;
         metrics.round_trip.observe(path.rtt.as_secs_f64());
-        grow(&metrics.packets, &mut self.packets, path.sent_packets);
-        grow(&metrics.packets_lost, &mut self.packets_lost, path.lost_packets);
-        grow(&metrics.bytes_lost, &mut self.bytes_lost, path.lost_bytes);
-        grow(&metrics.congestion_events, &mut self.congestion_events, path.congestion_events);
+        grow(&metrics.sent_bytes, &mut before.sent_bytes, now.udp_tx.bytes);
+        grow(&metrics.packets, &mut before.packets, path.sent_packets);
+        grow(&metrics.packets_lost, &mut before.packets_lost, path.lost_packets);
+        grow(&metrics.bytes_lost, &mut before.bytes_lost, path.lost_bytes);
+        grow(&metrics.congestion_events, &mut before.congestion_events, path.congestion_events);
+    }
+
+    /// The connection is gone: the next one begins at nothing.
+    pub fn unlinked(&mut self) {
+        self.link = Link::default();
+    }
+
+    /// How the migration stands now.
+    pub fn stands(&self, standing: Standing) {
+        self.metrics.running.stands(self.migration, standing);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.metrics.running.gone(self.migration);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use novacron_metrics::pages::text;
+    use novacron_protocol::migration::MigrationPhase;
+    use prometheus_client::registry::Registry;
+    use uuid::Uuid;
+
+    fn begin() -> (Arc<MigrationMetrics>, Tally) {
+        let metrics = Arc::new(MigrationMetrics::default());
+        let tally = Tally::begin(Arc::clone(&metrics), MigrationId(Uuid::from_u128(7)));
+        (metrics, tally)
+    }
 
     #[test]
     fn each_byte_is_counted_once_whatever_order_the_looks_come_in() {
-        let metrics = MigrationMetrics::new().unwrap();
-        let mut tally = Tally::default();
-        let memory = |bytes_wire| MemoryTotals { bytes_wire, pages_raw: 3, ..Default::default() };
+        let (metrics, mut tally) = begin();
+        let memory = |bytes_wire| MemoryTotals {
+            bytes_wire,
+            pages_raw: 3,
+            rounds: 2,
+            ..MemoryTotals::default()
+        };
         for bytes_wire in [100, 100, 250, 0, 0] {
-            tally.moved(&metrics, Moved { memory: memory(bytes_wire), ..Moved::default() });
+            tally.moved(Moved { memory: memory(bytes_wire), ..Moved::default() });
         }
-        let wire = metrics.wire_bytes.with_label_values(&["memory"]).get();
-        let raw = metrics.pages.with_label_values(&["raw"]).get();
-        assert_eq!((wire, raw), (250, 3));
+        let wire = metrics.wire_bytes.get_or_create(&Content { content: "memory" }).get();
+        let raw = metrics.pages.get_or_create(&Form { form: "raw" }).get();
+        assert_eq!((wire, raw, metrics.rounds.get()), (250, 3, 2));
     }
 
     #[test]
     fn a_second_connection_begins_anew() {
-        let metrics = MigrationMetrics::new().unwrap();
-        let mut tally = Tally::default();
+        let (metrics, mut tally) = begin();
         let mut link = ConnectionStats::default();
-        for (sent_packets, lost_packets) in [(10, 1), (20, 1), (4, 2), (6, 2)] {
+        for (sent_packets, lost_packets) in [(10, 1), (20, 1)] {
             (link.path.sent_packets, link.path.lost_packets) = (sent_packets, lost_packets);
-            tally.link(&metrics, &link);
+            tally.link(&link);
         }
-        assert_eq!((metrics.packets.get(), metrics.packets_lost.get()), (26, 3));
-        assert_eq!(metrics.round_trip.get_sample_count(), 4);
+        tally.unlinked();
+        (link.path.sent_packets, link.path.lost_packets) = (100, 2);
+        tally.link(&link);
+        assert_eq!((metrics.link.packets.get(), metrics.link.packets_lost.get()), (120, 3));
+        assert_eq!(metrics.link.round_trip.count(), 3);
+    }
+
+    #[test]
+    fn what_is_over_is_not_under_way() {
+        let (metrics, tally) = begin();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let says = |line: &str| text(&registry).unwrap().lines().any(|found| found == line);
+        tally.stands(Standing {
+            phase: MigrationPhase::DataSync,
+            remaining_bytes: 4096,
+            congestion_window_bytes: 14_720,
+        });
+        assert!(says("novacron_migration_sources{phase=\"data_sync\"} 1"));
+        assert!(says("novacron_migration_remaining_bytes 4096"));
+        assert!(says("novacron_migration_link_congestion_window_bytes 14720"));
+        drop(tally);
+        assert!(says("novacron_migration_sources{phase=\"data_sync\"} 0"));
+        assert!(says("novacron_migration_remaining_bytes 0"));
     }
 }

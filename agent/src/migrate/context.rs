@@ -67,7 +67,6 @@ impl Context {
         reporter: Reporter,
         endpoint: Endpoint,
         settings: MigrationSettings,
-        metrics: Arc<MigrationMetrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machines,
@@ -75,7 +74,7 @@ impl Context {
             endpoint,
             images: Images::new(settings.memory_cache_bytes),
             settings,
-            metrics,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             begun: Instant::now(),

@@ -53,9 +53,8 @@ impl Migrations {
         reporter: Reporter,
         endpoint: Endpoint,
         settings: MigrationSettings,
-        metrics: Arc<MigrationMetrics>,
     ) -> Self {
-        Self { context: Context::new(machines, reporter, endpoint, settings, metrics) }
+        Self { context: Context::new(machines, reporter, endpoint, settings) }
     }
 
     /// Where migrations are counted.

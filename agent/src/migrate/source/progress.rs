@@ -7,11 +7,8 @@ use novacron_protocol::migration::{
     MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress,
 };
 
-use novacron_protocol::session::source::SourceOutcome;
-
 use super::{Run, Step};
 use crate::disk::{DiskCounters, DiskProgress};
-use crate::metrics::{Ended, Moved};
 use crate::migrate::account::Mark;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
 
@@ -83,8 +80,9 @@ impl Run {
             return;
         }
         let progress = self.progress();
-        self.context.reporter.progress(self.migration(), progress);
         self.count();
+        self.count_standing(&progress);
+        self.context.reporter.progress(self.migration(), progress);
         if self.account.reached(Mark::Stopped) {
             return;
         }
@@ -173,40 +171,6 @@ impl Run {
         }
     }
 
-    /// Adds to the numbers of all migrations what this one has handled since the last time.
-    pub(super) fn count(&mut self) {
-        let disks = self.disk_counters();
-        let moved = Moved {
-            memory: self.memory_totals(),
-            disk_guest_bytes: disks.bytes_disk,
-            disk_wire_bytes: disks.bytes_wire,
-            file_wire_bytes: self.file_bytes,
-        };
-        self.tally.moved(&self.context.metrics, moved);
-        if let Some(connection) = self.dialogue.connection() {
-            self.tally.link(&self.context.metrics, &connection.statistics());
-        }
-    }
-
-    /// Counts this migration, once it ended.
-    pub(super) fn count_end(&self, outcome: &SourceOutcome) {
-        let elapsed = self.account.elapsed().as_secs_f64();
-        let (result, duration_seconds, downtime_seconds) = match outcome {
-            SourceOutcome::Completed => {
-                let account = self.closed_account();
-                let downtime_us = account.downtime_parts.total_us();
-                // A stopped machine has no guest that could stand still.
-                let downtime = (downtime_us > 0).then_some(downtime_us as f64 / 1e6);
-                ("completed", account.total_ms as f64 / 1e3, downtime)
-            }
-            SourceOutcome::Failed { .. } => ("failed", elapsed, None),
-            SourceOutcome::Cancelled => ("cancelled", elapsed, None),
-        };
-        let mode = self.mode;
-        let ended = Ended { mode, result, duration_seconds, downtime_seconds };
-        self.context.metrics.ended_at_source(&ended);
-    }
-
     pub(super) fn memory_totals(&self) -> MemoryTotals {
         self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals()).unwrap_or_default()
     }
@@ -228,9 +192,9 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct DiskTotals {
     pub(super) bytes_disk: u64,
-    bytes_wire: u64,
+    pub(super) bytes_wire: u64,
     bytes_total: u64,
-    bytes_held: u64,
+    pub(super) bytes_held: u64,
 }
 
 #[cfg(test)]
