@@ -13,6 +13,7 @@ use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
+use novacron_metrics::lint;
 use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
@@ -206,7 +207,10 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
         reporter: agent.host.reporter.clone(),
     });
     let text = pages.text(METRICS_PATH).unwrap().unwrap();
-    assert_eq!(novacron_metrics::lint::problems(&text), Vec::<String>::new());
+    assert_eq!(lint::problems(&text), Vec::<String>::new());
+    let dwcp = pages.text(DWCP_PATH).unwrap().unwrap();
+    let guide = include_str!("../../docs/operating.md");
+    assert_eq!(lint::undocumented(&(text.clone() + &dwcp), guide), [""; 0]);
     let value = |series: &str| -> f64 {
         let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         sample.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
@@ -234,7 +238,6 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
     assert!(is_equal(sum("novacron_migration_downtime_parts_seconds_total")), "{text}");
     assert!(value("novacron_migration_link_sent_bytes_total") > account.bytes_wire as f64);
     assert!(value("novacron_migration_link_packets_total") > 0.0);
-    let dwcp = pages.text(DWCP_PATH).unwrap().unwrap();
     for metric in ["total", "duration_seconds_count", "downtime_milliseconds_count"] {
         let line = format!("dwcp_migration_{metric}{{mode=\"live\",result=\"completed\"}} 1");
         assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");

@@ -89,23 +89,25 @@ impl Endpoint {
         self.listener.local_addr()
     }
 
-    /// Listens and serves in a task of `tasks`, or does not: a program that does its work without being watched is
+    /// Listens and serves in a task of `tasks`, and says where; or does neither: a program that does its work without being watched is
     /// better than none, so an address that cannot be had is said and lived with.
     pub async fn start(
         listen: Listen,
         pages: Pages,
         tasks: &TaskTracker,
         shutdown: CancellationToken,
-    ) {
-        let Listen(Some(address)) = listen else { return };
+    ) -> Option<SocketAddr> {
+        let address = listen.0?;
         match Self::bind(address).await {
             Ok(endpoint) => {
                 let address = endpoint.address().unwrap_or(address);
                 tracing::info!(%address, "metrics can be read");
                 tasks.spawn(endpoint.serve(pages, shutdown));
+                Some(address)
             }
             Err(error) => {
                 tracing::error!(%address, %error, "nobody can read the metrics: metrics_listen");
+                None
             }
         }
     }
@@ -220,7 +222,7 @@ mod tests {
     impl Served {
         async fn new() -> Self {
             let mut registry = Registry::default();
-            registry.register("up", "Whether it is.", ConstGauge::new(1));
+            registry.register("up", "Whether it is", ConstGauge::new(1));
             let pages = Pages::default().with(METRICS_PATH, registry);
             let endpoint = Endpoint::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
             let address = endpoint.address().unwrap();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -30,7 +30,7 @@ impl<'a> Moment<'a> {
         ConstGauge<N>: EncodeMetric,
         N: EncodeGaugeValue,
     {
-        let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let encoder = self.describe(name, help, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
     }
 
@@ -49,7 +49,7 @@ impl<'a> Moment<'a> {
         ConstGauge<N>: EncodeMetric,
         N: EncodeGaugeValue,
     {
-        let mut encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
         for (word, value) in values {
             let labels = [(label, word)];
             ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
@@ -66,8 +66,27 @@ impl<'a> Moment<'a> {
         ConstCounter<N>: EncodeMetric,
         N: EncodeCounterValue,
     {
-        let encoder = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let encoder = self.describe(name, help, MetricType::Counter)?;
         ConstCounter::new(value).encode(encoder)
+    }
+
+    /// As [`Self::gauge`], always 1: what there is to say is in the labels, which do not change while the program runs.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
+        ConstGauge::new(1).encode(encoder.encode_family(&labels)?)
+    }
+
+    /// The full stop is what the registry puts after the help of the metrics that it holds.
+    fn describe<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.encoder.encode_descriptor(name, &format!("{help}."), None, kind)
     }
 }
 

@@ -28,7 +28,7 @@ impl Collector for Process {
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             // One of them is the directory that is being read.
             let count = whole(files.count()) - 1;
-            moment.gauge("process_open_fds", "File descriptors of this process.", count)?;
+            moment.gauge("process_open_fds", "File descriptors of this process", count)?;
         }
         Ok(())
     }
@@ -36,11 +36,11 @@ impl Collector for Process {
 
 fn times(moment: &mut Moment<'_>) -> fmt::Result {
     if let Some(seconds) = processor_seconds() {
-        let help = "Processor time of this process, user and system.";
+        let help = "Processor time of this process, user and system";
         moment.counter("process_cpu_seconds", help, seconds)?;
     }
     if let Some(seconds) = started_at() {
-        let help = "When this process was started, in seconds since 1970.";
+        let help = "When this process was started, in seconds since 1970";
         moment.gauge("process_start_time_seconds", help, seconds)?;
     }
     Ok(())
@@ -50,15 +50,15 @@ fn memory(moment: &mut Moment<'_>) -> fmt::Result {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(()) };
     let number = |name| number_of(&status, name);
     if let Some(kibibytes) = number("VmRSS:") {
-        let help = "Memory that this process has in use, guests' memory that it maps included.";
+        let help = "Memory that this process has in use, guests' memory that it maps included";
         moment.gauge("process_resident_memory_bytes", help, kibibytes * 1024)?;
     }
     if let Some(kibibytes) = number("RssAnon:") {
-        let help = "Memory in use that is this process's own: no files, no guests' memory.";
+        let help = "Memory in use that is this process's own: no files, no guests' memory";
         moment.gauge("novacron_process_private_memory_bytes", help, kibibytes * 1024)?;
     }
     if let Some(threads) = number("Threads:") {
-        moment.gauge("process_threads", "Threads of this process.", threads)?;
+        moment.gauge("process_threads", "Threads of this process", threads)?;
     }
     Ok(())
 }
@@ -100,8 +100,10 @@ mod tests {
             let sample = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
             sample.unwrap_or_else(|| panic!("{name} in {text}")).parse::<f64>().unwrap()
         };
-        let (resident, private) =
-            (value("process_resident_memory_bytes"), value("novacron_process_private_memory_bytes"));
+        let (resident, private) = (
+            value("process_resident_memory_bytes"),
+            value("novacron_process_private_memory_bytes"),
+        );
         assert!(private > 0.0 && resident > private, "{text}");
         assert!(value("process_cpu_seconds_total") >= 0.0);
         assert!(value("process_threads") >= 1.0);

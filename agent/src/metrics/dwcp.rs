@@ -33,15 +33,15 @@ impl Default for DwcpMetrics {
 
 impl DwcpMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("dwcp_migration", "Migrations from here.", self.total.clone());
+        registry.register("dwcp_migration", "Migrations from here", self.total.clone());
         registry.register(
             "dwcp_migration_duration_seconds",
-            "Time from the order to the end of a migration.",
+            "Time from the order to the end of a migration",
             self.duration.clone(),
         );
         registry.register(
             "dwcp_migration_downtime_milliseconds",
-            "Time for which guests stood still that were handed over.",
+            "Time for which guests stood still that were handed over",
             self.downtime.clone(),
         );
     }

@@ -5,9 +5,7 @@ use std::fmt;
 use novacron_metrics::moment::{Moment, whole};
 use novacron_protocol::node::Accelerator;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 
 use super::labels::{STATES, Side};
 use crate::host::Hypervisor;
@@ -27,14 +25,14 @@ pub struct HostNumbers {
 }
 
 impl Collector for HostNumbers {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        info(&mut encoder, self.machines.hypervisor())?;
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut moment = Moment::new(encoder);
+        info(&mut moment, self.machines.hypervisor())?;
         self.machines(&mut moment)?;
         self.memory_cache(&mut moment)?;
         moment.gauge(
             "novacron_reports_waiting",
-            "Reports that the coordinators have not committed yet.",
+            "Reports that the coordinators have not committed yet",
             whole(self.reporter.waiting()),
         )
     }
@@ -46,11 +44,11 @@ impl HostNumbers {
         let states = STATES.map(|(state, word)| {
             (word, whole(inventory.iter().filter(|machine| machine.state == state).count()))
         });
-        moment.gauges("novacron_machines", "Machines in this agent's care.", "state", states)?;
+        moment.gauges("novacron_machines", "Machines in this agent's care", "state", states)?;
         let sides = [Side::Source, Side::Target];
         moment.gauges(
             "novacron_migrations_running",
-            "Migrations that this agent takes part in.",
+            "Migrations that this agent takes part in",
             "role",
             sides.map(|side| (side.word(), whole(self.migrations.running(side)))),
         )
@@ -60,23 +58,23 @@ impl HostNumbers {
         let images = self.migrations.images();
         moment.gauge(
             "novacron_memory_cache_used_bytes",
-            "Bytes of guests' memory that are remembered, for migrations under way and for machines that come back.",
+            "Bytes of guests' memory that are remembered, for migrations under way and for machines that come back",
             whole(images.budget().used_bytes()),
         )?;
         moment.gauge(
             "novacron_memory_cache_limit_bytes",
-            "Bytes of guests' memory that may be remembered.",
+            "Bytes of guests' memory that may be remembered",
             whole(images.budget().limit_bytes()),
         )?;
         moment.gauge(
             "novacron_memory_cache_images",
-            "Machines that left or came, and whose memory is remembered.",
+            "Machines that left or came, and whose memory is remembered",
             whole(images.len()),
         )
     }
 }
 
-fn info(encoder: &mut DescriptorEncoder<'_>, hypervisor: &Hypervisor) -> fmt::Result {
+fn info(moment: &mut Moment<'_>, hypervisor: &Hypervisor) -> fmt::Result {
     let qemu = hypervisor.qemu.as_ref().map(ToString::to_string).unwrap_or_default();
     let accelerator = match hypervisor.accelerator {
         Accelerator::Kvm => "kvm",
@@ -87,8 +85,5 @@ fn info(encoder: &mut DescriptorEncoder<'_>, hypervisor: &Hypervisor) -> fmt::Re
         ("qemu", qemu.as_str()),
         ("accelerator", accelerator),
     ];
-    let help = "Always 1; its labels say what runs here.";
-    let mut metric =
-        encoder.encode_descriptor("novacron_agent_info", help, None, MetricType::Gauge)?;
-    ConstGauge::new(1).encode(metric.encode_family(&labels)?)
+    moment.info("novacron_agent_info", "Always 1; its labels say what runs here", &labels)
 }

@@ -40,38 +40,38 @@ impl LinkMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "novacron_migration_link_round_trip_seconds",
-            "Round trip between source and target, twice a second while a migration runs.",
+            "Round trip between source and target, twice a second while a migration runs",
             self.round_trip.clone(),
         );
         registry.register(
             "novacron_migration_link_interruptions",
-            "Links between source and target that were lost while a migration ran.",
+            "Links between source and target that were lost while a migration ran",
             self.interruptions.clone(),
         );
         for (name, help, counter) in [
             (
                 "novacron_migration_link_sent_bytes",
-                "Bytes in UDP packets that sources here sent, with QUIC's own and what was sent again.",
+                "Bytes in UDP packets that sources here sent, with QUIC's own and what was sent again",
                 &self.sent_bytes,
             ),
             (
                 "novacron_migration_link_packets",
-                "Packets that sources here sent to targets.",
+                "Packets that sources here sent to targets",
                 &self.packets,
             ),
             (
                 "novacron_migration_link_lost_packets",
-                "Of these, packets that were lost; what was in them was sent again.",
+                "Of these, packets that were lost; what was in them was sent again",
                 &self.packets_lost,
             ),
             (
                 "novacron_migration_link_lost_bytes",
-                "Bytes in packets that were lost.",
+                "Bytes in packets that were lost",
                 &self.bytes_lost,
             ),
             (
                 "novacron_migration_link_congestion_events",
-                "Times at which congestion control slowed a source down.",
+                "Times at which congestion control slowed a source down",
                 &self.congestion_events,
             ),
         ] {

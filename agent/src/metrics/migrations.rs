@@ -106,22 +106,22 @@ impl MigrationMetrics {
     fn register_ends(&self, registry: &mut Registry) {
         registry.register(
             "novacron_migrations",
-            "Migrations that ended here, by end (source or target), mode and result.",
+            "Migrations that ended here, by end (source or target), mode and result",
             self.ended.clone(),
         );
         registry.register(
             "novacron_migration_duration_seconds",
-            "Time from the order to the end of a migration, at its source.",
+            "Time from the order to the end of a migration, at its source",
             self.duration.clone(),
         );
         registry.register(
             "novacron_migration_downtime_seconds",
-            "Time for which guests stood still that were handed over, at their source.",
+            "Time for which guests stood still that were handed over, at their source",
             self.downtime.clone(),
         );
         registry.register(
             "novacron_migration_downtime_parts_seconds",
-            "Where that time went; the parts add up to the whole.",
+            "Where that time went; the parts add up to the whole",
             self.downtime_parts.clone(),
         );
     }
@@ -129,27 +129,27 @@ impl MigrationMetrics {
     fn register_content(&self, registry: &mut Registry) {
         registry.register(
             "novacron_migration_guest_bytes",
-            "Bytes of memory and disks as guests see them that migrations from here handled.",
+            "Bytes of memory and disks as guests see them that migrations from here handled",
             self.guest_bytes.clone(),
         );
         registry.register(
             "novacron_migration_wire_bytes",
-            "Bytes that migrations from here put on the wire.",
+            "Bytes that migrations from here put on the wire",
             self.wire_bytes.clone(),
         );
         registry.register(
             "novacron_migration_disk_held_bytes",
-            "Bytes of disks that targets had before anything was sent.",
+            "Bytes of disks that targets had before anything was sent",
             self.disk_held_bytes.clone(),
         );
         registry.register(
             "novacron_migration_pages",
-            "Pages (4096 bytes) of memory that migrations from here handled, by the form in which they went.",
+            "Pages (4096 bytes) of memory that migrations from here handled, by the form in which they went",
             self.pages.clone(),
         );
         registry.register(
             "novacron_migration_rounds",
-            "Rounds over guests' memory that were begun here.",
+            "Rounds over guests' memory that were begun here",
             self.rounds.clone(),
         );
     }
@@ -216,9 +216,9 @@ mod tests {
             "novacron_migrations_total{role=\"source\",mode=\"live\",result=\"completed\"} 1",
             "novacron_migrations_total{role=\"target\",mode=\"live\",result=\"failed\"} 0",
             "novacron_migrations_total{role=\"target\",mode=\"cold\",result=\"failed\"} 1",
-            "novacron_migration_duration_seconds_bucket{le=\"5.0\",mode=\"live\",result=\"completed\"} 1",
-            "novacron_migration_downtime_seconds_bucket{le=\"0.01\",mode=\"live\"} 0",
-            "novacron_migration_downtime_seconds_bucket{le=\"0.015\",mode=\"live\"} 1",
+            "novacron_migration_duration_seconds_bucket{mode=\"live\",result=\"completed\",le=\"5\"} 1",
+            "novacron_migration_downtime_seconds_bucket{mode=\"live\",le=\"0.01\"} 0",
+            "novacron_migration_downtime_seconds_bucket{mode=\"live\",le=\"0.015\"} 1",
             "novacron_migration_downtime_parts_seconds_total{part=\"resume\"} 0.003",
             "novacron_migration_link_interruptions_total{role=\"source\"} 1",
         ] {
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(problems(&said), Vec::<String>::new());
         for line in [
             "dwcp_migration_total{mode=\"live\",result=\"completed\"} 1",
-            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12.0",
+            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12",
         ] {
             assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
         }

@@ -30,8 +30,8 @@ use novacron_metrics::process::Process;
 use prometheus_client::registry::Registry;
 
 pub use host::HostNumbers;
-pub(crate) use labels::result_word;
 pub use labels::Side;
+pub(crate) use labels::result_word;
 pub use migrations::{Ended, MigrationMetrics};
 pub use running::Standing;
 pub use tally::{Moved, Tally};

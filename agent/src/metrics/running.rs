@@ -47,9 +47,8 @@ impl Running {
 impl Collector for Running {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let standings: Vec<Standing> = self.lock().values().copied().collect();
-        let sum = |of: fn(&Standing) -> u64| {
-            whole(standings.iter().map(of).fold(0, u64::saturating_add))
-        };
+        let sum =
+            |of: fn(&Standing) -> u64| whole(standings.iter().map(of).fold(0, u64::saturating_add));
         let mut moment = Moment::new(encoder);
         let in_phase = PHASES.map(|phase| {
             let count = standings.iter().filter(|standing| standing.phase == phase).count();
@@ -57,18 +56,18 @@ impl Collector for Running {
         });
         moment.gauges(
             "novacron_migration_sources",
-            "Migrations from here that are under way, by phase.",
+            "Migrations from here that are under way, by phase",
             "phase",
             in_phase,
         )?;
         moment.gauge(
             "novacron_migration_remaining_bytes",
-            "Bytes that migrations from here have still to send, by the newest estimate.",
+            "Bytes that migrations from here have still to send, by the newest estimate",
             sum(|standing| standing.remaining_bytes),
         )?;
         moment.gauge(
             "novacron_migration_link_congestion_window_bytes",
-            "Bytes that may be under way on the links of migrations from here.",
+            "Bytes that may be under way on the links of migrations from here",
             sum(|standing| standing.congestion_window_bytes),
         )
     }
