@@ -9,7 +9,7 @@ use novacron_protocol::session::target::TargetEvent;
 use super::{Run, offer};
 use crate::migrate::files::boot_files;
 use crate::migrate::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
-use crate::qmp::Capability;
+use crate::qmp::{Capability, MigrateParameters};
 use crate::reason::reason;
 use crate::vm::Receiving;
 
@@ -38,6 +38,10 @@ impl Run {
         let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
         let qmp = &receiving.qmp;
         qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
+        // By itself it would call the network here when it has loaded the guest, which may yet go back to the source. It is
+        // told to announce the guest when that runs.
+        let silent = MigrateParameters { announce_rounds: Some(0), ..Default::default() };
+        qmp.set_migrate_parameters(&silent).await.map_err(|error| reason(&error))?;
         qmp.migrate_incoming(&run.join(SOCKET_NAME)).await.map_err(|error| reason(&error))?;
         incoming.feed();
         Ok(())
