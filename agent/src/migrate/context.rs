@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::cache::Images;
 use super::control::Control;
 use super::settings::MigrationSettings;
+use crate::metrics::MigrationMetrics;
 use crate::report::Reporter;
 use crate::vm::Machines;
 
@@ -26,6 +27,7 @@ pub(super) struct Context {
     pub reporter: Reporter,
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
+    pub metrics: Arc<MigrationMetrics>,
     /// What this host remembers of guests' memory.
     pub images: Images,
     pub tasks: TaskTracker,
@@ -72,6 +74,7 @@ impl Context {
             endpoint,
             images: Images::new(settings.memory_cache_bytes),
             settings,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             begun: Instant::now(),

@@ -108,6 +108,8 @@ impl Run {
             return;
         }
         let progress = self.progress();
+        self.count();
+        self.count_standing(&progress);
         self.context.reporter.progress(self.migration(), progress);
         if self.account.reached(Mark::Stopped) {
             return;
@@ -225,9 +227,9 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct DiskTotals {
     pub(super) bytes_disk: u64,
-    bytes_wire: u64,
+    pub(super) bytes_wire: u64,
     bytes_total: u64,
-    bytes_held: u64,
+    pub(super) bytes_held: u64,
 }
 
 #[cfg(test)]
