@@ -124,9 +124,11 @@ impl Fleet {
         options: MigrationOptions,
     ) -> Reply {
         self.nodes.get(node).ok_or_else(|| Refusal::NoSuchNode(node.clone()))?;
-        self.check_refuge(node)?;
-        let since = self.drains.get(node).map_or(now.at, |drain| drain.since);
-        let is_new = self.drains.get(node).is_none();
+        let before = self.drains.get(node);
+        let (is_new, since) = (before.is_none(), before.map_or(now.at, |drain| drain.since));
+        if is_new {
+            self.check_refuge(node)?;
+        }
         let drain = Drain {
             node: node.clone(),
             options,
@@ -141,7 +143,7 @@ impl Fleet {
             let message = format!("node {node} is to be drained");
             self.emit(now, EventKind::NodeScheduling, About::node(node), message);
         }
-        self.close_queued_to(now, node, &format!("node `{node}` is being drained"));
+        self.close_queued_to(now, node, |_| true, &format!("node `{node}` is being drained"));
         self.begin_queued_migrations(now);
         Ok(Accepted::Node(node.clone()))
     }
@@ -158,24 +160,29 @@ impl Fleet {
         if has_refuge { Ok(()) } else { Err(Refusal::Conflict(text())) }
     }
 
-    pub(super) fn close_queued_to(&mut self, now: &mut Applying, node: &NodeName, reason: &str) {
+    /// Ends migrations to a node that have not begun: all of them, or those of drains.
+    fn close_queued_to(
+        &mut self,
+        now: &mut Applying,
+        node: &NodeName,
+        is_meant: impl Fn(&Migration) -> bool,
+        reason: &str,
+    ) {
         let is_waiting = |row: &&Migration| row.step == Step::Queued && row.target == *node;
-        let queued: Vec<_> = self.open_migrations().filter(is_waiting).map(|row| row.id).collect();
+        let queued = self.open_migrations().filter(is_waiting).filter(|row| is_meant(row));
+        let queued: Vec<_> = queued.map(|row| row.id).collect();
         for migration in queued {
-            self.close_at_source(now, migration, Ending::Failed, reason.to_owned());
+            // One that failed may have taken the others of its batch with it.
+            if self.migrations.get(&migration).is_some_and(|row| row.step == Step::Queued) {
+                self.close_at_source(now, migration, Ending::Failed, reason.to_owned());
+            }
         }
     }
 
     /// A node is down: what is to go there because another is drained goes elsewhere, unless it has begun.
     pub(super) fn replan_drains_to(&mut self, now: &mut Applying, node: &NodeName) {
-        let is_waiting = |row: &&Migration| {
-            row.cause == Cause::Drain && row.step == Step::Queued && row.target == *node
-        };
-        let queued: Vec<_> = self.open_migrations().filter(is_waiting).map(|row| row.id).collect();
-        for migration in queued {
-            let reason = format!("node `{node}` does not answer");
-            self.close_at_source(now, migration, Ending::Failed, reason);
-        }
+        let reason = format!("node `{node}` does not answer");
+        self.close_queued_to(now, node, |row| row.cause == Cause::Drain, &reason);
     }
 
     /// What has begun goes on unless somebody asked; what has not is not begun any more.

@@ -135,6 +135,34 @@ fn a_draining_node_takes_nothing() {
 }
 
 #[test]
+fn a_batch_that_ends_because_its_target_is_drained_ends_once() {
+    use crate::state::command::MigrateBatch;
+    let mut scene = scene();
+    let limit = novacron_protocol::api::SettingsChange { migrations_per_node: Some(1) };
+    scene.apply(Body::ChangeSettings(limit)).unwrap();
+    let vms = [0, 1, 2, 3].map(|number| scene.running(&format!("vm-{number}"), "node-01"));
+    let batch = MigrateBatch {
+        batch: novacron_protocol::ids::BatchId(scene.id()),
+        source: name("node-01"),
+        target: name("node-02"),
+        labels: Default::default(),
+        mode: None,
+        options: MigrationOptions::default(),
+        aborts_on_failure: true,
+        items: vms.map(|vm| (vm, MigrationId(scene.id()))).to_vec(),
+    };
+    scene.apply(Body::MigrateBatch(batch.clone())).unwrap();
+    drain(&mut scene, "node-02").unwrap();
+    let endings: Vec<_> =
+        batch.items.iter().map(|(_, id)| scene.migration(*id).step.clone()).collect();
+    use Ending::{Cancelled, Failed};
+    // The first was under way: it is given up, too.
+    let expected = [Cancelled, Failed, Cancelled, Cancelled].map(Step::Ended);
+    assert_eq!(endings, expected);
+    assert!(scene.effects("node-02").len() == 1, "it hears of the one that it prepared");
+}
+
+#[test]
 fn what_cannot_move_says_why_and_moves_when_that_changes() {
     let mut scene = scene();
     for node in ["node-02", "node-03"] {
