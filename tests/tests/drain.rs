@@ -56,7 +56,7 @@ fn a_drain_survives_the_leader_and_says_what_it_could_not_move() {
 fn finish_by_hand(fleet: &Fleet) -> Result<()> {
     let refused = fleet.cluster().output(&["node", "drain", NODES[1]])?;
     ensure!(refused.status.code() == Some(4), "the last node is not drained: {refused:?}");
-    fleet.cluster().run(&["vm", "destroy", "bound-01", "--wait"])?;
+    fleet.cluster().run(&["vm", "destroy", "bound-01", "--yes", "--wait"])?;
     let node = fleet.cluster().json(&["node", "drain", NODES[0], "--wait"])?;
     ensure!(node["scheduling"] == "drained", "{node:#}");
     let node = fleet.cluster().json(&["node", "undrain", NODES[0]])?;
