@@ -142,21 +142,31 @@ impl Fleet {
     /// # Errors
     /// It cannot be made or does not boot.
     pub fn boot(&self, name: &str, node: &str) -> Result<Guest<'_>> {
-        let create = busy(name, node)?;
-        let made = self.client.vm_create(&create)?;
+        self.boot_as(name, &machine(name, node)?)
+    }
+
+    /// The same with a specification that was changed.
+    ///
+    /// # Errors
+    /// It cannot be made or does not boot.
+    pub fn boot_as(&self, name: &str, create: &VmCreate) -> Result<Guest<'_>> {
+        let made = self.client.vm_create(create)?;
         let guest = Guest { fleet: self, name: name.to_owned(), id: made.id.to_string() };
         until("the guest is busy", PATIENCE, || {
             // There is no console before the machine runs.
             let is_busy = guest.counter().is_ok_and(|counter| counter.last() >= BUSY_TICKS);
             Ok(is_busy.then_some(()))
         })?;
-        self.note(&format!("{name} is busy at {node}"));
+        self.note(&format!("{name} is busy"));
         Ok(guest)
     }
 }
 
 /// A machine with the demo guest, which `cargo xtask guest` builds.
-fn busy(name: &str, node: &str) -> Result<VmCreate> {
+///
+/// # Errors
+/// The guest was not built.
+pub fn machine(name: &str, node: &str) -> Result<VmCreate> {
     let path = |name: &str| guest_file(name).map(|path| path.display().to_string());
     let arguments = fs::read_to_string(guest_file("arguments")?)?;
     Ok(VmCreate {

@@ -58,12 +58,14 @@ pub fn vm_view(vm: &Vm) -> VmView {
     }
 }
 
-/// A node as the API shows it.
+/// A node as lists show it.
 pub fn node_view(fleet: &Fleet, node: &Node) -> NodeView {
     let name = &node.name;
     NodeView {
         name: name.clone(),
         state: node.state,
+        scheduling: fleet.scheduling(name),
+        drain: None,
         capacity: node.facts.capacity.clone(),
         allocated: fleet.allocation(name).into(),
         machines: u32::try_from(fleet.machines_on(name)).unwrap_or(u32::MAX),
