@@ -187,10 +187,12 @@ mod tests {
         tally.stands(Standing {
             phase: MigrationPhase::DataSync,
             remaining_bytes: 4096,
+            dirty_bytes_per_second: 8192,
             congestion_window_bytes: 14_720,
         });
         assert!(says("novacron_migration_sources{phase=\"data_sync\"} 1"));
         assert!(says("novacron_migration_remaining_bytes 4096"));
+        assert!(says("novacron_migration_dirty_bytes_per_second 8192"));
         assert!(says("novacron_migration_link_congestion_window_bytes 14720"));
         drop(tally);
         assert!(says("novacron_migration_sources{phase=\"data_sync\"} 0"));
