@@ -79,7 +79,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2043;
-const LOG_HASH: u64 = 9_156_591_900_491_835_907;
-const ROWS_BYTES: usize = 2325;
-const ROWS_HASH: u64 = 4_440_486_428_935_668_311;
+const LOG_BYTES: usize = 2091;
+const LOG_HASH: u64 = 12_426_314_474_133_212_043;
+const ROWS_BYTES: usize = 2373;
+const ROWS_HASH: u64 = 15_148_265_787_081_246_927;
