@@ -250,7 +250,8 @@ async fn begin_target(
         OutgoingForm::Tunnel => IncomingForm::Tunnel,
     };
     let images = Images::new(MEMORY_BYTES);
-    let plan = IncomingPlan { form, qemu_socket, boot_files: Vec::new(), base: None, images };
+    let plan =
+        IncomingPlan { form, qemu_socket, boot_files: Vec::new(), base: None, images, shelf: None };
     Incoming::begin(plan, memory).unwrap()
 }
 
@@ -276,6 +277,6 @@ async fn begin_source(
     source.qmp.migrate(sockets.path()).await.unwrap();
     let sockets = sockets.accept(usize::from(form.channels()) + 1).await.unwrap();
     let images = Images::new(MEMORY_BYTES);
-    let knowledge = Knowledge { boot_files: Vec::new(), base: None, images };
+    let knowledge = Knowledge { boot_files: Vec::new(), base: None, images, catalogue: None };
     Outgoing::start(sockets, outlets, form, knowledge).await.unwrap()
 }

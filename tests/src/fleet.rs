@@ -82,7 +82,8 @@ impl Fleet {
         for node in NODES {
             let path = self.cluster.directory().join(node).join("agent.toml");
             let mut settings = OpenOptions::new().append(true).open(path)?;
-            settings.write_all(b"\n[migration]\nmemory_cache_bytes = 0\n")?;
+            settings
+                .write_all(b"\n[migration]\nmemory_cache_bytes = 0\nshared_cache_bytes = 0\n")?;
             // Killed, because `dev kill` waits for that to be over.
             self.dev(&["kill", node, "--signal", "KILL"])?;
             self.dev(&["start", node])?;

@@ -10,6 +10,7 @@ mod context;
 mod control;
 mod digest;
 mod files;
+pub mod library;
 mod listener;
 pub mod memory;
 pub mod relay;

@@ -23,8 +23,8 @@ use novacron_protocol::qemu::return_path::ReturnMessage;
 use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
 use novacron_protocol::session::handover::{SourceRecord, Verdict};
 use novacron_protocol::session::message::{
-    Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, SourceMessage, StreamHeader,
-    TargetMessage,
+    Digests, DiskOffer, FileOffer, FileRole, MemoryOffer, Offer, ShelfOffer, SourceMessage,
+    StreamHeader, TargetMessage,
 };
 use novacron_protocol::session::source::{
     Source, SourceAction, SourceEvent, SourceLimits, SourceOutcome,
@@ -41,6 +41,7 @@ use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
 use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{self, boot_files};
+use super::library::Catalogue;
 use super::memory::{Knowledge, Outgoing, OutgoingEvent, OutgoingForm, PagesPlan};
 use super::relay::{Limit, Outlets};
 use crate::disk::OutgoingDisks;
@@ -115,6 +116,8 @@ struct Run {
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
+    /// What the target has of other machines.
+    catalogue: Option<Arc<Catalogue>>,
     progress: progress::Meter,
     steering: Steering,
     steps: JoinSet<Step>,
@@ -211,6 +214,7 @@ fn make_offer(
         memory,
         hash_seed,
         base: None,
+        source_run: context.run,
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
         start: role.mode == MigrationMode::Warm,
@@ -263,6 +267,7 @@ fn spawn(
         file_bytes: 0,
         hash_seed,
         base,
+        catalogue: None,
         progress: progress::Meter::default(),
         steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
@@ -391,7 +396,9 @@ impl Run {
                     TargetMessage::Running { .. } | TargetMessage::Verdict(Verdict::Accepted) => {
                         self.reach(Mark::Running);
                     }
-                    TargetMessage::Taken { has_base: false, .. } => self.base = None,
+                    TargetMessage::Taken { has_base, shelf, .. } => {
+                        self.target_has(*has_base, *shelf)
+                    }
                     TargetMessage::Processed(counts) => return self.processed(counts),
                     TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
                     _ => {}
@@ -402,6 +409,12 @@ impl Run {
         }
     }
 
+    /// What the target has already, of this machine and of others.
+    fn target_has(&mut self, has_base: bool, shelf: Option<ShelfOffer>) {
+        self.base = self.base.take().filter(|_| has_base);
+        self.catalogue = shelf.map(|shelf| self.context.catalogues.open(&self.target, shelf));
+    }
+
     fn bandwidth_limit(&self) -> Limit {
         let options = self.guest.as_ref().map(|guest| guest.role().options);
         Limit::new(options.and_then(|options| options.bandwidth_bits_per_second))
@@ -410,6 +423,9 @@ impl Run {
     fn processed(&mut self, counts: &[(StreamHeader, u64)]) {
         if let Err(error) = self.outlets.processed(counts) {
             self.fail(reason(&error));
+        }
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.has_news();
         }
     }
 
@@ -632,6 +648,7 @@ impl Run {
             boot_files: boot_files(&self.context, &self.facts.hardware.boot),
             base: self.base.take(),
             images: self.context.images.clone(),
+            catalogue: self.catalogue.clone(),
         };
         match qemu::begin_memory(&qmp, run, &mut self.outlets, &plan, knowledge).await {
             Ok((outgoing, events)) => {
@@ -723,6 +740,7 @@ impl Run {
     /// What the target has of the memory is worth remembering: the machine may come back.
     fn keep_image(&mut self) {
         let Some(outgoing) = self.outgoing.take() else { return };
+        outgoing.all_processed();
         let origin = ImageOrigin { vm: self.facts.vm, migration: self.migration() };
         if let Some(image) = outgoing.take_image(origin, self.hash_seed) {
             self.context.images.keep(image);

@@ -31,6 +31,7 @@ use super::console_log;
 use super::context::{COMMANDS_MAX, Context, TargetCommand};
 use super::control::{Control, ControlError, Dialogue, SAY_PATIENCE};
 use super::files::{FileReader, boot_files};
+use super::library::{Circle, Shelf};
 use super::listener;
 use super::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use super::relay::{Inlet, Inlets};
@@ -99,6 +100,8 @@ struct Run {
     offer: Option<Offer>,
     missing_files: Vec<FileOffer>,
     base: Option<Image>,
+    /// Where pages are kept for further machines.
+    shelf: Option<Arc<Shelf>>,
     receiving: Option<Receiving>,
     incoming: Option<Incoming>,
     memory_events: Option<mpsc::Receiver<IncomingEvent>>,
@@ -147,6 +150,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
         offer: None,
         missing_files: Vec::new(),
         base: None,
+        shelf: None,
         receiving: None,
         incoming: None,
         memory_events: None,
@@ -329,6 +333,8 @@ impl Run {
         self.missing_files = offer.files.iter().filter(lacking).cloned().collect();
         let missing_files = self.missing_files.iter().map(|file| file.hash).collect();
         self.base = self.find_base(&offer);
+        self.shelf = self.find_shelf(&offer);
+        let shelf = self.shelf.as_ref().map(|shelf| shelf.offer());
         self.offer = Some(offer);
         let has_base = self.base.is_some();
         // Pages may come as soon as the offer is taken, if the files are here that they may refer to.
@@ -337,7 +343,7 @@ impl Run {
         {
             return self.fail(reason);
         }
-        self.send(TargetMessage::Taken { minor, missing_files, has_base }).await;
+        self.send(TargetMessage::Taken { minor, missing_files, has_base, shelf }).await;
         if self.missing_files.is_empty() {
             self.prepare().await;
         }
@@ -348,6 +354,17 @@ impl Run {
         let origin = ImageOrigin { vm: offer.vm, migration: offer.base? };
         let image = self.context.images.take_if(origin);
         image.filter(|image| image.hash_seed == offer.hash_seed)
+    }
+
+    /// Where pages of the machine may be kept, and taken from: by whose it is, as the coordinator says.
+    fn find_shelf(&self, offer: &Offer) -> Option<Arc<Shelf>> {
+        let guest = self.guest.as_ref()?;
+        if !matches!(offer.memory, MemoryOffer::Pages { .. }) {
+            return None;
+        }
+        let (source_run, tenant) = (offer.source_run, guest.spec().tenant().to_owned());
+        let circle = Circle { source: self.source.clone(), source_run, tenant };
+        self.context.shelves.open(&circle, rand::random())
     }
 
     /// Everything that QEMU needs is here: starts it and opens it for disks and memory.
@@ -433,6 +450,7 @@ impl Run {
             boot_files: boot_files(&self.context, &offer::hardware(offer, guest.spec()).boot),
             base: self.base.take(),
             images: self.context.images.clone(),
+            shelf: self.shelf.clone(),
         };
         let memory = guest.memory().ok_or("the machine's memory is gone")?;
         let begun = Incoming::begin(plan, memory);
