@@ -27,8 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// migration ends; the disk soon holds enough for its copy to last some time on that link.
 const WORKLOAD: &str = "novacron.memory_mib=64 novacron.memory_rate=2 novacron.disk_rate=4 \
                         novacron.disk_region_mib=32 novacron.tick_ms=50";
-/// What an idle guest does: memory and disk stay as they are.
-const IDLE: &str = "novacron.memory_mib=1 novacron.memory_rate=0 novacron.full_rate=0 \
+/// What an idle guest does: memory and disk stay as they are, and its kernel is where every other's is.
+const IDLE: &str = "nokaslr novacron.memory_mib=1 novacron.memory_rate=0 novacron.full_rate=0 \
                     novacron.disk_rate=0 novacron.tick_ms=50";
 /// Ticks after which the disk holds a good part of the region.
 const BUSY_TICKS: u64 = 60;
