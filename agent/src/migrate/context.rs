@@ -14,6 +14,7 @@ use super::cache::Images;
 use super::control::Control;
 use super::library::{Catalogues, Shelves};
 use super::settings::MigrationSettings;
+use crate::metrics::MigrationMetrics;
 use crate::report::Reporter;
 use crate::vm::Machines;
 
@@ -27,6 +28,7 @@ pub(super) struct Context {
     pub reporter: Reporter,
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
+    pub metrics: Arc<MigrationMetrics>,
     /// What this host remembers of guests' memory.
     pub images: Images,
     /// What it keeps for further machines, as a target.
@@ -82,6 +84,7 @@ impl Context {
             catalogues: Catalogues::default(),
             run: rand::random(),
             settings,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             begun: Instant::now(),

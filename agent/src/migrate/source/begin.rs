@@ -16,6 +16,7 @@ use super::pilot::Course;
 use super::steering::Steering;
 use super::warm::Warm;
 use super::{Run, memo, progress};
+use crate::metrics::Tally;
 use crate::migrate::account::Account;
 use crate::migrate::cache::Image;
 use crate::migrate::context::{Context, SourceCommand};
@@ -122,6 +123,7 @@ fn spawn(
         base,
         catalogue: None,
         progress: progress::Meter::default(),
+        tally: Tally::begin(Arc::clone(&context.metrics), migration),
         steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
         waiting: Vec::new(),

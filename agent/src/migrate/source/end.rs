@@ -20,6 +20,7 @@ impl Run {
     /// its mirrors too.
     pub(super) async fn take_back(&mut self) -> Result<(), Stuck> {
         self.account.resume();
+        self.count();
         self.outlets.end();
         let (outgoing, disks) = (self.outgoing.take(), self.disks.take());
         // A QEMU that waits for a page or a block to be taken hears no command.
@@ -47,6 +48,8 @@ impl Run {
 
     /// The target has it. The account is told before the record that keeps it goes.
     pub(super) async fn remove(&mut self) -> Result<(), Stuck> {
+        self.count();
+        self.count_end(&SourceOutcome::Completed);
         let result = SourceResult::Completed(self.closed_account());
         self.report_end(result).await?;
         self.keep_image();
@@ -69,11 +72,16 @@ impl Run {
 
     pub(super) async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
         match &outcome {
+            // Counted and told before what was here was removed.
             SourceOutcome::Completed => {}
             SourceOutcome::Failed { reason } => {
+                self.count_end(&outcome);
                 self.report_end(SourceResult::Failed { reason: reason.clone() }).await?;
             }
-            SourceOutcome::Cancelled => self.report_end(SourceResult::Cancelled).await?,
+            SourceOutcome::Cancelled => {
+                self.count_end(&outcome);
+                self.report_end(SourceResult::Cancelled).await?;
+            }
         }
         self.outcome = Some(outcome);
         Ok(())

@@ -4,6 +4,7 @@
 //! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
 
 mod begin;
+mod counts;
 mod disks;
 mod end;
 mod events;
@@ -39,6 +40,7 @@ use super::library::Catalogue;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::disk::OutgoingDisks;
+use crate::metrics::Tally;
 use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
 pub(super) use begin::{begin, resume};
@@ -89,6 +91,7 @@ struct Run {
     /// What the target has of other machines.
     catalogue: Option<Arc<Catalogue>>,
     progress: progress::Meter,
+    tally: Tally,
     steering: Steering,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,

@@ -46,6 +46,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
     let run = Run {
         context: Arc::clone(context),
         source: guest.role().source.clone(),
+        mode: guest.role().mode,
         guest: Some(guest),
         handover,
         session,
