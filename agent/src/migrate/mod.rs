@@ -76,6 +76,11 @@ impl Migrations {
         &self.context.images
     }
 
+    /// What this host keeps of machines that came, for others.
+    pub fn shelves(&self) -> &library::Shelves {
+        &self.context.shelves
+    }
+
     /// Takes connections of other agents until the endpoint is closed.
     pub async fn serve(&self, acceptor: Acceptor) {
         listener::run(Arc::clone(&self.context), acceptor).await;

@@ -28,6 +28,11 @@ impl Shelves {
         Self { budget: CacheBudget::new(bytes_max), kept: Arc::default() }
     }
 
+    /// The budget, of which each shelf takes its room as long as it is.
+    pub fn budget(&self) -> &CacheBudget {
+        &self.budget
+    }
+
     /// The shelf of a circle; a new one, of this identity, if there is none or the old one has no future. `None` if
     /// there is no room. It stays what it is for as long as somebody holds it.
     pub fn open(&self, circle: &Circle, new_id: u64) -> Option<Arc<Shelf>> {
