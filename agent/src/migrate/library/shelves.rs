@@ -19,8 +19,10 @@ const PART_MIN: u64 = 8;
 #[derive(Debug, Clone)]
 pub struct Shelves {
     budget: CacheBudget,
-    kept: Arc<Mutex<VecDeque<(Circle, Arc<Shelf>)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
+
+type Kept = VecDeque<(Circle, Arc<Shelf>)>;
 
 impl Shelves {
     /// None, with room for so many bytes of pages in all. Shelves that are out of here, but in use, count too.
@@ -47,7 +49,7 @@ impl Shelves {
         Some(shelf)
     }
 
-    fn make(&self, id: u64, kept: &mut VecDeque<(Circle, Arc<Shelf>)>) -> Option<Arc<Shelf>> {
+    fn make(&self, id: u64, kept: &mut Kept) -> Option<Arc<Shelf>> {
         let least = self.budget.limit_bytes() / PART_MIN;
         let free = || self.budget.limit_bytes().saturating_sub(self.budget.used_bytes());
         while free() < least || kept.len() >= SHELVES_MAX {

@@ -39,9 +39,9 @@ fn page(number: u16) -> Box<Content> {
     page
 }
 
-fn number(page: &Content) -> u16 {
-    let number = u16::from_le_bytes([page[0], page[1]]);
-    assert!(*page == *super::tests::page(number), "a page of nobody");
+fn number(content: &Content) -> u16 {
+    let number = u16::from_le_bytes([content[0], content[1]]);
+    assert!(*content == *page(number), "a page of nobody");
     number
 }
 
