@@ -14,6 +14,7 @@ use super::held_pages::{ApplyError, HeldPages};
 use super::lane_in::LaneIn;
 use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
+use crate::migrate::library::Shelf;
 use crate::migrate::relay::Inlet;
 use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
@@ -61,6 +62,8 @@ pub struct IncomingPlan {
     pub base: Option<Image>,
     /// Where room for what arrives is taken from.
     pub images: Images,
+    /// Where pages are kept for further machines.
+    pub shelf: Option<Arc<Shelf>>,
 }
 
 /// What the threads have to say.
@@ -83,6 +86,7 @@ pub(super) struct IncomingShared {
     pub memory: Arc<GuestMemory>,
     pub hash_seed: u64,
     pub boot: BootPages,
+    pub shelf: Option<Arc<Shelf>>,
     held: Mutex<HeldPages>,
     /// A page was applied that somebody may wait for, or all can be, or nothing more will be.
     page_applied: Condvar,
@@ -241,12 +245,13 @@ impl Incoming {
         plan: IncomingPlan,
         memory: Arc<GuestMemory>,
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
-        let IncomingPlan { form, qemu_socket, boot_files, base, images } = plan;
+        let IncomingPlan { form, qemu_socket, boot_files, base, images, shelf } = plan;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
             hash_seed: form.hash_seed(),
             boot: BootPages::open(&boot_files).map_err(IncomingError::BootFile)?,
+            shelf,
             held: Mutex::new(match form {
                 IncomingForm::Pages { .. } => HeldPages::nothing(),
                 IncomingForm::Tunnel => HeldPages::unseen(),

@@ -121,6 +121,7 @@ fn spawn(
         file_bytes: 0,
         hash_seed,
         base,
+        catalogue: None,
         progress: progress::Meter::default(),
         tally: Tally::begin(Arc::clone(&context.metrics), migration),
         steering: Steering::new(course(context, &guest)),

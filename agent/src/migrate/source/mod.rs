@@ -36,6 +36,7 @@ use super::cache::Image;
 use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
 use super::control::Dialogue;
+use super::library::Catalogue;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::disk::OutgoingDisks;
@@ -87,6 +88,8 @@ struct Run {
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
+    /// What the target has of other machines.
+    catalogue: Option<Arc<Catalogue>>,
     progress: progress::Meter,
     tally: Tally,
     steering: Steering,

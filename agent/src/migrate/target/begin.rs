@@ -55,6 +55,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
         offer: None,
         missing_files: Vec::new(),
         base: None,
+        shelf: None,
         receiving: None,
         incoming: None,
         memory_events: None,

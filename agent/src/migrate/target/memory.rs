@@ -62,6 +62,7 @@ impl Run {
             boot_files: boot_files(&self.context, &offer::hardware(offer, guest.spec()).boot),
             base: self.base.take(),
             images: self.context.images.clone(),
+            shelf: self.shelf.clone(),
         };
         let memory = guest.memory().ok_or("the machine's memory is gone")?;
         let begun = Incoming::begin(plan, memory);

@@ -71,7 +71,7 @@ impl TargetSide {
         self.session = Some(Target::begin(TargetLimits::default()));
         self.qemu = Qemu::Paused;
         self.events.push_back(TargetEvent::Prepared);
-        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false }
+        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false, shelf: None }
     }
 
     pub fn handle(&mut self, event: TargetEvent, now_ms: u64) {
