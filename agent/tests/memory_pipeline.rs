@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use novacron_agent::migrate::cache::Images;
 use novacron_agent::migrate::memory::{
-    Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals, Outgoing,
-    OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
+    Beginning, Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals,
+    Outgoing, OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
 };
 use novacron_agent::migrate::relay::{Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
@@ -250,7 +250,13 @@ async fn begin_target(
         OutgoingForm::Tunnel => IncomingForm::Tunnel,
     };
     let images = Images::new(MEMORY_BYTES);
-    let plan = IncomingPlan { form, qemu_socket, boot_files: Vec::new(), base: None, images };
+    let plan = IncomingPlan {
+        form,
+        qemu_socket,
+        boot_files: Vec::new(),
+        beginning: Beginning::Zeros,
+        images,
+    };
     Incoming::begin(plan, memory).unwrap()
 }
 

@@ -286,7 +286,7 @@ impl Message for SourceMessage {
 }
 
 impl Message for TargetMessage {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the target";
 }
