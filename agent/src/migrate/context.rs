@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::cache::Images;
 use super::control::Control;
 use super::settings::MigrationSettings;
+use crate::metrics::MigrationMetrics;
 use crate::report::Reporter;
 use crate::vm::Machines;
 
@@ -27,6 +28,7 @@ pub(super) struct Context {
     pub reporter: Reporter,
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
+    pub metrics: Arc<MigrationMetrics>,
     /// What this host remembers of guests' memory.
     pub images: Images,
     pub tasks: TaskTracker,
@@ -74,6 +76,7 @@ impl Context {
             endpoint,
             images: Images::new(settings.memory_cache_bytes),
             settings,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             begun: Instant::now(),

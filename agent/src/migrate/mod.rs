@@ -31,6 +31,7 @@ use tokio::sync::oneshot;
 pub use settings::{InvalidMigrationSetting, MigrationSettings};
 
 use self::context::{Context, SourceCommand, TargetCommand};
+use crate::metrics::{MigrationMetrics, Side};
 use crate::reason::reason;
 use crate::report::Reporter;
 use crate::vm::{Interrupted, LeaseError, Machines, SourceRole, TargetRole};
@@ -53,6 +54,24 @@ impl Migrations {
         settings: MigrationSettings,
     ) -> Self {
         Self { context: Context::new(machines, reporter, endpoint, settings) }
+    }
+
+    /// Where migrations are counted.
+    pub fn metrics(&self) -> &Arc<MigrationMetrics> {
+        &self.context.metrics
+    }
+
+    /// How many are under way of which this agent is this end.
+    pub fn running(&self, side: Side) -> usize {
+        match side {
+            Side::Source => self.context.sources().len(),
+            Side::Target => self.context.targets().len(),
+        }
+    }
+
+    /// What this host remembers of guests' memory.
+    pub fn images(&self) -> &cache::Images {
+        &self.context.images
     }
 
     /// Takes connections of other agents until the endpoint is closed.

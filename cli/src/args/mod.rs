@@ -1,5 +1,6 @@
 //! The command line. Texts become typed values here and nowhere else.
 
+mod batch;
 mod cluster;
 mod dev;
 mod values;
@@ -8,9 +9,10 @@ mod vm;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use novacron_protocol::ids::{MigrationId, Revision};
+use novacron_protocol::ids::{BatchId, MigrationId, Revision};
 use novacron_sdk::Overrides;
 
+pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use values::{Duration, parse_duration};
@@ -142,6 +144,27 @@ pub enum MigrateCommand {
         /// The migration.
         migration: MigrationId,
         /// Wait until it has ended.
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Moves all machines of a node, or those with some labels, to another node.
+    Batch(BatchMigrate),
+    /// Shows a batch with its machines, or all batches.
+    BatchStatus {
+        /// The batch.
+        batch: Option<BatchId>,
+        /// Wait until all of its migrations have ended, and exit with its result.
+        #[command(flatten)]
+        wait: Wait,
+        /// Show its progress until it has ended.
+        #[arg(long, requires = "batch")]
+        watch: bool,
+    },
+    /// Gives up what of a batch has not moved.
+    BatchCancel {
+        /// The batch.
+        batch: BatchId,
+        /// Wait until all of its migrations have ended.
         #[command(flatten)]
         wait: Wait,
     },

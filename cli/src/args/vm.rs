@@ -8,8 +8,8 @@ use novacron_sdk::VmFilter;
 
 use super::Wait;
 use super::values::{
-    Duration, parse_bandwidth, parse_disk, parse_duration, parse_label, parse_network, parse_size,
-    parse_state,
+    Duration, milliseconds, parse_bandwidth, parse_disk, parse_duration, parse_label,
+    parse_network, parse_size, parse_state,
 };
 use crate::failure::Failure;
 
@@ -224,7 +224,6 @@ impl VmMigrate {
             (false, true) => MigrationMode::Warm,
             (false, false) => MigrationMode::Cold,
         };
-        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         api::VmMigrate {
             downtime_limit_ms: self.downtime_limit.map(milliseconds),
             bandwidth_bits_per_second: self.bandwidth,

@@ -45,6 +45,7 @@ pub fn events(events: &Events, client: &Client, printer: Printer) -> Result<(), 
 pub fn cluster(command: &ClusterCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
     match command {
         ClusterCommand::Show => printer.one(&client.cluster()?),
+        ClusterCommand::Set(set) => printer.one(&client.settings_change(&set.request())?),
         ClusterCommand::Remove { member } => {
             let view = client.member_remove(*member)?;
             notice(&format!("member {member} is removed; its data directory is of no more use"));

@@ -1,7 +1,7 @@
 //! Migrations: the record, and how far one is.
 
 use novacron_protocol::api::MigrationView;
-use novacron_protocol::migration::{DowntimeParts, MigrationStatus};
+use novacron_protocol::migration::{Convergence, DowntimeParts, MigrationStatus};
 use novacron_protocol::size::display_size;
 use novacron_protocol::time::Timestamp;
 
@@ -73,6 +73,7 @@ impl Show for MigrationView {
                 ),
             ),
             ("rate", or_nothing(rate)),
+            ("guest writes", or_nothing(dirty(self).filter(|_| !is_over))),
             ("memory path", or_nothing(self.memory_path.map(|path| word(&path)))),
             (
                 "verified",
@@ -95,6 +96,9 @@ pub fn progress_message(view: &MigrationView, now: Timestamp) -> String {
     }
     parts.push(display_size(view.bytes_wire));
     parts.push(rate(view.metrics.transfer_rate_mbps));
+    if view.convergence == Some(Convergence::NotConverging) {
+        parts.extend(dirty(view).map(|dirty| format!("the guest writes {dirty}")));
+    }
     if let Some(end) = view.estimated_completion {
         parts.push(format!("ETA {}", seconds(end.since_ms(now))));
     }
@@ -116,6 +120,16 @@ fn outcome(view: &MigrationView) -> String {
         status if view.reason.is_empty() => word(&status),
         status => format!("{}: {}", word(&status), view.reason),
     }
+}
+
+/// How fast the guest writes memory, and whether that is too fast.
+fn dirty(view: &MigrationView) -> Option<String> {
+    let rate = view.dirty_bytes_per_second? as f64 / 1e6;
+    let verdict = match view.convergence {
+        Some(Convergence::NotConverging) => ", faster than can be sent: no end in sight",
+        _ => "",
+    };
+    Some(format!("{rate:.1} MB/s{verdict}"))
 }
 
 fn disks(view: &MigrationView) -> String {

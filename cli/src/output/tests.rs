@@ -1,6 +1,7 @@
 //! What people see of fixed views, to the letter.
 
 use novacron_protocol::api::{MigrationView, NodeView, VmView};
+use novacron_protocol::migration::Convergence;
 use novacron_protocol::time::Timestamp;
 
 use super::{Row, Show, fields, progress_line, table};
@@ -100,6 +101,17 @@ fn progress_says_phase_round_bytes_rate_and_when_it_ends() {
     assert_eq!(
         progress_line(&migration("completed"), now),
         "web-01: 100 %, completed in 6.7 s, downtime 48.1 ms"
+    );
+    let hopeless = MigrationView {
+        convergence: Some(Convergence::NotConverging),
+        dirty_bytes_per_second: Some(200_000_000),
+        estimated_completion: None,
+        ..migration("in_progress")
+    };
+    assert_eq!(
+        progress_line(&hopeless, now),
+        "web-01: 42 %, data_sync, round 3, 100 MiB, 812 Mbit/s, the guest writes 200.0 MB/s, faster than can be \
+         sent: no end in sight"
     );
     let mut failed = migration("failed");
     failed.reason = "the target ran out of disk".into();

@@ -2,13 +2,15 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
+    VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::command::{Body, Command};
 use super::event::{EventKey, EventRow};
 use super::index::Index;
@@ -18,6 +20,7 @@ use super::node::Node;
 use super::outbox::OutboxRow;
 use super::reply::Reply;
 use super::request::Answered;
+use super::settings::Settings;
 use super::table::{ROW_BYTES_MAX, Table, TableName};
 use super::token::Token;
 use super::vm::Vm;
@@ -34,6 +37,7 @@ pub struct Fleet {
     pub(super) members: Table<MemberId, MemberRecord>,
     pub(super) tokens: Table<TokenId, Token>,
     pub(super) requests: Table<RequestId, Answered>,
+    pub(super) batches: Table<BatchId, Batch>,
     pub(super) index: Index,
 }
 
@@ -50,10 +54,12 @@ pub(super) struct Meta {
     pub(super) effect_last: EffectId,
     /// The last member id that was given out.
     pub(super) member_last: MemberId,
+    /// What operators have set.
+    pub(super) settings: Settings,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -92,6 +98,7 @@ impl Default for Fleet {
             members: Table::new(TableName::Members),
             tokens: Table::new(TableName::Tokens),
             requests: Table::new(TableName::Requests),
+            batches: Table::new(TableName::Batches),
             index: Index::default(),
         }
     }
@@ -127,6 +134,9 @@ impl Fleet {
                 self.migrate_vm(now, request, *migration, asked)
             }
             Body::CancelMigration { migration } => self.cancel_migration(now, *migration),
+            Body::MigrateBatch(asked) => self.migrate_batch(now, request, asked),
+            Body::CancelBatch { batch } => self.cancel_batch(now, *batch),
+            Body::ChangeSettings(change) => self.change_settings(now, *change),
             Body::CreateToken(token) => self.create_token(now, token),
             Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
             Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
-use novacron_protocol::ids::{EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
@@ -37,11 +37,13 @@ pub enum TableName {
     Tokens,
     /// Answers to clients' requests.
     Requests,
+    /// Migrations that were asked for together.
+    Batches,
 }
 
 impl TableName {
     /// All tables, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Vms,
         Self::Nodes,
@@ -51,6 +53,7 @@ impl TableName {
         Self::Members,
         Self::Tokens,
         Self::Requests,
+        Self::Batches,
     ];
 
     /// The name on disk.
@@ -65,6 +68,7 @@ impl TableName {
             Self::Members => "members",
             Self::Tokens => "tokens",
             Self::Requests => "requests",
+            Self::Batches => "batches",
         }
     }
 
@@ -261,7 +265,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, RequestId);
+uuid_key!(VmId, MigrationId, BatchId, RequestId);
 number_key!(EffectId, MemberId);
 
 impl Key for NodeName {

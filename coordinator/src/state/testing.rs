@@ -85,6 +85,8 @@ pub(crate) fn progress(phase: MigrationPhase, bytes: u64) -> MigrationProgress {
         bytes_remaining: 100 - bytes.min(100),
         bytes_total: 100,
         wire_bits_per_second: 8_000_000,
+        content_bytes_per_second: 10,
+        dirty_bytes_per_second: Some(5),
         elapsed_ms: 10,
     }
 }

@@ -65,7 +65,16 @@ pub enum EventKind {
     /// A migration was cancelled.
     #[serde(rename = "migration.cancelled")]
     MigrationCancelled,
+    /// A batch of migrations was accepted.
+    #[serde(rename = "batch.created")]
+    BatchCreated,
+    /// The last migration of a batch ended.
+    #[serde(rename = "batch.ended")]
+    BatchEnded,
     /// A coordinator joined or left.
     #[serde(rename = "member.changed")]
     MemberChanged,
+    /// A setting of the fleet was changed.
+    #[serde(rename = "settings.changed")]
+    SettingsChanged,
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Links;
 use crate::ids::{MigrationId, NodeName, Revision, VmId, VmName};
 use crate::migration::{
-    DowntimeParts, MemoryPath, MigrationMode, MigrationOptions, MigrationPhase, MigrationStatus,
+    Convergence, DowntimeParts, MemoryPath, MigrationMode, MigrationOptions, MigrationPhase,
+    MigrationStatus,
 };
 use crate::time::Timestamp;
 
@@ -39,8 +40,14 @@ pub struct MigrationView {
     pub progress_percentage: u32,
     /// Bytes put on the wire so far.
     pub bytes_transferred: u64,
-    /// When it will be done, by the newest estimate.
+    /// When it will be done at the rates of the last seconds; none where nobody can tell.
     pub estimated_completion: Option<Timestamp>,
+    /// Whether copying memory comes to an end at the present rates; none while memory is not being copied.
+    #[serde(default)]
+    pub convergence: Option<Convergence>,
+    /// Bytes of memory that the guest writes per second, as measured last.
+    #[serde(default)]
+    pub dirty_bytes_per_second: Option<u64>,
     /// Rates.
     pub metrics: MigrationMetrics,
     /// Milliseconds from the source's first step to the first moment the target ran the guest.
@@ -95,4 +102,10 @@ pub struct MigrationView {
 pub struct MigrationMetrics {
     /// Megabits per second on the wire.
     pub transfer_rate_mbps: f64,
+    /// Share of the source host's processors in use, 0 to 1; none until agents measure it.
+    #[serde(default)]
+    pub source_vm_load: Option<f64>,
+    /// Share of the target host's processors in use, 0 to 1; none until agents measure it.
+    #[serde(default)]
+    pub target_vm_load: Option<f64>,
 }

@@ -17,6 +17,7 @@ use super::restart::Earlier;
 use super::steering::Steering;
 use super::warm::Warm;
 use super::{Run, memo, progress};
+use crate::metrics::Tally;
 use crate::migrate::account::Account;
 use crate::migrate::cache::Image;
 use crate::migrate::context::{Context, SourceCommand};
@@ -124,6 +125,7 @@ fn spawn(
         held_pages: None,
         earlier: Earlier::default(),
         progress: progress::Meter::default(),
+        tally: Tally::begin(Arc::clone(&context.metrics), migration),
         steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
         waiting: Vec::new(),

@@ -28,6 +28,8 @@ impl Run {
 
     /// The target has it. The account is told before the record that keeps it goes.
     pub(super) async fn remove(&mut self) -> Result<(), Stuck> {
+        self.count();
+        self.count_end(&SourceOutcome::Completed);
         let result = SourceResult::Completed(self.closed_account());
         self.report_end(result).await?;
         self.keep_image();
@@ -48,8 +50,9 @@ impl Run {
     }
 
     pub(super) async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
-        // Of one that completed it is told already.
+        // One that completed was counted and told before what was here was removed.
         if outcome != SourceOutcome::Completed {
+            self.count_end(&outcome);
             self.report_end(result_of(outcome.clone())).await?;
         }
         self.outcome = Some(outcome);

@@ -94,7 +94,9 @@ impl Run {
     pub(super) fn link_lost(&mut self, reason: String) {
         tracing::info!(reason, "the link to the target is lost");
         self.outlets.detach();
+        self.count();
         if let Some(connection) = self.dialogue.cut() {
+            self.count_interruption();
             // Whatever else travels on it is of no use any more, and threads may wait for it.
             connection.close(CloseCode::Done, "given up");
         }

@@ -4,6 +4,7 @@
 //! what the session says. Whatever takes long runs beside it and comes back as a [`Step`].
 
 mod begin;
+mod counts;
 mod disks;
 mod end;
 mod events;
@@ -40,6 +41,7 @@ use super::control::Dialogue;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::disk::OutgoingDisks;
+use crate::metrics::Tally;
 use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
 pub(super) use begin::{begin, resume};
@@ -92,6 +94,7 @@ struct Run {
     held_pages: Option<PageTable>,
     earlier: Earlier,
     progress: progress::Meter,
+    tally: Tally,
     steering: Steering,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,

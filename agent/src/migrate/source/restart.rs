@@ -58,6 +58,7 @@ impl Run {
     /// of its mirrors too.
     pub(super) async fn undo(&mut self) {
         self.account.resume();
+        self.count();
         self.outlets.end();
         self.earlier = Earlier { memory: self.memory_totals(), disks: self.disk_counters() };
         let (outgoing, disks) = (self.outgoing.take(), self.disks.take());

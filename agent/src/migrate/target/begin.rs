@@ -52,6 +52,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, session: Target, is_anew:
     let run = Run {
         context: Arc::clone(context),
         source: guest.role().source.clone(),
+        mode: guest.role().mode,
         guest: Some(guest),
         handover,
         session,

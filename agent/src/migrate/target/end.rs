@@ -30,6 +30,8 @@ impl Run {
     }
 
     pub(super) async fn finish(&mut self, outcome: TargetOutcome) -> Result<(), Stuck> {
+        let result = if outcome == TargetOutcome::Accepted { "completed" } else { "failed" };
+        self.context.metrics.ended_at_target(self.mode, result);
         if outcome == TargetOutcome::Accepted {
             let told = self.context.reporter.handed_over(self.handover.clone()).await;
             told.map_err(|error| Stuck(reason(&error)))?;

@@ -7,6 +7,7 @@ use novacron_protocol::session::target::TargetEvent;
 use novacron_transport::CloseCode;
 
 use super::Run;
+use crate::metrics::Side;
 use crate::migrate::control::{Control, ControlError, SAY_PATIENCE};
 use crate::migrate::listener;
 use crate::reason::reason;
@@ -92,6 +93,7 @@ impl Run {
     pub(super) fn link_lost(&mut self, reason: &str) {
         tracing::info!(reason, "the link to the source ended");
         if let Some(connection) = self.dialogue.cut() {
+            self.context.metrics.link_interrupted(Side::Target);
             connection.close(CloseCode::Done, "given up");
         }
         self.handle(TargetEvent::LinkLost);

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use novacron_protocol::effect::Handover;
 use novacron_protocol::ids::NodeName;
+use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::session::handover::TargetRecord;
 use novacron_protocol::session::message::{FileOffer, Offer};
 use novacron_protocol::session::target::{Target, TargetAction, TargetEvent, TargetOutcome};
@@ -55,6 +56,7 @@ struct Run {
     context: Arc<Context>,
     guest: Option<IncomingGuest>,
     handover: Handover,
+    mode: MigrationMode,
     source: NodeName,
     session: Target,
     dialogue: Dialogue,

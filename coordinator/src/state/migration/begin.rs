@@ -1,15 +1,12 @@
 //! A migration is asked for, queued, and begun when both nodes have a free slot.
 
-use std::collections::BTreeMap;
-
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
-use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
-use novacron_protocol::node::NodeState;
 
-use super::{Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
+use super::slots::Slots;
+use super::{Cause, Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
@@ -101,11 +98,26 @@ impl Fleet {
         id: MigrationId,
         asked: Asked<'_>,
     ) -> Reply {
+        self.queue_migration(now, request, id, asked, Cause::Client)?;
+        self.begin_queued_migrations(now);
+        Ok(Accepted::Migration(id))
+    }
+
+    /// Puts a migration at the end of the queue.
+    pub(in crate::state) fn queue_migration(
+        &mut self,
+        now: &mut Applying,
+        request: RequestId,
+        id: MigrationId,
+        asked: Asked<'_>,
+        cause: Cause,
+    ) -> Result<(), Refusal> {
         let (vm, source) = self.migratable(asked)?;
         if self.migrations.get(&id).is_some() {
             return Err(Refusal::Conflict(format!("migration {id} exists already")));
         }
-        let migration = new_migration(now, request, id, &vm, source, asked);
+        let mut migration = new_migration(now, request, id, &vm, source, asked);
+        migration.cause = cause;
         let message = format!(
             "machine {} is to move from {} to {}",
             vm.spec.name, migration.source, migration.target
@@ -120,41 +132,31 @@ impl Fleet {
             vm.request = request;
         });
         self.emit(now, EventKind::MigrationCreated, About::migration(vm.id, id), message);
-        self.begin_queued_migrations(now);
-        Ok(Accepted::Migration(id))
+        Ok(())
     }
 
     /// Begins every queued migration, in order, whose nodes both answer and have a free slot.
     pub(in crate::state) fn begin_queued_migrations(&mut self, now: &mut Applying) {
-        let mut at_work: BTreeMap<NodeName, usize> = BTreeMap::new();
-        for migration in self.open_migrations().filter(|migration| migration.step.is_at_work()) {
-            *at_work.entry(migration.source.clone()).or_default() += 1;
-            *at_work.entry(migration.target.clone()).or_default() += 1;
-        }
-        let queued: Vec<Migration> = self
-            .open_migrations()
-            .filter(|migration| migration.step == Step::Queued)
-            .cloned()
-            .collect();
-        for migration in queued {
-            let nodes = [&migration.source, &migration.target];
-            if nodes.into_iter().all(|node| self.has_slot(&at_work, node))
-                && self.begin_migration(now, &migration)
-            {
-                for node in nodes {
-                    *at_work.entry(node.clone()).or_default() += 1;
-                }
+        let mut slots = Slots::of(self);
+        let queued = self.open_migrations().filter(|migration| migration.step == Step::Queued);
+        let ends = |migration: &Migration| {
+            (migration.id, migration.source.clone(), migration.target.clone())
+        };
+        let queued: Vec<_> = queued.map(ends).collect();
+        for (id, source, target) in queued {
+            let nodes = [&source, &target];
+            if slots.admit(nodes) && self.begin_migration(now, id) {
+                slots.take(nodes);
             }
         }
     }
 
-    fn has_slot(&self, at_work: &BTreeMap<NodeName, usize>, node: &NodeName) -> bool {
-        let is_ready = self.nodes.get(node).is_some_and(|node| node.state == NodeState::Ready);
-        is_ready && at_work.get(node).is_none_or(|count| *count < MIGRATIONS_PER_NODE_DEFAULT)
-    }
-
-    /// Whether it was begun; otherwise it has ended.
-    fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) -> bool {
+    /// Whether it was begun; otherwise it has ended, now or meanwhile.
+    fn begin_migration(&mut self, now: &mut Applying, id: MigrationId) -> bool {
+        let is_queued = |migration: &&Migration| migration.step == Step::Queued;
+        let Some(migration) = self.migrations.get(&id).filter(is_queued).cloned() else {
+            return false;
+        };
         let Some(vm) = self.vms.get(&migration.vm).cloned() else { return false };
         let expected = match migration.mode {
             MigrationMode::Live | MigrationMode::Warm => Rest::Running,
@@ -163,7 +165,7 @@ impl Fleet {
         if vm.rest != expected {
             let reason =
                 "the machine is no longer in the state in which this was asked for".to_owned();
-            self.close_at_source(now, migration.id, Ending::Failed, reason);
+            self.close_at_source(now, id, Ending::Failed, reason);
             return false;
         }
         let order = Order {
@@ -257,6 +259,7 @@ fn new_migration(
         percentage_reached: 0,
         account: None,
         reason: String::new(),
+        cause: Cause::Client,
         request,
         accepted: now.revision,
         created_at: now.at,
