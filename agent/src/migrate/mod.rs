@@ -209,8 +209,8 @@ impl Migrations {
         true
     }
 
-    /// Closes every link and waits a while for what that makes of the migrations: one that has not handed over is given
-    /// up, one that has is asked about after the next start. Guests go on.
+    /// Closes every link and waits a while for what that makes of the migrations. One that has not ended by then goes on
+    /// after the next start, or is asked about if it was handed over. Guests go on.
     pub async fn shut_down(&self) {
         self.context.endpoint.close(CloseCode::Done, "the agent ends");
         self.context.tasks.close();
