@@ -36,7 +36,7 @@ use crate::reason::reason;
 use crate::report::Reporter;
 use crate::vm::{Interrupted, LeaseError, Machines, SourceRole, TargetRole};
 
-/// How long migrations may take to be given up when the agent ends.
+/// How long migrations are waited for when the agent ends.
 const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The migrations of this agent, as source and as target; clones share them.
