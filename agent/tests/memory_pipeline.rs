@@ -14,8 +14,8 @@ use std::time::Duration;
 use novacron_agent::migrate::cache::Images;
 use novacron_agent::migrate::library::{Catalogue, Catalogues, Circle, Shelf, Shelves};
 use novacron_agent::migrate::memory::{
-    Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals, Outgoing,
-    OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
+    Beginning, Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals,
+    Outgoing, OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
 };
 use novacron_agent::migrate::relay::{Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
@@ -278,9 +278,14 @@ async fn begin_target(
         OutgoingForm::Tunnel => IncomingForm::Tunnel,
     };
     let images = Images::new(MEMORY_BYTES);
-    let shelf = shared.map(|shared| Arc::clone(&shared.shelf));
-    let boot_files = Vec::new();
-    let plan = IncomingPlan { form, qemu_socket, boot_files, base: None, images, shelf };
+    let plan = IncomingPlan {
+        form,
+        qemu_socket,
+        boot_files: Vec::new(),
+        beginning: Beginning::Zeros,
+        images,
+        shelf: shared.map(|shared| Arc::clone(&shared.shelf)),
+    };
     Incoming::begin(plan, memory).unwrap()
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use novacron_protocol::ids::MigrationId;
+use novacron_protocol::qemu::QemuVersion;
 use novacron_transport::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,8 @@ const CANCELLED_MAX: usize = 256;
 /// What a source can be told from outside.
 #[derive(Debug)]
 pub(super) enum SourceCommand {
-    /// Give up. The answer says whether that is still possible.
+    /// Give up. The answer says whether that was still possible; if so it comes when it is over, and not at all if that
+    /// cannot be made durable.
     Cancel(oneshot::Sender<bool>),
     /// Say when it is over.
     Wait(oneshot::Sender<()>),
@@ -92,6 +94,11 @@ impl Context {
             targets: Mutex::default(),
             cancelled: Mutex::default(),
         })
+    }
+
+    /// The QEMU of this host, if it works.
+    pub(super) fn qemu_version(&self) -> Option<QemuVersion> {
+        self.machines.hypervisor().qemu.as_ref().ok().copied()
     }
 
     /// Milliseconds on a clock that never goes back: the time of the sessions.

@@ -225,6 +225,12 @@ pub enum TargetMessage {
         /// A piece of what it holds.
         piece: Vec<u8>,
     },
+    /// What memory holds already of an earlier attempt at this migration, before `Prepared`; several, or none. See
+    /// [`crate::pages::beginning`].
+    HoldsPages {
+        /// A piece of what it holds.
+        piece: Vec<u8>,
+    },
     /// Process, disks and memory are there: the source may begin.
     Prepared,
     /// Bytes of the return path of the target's QEMU, except the final `SHUT`.
@@ -244,6 +250,9 @@ pub enum TargetMessage {
         /// again from there.
         streams: Vec<(StreamHeader, u64)>,
     },
+    /// The other answer to `Resume`: this agent was restarted, expects the machine and remembers nothing of it. The
+    /// source offers everything anew on another connection. Does not count as heard.
+    Forgotten,
     /// How many frames of each data stream have been processed: the source need not keep them. Does not count as heard.
     Processed(Vec<(StreamHeader, u64)>),
     /// What the target has durably decided.
@@ -291,7 +300,7 @@ impl Message for SourceMessage {
 }
 
 impl Message for TargetMessage {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the target";
 }

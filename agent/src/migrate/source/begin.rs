@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::offer::make_offer;
 use super::pilot::Course;
+use super::restart::Earlier;
 use super::steering::Steering;
 use super::warm::Warm;
 use super::{Run, memo, progress};
@@ -30,9 +31,9 @@ use crate::vm::SourceGuest;
 pub(in crate::migrate) fn begin(
     context: &Arc<Context>,
     guest: SourceGuest,
-    version: Option<QemuVersion>,
     commands: mpsc::Receiver<SourceCommand>,
 ) {
+    let version = context.qemu_version();
     let base = context.images.take(guest.facts().vm);
     let hash_seed = base.as_ref().map_or_else(rand::random, |base| base.hash_seed);
     let form = choose_form(context, &guest, version, hash_seed);
@@ -59,7 +60,7 @@ fn limits(context: &Context) -> SourceLimits {
 }
 
 /// What was asked of this migration, or else of all of this agent.
-fn course(context: &Context, guest: &SourceGuest) -> Course {
+pub(super) fn course(context: &Context, guest: &SourceGuest) -> Course {
     let options = guest.role().options;
     Course {
         downtime_limit_ms: options.downtime_limit_ms.unwrap_or(context.settings.downtime_limit_ms),
@@ -67,7 +68,7 @@ fn course(context: &Context, guest: &SourceGuest) -> Course {
     }
 }
 
-fn choose_form(
+pub(super) fn choose_form(
     context: &Context,
     guest: &SourceGuest,
     version: Option<QemuVersion>,
@@ -122,11 +123,14 @@ fn spawn(
         hash_seed,
         base,
         catalogue: None,
+        held_pages: None,
+        earlier: Earlier::default(),
         progress: progress::Meter::default(),
         tally: Tally::begin(Arc::clone(&context.metrics), migration),
         steering: Steering::new(course(context, &guest)),
         steps: JoinSet::new(),
         waiting: Vec::new(),
+        cancelling: Vec::new(),
         outcome: None,
         guest: Some(guest),
     };

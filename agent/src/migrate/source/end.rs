@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use novacron_protocol::effect::{MigrationEnd, SourceResult};
-use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::session::message::TargetMessage;
 use novacron_protocol::session::source::{SourceEvent, SourceOutcome};
 use novacron_transport::CloseCode;
 
-use super::{Run, Stuck, qemu};
+use super::{Run, Stuck};
 use crate::migrate::cache::ImageOrigin;
 use crate::reason::reason;
 
@@ -16,31 +15,12 @@ use crate::reason::reason;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Run {
-    /// Undoes everything here, in an order in which nothing can wait for anything else: QEMU's sockets first, those of
-    /// its mirrors too.
-    pub(super) async fn take_back(&mut self) -> Result<(), Stuck> {
-        self.account.resume();
-        self.count();
-        self.outlets.end();
-        let (outgoing, disks) = (self.outgoing.take(), self.disks.take());
-        // A QEMU that waits for a page or a block to be taken hears no command.
-        if let Some(outgoing) = &outgoing {
-            outgoing.close();
-        }
-        if let Some(disks) = &disks {
-            disks.close();
-        }
-        if self.mode == MigrationMode::Live
-            && let Some(qmp) = self.qmp()
-            && let Err(error) = qemu::cancel_memory(&qmp).await
-        {
-            tracing::warn!(error = reason(&error), "QEMU's migration cannot be ended");
-        }
-        if let Some(disks) = disks {
-            disks.abandon().await;
-        }
+    /// The guest stays, and how that came about is durable with it: otherwise the migration could begin once more.
+    pub(super) async fn take_back(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
+        self.undo().await;
         if let Some(guest) = self.guest.take() {
-            guest.keep().await.map_err(|error| Stuck(reason(&error)))?;
+            let end = self.end(result_of(outcome));
+            guest.keep(end).await.map_err(|error| Stuck(reason(&error)))?;
         }
         self.handle(SourceEvent::TakenBack);
         Ok(())
@@ -71,26 +51,23 @@ impl Run {
     }
 
     pub(super) async fn finish(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
-        match &outcome {
-            // Counted and told before what was here was removed.
-            SourceOutcome::Completed => {}
-            SourceOutcome::Failed { reason } => {
-                self.count_end(&outcome);
-                self.report_end(SourceResult::Failed { reason: reason.clone() }).await?;
-            }
-            SourceOutcome::Cancelled => {
-                self.count_end(&outcome);
-                self.report_end(SourceResult::Cancelled).await?;
-            }
+        // One that completed was counted and told before what was here was removed.
+        if outcome != SourceOutcome::Completed {
+            self.count_end(&outcome);
+            self.report_end(result_of(outcome.clone())).await?;
         }
         self.outcome = Some(outcome);
         Ok(())
     }
 
-    pub(super) async fn report_end(&self, result: SourceResult) -> Result<(), Stuck> {
-        let end = MigrationEnd { target: self.target.clone(), phase: self.session.phase(), result };
+    async fn report_end(&self, result: SourceResult) -> Result<(), Stuck> {
+        let end = self.end(result);
         let told = self.context.reporter.migration_ended(self.migration(), end).await;
         told.map_err(|error| Stuck(reason(&error)))
+    }
+
+    fn end(&self, result: SourceResult) -> MigrationEnd {
+        MigrationEnd { target: self.target.clone(), phase: self.session.phase(), result }
     }
 
     /// Ends the connection, and with it every thread that still waits for it. A target that was told to forget the
@@ -109,5 +86,13 @@ impl Run {
         if let Some(connection) = self.dialogue.cut() {
             connection.close(CloseCode::Done, "the migration is over");
         }
+    }
+}
+
+/// How a migration ended that did not complete.
+fn result_of(outcome: SourceOutcome) -> SourceResult {
+    match outcome {
+        SourceOutcome::Failed { reason } => SourceResult::Failed { reason },
+        SourceOutcome::Completed | SourceOutcome::Cancelled => SourceResult::Cancelled,
     }
 }

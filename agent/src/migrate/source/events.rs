@@ -14,7 +14,10 @@ impl Run {
         match event {
             Ok(Event::Stop) if self.outgoing.is_some() => self.guest_stopped(),
             Ok(Event::Shutdown(_)) if self.mode == MigrationMode::Warm => self.guest_ends(),
-            Ok(Event::Migration(migration)) => self.qemu_status(migration.status).await,
+            // Before memory was asked for it can only be about an attempt that is undone.
+            Ok(Event::Migration(migration)) if self.outgoing.is_some() => {
+                self.qemu_status(migration.status).await;
+            }
             Ok(_) => {}
             Err(broadcast::error::RecvError::Lagged(_)) => {
                 let Some(qmp) = self.qmp() else { return };

@@ -27,7 +27,7 @@ impl Run {
             let connection = connection.map_err(|error| reason(&error))?;
             Control::open(connection).await.map_err(|error| reason(&error))
         };
-        if self.session.is_link_away() {
+        if self.session.resumes_link() {
             let (vm, migration) = (self.facts.vm, self.migration());
             let resume = SourceMessage::Resume { vm, migration, heard: self.dialogue.heard() };
             self.steps.spawn(async move {
@@ -78,6 +78,7 @@ impl Run {
                     }
                     TargetMessage::Processed(counts) => return self.processed(counts),
                     TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
+                    TargetMessage::HoldsPages { piece } => return self.target_holds_pages(piece),
                     _ => {}
                 }
                 self.handle(SourceEvent::Message(message));
@@ -133,6 +134,8 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) enum ResumeFault {
     /// The target may answer next time.
     Away(String),
+    /// It was restarted, and expects the machine still.
+    Forgotten,
     /// It has nothing of the migration any more, and never will: waiting for it is of no use.
     Over(String),
 }
@@ -151,6 +154,7 @@ async fn resume_with(
     match answer.map_err(|error| ResumeFault::Away(reason(&error)))? {
         TargetMessage::Resumed { heard, streams } => Ok(Resumption { control, heard, streams }),
         TargetMessage::Failed { reason } => Err(ResumeFault::Over(reason)),
+        TargetMessage::Forgotten => Err(ResumeFault::Forgotten),
         _ => Err(away("the target says something else than what it has")),
     }
 }

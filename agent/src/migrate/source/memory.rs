@@ -32,14 +32,14 @@ impl Run {
             auto_converge: self.steering.course().is_throttling,
             pause_before_switchover: self.disks.is_some(),
         };
-        let run = &self.facts.directories.run;
+        let run = self.facts.directories.run.clone();
         let knowledge = Knowledge {
             boot_files: boot_files(&self.context, &self.facts.hardware.boot),
-            base: self.base.take(),
+            base: self.take_base(),
             images: self.context.images.clone(),
             catalogue: self.catalogue.clone(),
         };
-        match qemu::begin_memory(&qmp, run, &mut self.outlets, &plan, knowledge).await {
+        match qemu::begin_memory(&qmp, &run, &mut self.outlets, &plan, knowledge).await {
             Ok((outgoing, events)) => {
                 self.outgoing = Some(outgoing);
                 self.memory_events = Some(events);

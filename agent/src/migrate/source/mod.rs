@@ -16,6 +16,7 @@ mod perform;
 mod pilot;
 mod progress;
 mod qemu;
+mod restart;
 mod steering;
 mod step;
 mod warm;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 use novacron_protocol::disk::DiskContent;
 use novacron_protocol::ids::{MigrationId, NodeName};
 use novacron_protocol::migration::{MigrationAccount, MigrationMode};
+use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::Digests;
 use novacron_protocol::session::source::{Source, SourceEvent, SourceOutcome};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -45,6 +47,7 @@ use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
 pub(super) use begin::{begin, resume};
 use events::next_event;
+use restart::Earlier;
 use steering::Steering;
 use step::Step;
 use warm::Warm;
@@ -90,11 +93,16 @@ struct Run {
     base: Option<Image>,
     /// What the target has of other machines.
     catalogue: Option<Arc<Catalogue>>,
+    /// What the target says that it has of the memory, until it is sent.
+    held_pages: Option<PageTable>,
+    earlier: Earlier,
     progress: progress::Meter,
     tally: Tally,
     steering: Steering,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// Who gave it up, and is told when that is durable.
+    cancelling: Vec<oneshot::Sender<bool>>,
     outcome: Option<SourceOutcome>,
 }
 
@@ -108,10 +116,24 @@ impl Run {
             }
         }
         self.context.sources().remove(&migration);
-        for waiting in std::mem::take(&mut self.waiting) {
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            self.command(command);
+        }
+        self.tell_who_waits();
+        self.hang_up().await;
+    }
+
+    /// Whoever waits for the end of a migration that cannot go on hears nothing, and sees that.
+    fn tell_who_waits(&mut self) {
+        let Some(outcome) = &self.outcome else { return };
+        let is_here = *outcome != SourceOutcome::Completed;
+        for waiting in self.waiting.drain(..) {
             let _ = waiting.send(());
         }
-        self.hang_up().await;
+        for cancelling in self.cancelling.drain(..) {
+            let _ = cancelling.send(is_here);
+        }
     }
 
     fn migration(&self) -> MigrationId {
@@ -181,8 +203,12 @@ impl Run {
 
     fn command(&mut self, command: SourceCommand) {
         match command {
+            SourceCommand::Cancel(answer) if self.outcome.is_some() => self.cancelling.push(answer),
             SourceCommand::Cancel(answer) => {
-                let _ = answer.send(self.session.can_cancel().is_ok());
+                match self.session.can_cancel() {
+                    Ok(()) => self.cancelling.push(answer),
+                    Err(_) => drop(answer.send(false)),
+                }
                 self.handle(SourceEvent::Cancel);
             }
             SourceCommand::Wait(over) => self.waiting.push(over),

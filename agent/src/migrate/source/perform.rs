@@ -21,7 +21,8 @@ impl Run {
             SourceAction::GiveReturnPath(bytes) => self.give_return_path(&bytes),
             SourceAction::GiveShut => self.give_shut(),
             SourceAction::Persist(record) => self.persist(record).await?,
-            SourceAction::TakeBack => self.take_back().await?,
+            SourceAction::StartOver => self.start_over().await,
+            SourceAction::TakeBack(outcome) => self.take_back(outcome).await?,
             SourceAction::Remove => self.remove().await?,
             SourceAction::Finish(outcome) => self.finish(outcome).await?,
         }

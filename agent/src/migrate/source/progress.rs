@@ -213,24 +213,24 @@ impl Run {
     }
 
     pub(super) fn memory_totals(&self) -> MemoryTotals {
-        self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals()).unwrap_or_default()
+        let now = self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals());
+        self.earlier.memory.plus(now.unwrap_or_default())
     }
 
     pub(super) fn disk_counters(&self) -> DiskTotals {
-        self.disks.as_ref().map_or_else(DiskTotals::default, |disks| {
-            let counters: &DiskCounters = &disks.counters();
-            DiskTotals {
-                bytes_disk: counters.bytes_disk(),
-                bytes_wire: counters.bytes_wire(),
-                bytes_total: counters.bytes_total(),
-                bytes_held: counters.bytes_held(),
-            }
-        })
+        let Some(disks) = &self.disks else { return self.earlier.disks };
+        let counters: &DiskCounters = &disks.counters();
+        DiskTotals {
+            bytes_disk: self.earlier.disks.bytes_disk + counters.bytes_disk(),
+            bytes_wire: self.earlier.disks.bytes_wire + counters.bytes_wire(),
+            bytes_total: counters.bytes_total(),
+            bytes_held: counters.bytes_held(),
+        }
     }
 }
 
 /// The disks' counters at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DiskTotals {
     pub(super) bytes_disk: u64,
     pub(super) bytes_wire: u64,

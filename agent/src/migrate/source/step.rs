@@ -42,6 +42,7 @@ impl Run {
             Step::Connected(Err(reason)) | Step::Resumed(Err(ResumeFault::Away(reason))) => {
                 self.link_lost(reason);
             }
+            Step::Resumed(Err(ResumeFault::Forgotten)) => self.handle(SourceEvent::Forgotten),
             Step::Resumed(Err(ResumeFault::Over(reason))) => {
                 self.fail(format!("the target gave up: {reason}"));
             }

@@ -69,6 +69,11 @@ impl Warm {
         self.rounds
     }
 
+    /// Whether the guest was told to shut down.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down
+    }
+
     /// So much is left, and so much was handled so far.
     fn look(&mut self, now: Instant, left_bytes: u64, handled_bytes: u64) -> Advice {
         if left_bytes <= LEFT_BYTES_MAX {

@@ -20,29 +20,35 @@ const LINK_GRACE_MS: u64 = 5000;
 
 /// Starts the task for a machine that was announced.
 pub(in crate::migrate) fn begin(context: &Arc<Context>, guest: IncomingGuest) {
-    spawn(context, guest, None);
+    spawn(context, guest, Target::begin(limits(context)), false);
 }
 
-/// Ends what an earlier run of the agent left undecided: it is refused.
+/// Goes on with what an earlier run of the agent left undecided: its source may offer everything anew. What cannot be
+/// offered anew, or was being refused, is refused.
 pub(in crate::migrate) fn resume(context: &Arc<Context>, guest: IncomingGuest) {
-    spawn(context, guest, Some("the target's agent was restarted".to_owned()));
+    let mut session = Target::resume(limits(context), context.now_ms());
+    if !guest.may_be_offered_anew() {
+        let reason = "the target's agent was restarted, and has nothing of the machine".to_owned();
+        session.handle(TargetEvent::Failed { reason }, context.now_ms());
+    }
+    spawn(context, guest, session, true);
 }
 
-fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) {
+fn limits(context: &Context) -> TargetLimits {
+    let patience_ms = context.settings.link_patience_s * 1000;
+    TargetLimits {
+        // The source decides; a target that gave up first would spoil its last attempt.
+        link_patience_ms: if patience_ms == 0 { 0 } else { patience_ms + LINK_GRACE_MS },
+        ..TargetLimits::default()
+    }
+}
+
+fn spawn(context: &Arc<Context>, guest: IncomingGuest, session: Target, is_anew: bool) {
     let migration = guest.migration();
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     context.targets().insert(migration, sender);
     let span = tracing::info_span!("migration", %migration, vm = %guest.vm(), end = "target");
     let handover = Handover { migration, vm: guest.vm(), generation: guest.generation() };
-    let patience_ms = context.settings.link_patience_s * 1000;
-    let mut session = Target::begin(TargetLimits {
-        // The source decides; a target that gave up first would spoil its last attempt.
-        link_patience_ms: if patience_ms == 0 { 0 } else { patience_ms + LINK_GRACE_MS },
-        ..TargetLimits::default()
-    });
-    if let Some(reason) = give_up {
-        session.handle(TargetEvent::Failed { reason }, context.now_ms());
-    }
     let run = Run {
         context: Arc::clone(context),
         source: guest.role().source.clone(),
@@ -53,6 +59,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, give_up: Option<String>) 
         dialogue: Dialogue::default(),
         inlets: Inlets::default(),
         offer: None,
+        is_anew,
         missing_files: Vec::new(),
         base: None,
         shelf: None,

@@ -19,14 +19,20 @@ impl Run {
             _ if !is_source => {
                 listener::dismiss(control, "another node is the source of this migration");
             }
-            SourceMessage::Offer(offer) if self.offer.is_none() => {
+            SourceMessage::Offer(offer) if self.offer.is_none() && !self.is_anew => {
                 self.dialogue.begin(control, 1);
                 self.take_offer(offer).await;
+            }
+            SourceMessage::Offer(offer) if self.session.may_be_offered_anew() => {
+                self.begin_anew(control, offer).await;
+            }
+            SourceMessage::Resume { .. } if self.is_anew && self.offer.is_none() => {
+                Self::say_forgotten(control);
             }
             SourceMessage::Resume { heard, .. } if self.offer.is_some() => {
                 self.resume_link(control, heard).await;
             }
-            SourceMessage::Ask { .. } if self.offer.is_some() => {
+            SourceMessage::Ask { .. } => {
                 self.dialogue.begin(control, 1);
                 self.handle(TargetEvent::LinkBack);
                 self.handle(TargetEvent::Message(message));

@@ -1,6 +1,7 @@
 //! Memory on its way in: from when pages can come, from when the guest's QEMU can be fed, and what the threads say.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::session::message::{MemoryOffer, Offer};
@@ -8,7 +9,7 @@ use novacron_protocol::session::target::TargetEvent;
 
 use super::{Run, offer};
 use crate::migrate::files::boot_files;
-use crate::migrate::memory::{Incoming, IncomingEvent, IncomingForm, IncomingPlan};
+use crate::migrate::memory::{Beginning, Incoming, IncomingEvent, IncomingForm, IncomingPlan};
 use crate::qmp::{Capability, MigrateParameters};
 use crate::reason::reason;
 use crate::vm::Receiving;
@@ -18,10 +19,8 @@ const SOCKET_NAME: &str = "in.sock";
 
 impl Run {
     pub(super) async fn open_memory(&mut self) -> Result<(), String> {
-        let (Some(receiving), Some(guest)) = (self.receiving.clone(), &self.guest) else {
-            return Err("the target's QEMU is gone".to_owned());
-        };
-        let run = guest.directories().run.clone();
+        let receiving = self.receiving.clone().ok_or("the target's QEMU is gone")?;
+        let run = self.run_directory()?;
         if self.incoming.is_none() {
             self.begin_memory()?;
         }
@@ -49,6 +48,11 @@ impl Run {
 
     /// From now on pages can come.
     pub(super) fn begin_memory(&mut self) -> Result<(), String> {
+        let beginning = self.base.take().map_or(Beginning::Zeros, Beginning::Image);
+        self.begin_memory_with(beginning)
+    }
+
+    pub(super) fn begin_memory_with(&mut self, beginning: Beginning) -> Result<(), String> {
         let (Some(guest), Some(offer)) = (&self.guest, &self.offer) else {
             return Err("there is no offer".to_owned());
         };
@@ -60,11 +64,12 @@ impl Run {
             form,
             qemu_socket: guest.directories().run.join(SOCKET_NAME),
             boot_files: boot_files(&self.context, &offer::hardware(offer, guest.spec()).boot),
-            base: self.base.take(),
+            beginning,
             images: self.context.images.clone(),
             shelf: self.shelf.clone(),
         };
-        let memory = guest.memory().ok_or("the machine's memory is gone")?;
+        let receiving = self.receiving.as_ref().map(|receiving| Arc::clone(&receiving.memory));
+        let memory = receiving.or_else(|| guest.memory()).ok_or("the machine's memory is gone")?;
         let begun = Incoming::begin(plan, memory);
         let (incoming, events) = begun.map_err(|error| reason(&error))?;
         self.incoming = Some(incoming);
@@ -85,7 +90,7 @@ impl Run {
     }
 }
 
-fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
+pub(super) fn incoming_form(offer: &Offer) -> Option<IncomingForm> {
     match (&offer.memory, offer.mode) {
         (_, MigrationMode::Cold | MigrationMode::Warm) | (MemoryOffer::None, _) => None,
         (MemoryOffer::Tunnel, _) => Some(IncomingForm::Tunnel),

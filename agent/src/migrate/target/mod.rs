@@ -3,6 +3,7 @@
 //! The session (`novacron_protocol::session::target`) decides; this task waits for one event, hands it over, and does
 //! what the session says. The coordinator announced the machine before, and only its source may bring it.
 
+mod anew;
 mod begin;
 mod end;
 mod link;
@@ -62,6 +63,8 @@ struct Run {
     dialogue: Dialogue,
     inlets: Inlets,
     offer: Option<Offer>,
+    /// What is in the guest's memory and on its disks is of an earlier attempt.
+    is_anew: bool,
     missing_files: Vec<FileOffer>,
     base: Option<Image>,
     /// Where pages are kept for further machines.

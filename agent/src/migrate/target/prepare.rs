@@ -37,13 +37,15 @@ impl Run {
         let lacking = |file: &&FileOffer| !store.has(FileHash(file.hash));
         self.missing_files = offer.files.iter().filter(lacking).cloned().collect();
         let missing_files = self.missing_files.iter().map(|file| file.hash).collect();
-        self.base = self.find_base(&offer);
+        self.base = if self.is_anew { None } else { self.find_base(&offer) };
         self.shelf = self.find_shelf(&offer);
         let shelf = self.shelf.as_ref().map(|shelf| shelf.offer());
         self.offer = Some(offer);
         let has_base = self.base.is_some();
-        // Pages may come as soon as the offer is taken, if the files are here that they may refer to.
+        // Pages may come as soon as the offer is taken, if the files are here that they may refer to, and the memory is
+        // empty.
         if self.missing_files.is_empty()
+            && !self.is_anew
             && let Err(reason) = self.begin_memory()
         {
             return self.fail(reason);
@@ -115,6 +117,9 @@ impl Run {
         } else {
             self.disks = Some(disks);
             self.disk_events = Some(events);
+        }
+        if let Some(hash_seed) = self.seed_of_held_pages() {
+            return self.look_at_memory(hash_seed).unwrap_or_else(|reason| self.fail(reason));
         }
         match self.open_memory().await {
             Ok(()) => self.handle(TargetEvent::Prepared),

@@ -1,5 +1,6 @@
 //! What takes its time, and what follows when it is done.
 
+use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::StreamHeader;
 use novacron_transport::FramedRecv;
 use quinn::RecvStream;
@@ -15,6 +16,8 @@ pub(super) enum Step {
     FileReceived(Result<[u8; 32], String>),
     LogReceived(Result<(), String>),
     DisksBegun(Result<(IncomingDisks, mpsc::Receiver<DiskEvent>), String>),
+    /// What is in the guest's memory.
+    MemoryFound(Result<Box<PageTable>, String>),
     DisksFinished(Result<Vec<[u8; 16]>, String>),
 }
 
@@ -34,6 +37,7 @@ impl Run {
                 self.check_loaded();
             }
             Step::DisksBegun(Ok((disks, events))) => self.disks_begun(disks, events).await,
+            Step::MemoryFound(Ok(table)) => self.memory_found(*table).await,
             Step::DisksFinished(Ok(digests)) => {
                 self.loading.disks = Some(digests);
                 self.check_loaded();
@@ -43,6 +47,7 @@ impl Run {
             | Step::FileReceived(Err(reason))
             | Step::LogReceived(Err(reason))
             | Step::DisksBegun(Err(reason))
+            | Step::MemoryFound(Err(reason))
             | Step::DisksFinished(Err(reason)) => self.fail(reason),
         }
     }
