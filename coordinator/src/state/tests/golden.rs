@@ -87,7 +87,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2426;
-const LOG_HASH: u64 = 3_634_379_322_137_406_180;
-const ROWS_BYTES: usize = 2793;
-const ROWS_HASH: u64 = 6_810_859_659_949_322_662;
+const LOG_BYTES: usize = 2474;
+const LOG_HASH: u64 = 14_991_452_691_996_345_477;
+const ROWS_BYTES: usize = 2841;
+const ROWS_HASH: u64 = 13_608_428_425_988_945_734;
