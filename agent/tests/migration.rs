@@ -221,7 +221,15 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
         ("migration_guest_bytes_total{content=\"memory\"}", account.bytes_guest),
         ("migration_guest_bytes_total{content=\"disk\"}", account.bytes_disk),
         ("migration_wire_bytes_total{content=\"memory\"}", account.bytes_wire_memory),
+        ("migration_wire_bytes_total{content=\"disk\"}", account.bytes_wire_disks),
+        ("migration_wire_bytes_total{content=\"file\"}", account.bytes_wire_files),
+        ("migration_link_sent_bytes_total", account.bytes_link),
         ("migration_pages_total{form=\"zero\"}", account.pages_zero),
+        ("migration_pages_total{form=\"same\"}", account.pages_same),
+        ("migration_pages_total{form=\"known\"}", account.pages_known),
+        ("migration_pages_total{form=\"difference\"}", account.pages_differing),
+        ("migration_pages_total{form=\"packed\"}", account.pages_packed),
+        ("migration_pages_total{form=\"raw\"}", account.pages_raw),
         ("migration_rounds_total", account.rounds.into()),
         ("migrations_running{role=\"target\"}", 0),
     ] {
@@ -236,7 +244,8 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
     let is_equal = |seconds: f64| (seconds - downtime).abs() < 1e-9;
     assert!(is_equal(sum("novacron_migration_downtime_seconds_sum")), "{downtime} not in\n{text}");
     assert!(is_equal(sum("novacron_migration_downtime_parts_seconds_total")), "{text}");
-    assert!(value("novacron_migration_link_sent_bytes_total") > account.bytes_wire as f64);
+    assert_eq!(sum("novacron_migration_pages_total") * 4096.0, account.bytes_guest as f64);
+    assert!(account.bytes_link > account.bytes_wire);
     assert!(value("novacron_migration_link_packets_total") > 0.0);
     for metric in ["total", "duration_seconds_count", "downtime_milliseconds_count"] {
         let line = format!("dwcp_migration_{metric}{{mode=\"live\",result=\"completed\"}} 1");

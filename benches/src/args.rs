@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::bar::Bar;
-use crate::network::Rate;
+use crate::network::{LinkArgs, Tcp};
 use crate::peer::Mode;
 use crate::workload::{Workload, WorkloadArgs};
 
@@ -26,7 +26,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Moves a busy guest with each of them, and judges the medians. The default.
-    Migrate(Migrate),
+    Migrate(Box<Migrate>),
     /// The links and workloads that must be won, each with its bars.
     Suite(Suite),
     /// Parser, encoder, decoder and page table in GB/s, beside what memory allows.
@@ -39,9 +39,12 @@ pub struct Migrate {
     /// How often each of them moves the guest; medians are judged.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,
-    /// Rate of every host's link in both directions.
-    #[arg(long, value_name = "RATE", default_value = "1gbit")]
-    pub link: Rate,
+    /// The link.
+    #[command(flatten)]
+    pub link: LinkArgs,
+    /// Congestion controller of the peers' TCP [default: this machine's].
+    #[arg(long, value_name = "NAME")]
+    pub peer_tcp: Option<Tcp>,
     /// The guest and what it does.
     #[command(flatten)]
     pub workload: WorkloadArgs,

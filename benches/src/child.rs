@@ -39,6 +39,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, output })
     }
 
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An error if it has ended, with what it said.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait().with_context(|| format!("cannot watch {}", self.name))? {

@@ -7,9 +7,10 @@
 //! | [`guest`] [`console`] | what the guest is, and what it says |
 //! | [`peer`] | a pair of plain QEMUs |
 //! | [`ours`] | a development cluster of NovaCron |
+//! | [`watch`] | the guest's pause as somebody outside sees it; processors and memory |
 //! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
 //! | [`interruption`] [`execute`] [`child`] [`idle`] | signals, commands, processes, the machine's other work |
-//! | [`migrate`] [`suite`] [`micro`] | the subcommands |
+//! | [`migrate`] [`suite`] [`growth`] [`micro`] | the subcommands |
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod bar;
 mod child;
 mod console;
 mod execute;
+mod growth;
 mod guest;
 mod idle;
 mod interruption;
@@ -30,6 +32,7 @@ mod peer;
 mod report;
 mod schedule;
 mod suite;
+mod watch;
 mod workload;
 
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ use args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.command.unwrap_or(Command::Migrate(args.migrate)) {
+    let result = match args.command.unwrap_or_else(|| Command::Migrate(Box::new(args.migrate))) {
         Command::Migrate(migrate) => migrate::run(&migrate),
         Command::Suite(suite) => suite::run(&suite),
         Command::Micro(micro) => micro::run(&micro),

@@ -4,6 +4,7 @@ use novacron_protocol::migration::DowntimeParts;
 use serde::Serialize;
 
 use crate::network::WireBytes;
+use crate::watch::{Seen, Spent};
 
 /// What one migration cost.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -19,6 +20,12 @@ pub struct Measurement {
     pub downtime_ms: f64,
     /// Milliseconds from the source's stop to the target's first step, by both QEMUs' own clocks.
     pub pause_ms: Option<f64>,
+    /// Milliseconds for which the guest stood still, by its heartbeats and a clock outside: the same for everybody.
+    pub seen_pause_ms: Option<f64>,
+    /// Seconds of processors from the order on: a peer's both QEMUs without the guest's own work, or our agents.
+    pub processor_s: f64,
+    /// The most private memory of one of our agents.
+    pub memory_bytes_max: u64,
     /// What the downtime was made of, if the mover says so.
     pub downtime_parts: Option<DowntimeParts>,
     /// Rounds over the memory.
@@ -29,6 +36,18 @@ pub struct Measurement {
     pub wire: WireBytes,
     /// Which share of the machine was idle just before.
     pub idle_before: f64,
+}
+
+impl Measurement {
+    /// The same with what was seen from outside.
+    pub fn with_seen(self, seen: Seen, spent: Spent) -> Self {
+        Self {
+            seen_pause_ms: Some(seen.pause.as_secs_f64() * 1000.0),
+            memory_bytes_max: seen.memory_bytes_max,
+            processor_s: spent.0,
+            ..self
+        }
+    }
 }
 
 /// Medians, each for itself.
@@ -44,6 +63,14 @@ pub struct Figures {
     pub downtime_ms: f64,
     /// See [`Measurement::pause_ms`].
     pub pause_ms: Option<f64>,
+    /// See [`Measurement::seen_pause_ms`].
+    pub seen_pause_ms: Option<f64>,
+    /// The median of how far the pause that was seen is from the mover's own downtime, in milliseconds.
+    pub seen_apart_ms: Option<f64>,
+    /// See [`Measurement::processor_s`].
+    pub processor_s: f64,
+    /// The most of all runs: see [`Measurement::memory_bytes_max`].
+    pub memory_bytes_max: f64,
     /// See [`Measurement::rounds`].
     pub rounds: f64,
     /// See [`Measurement::own_bytes`].
@@ -58,12 +85,17 @@ pub struct Figures {
 pub fn medians(runs: &[Measurement]) -> Option<Figures> {
     let of = |figure: fn(&Measurement) -> f64| median(runs.iter().map(figure).collect());
     let pauses: Vec<f64> = runs.iter().filter_map(|run| run.pause_ms).collect();
+    let seen = || runs.iter().filter_map(|run| Some((run.seen_pause_ms?, run.downtime_ms)));
     Some(Figures {
         total_ms: of(|run| run.total_ms)?,
         order_ms: of(|run| run.order_ms)?,
         memory_ms: of(|run| run.memory_ms)?,
         downtime_ms: of(|run| run.downtime_ms)?,
         pause_ms: median(pauses),
+        seen_pause_ms: median(seen().map(|(pause, _)| pause).collect()),
+        seen_apart_ms: median(seen().map(|(pause, downtime)| (pause - downtime).abs()).collect()),
+        processor_s: of(|run| run.processor_s)?,
+        memory_bytes_max: runs.iter().map(|run| run.memory_bytes_max as f64).fold(0.0, f64::max),
         rounds: of(|run| run.rounds as f64)?,
         own_bytes: of(|run| run.own_bytes as f64)?,
         wire_shaped_bytes: of(|run| run.wire.shaped as f64)?,

@@ -6,21 +6,41 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
 use tempfile::TempDir;
 
-use crate::args::Migrate;
+use crate::args::{Args, Command, Migrate};
 use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
 use crate::network::{Network, Shape};
-use crate::report::{self, Comparison, Machine, put_section};
+use crate::report::{self, Comparison, Machine};
 use crate::schedule::{Contender, contenders, schedule};
 use crate::workload::Workload;
 use crate::{idle, ours, peer};
 
 /// Compares, prints and judges. The exit code says whether a bar was missed.
 pub fn run(args: &Migrate) -> Result<ExitCode> {
+    let comparison = compare(args)?;
+    publish(args, &comparison)?;
+    Ok(if comparison.is_missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// As if it had been typed.
+pub fn typed(words: &str, runs: u32, is_recorded: bool) -> Result<Migrate> {
+    let runs = runs.to_string();
+    let mut line = vec!["novacron-benches", "migrate", "--runs", &runs];
+    line.extend(words.split_whitespace());
+    line.extend(is_recorded.then_some("--record"));
+    match Args::try_parse_from(line)?.command {
+        Some(Command::Migrate(migrate)) => Ok(*migrate),
+        _ => bail!("`{words}` is no comparison"),
+    }
+}
+
+/// Makes all runs and draws the sum.
+pub fn compare(args: &Migrate) -> Result<Comparison> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "this needs root: the hosts are network namespaces"
@@ -36,10 +56,7 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
     };
     let machine = Machine::here();
     let runs = bench.run_all()?;
-    let comparison =
-        Comparison::new(bench.name(), bench.workload.clone(), machine, &args.bar, runs);
-    publish(args, &comparison)?;
-    Ok(if comparison.is_missed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(Comparison::new(bench.name(), bench.workload.clone(), machine, &args.bar, runs))
 }
 
 /// Where NovaCron's programs are.
@@ -55,7 +72,7 @@ fn programs(args: &Migrate) -> Result<PathBuf> {
 
 /// How peers' links are shaped: found out even if none takes part, for ours must have the same.
 fn shape(args: &Migrate) -> Result<Shape> {
-    Network::create(args.link)?.wire().shape()
+    Network::create(&args.link, args.peer_tcp)?.wire().shape()
 }
 
 fn publish(args: &Migrate, comparison: &Comparison) -> Result<()> {
@@ -65,12 +82,8 @@ fn publish(args: &Migrate, comparison: &Comparison) -> Result<()> {
         fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.record {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-        let document = fs::read_to_string(&path).unwrap_or_default();
         let section = comparison.section(&command(env::args()));
-        fs::write(&path, put_section(&document, &comparison.title(), &section))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("recorded in {}", path.display());
+        report::record(Path::new(env!("CARGO_MANIFEST_DIR")), &comparison.title(), &section)?;
     }
     Ok(())
 }
@@ -105,10 +118,10 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// The link, and what else is special.
     fn name(&self) -> String {
-        match self.args.back_after_s {
-            Some(seconds) => format!("{}, back after {seconds} s", self.args.link),
-            None => self.args.link.to_string(),
-        }
+        let tcp = self.args.peer_tcp.map(|tcp| format!("peers on TCP {tcp}"));
+        let back = self.args.back_after_s.map(|seconds| format!("back after {seconds} s"));
+        let parts = [Some(self.args.link.to_string()), tcp, back];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     fn run_all(&self) -> Result<Vec<(Contender, Measurement)>> {
@@ -146,7 +159,8 @@ impl Bench<'_> {
     fn peer(&self, mode: peer::Mode, directory: &Path) -> Result<Measurement> {
         let run = peer::Run {
             mode,
-            link: self.args.link,
+            link: &self.args.link,
+            tcp: self.args.peer_tcp,
             guest: &self.guest,
             workload: &self.workload,
             deadline: self.deadline(),
@@ -159,7 +173,7 @@ impl Bench<'_> {
     fn ours(&self, directory: &Path) -> Result<Measurement> {
         let run = ours::Run {
             programs: &self.programs,
-            link: self.args.link,
+            link: &self.args.link,
             shape: self.shape,
             guest: &self.guest,
             workload: &self.workload,

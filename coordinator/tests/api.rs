@@ -420,3 +420,49 @@ async fn what_holds_for_the_whole_fleet_can_be_set() {
     let unknown = client.post(path, r#"{"colour":"red"}"#).await;
     assert_eq!(unknown.problem(), problem(400, "invalid_request", Some("colour")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_drained_and_takes_machines_again() {
+    let (member, client) = fleet().await;
+    let path = "/api/v1/nodes/node-01";
+    let last = client.post(&format!("{path}/drain"), "").await;
+    assert_eq!(last.problem(), problem(409, "conflict", None), "nothing could leave it");
+    assert_eq!(client.get(path).await.json()["scheduling"], "active");
+    member.join_node("node-02", 4 << 30).await;
+    let vm = WEB.replace(r#""cpus":1"#, r#""cpus":1,"node":"node-01""#);
+    assert_eq!(client.post("/api/v1/vms", &vm).await.status, 201);
+    let body = r#"{"downtime_limit_ms":50,"auto_converge":true}"#;
+    let drained = client.post(&format!("{path}/drain"), body).await;
+    assert_eq!(drained.status, 202, "{drained:?}");
+    let (node, drain) = (drained.json(), drained.json()["drain"].clone());
+    assert_eq!((&node["scheduling"], &drain["waiting"]), (&json!("draining"), &json!(1)));
+    assert_eq!(drain["options"]["downtime_limit_ms"], 50);
+    assert_eq!(drain["machines"][0]["vm_name"], "web-01");
+    let reason = drain["machines"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("being created"), "{reason}");
+    let list = client.get("/api/v1/nodes").await.json();
+    assert_eq!(list["items"][0]["scheduling"], "draining");
+    assert!(list["items"][0].get("drain").is_none(), "lists leave the machines out");
+    let other = client.post("/api/v1/vms", &vm.replace("web-01", "web-02")).await;
+    assert_eq!((other.problem().0, other.problem().1.as_str()), (422, "no_capacity"));
+    let last = client.post("/api/v1/nodes/node-02/drain", "{}").await;
+    assert_eq!(last.problem(), problem(409, "conflict", None), "the other is being drained");
+
+    let undrain = format!("{path}/undrain");
+    let active = client.post(&undrain, r#"{"cancel":true}"#).await;
+    assert_eq!((active.status, &active.json()["scheduling"]), (202, &json!("active")));
+    assert_eq!(client.post(&undrain, "").await.problem(), problem(409, "conflict", None));
+    for (what, body, status, field) in [
+        ("drain", r#"{"downtime_limit_ms":0}"#, 400, Some("downtime_limit_ms")),
+        ("drain", r#"{"bandwidth_bits_per_second":1}"#, 400, Some("bandwidth_bits_per_second")),
+        ("drain", r#"{"force_shutdown":true}"#, 400, Some("force_shutdown")),
+        ("undrain", r#"{"cancel":1}"#, 400, Some("cancel")),
+    ] {
+        let refused = client.post(&format!("{path}/{what}"), body).await.problem();
+        assert_eq!((refused.0, refused.2.as_deref()), (status, field), "{body}");
+    }
+    for what in ["drain", "undrain"] {
+        let unknown = client.post(&format!("/api/v1/nodes/node-09/{what}"), "").await;
+        assert_eq!(unknown.problem().0, 404, "{what}");
+    }
+}

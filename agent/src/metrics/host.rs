@@ -30,6 +30,7 @@ impl Collector for HostNumbers {
         info(&mut moment, self.machines.hypervisor())?;
         self.machines(&mut moment)?;
         self.memory_cache(&mut moment)?;
+        self.shared_cache(&mut moment)?;
         moment.gauge(
             "novacron_reports_waiting",
             "Reports that the coordinators have not committed yet",
@@ -70,6 +71,20 @@ impl HostNumbers {
             "novacron_memory_cache_images",
             "Machines that left or came, and whose memory is remembered",
             whole(images.len()),
+        )
+    }
+
+    fn shared_cache(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let budget = self.migrations.shelves().budget();
+        moment.gauge(
+            "novacron_shared_cache_reserved_bytes",
+            "Bytes that are reserved for pages that machines of one tenant share",
+            whole(budget.used_bytes()),
+        )?;
+        moment.gauge(
+            "novacron_shared_cache_limit_bytes",
+            "Bytes that may be reserved for pages that machines of one tenant share",
+            whole(budget.limit_bytes()),
         )
     }
 }

@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(problems(&said), Vec::<String>::new());
         for line in [
             "dwcp_migration_total{mode=\"live\",result=\"completed\"} 1",
-            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12",
+            "dwcp_migration_downtime_milliseconds_sum{mode=\"live\",result=\"completed\"} 12.0",
         ] {
             assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
         }

@@ -20,6 +20,8 @@ pub struct Standing {
     pub phase: MigrationPhase,
     /// Bytes of memory and disks that are still to be sent.
     pub remaining_bytes: u64,
+    /// Bytes of memory that the guest writes per second, page by page; 0 before it was measured.
+    pub dirty_bytes_per_second: u64,
     /// Bytes that may be under way on its link; 0 while there is none.
     pub congestion_window_bytes: u64,
 }
@@ -64,6 +66,11 @@ impl Collector for Running {
             "novacron_migration_remaining_bytes",
             "Bytes that migrations from here have still to send, by the newest estimate",
             sum(|standing| standing.remaining_bytes),
+        )?;
+        moment.gauge(
+            "novacron_migration_dirty_bytes_per_second",
+            "Bytes of memory that the guests of migrations from here write per second, page by page",
+            sum(|standing| standing.dirty_bytes_per_second),
         )?;
         moment.gauge(
             "novacron_migration_link_congestion_window_bytes",

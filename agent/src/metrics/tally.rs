@@ -32,6 +32,7 @@ pub struct Tally {
     migration: MigrationId,
     moved: Moved,
     link: Link,
+    earlier_links_sent_bytes: u64,
 }
 
 /// Of one connection.
@@ -54,7 +55,13 @@ fn grow(counter: &Counter, before: &mut u64, now: u64) {
 impl Tally {
     /// Of a migration of which nothing is counted yet.
     pub fn begin(metrics: Arc<MigrationMetrics>, migration: MigrationId) -> Self {
-        Self { metrics, migration, moved: Moved::default(), link: Link::default() }
+        Self {
+            metrics,
+            migration,
+            moved: Moved::default(),
+            link: Link::default(),
+            earlier_links_sent_bytes: 0,
+        }
     }
 
     /// The migration has handled so much by now.
@@ -102,7 +109,13 @@ impl Tally {
 
     /// The connection is gone: the next one begins at nothing.
     pub fn unlinked(&mut self) {
-        self.link = Link::default();
+        let gone = std::mem::take(&mut self.link);
+        self.earlier_links_sent_bytes += gone.sent_bytes;
+    }
+
+    /// Bytes in UDP packets that were sent over all connections so far, as of the last look.
+    pub fn link_sent_bytes(&self) -> u64 {
+        self.earlier_links_sent_bytes + self.link.sent_bytes
     }
 
     /// How the migration stands now.
@@ -152,14 +165,17 @@ mod tests {
     fn a_second_connection_begins_anew() {
         let (metrics, mut tally) = begin();
         let mut link = ConnectionStats::default();
+        link.udp_tx.bytes = 3000;
         for (sent_packets, lost_packets) in [(10, 1), (20, 1)] {
             (link.path.sent_packets, link.path.lost_packets) = (sent_packets, lost_packets);
             tally.link(&link);
         }
         tally.unlinked();
         (link.path.sent_packets, link.path.lost_packets) = (100, 2);
+        link.udp_tx.bytes = 7000;
         tally.link(&link);
         assert_eq!((metrics.link.packets.get(), metrics.link.packets_lost.get()), (120, 3));
+        assert_eq!((metrics.link.sent_bytes.get(), tally.link_sent_bytes()), (10_000, 10_000));
     }
 
     #[test]
@@ -171,10 +187,12 @@ mod tests {
         tally.stands(Standing {
             phase: MigrationPhase::DataSync,
             remaining_bytes: 4096,
+            dirty_bytes_per_second: 8192,
             congestion_window_bytes: 14_720,
         });
         assert!(says("novacron_migration_sources{phase=\"data_sync\"} 1"));
         assert!(says("novacron_migration_remaining_bytes 4096"));
+        assert!(says("novacron_migration_dirty_bytes_per_second 8192"));
         assert!(says("novacron_migration_link_congestion_window_bytes 14720"));
         drop(tally);
         assert!(says("novacron_migration_sources{phase=\"data_sync\"} 0"));

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cache::Images;
 use super::control::Control;
+use super::library::{Catalogues, Shelves};
 use super::settings::MigrationSettings;
 use crate::metrics::MigrationMetrics;
 use crate::report::Reporter;
@@ -31,6 +32,12 @@ pub(super) struct Context {
     pub metrics: Arc<MigrationMetrics>,
     /// What this host remembers of guests' memory.
     pub images: Images,
+    /// What it keeps for further machines, as a target.
+    pub shelves: Shelves,
+    /// What its targets keep, as a source.
+    pub catalogues: Catalogues,
+    /// A random number of this run of the agent.
+    pub run: u64,
     pub tasks: TaskTracker,
     /// The agent ends and waits no longer: what is under way stays as its record says.
     pub ending: CancellationToken,
@@ -75,6 +82,9 @@ impl Context {
             reporter,
             endpoint,
             images: Images::new(settings.memory_cache_bytes),
+            shelves: Shelves::new(settings.shared_cache_bytes),
+            catalogues: Catalogues::default(),
+            run: rand::random(),
             settings,
             metrics: Arc::default(),
             tasks: TaskTracker::new(),

@@ -10,6 +10,7 @@ mod context;
 mod control;
 mod digest;
 mod files;
+pub mod library;
 mod listener;
 pub mod memory;
 pub mod relay;
@@ -72,6 +73,11 @@ impl Migrations {
     /// What this host remembers of guests' memory.
     pub fn images(&self) -> &cache::Images {
         &self.context.images
+    }
+
+    /// What this host keeps of machines that came, for others.
+    pub fn shelves(&self) -> &library::Shelves {
+        &self.context.shelves
     }
 
     /// Takes connections of other agents until the endpoint is closed.

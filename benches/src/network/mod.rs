@@ -3,16 +3,22 @@
 //!
 //! ```text
 //!  [source] eth0 ══ p1 [switch: bridge] p2 ══ eth0 [target]      every end of every link is shaped
+//!     wan0 ────────────── emulated line ───────────── wan0        only if it is long: then between these two hosts
 //! ```
 
+mod emulator;
+mod line;
 mod plan;
 mod rate;
+mod tcp;
 mod wire;
 
 use anyhow::Result;
 
+pub use emulator::{Emulator, End};
+pub use line::LinkArgs;
 pub use plan::{Host, Plan};
-pub use rate::Rate;
+pub use tcp::Tcp;
 pub use wire::{Shape, Wire, WireBytes};
 
 use crate::execute::{Argv, execute_all, execute_each};
@@ -20,15 +26,22 @@ use crate::execute::{Argv, execute_all, execute_each};
 /// The network, for as long as this lives.
 #[derive(Debug)]
 pub struct Network {
+    emulator: Option<Emulator>,
     plan: Plan,
 }
 
 impl Network {
-    /// Makes it.
-    pub fn create(link: Rate) -> Result<Self> {
-        let network = Self { plan: Plan::new(std::process::id(), link) };
+    /// Makes it; its hosts' TCP is this machine's unless said.
+    pub fn create(link: &LinkArgs, tcp: Option<Tcp>) -> Result<Self> {
+        let plan = Plan::new(std::process::id(), link.link);
+        let mut network = Self { emulator: None, plan };
         // If this fails half way, dropping the value removes the first half.
         execute_all(&network.plan.create())?;
+        let hosts = Host::ALL.map(|host| network.plan.namespace(host));
+        if let Some(tcp) = tcp {
+            execute_all(&hosts.each_ref().map(|namespace| tcp.choose(namespace)))?;
+        }
+        network.emulator = link.join(&Host::ALL.map(|host| network.plan.end(host)))?;
         Ok(network)
     }
 
@@ -39,12 +52,14 @@ impl Network {
 
     /// What is counted on the wire.
     pub fn wire(&self) -> Wire {
-        Wire::between(&self.plan.namespace(Host::Source), &self.plan.namespace(Host::Target))
+        let [source, target] = Host::ALL.map(|host| self.plan.namespace(host));
+        Wire::between(&source, &target).with_line(self.emulator.as_ref())
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
+        self.emulator = None;
         execute_each(&self.plan.remove());
     }
 }

@@ -1,5 +1,8 @@
 //! The commands that make and remove the network. Pure.
 
+use std::net::Ipv4Addr;
+
+use super::emulator::End;
 use super::rate::Rate;
 use crate::execute::{Argv, argv};
 
@@ -28,10 +31,10 @@ impl Host {
     }
 
     /// Its address, of a range that is for examples: nobody outside these namespaces can have it.
-    pub fn address(self) -> &'static str {
+    pub fn address(self) -> Ipv4Addr {
         match self {
-            Self::Source => "192.0.2.1",
-            Self::Target => "192.0.2.2",
+            Self::Source => Ipv4Addr::new(192, 0, 2, 1),
+            Self::Target => Ipv4Addr::new(192, 0, 2, 2),
         }
     }
 
@@ -59,6 +62,11 @@ impl Plan {
     /// The namespace of a host.
     pub fn namespace(&self, host: Host) -> String {
         format!("{}-{}", self.tag, host.name())
+    }
+
+    /// A host, as something that a line can end at.
+    pub fn end(&self, host: Host) -> End {
+        End { namespace: self.namespace(host), address: host.address() }
     }
 
     /// The command that runs a program on a host.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -21,6 +22,18 @@ impl Rate {
     /// Bytes that may wait.
     pub fn queue_bytes(self) -> u64 {
         self.burst_bytes() + self.bytes_in_ms(10).max(128 * 1024)
+    }
+
+    /// Bytes that leave in so much time.
+    pub fn bytes_in(self, time: Duration) -> u64 {
+        let bits = u128::from(self.bits_per_second) * time.as_nanos() / 1_000_000_000;
+        u64::try_from(bits / 8).unwrap_or(u64::MAX)
+    }
+
+    /// How long so many bytes take to leave.
+    pub fn time_of(self, bytes: u64) -> Duration {
+        let nanoseconds = u128::from(bytes) * 8_000_000_000 / u128::from(self.bits_per_second);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     fn bytes_in_ms(self, milliseconds: u64) -> u64 {
@@ -59,6 +72,13 @@ impl fmt::Display for Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_and_time_follow_from_each_other() {
+        let rate: Rate = "100mbit".parse().unwrap();
+        assert_eq!(rate.bytes_in(Duration::from_millis(40)), 500_000);
+        assert_eq!(rate.time_of(500_000), Duration::from_millis(40));
+    }
 
     #[test]
     fn rates_are_read_and_written_as_tc_does() {

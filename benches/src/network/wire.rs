@@ -3,22 +3,24 @@
 //! TCP hands its packets to the link in clumps of up to 64 KiB, and an interface counts a clump as one packet with
 //! one header; QUIC's clumps are smaller. That alone is 4 %, as much as the bar allows. The shaper, however, counts
 //! (and lets pass) every header as if the clump were cut already. So its bytes are the ones that are compared; the
-//! interface's own are kept beside them.
+//! interface's own are kept beside them. An emulated line gets every packet cut, and counts what left, with the frame's
+//! header and whether it was lost on the way or not.
 
 use std::ops::Sub;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::emulator::{Emulator, LineCounter};
 use super::plan::INTERFACE;
 use crate::execute::{argv, execute};
 
 /// Bytes that two hosts have sent since their links were made, or between two moments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct WireBytes {
-    /// What the shapers let pass, both directions, all headers.
+    /// What the shapers and the emulated line let pass, both directions, all headers.
     pub shaped: u64,
-    /// What the interfaces say, both directions.
+    /// What the interfaces and the emulated line say, both directions.
     pub interfaces: u64,
 }
 
@@ -47,12 +49,18 @@ pub struct Shape {
 #[derive(Debug)]
 pub struct Wire {
     namespaces: [String; 2],
+    line: Option<LineCounter>,
 }
 
 impl Wire {
     /// The wire between the hosts with these namespaces.
     pub fn between(source: &str, target: &str) -> Self {
-        Self { namespaces: [source.to_owned(), target.to_owned()] }
+        Self { namespaces: [source.to_owned(), target.to_owned()], line: None }
+    }
+
+    /// The same with an emulated line beside the links.
+    pub fn with_line(self, emulator: Option<&Emulator>) -> Self {
+        Self { line: emulator.map(Emulator::counter), ..self }
     }
 
     /// Bytes so far.
@@ -61,6 +69,12 @@ impl Wire {
         for namespace in &self.namespaces {
             sum.shaped += shaper(namespace)?.bytes;
             sum.interfaces += interface_bytes(namespace)?;
+        }
+        for counts in
+            self.line.iter().map(LineCounter::counts).collect::<Result<Vec<_>>>()?.concat()
+        {
+            sum.shaped += counts.bytes;
+            sum.interfaces += counts.bytes;
         }
         Ok(sum)
     }

@@ -14,7 +14,8 @@ use crate::console::{Console, SWEEP};
 use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
-use crate::network::{Rate, Shape};
+use crate::network::{LinkArgs, Shape};
+use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use cluster::{Cluster, SOURCE, TARGET};
 
@@ -34,8 +35,8 @@ const TICKS_MORE: u64 = 5;
 pub struct Run<'a> {
     /// Where NovaCron's programs are.
     pub programs: &'a Path,
-    /// Rate of the links.
-    pub link: Rate,
+    /// The link.
+    pub link: &'a LinkArgs,
     /// How the peers' links are shaped.
     pub shape: Shape,
     /// The guest.
@@ -86,13 +87,18 @@ impl Run<'_> {
                 SOURCE
             }
         };
-        let before = wire.bytes()?;
+        let agents = Processors { processes: cluster.agents()?, except: Vec::new() };
+        let (consoles, processes) = (cluster.consoles()?, agents.processes.clone());
+        let watch = Watch::begin(Watched { consoles, processes })?;
+        let (bytes, spent) = (wire.bytes()?, agents.spent()?);
         let ordered = Instant::now();
         let json = self.order(cluster, target)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
-        let crossed = wire.bytes()? - before;
+        let (wire, spent) = (wire.bytes()? - bytes, agents.spent()? - spent);
+        self.await_guest(cluster)?;
+        let seen = watch.end()?;
         self.check_guest(cluster)?;
-        Ok(Measurement { order_ms, wire: crossed, ..record::measurement(&json)? })
+        Ok(Measurement { order_ms, wire, ..record::measurement(&json)? }.with_seen(seen, spent))
     }
 
     fn order(&self, cluster: &Cluster<'_>, target: &str) -> Result<String> {
@@ -118,13 +124,18 @@ impl Run<'_> {
         cluster.cli().run(&line, "", GUEST_PATIENCE).map(drop)
     }
 
-    /// The guest goes on at the target, and has all of its memory.
-    fn check_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
+    /// The guest goes on at the target.
+    fn await_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
         let enough = console(cluster)?.last_tick() + TICKS_MORE;
         let (patience, every) = (GUEST_PATIENCE, LOOK_AGAIN);
         self.interruption.wait("the guest's going on at the target", patience, every, || {
             Ok((console(cluster)?.last_tick() >= enough).then_some(()))
-        })?;
+        })
+    }
+
+    /// The guest has all of its memory.
+    fn check_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
+        let (patience, every) = (GUEST_PATIENCE, LOOK_AGAIN);
         cluster.cli().run(&["vm", "console", VM], SWEEP, GUEST_PATIENCE)?;
         self.interruption.wait(
             "the guest's comparing all of its pages",

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::mode::TLS_CREDENTIALS;
 use super::qmp::Qmp;
@@ -127,6 +128,23 @@ impl Machine {
     /// An error if it has ended.
     pub fn check(&mut self) -> Result<()> {
         self.process.check()
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.process.number()
+    }
+
+    /// Where its console is logged.
+    pub fn console_path(&self) -> PathBuf {
+        self.console.clone()
+    }
+
+    /// The thread that is the guest's processor.
+    pub fn processor_thread(&mut self) -> Result<u32> {
+        let answer = self.qmp.execute("query-cpus-fast", &json!({}))?;
+        let number = answer[0]["thread-id"].as_u64().context("QEMU has no processor")?;
+        u32::try_from(number).context("no thread has such a number")
     }
 
     /// What the guest has said so far. It may say anything, but only UTF-8 is of interest.

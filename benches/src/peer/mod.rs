@@ -21,7 +21,8 @@ use crate::console::Console;
 use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
-use crate::network::{Host, Network, Rate};
+use crate::network::{Host, LinkArgs, Network, Tcp};
+use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use machine::{Machine, Plan};
 use qmp::Event;
@@ -42,8 +43,10 @@ const TICKS_MORE: u64 = 5;
 pub struct Run<'a> {
     /// How memory moves.
     pub mode: Mode,
-    /// Rate of the links.
-    pub link: Rate,
+    /// The link.
+    pub link: &'a LinkArgs,
+    /// Which TCP, unless this machine's.
+    pub tcp: Option<Tcp>,
     /// The guest.
     pub guest: &'a Guest,
     /// What it does.
@@ -59,7 +62,7 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Boots the guest, moves it and checks that it goes on.
     pub fn measure(&self) -> Result<Measurement> {
-        let network = Network::create(self.link)?;
+        let network = Network::create(self.link, self.tcp)?;
         if self.mode.is_encrypted() {
             tls::create(self.directory)?;
         }
@@ -73,13 +76,18 @@ impl Run<'_> {
         self.prepare(&mut source, &mut target)?;
         self.interruption.pause(self.workload.warm_up())?;
 
-        let before = network.wire().bytes()?;
+        let processors = processors(&mut source, &mut target)?;
+        let consoles = vec![source.console_path(), target.console_path()];
+        let watch = Watch::begin(Watched { consoles, processes: Vec::new() })?;
+        let (bytes, spent) = (network.wire().bytes()?, processors.spent()?);
         let ordered = Instant::now();
         let measurement = self.migrate(&mut source, &mut target)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
-        let wire = network.wire().bytes()? - before;
+        let (wire, spent) = (network.wire().bytes()? - bytes, processors.spent()? - spent);
+        self.await_guest(&source, &mut target)?;
+        let seen = watch.end()?;
         self.check_guest(&source, &mut target)?;
-        Ok(Measurement { order_ms, wire, ..measurement })
+        Ok(Measurement { order_ms, wire, ..measurement }.with_seen(seen, spent))
     }
 
     fn machine(&self, network: &Network, host: Host) -> Result<Machine> {
@@ -128,27 +136,43 @@ impl Run<'_> {
         Ok(info.measurement(resume.at.saturating_sub(stop.at)))
     }
 
-    /// The guest goes on at the target, and has all of its memory.
-    fn check_guest(&self, source: &Machine, target: &mut Machine) -> Result<()> {
-        let console = |target: &mut Machine| -> Result<Console> {
-            target.check()?;
-            // The last line at the source may end at the target.
-            Ok(Console::parse(&(source.console()? + &target.console()?)))
-        };
-        let enough = console(target)?.last_tick() + TICKS_MORE;
+    /// The guest goes on at the target.
+    fn await_guest(&self, source: &Machine, target: &mut Machine) -> Result<()> {
+        let enough = console(source, target)?.last_tick() + TICKS_MORE;
         let (patience, every) = (SWEEP_PATIENCE, LOOK_AGAIN);
         self.interruption.wait("the guest's going on at the target", patience, every, || {
-            Ok((console(target)?.last_tick() >= enough).then_some(()))
-        })?;
+            Ok((console(source, target)?.last_tick() >= enough).then_some(()))
+        })
+    }
+
+    /// The guest has all of its memory.
+    fn check_guest(&self, source: &Machine, target: &mut Machine) -> Result<()> {
+        let (patience, every) = (SWEEP_PATIENCE, LOOK_AGAIN);
         target.type_in(crate::console::SWEEP)?;
         self.interruption.wait(
             "the guest's comparing all of its pages",
             patience,
             every,
-            || Ok(console(target)?.is_swept().then_some(())),
+            || Ok(console(source, target)?.is_swept().then_some(())),
         )?;
-        console(target)?.check()
+        console(source, target)?.check()
     }
+}
+
+/// What the guest has said at both. Its last line at the source may end at the target.
+fn console(source: &Machine, target: &mut Machine) -> Result<Console> {
+    target.check()?;
+    Ok(Console::parse(&(source.console()? + &target.console()?)))
+}
+
+/// Both QEMUs without the guest's own work.
+fn processors(source: &mut Machine, target: &mut Machine) -> Result<Processors> {
+    let mut processors = Processors::default();
+    for machine in [source, target] {
+        processors.processes.push(machine.process());
+        processors.except.push((machine.process(), machine.processor_thread()?));
+    }
+    Ok(processors)
 }
 
 fn uri() -> String {

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use machine::Machine;
-pub use results::put_section;
+pub use results::record;
 pub use table::line;
 
-use crate::bar::{Bar, Verdict};
+use crate::bar::{Bar, Field, Judged};
 use crate::measurement::{Figures, Measurement, medians};
+use crate::peer::Mode;
 use crate::schedule::Contender;
 use crate::workload::Workload;
 
@@ -24,7 +25,7 @@ pub struct Comparison {
     workload: Workload,
     machine: Machine,
     contenders: Vec<Contestant>,
-    verdict: Option<Verdict>,
+    verdict: Vec<Judged>,
 }
 
 /// A contender and its runs.
@@ -45,19 +46,13 @@ impl Comparison {
         runs: Vec<(Contender, Measurement)>,
     ) -> Self {
         let contenders = by_contender(runs);
-        let figures = |is_it: fn(&Contender) -> bool| -> Vec<Figures> {
-            let those = contenders.iter().filter(|contestant| is_it(&contestant.name));
-            those.filter_map(|contestant| contestant.medians).collect()
-        };
-        let ours = figures(|name| *name == Contender::Ours);
-        let peers = figures(|name| matches!(name, Contender::Peer(_)));
-        let verdict = ours.first().and_then(|ours| bar.judge(ours, &peers));
+        let verdict = judge(bar, &contenders);
         Self { link, workload, machine, contenders, verdict }
     }
 
     /// Whether a bar was missed. One side alone misses none.
     pub fn is_missed(&self) -> bool {
-        self.verdict.is_some_and(|verdict| !verdict.is_met())
+        self.verdict.iter().any(|judged| !judged.is_met())
     }
 
     /// What was compared, in a line.
@@ -70,10 +65,33 @@ impl Comparison {
         table::comparison(self)
     }
 
+    /// The medians of ours, if it took part.
+    pub fn ours(&self) -> Option<Figures> {
+        self.contenders.iter().find(|one| one.name == Contender::Ours)?.medians
+    }
+
     /// All that another needs to judge the figures or to measure again.
     pub fn section(&self, command: &str) -> String {
-        format!("{}\n\n{}\n\nCommand: `{command}`\n\n{}", self.machine, table::METHOD, self.table())
+        self.section_with(command, &self.table())
     }
+
+    /// The same around another table.
+    pub fn section_with(&self, command: &str, table: &str) -> String {
+        format!("{}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.machine, table::METHOD)
+    }
+}
+
+/// Ours beside the peers' figures and the bar; nothing without either.
+fn judge(bar: &Bar, contenders: &[Contestant]) -> Vec<Judged> {
+    let figures = |name| contenders.iter().find(|one| one.name == name)?.medians.as_ref();
+    let Some(ours) = figures(Contender::Ours) else { return Vec::new() };
+    let is_peer = |one: &&Contestant| one.name != Contender::Ours;
+    let peers: Vec<_> = contenders.iter().filter(is_peer).filter_map(|one| one.medians).collect();
+    let both =
+        |without, with| Some((figures(Contender::Peer(without))?, figures(Contender::Peer(with))?));
+    let multifd = both(Mode::Multifd, Mode::MultifdZstd)
+        .or_else(|| both(Mode::MultifdTls, Mode::MultifdZstdTls));
+    bar.judge(&Field { ours, peers: &peers, multifd })
 }
 
 /// In the order in which they first ran.
@@ -100,7 +118,6 @@ mod tests {
     use super::*;
     use crate::bar::tests::BAR;
     use crate::network::WireBytes;
-    use crate::peer::Mode;
     use crate::workload::tests::workload;
 
     const PEER: Contender = Contender::Peer(Mode::MultifdZstd);

@@ -1,10 +1,25 @@
 //! `benches/RESULTS.md`: one section for each kind of comparison, the newest figures only; older ones are in its
 //! history.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
 const HEAD: &str = "# Results\n\nWritten by `cargo xtask bench … --record`; each section has its machine and its command.\n";
 
+/// Puts a section into the document in this directory.
+pub fn record(directory: &Path, title: &str, body: &str) -> Result<()> {
+    let path = directory.join("RESULTS.md");
+    let document = fs::read_to_string(&path).unwrap_or_default();
+    fs::write(&path, put_section(&document, title, body))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("recorded in {}", path.display());
+    Ok(())
+}
+
 /// The document with this section in place of the one of the same title, or at the end.
-pub fn put_section(document: &str, title: &str, body: &str) -> String {
+fn put_section(document: &str, title: &str, body: &str) -> String {
     let heading = format!("## {title}");
     let section = format!("{heading}\n\n{}\n", body.trim());
     let mut parts = split(if document.trim().is_empty() { HEAD } else { document });

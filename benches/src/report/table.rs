@@ -5,7 +5,7 @@ use std::fmt::Write;
 use novacron_protocol::migration::DowntimeParts;
 
 use super::{Comparison, Contestant};
-use crate::bar::{Judged, Verdict};
+use crate::bar::Judged;
 use crate::measurement::{Figures, Measurement, median_parts, parts_ms};
 
 const MIB: f64 = 1_048_576.0;
@@ -16,15 +16,18 @@ Medians; the range of the runs in brackets. Contenders took turns. Total time an
 QEMU's `total-time` and `downtime`, NovaCron's record, whose total contains the start of the target. *Order* is what
 somebody with a watch sees: from the order until its end is known, the way through CLI and coordinator included; a
 plain QEMU's target is started and set up before that. Every target holds kernel and initrd before. *Pause* is from
-the source's stop to the target's first step, by the clocks of both QEMUs, and NovaCron's downtime. Bytes are those
+the source's stop to the target's first step, by the clocks of both QEMUs, and NovaCron's downtime. *Seen* is that pause
+by a clock outside: what passes there between two heartbeats on the console more than by the guest's own clock; it is
+the one that is judged, for all alike. *CPU* is that of both QEMUs without what runs the guest, or of both agents, from
+the order to its end; *memory* is the most that one agent has for itself. Bytes are those
 of both directions on the hosts' links, all headers included, as the shapers count them; *own count* is what the
 mover says. One coordinator. Every guest went on at its target and compared all of its pages.";
 
 /// The figures of all contenders, and the verdict if there is one.
 pub fn comparison(comparison: &Comparison) -> String {
     let mut text = String::from(
-        "| | total ms | of it memory ms | order ms | downtime ms | pause ms | rounds | MiB on the wire | own count MiB |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| | total ms | of it memory ms | order ms | downtime ms | pause ms | seen ms | rounds | MiB on the wire | own count MiB | CPU s | memory MiB |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for contestant in &comparison.contenders {
         if let Some(medians) = &contestant.medians {
@@ -35,17 +38,15 @@ pub fn comparison(comparison: &Comparison) -> String {
         text.push_str(&parts(contestant));
     }
     text.push_str(&idle(&comparison.contenders));
-    if let Some(verdict) = &comparison.verdict {
-        text.push_str(&judged(verdict));
-    }
+    text.push_str(&judged(&comparison.verdict));
     text
 }
 
 fn row(contestant: &Contestant, medians: &Figures) -> String {
     let runs = &contestant.runs;
-    let pause = medians.pause_ms.map_or_else(|| "–".to_owned(), |pause| format!("{pause:.0}"));
+    let memory = (medians.memory_bytes_max > 0.0).then_some(medians.memory_bytes_max / MIB);
     format!(
-        "| {} | {:.0}{} | {:.0} | {:.0} | {:.0}{} | {pause} | {:.0} | {:.1}{} | {:.1} |\n",
+        "| {} | {:.0}{} | {:.0} | {:.0} | {:.0}{} | {} | {} | {:.0} | {:.1}{} | {:.1} | {:.2} | {} |\n",
         contestant.name,
         medians.total_ms,
         range(runs, |run| run.total_ms),
@@ -53,11 +54,19 @@ fn row(contestant: &Contestant, medians: &Figures) -> String {
         medians.order_ms,
         medians.downtime_ms,
         range(runs, |run| run.downtime_ms),
+        or_dash(medians.pause_ms),
+        or_dash(medians.seen_pause_ms),
         medians.rounds,
         medians.wire_shaped_bytes / MIB,
         range(runs, |run| run.wire.shaped as f64 / MIB),
         medians.own_bytes / MIB,
+        medians.processor_s,
+        or_dash(memory),
     )
+}
+
+fn or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"))
 }
 
 /// How much of the machine others left, at the worst.
@@ -88,18 +97,17 @@ fn range(runs: &[Measurement], figure: impl Fn(&Measurement) -> f64) -> String {
     }
 }
 
-fn judged(verdict: &Verdict) -> String {
+fn judged(verdict: &[Judged]) -> String {
+    if verdict.is_empty() {
+        return String::new();
+    }
     let mut text =
         String::from("\n| NovaCron to the best peer | ratio | at most | |\n|---|---|---|---|\n");
-    let rows = [
-        ("total time", verdict.total),
-        ("pause", verdict.downtime),
-        ("bytes on the wire", verdict.wire),
-    ];
-    for (name, Judged { ratio, max }) in rows {
-        let met = if (Judged { ratio, max }).is_met() { "met" } else { "MISSED" };
+    for judged in verdict {
+        let Judged { what, value, max } = judged;
+        let met = if judged.is_met() { "met" } else { "MISSED" };
         // Writing into a String cannot fail.
-        let _ = writeln!(text, "| {name} | {ratio:.2} | {max:.2} | {met} |");
+        let _ = writeln!(text, "| {what} | {value:.2} | {max:.2} | {met} |");
     }
     text
 }
@@ -107,20 +115,27 @@ fn judged(verdict: &Verdict) -> String {
 /// One run, as it ends.
 pub fn line(measurement: &Measurement) -> String {
     format!(
-        "total {:.0} ms, memory {:.0} ms, order {:.0} ms, downtime {:.0} ms{}, pause {}, {} rounds, {:.1} MiB on the wire \
-         ({:.1} by the interfaces, {:.1} own count); machine {:.0} % idle before",
+        "total {:.0} ms, memory {:.0} ms, order {:.0} ms, downtime {:.0} ms{}, pause {}, seen {}, {} rounds, {:.1} MiB on the wire \
+         ({:.1} by the interfaces, {:.1} own count), CPU {:.2} s, memory {:.0} MiB; machine {:.0} % idle before",
         measurement.total_ms,
         measurement.memory_ms,
         measurement.order_ms,
         measurement.downtime_ms,
         measurement.downtime_parts.as_ref().map_or_else(String::new, in_brackets),
-        measurement.pause_ms.map_or_else(|| "unknown".to_owned(), |pause| format!("{pause:.0} ms")),
+        or_unknown(measurement.pause_ms),
+        or_unknown(measurement.seen_pause_ms),
         measurement.rounds,
         measurement.wire.shaped as f64 / MIB,
         measurement.wire.interfaces as f64 / MIB,
         measurement.own_bytes as f64 / MIB,
+        measurement.processor_s,
+        measurement.memory_bytes_max as f64 / MIB,
         measurement.idle_before * 100.0,
     )
+}
+
+fn or_unknown(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms:.0} ms"))
 }
 
 fn in_brackets(parts: &DowntimeParts) -> String {

@@ -29,7 +29,8 @@ pub struct BatchMigrate {
     #[arg(long, conflicts_with_all = ["live", "warm"])]
     pub cold: bool,
     /// Stop guests that do not shut down in time, as if their power had failed.
-    #[arg(long, requires = "warm")]
+    // A requirement alone is waived where what is required cannot be used.
+    #[arg(long, requires = "warm", conflicts_with_all = ["live", "cold"])]
     pub force_shutdown: bool,
     /// Give up those that have not moved as soon as one is refused or fails.
     #[arg(long)]

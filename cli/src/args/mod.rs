@@ -3,6 +3,7 @@
 mod batch;
 mod cluster;
 mod dev;
+mod node;
 mod values;
 mod vm;
 
@@ -15,6 +16,7 @@ use novacron_sdk::Overrides;
 pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
+pub use node::{NodeCommand, NodeDrain};
 pub use values::{Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
@@ -167,18 +169,6 @@ pub enum MigrateCommand {
         /// Wait until all of its migrations have ended.
         #[command(flatten)]
         wait: Wait,
-    },
-}
-
-/// Hypervisor hosts.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Lists nodes.
-    List,
-    /// Shows a node.
-    Show {
-        /// Its name.
-        node: String,
     },
 }
 

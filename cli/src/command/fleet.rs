@@ -1,25 +1,11 @@
-//! Nodes, events, coordinators and tokens.
+//! Events, coordinators and tokens.
 
 use novacron_protocol::ids::Revision;
 use novacron_sdk::{Client, EventFilter};
 
-use crate::args::{ClusterCommand, Events, NodeCommand, TokenCommand};
+use crate::args::{ClusterCommand, Events, TokenCommand};
 use crate::failure::Failure;
 use crate::output::{Printer, event, notice};
-
-/// `novacron node`.
-///
-/// # Errors
-/// Why it did not work.
-pub fn node(command: &NodeCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
-    match command {
-        NodeCommand::List => printer.list(
-            &client.nodes()?,
-            "there are no nodes; `novacron token create --role agent` lets one join",
-        ),
-        NodeCommand::Show { node } => printer.one(&client.node(node)?),
-    }
-}
 
 /// `novacron events`.
 ///

@@ -65,13 +65,8 @@ impl Show for MigrationView {
                 "compression",
                 or_nothing(self.compression_ratio.map(|ratio| format!("{ratio:.1} : 1"))),
             ),
-            (
-                "pages",
-                format!(
-                    "{} sent, {} the same, {} zero",
-                    self.pages_sent, self.pages_same, self.pages_zero
-                ),
-            ),
+            ("of that", wire_parts(self)),
+            ("pages", pages(self)),
             ("rate", or_nothing(rate)),
             ("guest writes", or_nothing(dirty(self).filter(|_| !is_over))),
             ("memory path", or_nothing(self.memory_path.map(|path| word(&path)))),
@@ -83,6 +78,33 @@ impl Show for MigrationView {
             ("ended", or_nothing(self.ended_at)),
         ]
     }
+}
+
+/// What was on the wire; nothing before the account is there.
+fn wire_parts(view: &MigrationView) -> String {
+    if view.bytes_link == 0 {
+        return String::new();
+    }
+    format!(
+        "memory {}, disks {}, files {}; {} with what the protocols add",
+        display_size(view.bytes_wire_memory),
+        display_size(view.bytes_wire_disks),
+        display_size(view.bytes_wire_files),
+        display_size(view.bytes_link),
+    )
+}
+
+fn pages(view: &MigrationView) -> String {
+    format!(
+        "{} sent ({} as differences, {} compressed, {} as they are), {} known, {} the same, {} zero",
+        view.pages_sent,
+        view.pages_differing,
+        view.pages_packed,
+        view.pages_raw,
+        view.pages_known,
+        view.pages_same,
+        view.pages_zero
+    )
 }
 
 /// How far a migration is, for a progress bar that shows the percentage itself.

@@ -25,6 +25,7 @@ use crate::failure::Failure;
 
 pub use batch::batch_line;
 pub use migration::{progress_line, progress_message};
+pub use node::drain_line;
 pub use text::{Fields, fields, table, word};
 
 /// A thing that can be a row of a table.

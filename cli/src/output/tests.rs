@@ -36,7 +36,9 @@ fn migration(status: &str) -> MigrationView {
             "release_us": 6000, "resume_us": 4000
         })),
         "rounds": 3, "bytes_guest": 536_870_912, "bytes_wire": 104_857_600, "bytes_disk": 1_073_741_824,
-        "compression_ratio": 15.36, "pages_zero": 9, "pages_same": 8, "pages_sent": 7, "verified": is_over,
+        "compression_ratio": 15.36, "pages_zero": 9, "pages_same": 8, "pages_sent": 7, "pages_known": 5,
+        "pages_differing": 4, "pages_packed": 2, "pages_raw": 1, "bytes_wire_memory": 62_914_560,
+        "bytes_wire_disks": 41_943_040, "bytes_wire_files": 0, "bytes_link": 106_954_752, "verified": is_over,
         "memory_path": is_over.then_some("pages"), "created_at": "2026-01-01T00:00:00Z",
         "ended_at": is_over.then_some("2026-01-01T00:00:07Z"), "revision": 9, "_links": {}
     }))
@@ -83,6 +85,8 @@ fn the_record_of_a_migration_accounts_for_its_downtime() {
         "of it            5.1 ms last disk blocks\n",
         "                20.0 ms last memory and devices\n",
         "on the wire   100 MiB\n",
+        "of that       memory 60 MiB, disks 40 MiB, files 0 B; 102 MiB with what the protocols add\n",
+        "pages         7 sent (4 as differences, 2 compressed, 1 as they are), 5 known, 8 the same, 9 zero\n",
         "compression   15.4 : 1\n",
         "verified      memory and disks are equal\n",
     ] {

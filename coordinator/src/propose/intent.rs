@@ -75,6 +75,20 @@ pub enum Intent {
         /// The batch.
         batch: BatchId,
     },
+    /// Have a node take no machines, and move away those that it has.
+    DrainNode {
+        /// The node.
+        node: NodeName,
+        /// What the client asks for of each migration.
+        options: MigrationOptions,
+    },
+    /// Have a node take machines again.
+    UndrainNode {
+        /// The node.
+        node: NodeName,
+        /// Whether to give up what is under way because of the draining.
+        cancel: bool,
+    },
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
 }

@@ -83,6 +83,8 @@ impl Proposer {
                 items: self.batch_items(vms),
             }),
             Intent::CancelBatch { batch } => Body::CancelBatch { batch },
+            Intent::DrainNode { node, options } => Body::DrainNode { node, options },
+            Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
         }
     }

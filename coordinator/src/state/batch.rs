@@ -11,14 +11,14 @@ use novacron_protocol::ids::{BatchId, MigrationId, NodeName, RequestId, Revision
 use novacron_protocol::limits::BATCH_ITEMS_MAX;
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::{Labels, VmState};
+use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
 use super::command::MigrateBatch;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
-use super::migration::{Asked, Cause, Ending, Migration};
+use super::migration::{Asked, Cause, Ending, natural_mode};
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
 use super::vm::{Vm, cut};
@@ -260,20 +260,20 @@ impl Fleet {
         }
     }
 
-    /// A migration ended; its batch, if it belongs to one, takes note.
+    /// A migration of a batch ended.
     pub(super) fn note_batch_item_end(
         &mut self,
         now: &mut Applying,
-        migration: &Migration,
+        id: BatchId,
+        migration: MigrationId,
         ending: Ending,
         reason: &str,
     ) {
-        let Cause::Batch(id) = migration.cause else { return };
         self.change_batch(now, id, |batch| {
-            let is_it = |item: &&mut BatchItem| item.step == ItemStep::Accepted(migration.id);
+            let is_it = |item: &&mut BatchItem| item.step == ItemStep::Accepted(migration);
             if let Some(item) = batch.items.iter_mut().find(is_it) {
                 let reason = item_reason(reason);
-                item.step = ItemStep::Ended { migration: migration.id, ending, reason };
+                item.step = ItemStep::Ended { migration, ending, reason };
             }
         });
         let stops = |batch: &Batch| batch.aborts_on_failure && batch.stopped.is_none();
@@ -314,14 +314,6 @@ fn has_moved(item: &BatchItem) -> bool {
 
 fn has_labels(vm: &Vm, labels: &Labels) -> bool {
     labels.iter().all(|(key, value)| vm.spec.labels.get(key) == Some(value))
-}
-
-/// A running machine goes on running; whatever else it is, only a stopped one could move.
-pub(super) fn natural_mode(vm: &Vm) -> MigrationMode {
-    match vm.state() {
-        VmState::Stopped => MigrationMode::Cold,
-        _ => MigrationMode::Live,
-    }
 }
 
 fn item_reason(reason: &str) -> String {

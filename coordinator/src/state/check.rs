@@ -6,6 +6,7 @@ use novacron_protocol::limits::MIGRATIONS_PER_NODE_RANGE;
 use novacron_protocol::vm::VmState;
 
 use super::batch::{BATCHES_MAX, Batch};
+use super::drain::Drain;
 use super::event::EVENTS_MAX;
 use super::fleet::Fleet;
 use super::index::Index;
@@ -23,6 +24,7 @@ impl Fleet {
         self.vms.values().try_for_each(|vm| self.check_vm(vm))?;
         self.migrations.values().try_for_each(|migration| self.check_migration_row(migration))?;
         self.batches.values().try_for_each(|batch| self.check_batch_row(batch))?;
+        self.drains.values().try_for_each(|drain| self.check_drain_row(drain))?;
         self.check_outbox()?;
         self.check_slots()?;
         self.check_bounds()
@@ -107,6 +109,15 @@ impl Fleet {
         ensure(are_open, || format!("batch {id}: waits for a migration that is over"))?;
         let is_open = batch.open().next().is_some();
         ensure(is_open == batch.ended_at.is_none(), || format!("batch {id}: ended and open"))
+    }
+
+    fn check_drain_row(&self, drain: &Drain) -> Result<(), String> {
+        let node = &drain.node;
+        ensure(self.nodes.get(node).is_some(), || format!("{node}: drained and not there"))?;
+        let is_drained = drain.drained_at.is_some();
+        ensure(is_drained == self.is_empty_node(node), || {
+            format!("{node}: drained exactly while it has nothing")
+        })
     }
 
     fn check_outbox(&self) -> Result<(), String> {

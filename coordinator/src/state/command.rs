@@ -138,6 +138,29 @@ pub enum Body {
     },
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
+    /// Have a node take no machines, and move away those that it has.
+    DrainNode {
+        /// The node.
+        node: NodeName,
+        /// What the client asks for of each migration.
+        options: MigrationOptions,
+    },
+    /// Have a node take machines again.
+    UndrainNode {
+        /// The node.
+        node: NodeName,
+        /// Whether to give up what is under way because of the draining.
+        cancel: bool,
+    },
+    /// Move a machine away from a node that is being drained.
+    DrainVm {
+        /// The migration's new id.
+        migration: MigrationId,
+        /// The machine.
+        vm: VmId,
+        /// The planner's choice.
+        target: NodeName,
+    },
 }
 
 /// Machines to move together.
@@ -242,8 +265,11 @@ impl Body {
             )),
             Self::CancelBatch { batch } => canonical(&(11u8, batch)),
             Self::ChangeSettings(change) => canonical(&(12u8, change)),
+            Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
+            Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
             Self::FoundCluster { .. }
             | Self::PlaceVm { .. }
+            | Self::DrainVm { .. }
             | Self::EnterMember { .. }
             | Self::OpenSession(_)
             | Self::Reports(_)

@@ -9,7 +9,7 @@
 //! | [`command`] [`reply`] | what can be done, and what that answers |
 //! | [`fleet`] | the state and the one way to change it |
 //! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
-//! | [`batch`] [`settings`] | migrations that were asked for together; what holds for all |
+//! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
@@ -19,6 +19,7 @@
 pub mod batch;
 pub mod check;
 pub mod command;
+pub mod drain;
 pub mod event;
 pub mod fleet;
 mod index;

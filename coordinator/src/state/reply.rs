@@ -28,6 +28,8 @@ pub enum Accepted {
     Nothing,
     /// The batch that it was about.
     Batch(BatchId),
+    /// The node that it was about.
+    Node(NodeName),
 }
 
 /// A command changed nothing, and why.

@@ -53,6 +53,7 @@ impl Fleet {
         self.tokens.drain_changes(&mut changes)?;
         self.requests.drain_changes(&mut changes)?;
         self.batches.drain_changes(&mut changes)?;
+        self.drains.drain_changes(&mut changes)?;
         Ok(changes)
     }
 
@@ -70,7 +71,8 @@ impl Fleet {
         self.members.visit_rows(&mut visit)?;
         self.tokens.visit_rows(&mut visit)?;
         self.requests.visit_rows(&mut visit)?;
-        self.batches.visit_rows(&mut visit)
+        self.batches.visit_rows(&mut visit)?;
+        self.drains.visit_rows(&mut visit)
     }
 
     fn meta_row(&self) -> Result<Row, RowError> {
@@ -106,6 +108,7 @@ impl Fleet {
             TableName::Tokens => self.tokens.load(key, value),
             TableName::Requests => self.requests.load(key, value),
             TableName::Batches => self.batches.load(key, value),
+            TableName::Drains => self.drains.load(key, value),
         }
     }
 

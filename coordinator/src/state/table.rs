@@ -39,11 +39,13 @@ pub enum TableName {
     Requests,
     /// Migrations that were asked for together.
     Batches,
+    /// Nodes that are to be drained.
+    Drains,
 }
 
 impl TableName {
     /// All tables, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Vms,
         Self::Nodes,
@@ -54,6 +56,7 @@ impl TableName {
         Self::Tokens,
         Self::Requests,
         Self::Batches,
+        Self::Drains,
     ];
 
     /// The name on disk.
@@ -69,6 +72,7 @@ impl TableName {
             Self::Tokens => "tokens",
             Self::Requests => "requests",
             Self::Batches => "batches",
+            Self::Drains => "drains",
         }
     }
 

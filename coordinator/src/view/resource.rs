@@ -4,7 +4,7 @@ use novacron_protocol::api::{
     BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
     MigrationView, NodeView, VmView,
 };
-use novacron_protocol::migration::DOWNTIME_LIMIT_MS_DEFAULT;
+use novacron_protocol::migration::{DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount};
 use novacron_protocol::time::Timestamp;
 
 use crate::state::Fleet;
@@ -58,12 +58,14 @@ pub fn vm_view(vm: &Vm) -> VmView {
     }
 }
 
-/// A node as the API shows it.
+/// A node as lists show it.
 pub fn node_view(fleet: &Fleet, node: &Node) -> NodeView {
     let name = &node.name;
     NodeView {
         name: name.clone(),
         state: node.state,
+        scheduling: fleet.scheduling(name),
+        drain: None,
         capacity: node.facts.capacity.clone(),
         allocated: fleet.allocation(name).into(),
         machines: u32::try_from(fleet.machines_on(name)).unwrap_or(u32::MAX),
@@ -98,6 +100,7 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         progress.map(|progress| progress.bytes_wire),
     );
     let rounds = account.map(|account| account.rounds).or(progress.map(|progress| progress.rounds));
+    let of = |number: fn(&MigrationAccount) -> u64| account.map_or(0, number);
     MigrationView {
         migration_id: migration.id,
         vm: migration.vm,
@@ -129,14 +132,22 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         rounds: rounds.unwrap_or(0),
         bytes_guest,
         bytes_wire,
+        bytes_wire_memory: of(|account| account.bytes_wire_memory),
+        bytes_wire_disks: of(|account| account.bytes_wire_disks),
+        bytes_wire_files: of(|account| account.bytes_wire_files),
+        bytes_link: of(|account| account.bytes_link),
         bytes_disk,
-        bytes_disk_held: account.map_or(0, |account| account.bytes_disk_held),
-        bytes_disk_final: account.map_or(0, |account| account.bytes_disk_final),
+        bytes_disk_held: of(|account| account.bytes_disk_held),
+        bytes_disk_final: of(|account| account.bytes_disk_final),
         compression_ratio: (bytes_wire > 0)
             .then(|| bytes_guest.saturating_add(bytes_disk) as f64 / bytes_wire as f64),
-        pages_zero: account.map_or(0, |account| account.pages_zero),
-        pages_same: account.map_or(0, |account| account.pages_same),
-        pages_sent: account.map_or(0, |account| account.pages_sent),
+        pages_zero: of(|account| account.pages_zero),
+        pages_same: of(|account| account.pages_same),
+        pages_sent: of(MigrationAccount::pages_sent),
+        pages_known: of(|account| account.pages_known),
+        pages_differing: of(|account| account.pages_differing),
+        pages_packed: of(|account| account.pages_packed),
+        pages_raw: of(|account| account.pages_raw),
         verified: account.is_some_and(|account| account.verified),
         memory_path: account.map(|account| account.path),
         created_at: migration.created_at,

@@ -50,6 +50,9 @@ pub enum EventKind {
     /// A node's state changed.
     #[serde(rename = "node.state")]
     NodeState,
+    /// A node is to be drained, is drained, or takes machines again.
+    #[serde(rename = "node.scheduling")]
+    NodeScheduling,
     /// A migration was accepted.
     #[serde(rename = "migration.created")]
     MigrationCreated,

@@ -64,8 +64,20 @@ pub struct MigrationView {
     pub rounds: u32,
     /// Bytes of guest memory handled, zero pages and repeated pages included.
     pub bytes_guest: u64,
-    /// Bytes put on the wire, memory and disks.
+    /// Bytes put on the wire, memory, disks and files.
     pub bytes_wire: u64,
+    /// Of these, memory and device state.
+    #[serde(default)]
+    pub bytes_wire_memory: u64,
+    /// Of these, disks.
+    #[serde(default)]
+    pub bytes_wire_disks: u64,
+    /// Of these, files to boot from.
+    #[serde(default)]
+    pub bytes_wire_files: u64,
+    /// Bytes in UDP packets that the source sent, with everything that the protocols add.
+    #[serde(default)]
+    pub bytes_link: u64,
     /// Bytes of disk content handled.
     pub bytes_disk: u64,
     /// Bytes of disk content that the target had before anything was sent.
@@ -80,8 +92,20 @@ pub struct MigrationView {
     pub pages_zero: u64,
     /// Pages not sent because the target had the same content.
     pub pages_same: u64,
-    /// Pages whose content was sent.
+    /// Pages whose content was sent, or what changed of it.
     pub pages_sent: u64,
+    /// Pages not sent because the target has them in a file or from another machine.
+    #[serde(default)]
+    pub pages_known: u64,
+    /// Of `pages_sent`, those of which what changed was sent.
+    #[serde(default)]
+    pub pages_differing: u64,
+    /// Of `pages_sent`, those that were sent compressed.
+    #[serde(default)]
+    pub pages_packed: u64,
+    /// Of `pages_sent`, those that were sent as they are.
+    #[serde(default)]
+    pub pages_raw: u64,
     /// Whether both ends' digests of memory and disks were compared and equal.
     pub verified: bool,
     /// How memory travelled.

@@ -15,7 +15,7 @@ pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchS
 pub use event::{Event, EventKind};
 pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};
 pub use migration::{MigrationMetrics, MigrationView};
-pub use node::NodeView;
+pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use token::{TokenCreate, TokenView};
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};

@@ -15,6 +15,7 @@ use super::held_pages::{ApplyError, HeldPages};
 use super::lane_in::LaneIn;
 use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
+use crate::migrate::library::Shelf;
 use crate::migrate::relay::Inlet;
 use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
@@ -62,6 +63,8 @@ pub struct IncomingPlan {
     pub beginning: Beginning,
     /// Where room for what arrives is taken from.
     pub images: Images,
+    /// Where pages are kept for further machines.
+    pub shelf: Option<Arc<Shelf>>,
 }
 
 /// What is in the guest's memory before anything arrives, as the source knows.
@@ -95,6 +98,7 @@ pub(super) struct IncomingShared {
     pub memory: Arc<GuestMemory>,
     pub hash_seed: u64,
     pub boot: BootPages,
+    pub shelf: Option<Arc<Shelf>>,
     held: Mutex<HeldPages>,
     /// A page was applied that somebody may wait for, or all can be, or nothing more will be.
     page_applied: Condvar,
@@ -255,12 +259,13 @@ impl Incoming {
         plan: IncomingPlan,
         memory: Arc<GuestMemory>,
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
-        let IncomingPlan { form, qemu_socket, boot_files, beginning, images } = plan;
+        let IncomingPlan { form, qemu_socket, boot_files, beginning, images, shelf } = plan;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
             hash_seed: form.hash_seed(),
             boot: BootPages::open(&boot_files).map_err(IncomingError::BootFile)?,
+            shelf,
             held: Mutex::new(match form {
                 IncomingForm::Pages { .. } => HeldPages::nothing(),
                 IncomingForm::Tunnel => HeldPages::unseen(),

@@ -24,6 +24,7 @@ mod meeting;
 mod outgoing;
 pub(crate) mod pace;
 mod sent_pages;
+mod sharing;
 mod sockets;
 mod tunnel_out;
 

@@ -122,6 +122,7 @@ fn spawn(
         file_bytes: 0,
         hash_seed,
         base,
+        catalogue: None,
         held_pages: None,
         earlier: Earlier::default(),
         progress: progress::Meter::default(),

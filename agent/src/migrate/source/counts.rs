@@ -27,6 +27,7 @@ impl Run {
         self.tally.stands(Standing {
             phase: progress.phase,
             remaining_bytes: progress.bytes_remaining,
+            dirty_bytes_per_second: progress.dirty_bytes_per_second.unwrap_or(0),
             congestion_window_bytes: connection
                 .map_or(0, |connection| connection.statistics().path.cwnd),
         });

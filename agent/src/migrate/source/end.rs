@@ -43,6 +43,7 @@ impl Run {
     /// What the target has of the memory is worth remembering: the machine may come back.
     pub(super) fn keep_image(&mut self) {
         let Some(outgoing) = self.outgoing.take() else { return };
+        outgoing.all_processed();
         let origin = ImageOrigin { vm: self.facts.vm, migration: self.migration() };
         if let Some(image) = outgoing.take_image(origin, self.hash_seed) {
             self.context.images.keep(image);

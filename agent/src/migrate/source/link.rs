@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use novacron_protocol::session::handover::Verdict;
-use novacron_protocol::session::message::{SourceMessage, StreamHeader, TargetMessage};
+use novacron_protocol::session::message::{ShelfOffer, SourceMessage, StreamHeader, TargetMessage};
 use novacron_protocol::session::source::SourceEvent;
 use novacron_transport::{CloseCode, ExpectedPeer, Role};
 
@@ -73,7 +73,9 @@ impl Run {
                     TargetMessage::Running { .. } | TargetMessage::Verdict(Verdict::Accepted) => {
                         self.reach(Mark::Running);
                     }
-                    TargetMessage::Taken { has_base: false, .. } => self.base = None,
+                    TargetMessage::Taken { has_base, shelf, .. } => {
+                        self.target_has(*has_base, *shelf);
+                    }
                     TargetMessage::Processed(counts) => return self.processed(counts),
                     TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
                     TargetMessage::HoldsPages { piece } => return self.target_holds_pages(piece),
@@ -85,9 +87,18 @@ impl Run {
         }
     }
 
+    /// What the target has already, of this machine and of others.
+    fn target_has(&mut self, has_base: bool, shelf: Option<ShelfOffer>) {
+        self.base = self.base.take().filter(|_| has_base);
+        self.catalogue = shelf.map(|shelf| self.context.catalogues.open(&self.target, shelf));
+    }
+
     pub(super) fn processed(&mut self, counts: &[(StreamHeader, u64)]) {
         if let Err(error) = self.outlets.processed(counts) {
             self.fail(reason(&error));
+        }
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.has_news();
         }
     }
 

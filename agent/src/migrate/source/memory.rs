@@ -37,6 +37,7 @@ impl Run {
             boot_files: boot_files(&self.context, &self.facts.hardware.boot),
             base: self.take_base(),
             images: self.context.images.clone(),
+            catalogue: self.catalogue.clone(),
         };
         match qemu::begin_memory(&qmp, &run, &mut self.outlets, &plan, knowledge).await {
             Ok((outgoing, events)) => {

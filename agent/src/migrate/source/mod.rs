@@ -38,6 +38,7 @@ use super::cache::Image;
 use super::console_log::OutgoingLog;
 use super::context::{Context, SourceCommand};
 use super::control::Dialogue;
+use super::library::Catalogue;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::disk::OutgoingDisks;
@@ -90,6 +91,8 @@ struct Run {
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
+    /// What the target has of other machines.
+    catalogue: Option<Arc<Catalogue>>,
     /// What the target says that it has of the memory, until it is sent.
     held_pages: Option<PageTable>,
     earlier: Earlier,

@@ -188,6 +188,9 @@ impl Run {
             bytes_guest: memory.bytes_guest,
             bytes_wire: memory.bytes_wire + disks.bytes_wire + self.file_bytes,
             bytes_wire_memory: memory.bytes_wire,
+            bytes_wire_disks: disks.bytes_wire,
+            bytes_wire_files: self.file_bytes,
+            bytes_link: self.tally.link_sent_bytes(),
             bytes_disk: disks.bytes_disk,
             bytes_disk_held: disks.bytes_held,
             bytes_disk_final: self
@@ -195,7 +198,10 @@ impl Run {
                 .map_or(0, |before| disks.bytes_disk.saturating_sub(before)),
             pages_zero: memory.pages_zero,
             pages_same: memory.pages_same,
-            pages_sent: memory.pages_sent(),
+            pages_known: memory.pages_known,
+            pages_differing: memory.pages_differing,
+            pages_packed: memory.pages_packed,
+            pages_raw: memory.pages_raw,
             // A source gets as far as the release only over equal digests.
             verified: self.account.reached(Mark::Verified),
             path: match (self.mode, &self.form) {

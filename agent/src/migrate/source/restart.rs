@@ -92,6 +92,7 @@ impl Run {
         self.log = None;
         self.digests = Digests::default();
         self.base = None;
+        self.catalogue = None;
         self.progress = Meter::default();
         // What QEMU has said of the migration that was cancelled is not about the next one.
         self.events = self.guest.as_ref().and_then(|guest| guest.qmp()).map(Qmp::events);

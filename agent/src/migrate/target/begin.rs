@@ -62,6 +62,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, session: Target, is_anew:
         is_anew,
         missing_files: Vec::new(),
         base: None,
+        shelf: None,
         receiving: None,
         incoming: None,
         memory_events: None,

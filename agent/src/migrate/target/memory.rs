@@ -10,7 +10,7 @@ use novacron_protocol::session::target::TargetEvent;
 use super::{Run, offer};
 use crate::migrate::files::boot_files;
 use crate::migrate::memory::{Beginning, Incoming, IncomingEvent, IncomingForm, IncomingPlan};
-use crate::qmp::Capability;
+use crate::qmp::{Capability, MigrateParameters};
 use crate::reason::reason;
 use crate::vm::Receiving;
 
@@ -37,6 +37,10 @@ impl Run {
         let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
         let qmp = &receiving.qmp;
         qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
+        // By itself it would call the network here when it has loaded the guest, which may yet go back to the source. It is
+        // told to announce the guest when that runs.
+        let silent = MigrateParameters { announce_rounds: Some(0), ..Default::default() };
+        qmp.set_migrate_parameters(&silent).await.map_err(|error| reason(&error))?;
         qmp.migrate_incoming(&run.join(SOCKET_NAME)).await.map_err(|error| reason(&error))?;
         incoming.feed();
         Ok(())
@@ -62,6 +66,7 @@ impl Run {
             boot_files: boot_files(&self.context, &offer::hardware(offer, guest.spec()).boot),
             beginning,
             images: self.context.images.clone(),
+            shelf: self.shelf.clone(),
         };
         let receiving = self.receiving.as_ref().map(|receiving| Arc::clone(&receiving.memory));
         let memory = receiving.or_else(|| guest.memory()).ok_or("the machine's memory is gone")?;

@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use super::cache::Image;
 use super::context::{Context, TargetCommand};
 use super::control::Dialogue;
+use super::library::Shelf;
 use super::memory::{Incoming, IncomingEvent};
 use super::relay::Inlets;
 use crate::disk::{DiskEvent, IncomingDisks};
@@ -66,6 +67,8 @@ struct Run {
     is_anew: bool,
     missing_files: Vec<FileOffer>,
     base: Option<Image>,
+    /// Where pages are kept for further machines.
+    shelf: Option<Arc<Shelf>>,
     receiving: Option<Receiving>,
     incoming: Option<Incoming>,
     memory_events: Option<mpsc::Receiver<IncomingEvent>>,

@@ -1,6 +1,8 @@
 //! From the offer to a QEMU that waits for disks and memory.
 
-use novacron_protocol::session::message::{FileOffer, Offer, TargetMessage};
+use std::sync::Arc;
+
+use novacron_protocol::session::message::{FileOffer, MemoryOffer, Offer, TargetMessage};
 use novacron_protocol::session::target::TargetEvent;
 use tokio::sync::mpsc;
 
@@ -9,6 +11,7 @@ use super::step::Step;
 use super::{Run, offer};
 use crate::disk::{DiskEvent, DisksPlan, IncomingDisks};
 use crate::migrate::cache::{Image, ImageOrigin};
+use crate::migrate::library::{Circle, Shelf};
 use crate::reason::reason;
 use crate::vm::{FileHash, Processor};
 
@@ -35,6 +38,8 @@ impl Run {
         self.missing_files = offer.files.iter().filter(lacking).cloned().collect();
         let missing_files = self.missing_files.iter().map(|file| file.hash).collect();
         self.base = if self.is_anew { None } else { self.find_base(&offer) };
+        self.shelf = self.find_shelf(&offer);
+        let shelf = self.shelf.as_ref().map(|shelf| shelf.offer());
         self.offer = Some(offer);
         let has_base = self.base.is_some();
         // Pages may come as soon as the offer is taken, if the files are here that they may refer to, and the memory is
@@ -45,7 +50,7 @@ impl Run {
         {
             return self.fail(reason);
         }
-        self.send(TargetMessage::Taken { minor, missing_files, has_base }).await;
+        self.send(TargetMessage::Taken { minor, missing_files, has_base, shelf }).await;
         if self.missing_files.is_empty() {
             self.prepare().await;
         }
@@ -56,6 +61,17 @@ impl Run {
         let origin = ImageOrigin { vm: offer.vm, migration: offer.base? };
         let image = self.context.images.take_if(origin);
         image.filter(|image| image.hash_seed == offer.hash_seed)
+    }
+
+    /// Where pages of the machine may be kept, and taken from: by whose it is, as the coordinator says.
+    fn find_shelf(&self, offer: &Offer) -> Option<Arc<Shelf>> {
+        let guest = self.guest.as_ref()?;
+        if !matches!(offer.memory, MemoryOffer::Pages { .. }) {
+            return None;
+        }
+        let (source_run, tenant) = (offer.source_run, guest.spec().tenant().to_owned());
+        let circle = Circle { source: self.source.clone(), source_run, tenant };
+        self.context.shelves.open(&circle, rand::random())
     }
 
     /// Everything that QEMU needs is here: starts it and opens it for disks and memory.

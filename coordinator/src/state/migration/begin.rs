@@ -4,12 +4,14 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::vm::VmState;
 
 use super::slots::Slots;
 use super::{Cause, Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
+use crate::state::placement::Allocation;
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::vm::{Move, Rest, Task, Vm, problem};
 
@@ -36,12 +38,28 @@ impl Fleet {
     }
 
     fn migratable(&self, asked: Asked<'_>) -> Result<(Vm, NodeName), Refusal> {
-        let how = match asked.mode {
+        let (vm, source) = self.check_leaver(asked.vm, asked.mode)?;
+        let taken = self.allocation(asked.target);
+        self.check_target(&vm, &source, asked.mode, asked.target, taken)?;
+        if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
+            return Err(Refusal::Full(format!(
+                "{MIGRATIONS_OPEN_MAX} migrations wait or are at work"
+            )));
+        }
+        Ok((vm, source))
+    }
+
+    /// Whether a machine may leave its node like this now, wherever to; the machine and its node.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_leaver(&self, vm: VmId, mode: MigrationMode) -> Result<(Vm, NodeName), Refusal> {
+        let how = match mode {
             MigrationMode::Live => Move::MigrateLive,
             MigrationMode::Warm => Move::MigrateWarm,
             MigrationMode::Cold => Move::MigrateCold,
         };
-        let vm = self.movable(asked.vm, how)?;
+        let vm = self.movable(vm, how)?;
         let conflict = |text: String| Err(Refusal::Conflict(text));
         if vm.task.is_some() {
             return conflict(format!("machine `{}` is busy; try again later", vm.spec.name));
@@ -49,34 +67,44 @@ impl Fleet {
         let Some(source) = vm.node.clone() else {
             return conflict(format!("machine `{}` is on no node", vm.spec.name));
         };
-        if source == *asked.target {
-            return Err(Refusal::Invalid {
-                field: "target".to_owned(),
-                problem: format!("machine `{}` is on node `{source}` already", vm.spec.name),
-            });
-        }
-        self.check_fit(asked.target, &vm.spec)?;
         if vm.spec.enable_tpm {
             return conflict(format!(
                 "machine `{}` has a TPM, whose state cannot be moved yet",
                 vm.spec.name
             ));
         }
-        if asked.mode == MigrationMode::Live {
-            self.check_alike(&source, asked.target)?;
-        }
-        if self.is_leaving(vm.id, asked.target) {
-            return conflict(format!(
-                "node `{}` still clears up after the machine left it",
-                asked.target
-            ));
-        }
-        if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
-            return Err(Refusal::Full(format!(
-                "{MIGRATIONS_OPEN_MAX} migrations wait or are at work"
-            )));
-        }
         Ok((vm, source))
+    }
+
+    /// Whether a node can take a machine that leaves `source` like this, given what other machines take of the node.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_target(
+        &self,
+        vm: &Vm,
+        source: &NodeName,
+        mode: MigrationMode,
+        target: &NodeName,
+        taken: Allocation,
+    ) -> Result<(), Refusal> {
+        if source == target {
+            return Err(Refusal::Invalid {
+                field: "target".to_owned(),
+                problem: format!("machine `{}` is on node `{source}` already", vm.spec.name),
+            });
+        }
+        let node = self.nodes.get(target).ok_or_else(|| Refusal::NoSuchNode(target.clone()))?;
+        let misfit = |misfit| Refusal::NoRoom { node: target.clone(), misfit };
+        self.fit_beside(node, &vm.spec, taken).map_err(misfit)?;
+        if mode == MigrationMode::Live {
+            self.check_alike(source, target)?;
+        }
+        if self.is_leaving(vm.id, target) {
+            let text = format!("node `{target}` still clears up after the machine left it");
+            return Err(Refusal::Conflict(text));
+        }
+        Ok(())
     }
 
     /// A running guest keeps what runs its instructions: hardware and translator offer it different processors.
@@ -222,6 +250,15 @@ impl Fleet {
         self.change_migration(now, id, |migration| {
             migration.step = Step::Sending { send, cancel: None };
         });
+    }
+}
+
+/// How a machine moves where nobody says: a running one goes on running; whatever else it is, only a stopped one could
+/// move.
+pub fn natural_mode(vm: &Vm) -> MigrationMode {
+    match vm.state() {
+        VmState::Stopped => MigrationMode::Cold,
+        _ => MigrationMode::Live,
     }
 }
 

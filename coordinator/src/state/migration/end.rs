@@ -7,7 +7,7 @@ use novacron_protocol::migration::{MigrationAccount, MigrationMode, MigrationPha
 use novacron_protocol::node::NodeState;
 
 use super::begin::to_source;
-use super::{Ending, Migration, Step};
+use super::{Cause, Ending, Migration, Step};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
@@ -195,7 +195,7 @@ impl Fleet {
             migration.reason.clone_from(&reason);
             migration.ended_at = Some(now.at);
         });
-        self.note_batch_item_end(now, migration, Ending::Completed, &reason);
+        self.note_end(now, migration, Ending::Completed, &reason);
         let message = format!("machine {} is at {}", migration.vm_name, migration.target);
         let about = About::migration(migration.vm, migration.id);
         self.emit(now, EventKind::MigrationCompleted, about, message);
@@ -216,7 +216,7 @@ impl Fleet {
 
     /// As [`Self::end_at_source`], without looking at the queue. The target is told to forget it, durably: a late
     /// connection from the source must find a closed door.
-    pub(super) fn close_at_source(
+    pub(in crate::state) fn close_at_source(
         &mut self,
         now: &mut Applying,
         id: MigrationId,
@@ -244,7 +244,24 @@ impl Fleet {
             }
         });
         self.emit_end(now, &migration, ending, &reason);
-        self.note_batch_item_end(now, &migration, ending, &reason);
+        self.note_end(now, &migration, ending, &reason);
+    }
+
+    /// Tells whoever asked for it.
+    fn note_end(
+        &mut self,
+        now: &mut Applying,
+        migration: &Migration,
+        ending: Ending,
+        reason: &str,
+    ) {
+        match migration.cause {
+            Cause::Client => {}
+            Cause::Batch(batch) => {
+                self.note_batch_item_end(now, batch, migration.id, ending, reason)
+            }
+            Cause::Drain => self.note_drained_machine(now, migration, ending, reason),
+        }
     }
 
     fn emit_end(

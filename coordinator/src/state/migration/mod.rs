@@ -19,7 +19,7 @@ mod end;
 mod progress;
 mod slots;
 
-pub use begin::Asked;
+pub use begin::{Asked, natural_mode};
 
 use novacron_protocol::ids::{
     BatchId, EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
@@ -176,7 +176,7 @@ impl Fleet {
 
     /// Whether a machine is leaving a node: the node's own clearing up must not be disturbed.
     pub(super) fn is_leaving(&self, vm: VmId, node: &NodeName) -> bool {
-        self.open_migrations().any(|migration| migration.vm == vm && migration.source == *node)
+        self.index.is_leaving(vm, node)
     }
 
     /// Changes a migration and keeps the indexes.

@@ -39,6 +39,14 @@ fn scene() -> Scene {
         items: vec![(vm, MigrationId(scene.id()))],
     };
     scene.apply(Body::MigrateBatch(batch)).unwrap();
+    let options = MigrationOptions { auto_converge: true, ..MigrationOptions::default() };
+    scene.apply(Body::DrainNode { node: name("node-02"), options }).unwrap();
+    let migration = scene.fleet.open_migrations().next().unwrap().id;
+    scene.apply(Body::CancelMigration { migration }).unwrap();
+    let (migration, target) = (MigrationId(scene.id()), name("node-01"));
+    scene.settle_all("node-01");
+    scene.apply(Body::DrainVm { migration, vm, target }).unwrap();
+    scene.apply(Body::CancelMigration { migration }).unwrap();
     scene
 }
 
@@ -79,7 +87,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2043;
-const LOG_HASH: u64 = 9_156_591_900_491_835_907;
-const ROWS_BYTES: usize = 2325;
-const ROWS_HASH: u64 = 4_440_486_428_935_668_311;
+const LOG_BYTES: usize = 2426;
+const LOG_HASH: u64 = 3_634_379_322_137_406_180;
+const ROWS_BYTES: usize = 2793;
+const ROWS_HASH: u64 = 6_810_859_659_949_322_662;

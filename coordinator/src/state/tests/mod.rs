@@ -1,6 +1,7 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
 mod batches;
+mod drains;
 mod golden;
 mod inventory;
 mod lifecycle;

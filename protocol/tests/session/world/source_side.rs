@@ -52,6 +52,7 @@ fn offer() -> Offer {
         cpu_model: "max".into(),
         memory: MemoryOffer::Pages { lanes: 2 },
         hash_seed: 7,
+        source_run: 1,
         base: None,
         disks: Vec::new(),
         files: Vec::new(),

@@ -73,7 +73,7 @@ impl TargetSide {
         self.has_forgotten = false;
         self.qemu = Qemu::Paused;
         self.events.push_back(TargetEvent::Prepared);
-        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false }
+        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false, shelf: None }
     }
 
     /// Takes the offer.
@@ -81,7 +81,7 @@ impl TargetSide {
         self.session = Some(Target::begin(TargetLimits::default()));
         self.qemu = Qemu::Paused;
         self.events.push_back(TargetEvent::Prepared);
-        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false }
+        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false, shelf: None }
     }
 
     pub fn handle(&mut self, event: TargetEvent, now_ms: u64) {

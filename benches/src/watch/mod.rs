@@ -1,0 +1,176 @@
+//! A watcher outside, the same for everybody: for how long the guest stands still by its heartbeats on the console and
+//! this machine's clock, and how much memory programs need meanwhile.
+
+mod beats;
+mod processor;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+pub use processor::{Processors, Spent};
+
+use beats::{Beats, Lines};
+use processor::private_bytes;
+
+/// Between two looks at the consoles: by so much the pause can be wrong on an idle machine.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Looks at the consoles for each look at the memory, which costs more.
+const LOOKS_PER_MEMORY: u64 = 25;
+/// Bytes that are read of a console at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What is watched.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// Where the guest's console is logged, at any time; a file may not be there yet.
+    pub consoles: Vec<PathBuf>,
+    /// Processes whose memory counts.
+    pub processes: Vec<u32>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// For how long the guest stood still, at most.
+    pub pause: Duration,
+    /// The most private memory that one of the processes had, in bytes.
+    pub memory_bytes_max: u64,
+}
+
+/// A watcher at work.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Sender<()>,
+    thread: JoinHandle<Looking>,
+}
+
+impl Watch {
+    /// Begins.
+    pub fn begin(watched: Watched) -> Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let looking = Looking::new(watched);
+        let thread = thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || looking.until(&stopped))
+            .context("cannot watch")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends; what was seen.
+    pub fn end(self) -> Result<Seen> {
+        drop(self.stop);
+        let looking = self.thread.join().ok().context("the watcher has failed")?;
+        let pause = looking.beats.pause_max().context("the guest's heartbeats were not seen")?;
+        Ok(Seen { pause, memory_bytes_max: looking.memory_bytes_max })
+    }
+}
+
+#[derive(Debug)]
+struct Console {
+    path: PathBuf,
+    file: Option<File>,
+    lines: Lines,
+}
+
+impl Console {
+    /// The lines that have ended since the last look.
+    fn look(&mut self) -> Vec<String> {
+        if self.file.is_none() {
+            // Not there yet, or never.
+            self.file = File::open(&self.path).ok();
+        }
+        let mut bytes = [0; READ_BYTES];
+        let read = self.file.as_mut().map_or(0, |file| file.read(&mut bytes).unwrap_or(0));
+        self.lines.cut(&bytes[..read])
+    }
+}
+
+#[derive(Debug)]
+struct Looking {
+    consoles: Vec<Console>,
+    processes: Vec<u32>,
+    begun: Instant,
+    beats: Beats,
+    memory_bytes_max: u64,
+}
+
+impl Looking {
+    fn new(watched: Watched) -> Self {
+        let console = |path| Console { path, file: None, lines: Lines::default() };
+        Self {
+            consoles: watched.consoles.into_iter().map(console).collect(),
+            processes: watched.processes,
+            begun: Instant::now(),
+            beats: Beats::default(),
+            memory_bytes_max: 0,
+        }
+    }
+
+    fn until(mut self, stopped: &mpsc::Receiver<()>) -> Self {
+        for look in 0.. {
+            self.look_at_consoles();
+            if look % LOOKS_PER_MEMORY == 0 {
+                self.look_at_memory();
+            }
+            if stopped.recv_timeout(LOOK_AGAIN) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        self
+    }
+
+    fn look_at_consoles(&mut self) {
+        for console in &mut self.consoles {
+            for line in console.look() {
+                self.beats.see(&line, self.begun.elapsed());
+            }
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        let most = self.processes.iter().filter_map(|process| private_bytes(*process)).max();
+        self.memory_bytes_max = self.memory_bytes_max.max(most.unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_guest_that_goes_on_elsewhere_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let mut looking = Looking::new(Watched {
+            consoles: vec![path("source"), path("target")],
+            processes: vec![std::process::id()],
+        });
+        let say = |looking: &mut Looking, name, text: &str| {
+            let mut file = File::options().append(true).create(true).open(path(name)).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            looking.look_at_consoles();
+        };
+        say(
+            &mut looking,
+            "source",
+            "NOVACRON-GUEST tick=1 uptime_ms=0 \nNOVACRON-GUEST tick=2 uptime_ms=0 \n",
+        );
+        let before = looking.begun.elapsed();
+        say(
+            &mut looking,
+            "target",
+            "NOVACRON-GUEST tick=2 uptime_ms=0 \nNOVACRON-GUEST tick=3 uptime_ms=0 \n",
+        );
+        let pause = looking.beats.pause_max().unwrap();
+        assert!(pause <= looking.begun.elapsed() && before > Duration::ZERO, "{pause:?}");
+        looking.look_at_memory();
+        assert!(looking.memory_bytes_max > 100_000);
+    }
+}
