@@ -1,10 +1,12 @@
 //! The limits of a link, with their arithmetic.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use serde::Deserialize;
 
 /// The least datagram that every path must carry (RFC 9000 §14): where a connection starts.
 const INITIAL_MTU_BYTES: u16 = 1200;
@@ -20,12 +22,23 @@ pub struct InvalidSetting {
 }
 
 /// How a sender finds out what the path carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Congestion {
     /// RFC 9438: fills the queue until a packet is lost. Fair to everything else on the link.
     Cubic,
-    /// Estimates bandwidth and delay: better on paths that lose packets without being full.
+    /// Estimates bandwidth and delay (quinn's, which it calls experimental): fills paths that lose packets without being
+    /// full.
     Bbr,
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        })
+    }
 }
 
 /// Every limit of an endpoint and its connections.
@@ -93,6 +106,7 @@ impl LinkSettings {
             send_window_bytes: MIB,
             stream_receive_window_bytes: 2 * MIB,
             connection_receive_window_bytes: 4 * MIB,
+            congestion: Congestion::Bbr,
             bidirectional_streams_max: 64,
             unidirectional_streams_max: 64,
             handshakes_max: 16,
