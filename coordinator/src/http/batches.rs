@@ -16,6 +16,7 @@ use super::{Api, migrations, nodes};
 use crate::auth::Authorized;
 use crate::propose::Intent;
 use crate::state::Accepted as Applied;
+use crate::state::command::BatchOrder;
 use crate::view::resource::batch_view;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -72,15 +73,16 @@ async fn create(
     // Where each moves as it is, what is about guests that run is for those.
     let strictest = asked.mode.unwrap_or(MigrationMode::Live);
     options.check(strictest).map_err(migrations::invalid_option)?;
-    let intent = call.authorize(Intent::MigrateBatch {
-        vms: chosen(&call.api, &source, asked).await?,
+    let vms = chosen(&call.api, &source, asked).await?;
+    let order = BatchOrder {
         source,
         target,
         labels: asked.labels.clone(),
         mode: asked.mode,
         options,
         aborts_on_failure: asked.abort_on_failure,
-    })?;
+    };
+    let intent = call.authorize(Intent::MigrateBatch { order, vms })?;
     accepted(&call, intent).await.map(Accepted)
 }
 

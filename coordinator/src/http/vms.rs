@@ -108,9 +108,7 @@ impl Filter {
         };
         let on = vm.node.as_ref().map(|node| node.as_str());
         let is_there = self.node.as_deref().is_none_or(|wanted| on == Some(wanted));
-        is_state
-            && is_there
-            && self.labels.iter().all(|(key, value)| vm.spec.labels.get(key) == Some(value))
+        is_state && is_there && vm.has_labels(&self.labels)
     }
 }
 

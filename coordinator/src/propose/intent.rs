@@ -3,7 +3,9 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::ids::{BatchId, MigrationId, NodeName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
-use novacron_protocol::vm::{Labels, VmSpec};
+use novacron_protocol::vm::VmSpec;
+
+use crate::state::command::BatchOrder;
 
 /// A change that a client asks for. `auth` decides whether it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,18 +54,8 @@ pub enum Intent {
     },
     /// Move many machines.
     MigrateBatch {
-        /// The node that they leave.
-        source: NodeName,
-        /// Where to.
-        target: NodeName,
-        /// Labels by which they were chosen.
-        labels: Labels,
-        /// How; each as it is unless said.
-        mode: Option<MigrationMode>,
-        /// What the client asks for beyond that.
-        options: MigrationOptions,
-        /// Whether one failure gives up the others.
-        aborts_on_failure: bool,
+        /// From where, where to and how.
+        order: BatchOrder,
         /// The machines, in the order in which they shall move; at most [`BATCH_ITEMS_MAX`] and one more, which is
         /// refused.
         ///

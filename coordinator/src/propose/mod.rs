@@ -64,22 +64,9 @@ impl Proposer {
                 Body::MigrateVm { migration, vm, target, mode, options }
             }
             Intent::CancelMigration { migration } => Body::CancelMigration { migration },
-            Intent::MigrateBatch {
-                source,
-                target,
-                labels,
-                mode,
-                options,
-                aborts_on_failure,
-                vms,
-            } => Body::MigrateBatch(MigrateBatch {
+            Intent::MigrateBatch { order, vms } => Body::MigrateBatch(MigrateBatch {
                 batch: BatchId(new_uuid(self.clock.now())),
-                source,
-                target,
-                labels,
-                mode,
-                options,
-                aborts_on_failure,
+                order,
                 items: self.batch_items(vms),
             }),
             Intent::CancelBatch { batch } => Body::CancelBatch { batch },

@@ -9,13 +9,12 @@
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{BatchId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
 use novacron_protocol::limits::BATCH_ITEMS_MAX;
-use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
-use super::command::MigrateBatch;
+use super::command::{BatchOrder, MigrateBatch};
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::migration::{Asked, Cause, Ending, natural_mode};
@@ -34,18 +33,8 @@ const ITEM_REASON_BYTES_MAX: usize = 256;
 pub struct Batch {
     /// Identity.
     pub id: BatchId,
-    /// The node that the machines leave.
-    pub source: NodeName,
-    /// The node that they go to.
-    pub target: NodeName,
-    /// Labels by which they were chosen.
-    pub labels: Labels,
-    /// How all of them move; `None`: each as it is, running or stopped.
-    pub mode: Option<MigrationMode>,
-    /// What the client asked for beyond that.
-    pub options: MigrationOptions,
-    /// Whether one failure gives up the others.
-    pub aborts_on_failure: bool,
+    /// What the client asked for.
+    pub order: BatchOrder,
     /// Why the rest was given up, if it was.
     pub stopped: Option<Stop>,
     /// The machines, in the order in which they move.
@@ -131,8 +120,7 @@ impl Fleet {
 
     /// Machines on a node that have all of the labels, in the order of their creation.
     pub fn machines_matching(&self, node: &NodeName, labels: &Labels) -> impl Iterator<Item = &Vm> {
-        let vms = self.index.vms_on(node).filter_map(|vm| self.vms.get(&vm));
-        vms.filter(move |vm| has_labels(vm, labels))
+        self.vms_on_node(node).filter(move |vm| vm.has_labels(labels))
     }
 
     pub(super) fn migrate_batch(
@@ -147,10 +135,10 @@ impl Fleet {
         let message = format!(
             "{} machines are to move from {} to {}",
             asked.items.len(),
-            asked.source,
-            asked.target
+            asked.order.source,
+            asked.order.target
         );
-        self.emit(now, EventKind::BatchCreated, About::node(&asked.source), message);
+        self.emit(now, EventKind::BatchCreated, About::node(&asked.order.source), message);
         for (vm, migration) in &asked.items {
             let Some(item) = self.accept_item(now, request, asked, *vm, *migration) else {
                 continue;
@@ -158,7 +146,7 @@ impl Fleet {
             self.batches.update(&asked.batch, |batch| batch.items.push(item));
         }
         let has_refusals = self.batches.get(&asked.batch).is_some_and(Batch::has_refusals);
-        if asked.aborts_on_failure && has_refusals {
+        if asked.order.aborts_on_failure && has_refusals {
             self.stop_batch(now, asked.batch, Stop::Failure);
         }
         self.close_batch_if_ended(now, asked.batch);
@@ -170,7 +158,7 @@ impl Fleet {
         let invalid = |field: &str, problem: String| {
             Err(Refusal::Invalid { field: field.to_owned(), problem })
         };
-        let (source, target) = (&asked.source, &asked.target);
+        let (source, target) = (&asked.order.source, &asked.order.target);
         for node in [source, target] {
             self.nodes.get(node).ok_or_else(|| Refusal::NoSuchNode(node.clone()))?;
         }
@@ -181,7 +169,7 @@ impl Fleet {
             return Err(Refusal::Conflict(format!("batch {} exists already", asked.batch)));
         }
         match asked.items.len() {
-            0 if asked.labels.is_empty() => {
+            0 if asked.order.labels.is_empty() => {
                 invalid("from", format!("node `{source}` has no machine"))
             }
             0 => invalid("labels", format!("no machine on node `{source}` has these labels")),
@@ -217,15 +205,16 @@ impl Fleet {
     ) -> Option<BatchItem> {
         let machine = self.vms.get(&vm)?;
         let vm_name = machine.spec.name.clone();
-        let is_there = machine.node.as_ref() == Some(&asked.source);
-        let mode = asked.mode.unwrap_or_else(|| natural_mode(machine));
-        let options = asked.options.suited_to(mode);
+        let order = &asked.order;
+        let is_there = machine.node.as_ref() == Some(&order.source);
+        let mode = order.mode.unwrap_or_else(|| natural_mode(machine));
+        let options = order.options.suited_to(mode);
         let accepted = if is_there {
-            let asked_of_it = Asked { vm, target: &asked.target, mode, options };
+            let asked_of_it = Asked { vm, target: &order.target, mode, options };
             let cause = Cause::Batch(asked.batch);
             self.queue_migration(now, request, migration, asked_of_it, cause)
         } else {
-            Err(Refusal::Conflict(format!("it is not on node `{}` any more", asked.source)))
+            Err(Refusal::Conflict(format!("it is not on node `{}` any more", order.source)))
         };
         let step = match accepted {
             Ok(()) => ItemStep::Accepted(migration),
@@ -276,7 +265,7 @@ impl Fleet {
                 item.step = ItemStep::Ended { migration, ending, reason };
             }
         });
-        let stops = |batch: &Batch| batch.aborts_on_failure && batch.stopped.is_none();
+        let stops = |batch: &Batch| batch.order.aborts_on_failure && batch.stopped.is_none();
         if ending == Ending::Failed && self.batches.get(&id).is_some_and(stops) {
             self.stop_batch(now, id, Stop::Failure);
         }
@@ -292,10 +281,10 @@ impl Fleet {
         let message = format!(
             "{moved} of {} machines have moved from {} to {}",
             batch.items.len(),
-            batch.source,
-            batch.target
+            batch.order.source,
+            batch.order.target
         );
-        let (about, at) = (About::node(&batch.source), now.at);
+        let (about, at) = (About::node(&batch.order.source), now.at);
         self.change_batch(now, id, |batch| batch.ended_at = Some(at));
         self.emit(now, EventKind::BatchEnded, about, message);
     }
@@ -312,10 +301,6 @@ fn has_moved(item: &BatchItem) -> bool {
     matches!(item.step, ItemStep::Ended { ending: Ending::Completed, .. })
 }
 
-fn has_labels(vm: &Vm, labels: &Labels) -> bool {
-    labels.iter().all(|(key, value)| vm.spec.labels.get(key) == Some(value))
-}
-
 fn item_reason(reason: &str) -> String {
     cut(reason, ITEM_REASON_BYTES_MAX)
 }
@@ -323,12 +308,7 @@ fn item_reason(reason: &str) -> String {
 fn new_batch(now: &Applying, request: RequestId, asked: &MigrateBatch) -> Batch {
     Batch {
         id: asked.batch,
-        source: asked.source.clone(),
-        target: asked.target.clone(),
-        labels: asked.labels.clone(),
-        mode: asked.mode,
-        options: asked.options,
-        aborts_on_failure: asked.aborts_on_failure,
+        order: asked.order.clone(),
         stopped: None,
         items: Vec::with_capacity(asked.items.len()),
         request,

@@ -163,23 +163,30 @@ pub enum Body {
     },
 }
 
-/// Machines to move together.
+/// What a client asks of many machines at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MigrateBatch {
-    /// The batch's new id.
-    pub batch: BatchId,
+pub struct BatchOrder {
     /// The node that they leave.
     pub source: NodeName,
-    /// The node to move to.
+    /// The node that they go to.
     pub target: NodeName,
     /// Labels by which they were chosen.
     pub labels: Labels,
-    /// How; each as it is unless said.
+    /// How all of them move; `None`: each as it is, running or stopped.
     pub mode: Option<MigrationMode>,
     /// What the client asks for beyond that.
     pub options: MigrationOptions,
     /// Whether one failure gives up the others.
     pub aborts_on_failure: bool,
+}
+
+/// Machines to move together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateBatch {
+    /// The batch's new id.
+    pub batch: BatchId,
+    /// What the client asks for.
+    pub order: BatchOrder,
     /// The machines that the proposer found, each with the new id of its migration; both ascend, so that the queue
     /// keeps their order.
     pub items: Vec<(VmId, MigrationId)>,
@@ -258,10 +265,10 @@ impl Body {
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
             Self::AdmitMember(facts) => canonical(&(8u8, facts)),
             Self::RemoveMember { member } => canonical(&(9u8, member)),
-            Self::MigrateBatch(asked) => canonical(&(
+            Self::MigrateBatch(MigrateBatch { order, .. }) => canonical(&(
                 10u8,
-                (&asked.source, &asked.target, &asked.labels),
-                (asked.mode, asked.options, asked.aborts_on_failure),
+                (&order.source, &order.target, &order.labels),
+                (order.mode, order.options, order.aborts_on_failure),
             )),
             Self::CancelBatch { batch } => canonical(&(11u8, batch)),
             Self::ChangeSettings(change) => canonical(&(12u8, change)),

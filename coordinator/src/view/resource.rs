@@ -163,14 +163,15 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
 /// A batch as the API shows it; its machines only where they are asked for.
 pub fn batch_view(fleet: &Fleet, batch: &Batch, has_items: bool) -> BatchView {
     let items: Vec<_> = batch.items.iter().map(|item| batch_item_view(fleet, item)).collect();
+    let order = &batch.order;
     BatchView {
         batch_id: batch.id,
-        from: batch.source.clone(),
-        to: batch.target.clone(),
-        labels: batch.labels.clone(),
-        mode: batch.mode,
-        options: batch.options,
-        abort_on_failure: batch.aborts_on_failure,
+        from: order.source.clone(),
+        to: order.target.clone(),
+        labels: order.labels.clone(),
+        mode: order.mode,
+        options: order.options,
+        abort_on_failure: order.aborts_on_failure,
         status: batch_status(batch, &items),
         counts: batch_counts(&items),
         items: if has_items { items } else { Vec::new() },

@@ -5,7 +5,7 @@ use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::vm::Labels;
 
 use crate::state::batch::BATCHES_MAX;
-use crate::state::command::MigrateBatch;
+use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::testing::{Scene, account, name, spec};
 use crate::state::{Accepted, Body, Refusal};
 use crate::view::resource::batch_view;
@@ -24,12 +24,14 @@ fn asked(scene: &mut Scene, source: &str, target: &str) -> MigrateBatch {
     let vms: Vec<VmId> = matching.map(|vm| vm.id).collect();
     MigrateBatch {
         batch: BatchId(scene.id()),
-        source: source_name,
-        target: name(target),
-        labels,
-        mode: None,
-        options: MigrationOptions { auto_converge: true, ..MigrationOptions::default() },
-        aborts_on_failure: false,
+        order: BatchOrder {
+            source: source_name,
+            target: name(target),
+            labels,
+            mode: None,
+            options: MigrationOptions { auto_converge: true, ..MigrationOptions::default() },
+            aborts_on_failure: false,
+        },
         items: vms.into_iter().map(|vm| (vm, MigrationId(scene.id()))).collect(),
     }
 }
@@ -105,7 +107,7 @@ fn one_failure_leaves_the_others_alone_unless_asked() {
             scene.running(&format!("vm-{number}"), "node-01");
         }
         let mut asked = asked(&mut scene, "node-01", "node-02");
-        asked.aborts_on_failure = aborts;
+        asked.order.aborts_on_failure = aborts;
         let batch = begin(&mut scene, asked).unwrap();
         let ids: Vec<_> = scene.fleet.batch(batch).unwrap().open().collect();
         finish(&mut scene, ids[0], failed());
@@ -134,7 +136,7 @@ fn a_refusal_is_a_failure_where_failures_abort() {
     let body = scene.create_body(spec("new"), Some("node-01"), false);
     scene.apply(body).unwrap();
     let mut asked = asked(&mut scene, "node-01", "node-02");
-    asked.aborts_on_failure = true;
+    asked.order.aborts_on_failure = true;
     let batch = begin(&mut scene, asked).unwrap();
     use BatchItemStatus::{Cancelled, Refused};
     assert_eq!(statuses(&scene, batch), [Cancelled, Refused]);
@@ -183,7 +185,7 @@ fn what_cannot_be_a_batch_is_refused_in_words() {
         assert_eq!((code, text.as_str()), (Code::NotFound, "there is no node `node-09`"));
     }
     let mut labelled = asked(&mut scene, "node-01", "node-02");
-    labelled.labels.insert("app".into(), "db".into());
+    labelled.order.labels.insert("app".into(), "db".into());
     labelled.items.clear();
     assert_eq!(refused(&mut scene, labelled).1.as_deref(), Some("labels"));
     let mut many = asked(&mut scene, "node-01", "node-02");

@@ -136,19 +136,21 @@ fn a_draining_node_takes_nothing() {
 
 #[test]
 fn a_batch_that_ends_because_its_target_is_drained_ends_once() {
-    use crate::state::command::MigrateBatch;
+    use crate::state::command::{BatchOrder, MigrateBatch};
     let mut scene = scene();
     let limit = novacron_protocol::api::SettingsChange { migrations_per_node: Some(1) };
     scene.apply(Body::ChangeSettings(limit)).unwrap();
     let vms = [0, 1, 2, 3].map(|number| scene.running(&format!("vm-{number}"), "node-01"));
     let batch = MigrateBatch {
         batch: novacron_protocol::ids::BatchId(scene.id()),
-        source: name("node-01"),
-        target: name("node-02"),
-        labels: Default::default(),
-        mode: None,
-        options: MigrationOptions::default(),
-        aborts_on_failure: true,
+        order: BatchOrder {
+            source: name("node-01"),
+            target: name("node-02"),
+            labels: Default::default(),
+            mode: None,
+            options: MigrationOptions::default(),
+            aborts_on_failure: true,
+        },
         items: vms.map(|vm| (vm, MigrationId(scene.id()))).to_vec(),
     };
     scene.apply(Body::MigrateBatch(batch.clone())).unwrap();

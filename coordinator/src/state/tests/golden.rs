@@ -9,7 +9,7 @@ use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::command::MigrateBatch;
+use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::table::{Row, TableName};
 use crate::state::testing::{Scene, account, name, progress};
 use crate::state::{Body, Fleet};
@@ -30,12 +30,17 @@ fn scene() -> Scene {
     scene.apply(Body::ChangeSettings(change)).unwrap();
     let batch = MigrateBatch {
         batch: BatchId(scene.id()),
-        source: name("node-02"),
-        target: name("node-01"),
-        labels: Labels::from([("app".to_owned(), "web".to_owned())]),
-        mode: Some(MigrationMode::Live),
-        options: MigrationOptions { downtime_limit_ms: Some(50), ..MigrationOptions::default() },
-        aborts_on_failure: true,
+        order: BatchOrder {
+            source: name("node-02"),
+            target: name("node-01"),
+            labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+            mode: Some(MigrationMode::Live),
+            options: MigrationOptions {
+                downtime_limit_ms: Some(50),
+                ..MigrationOptions::default()
+            },
+            aborts_on_failure: true,
+        },
         items: vec![(vm, MigrationId(scene.id()))],
     };
     scene.apply(Body::MigrateBatch(batch)).unwrap();

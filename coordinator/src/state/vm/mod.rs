@@ -31,7 +31,7 @@ use novacron_protocol::ids::{
 };
 use novacron_protocol::limits::REASON_BYTES_MAX;
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::{VmSpec, VmState};
+use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,11 @@ impl Message for Vm {
 }
 
 impl Vm {
+    /// Whether it has all of these labels.
+    pub fn has_labels(&self, labels: &Labels) -> bool {
+        labels.iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
+    }
+
     /// The state as the world sees it.
     pub fn state(&self) -> VmState {
         if self.rest == Rest::Deleted {
