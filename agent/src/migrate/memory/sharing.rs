@@ -63,27 +63,29 @@ impl Sharing {
     ) {
         let hash = self.catalogue.hash(content);
         let has_room = self.is_patient && self.aside.len() < ASIDE_MAX;
-        if has_room && self.catalogue.find(hash, &self.voucher) == Find::Pending {
-            self.aside.push_back(PageAside { page_index, content: Box::new(*content), hash });
-        } else {
-            self.place_hashed(page_index, hash, content, batch);
+        match self.catalogue.find(hash, &self.voucher) {
+            Find::Pending if has_room => {
+                self.aside.push_back(PageAside { page_index, content: Box::new(*content), hash });
+            }
+            found => self.place_found(page_index, (hash, found), content, batch),
         }
     }
 
     /// A page that was put aside: by its number, or whole.
     pub(super) fn place_again<'a>(&mut self, page: &'a PageAside, batch: &mut BatchContent<'a>) {
-        self.place_hashed(page.page_index, page.hash, &page.content, batch);
+        let found = self.catalogue.find(page.hash, &self.voucher);
+        self.place_found(page.page_index, (page.hash, found), &page.content, batch);
     }
 
-    fn place_hashed<'a>(
+    fn place_found<'a>(
         &mut self,
         page_index: u32,
-        hash: StrongHash,
+        (hash, found): (StrongHash, Find),
         content: &'a Content,
         batch: &mut BatchContent<'a>,
     ) {
         // Nobody places more pages than a batch has room for.
-        let _ = match self.catalogue.find(hash, &self.voucher) {
+        let _ = match found {
             Find::Known(slot) => batch.push_known(page_index, slot),
             Find::Pending | Find::Absent => {
                 self.whole.push((page_index, hash));
