@@ -1,5 +1,6 @@
 //! How this agent moves machines.
 
+use novacron_protocol::migration::DOWNTIME_LIMIT_MS_DEFAULT;
 use novacron_transport::settings::Congestion;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -51,7 +52,7 @@ impl Default for MigrationSettings {
             shared_cache_bytes: 512 << 20,
             disk_cache_bytes: 8 << 30,
             congestion: Congestion::Bbr,
-            downtime_limit_ms: 300,
+            downtime_limit_ms: DOWNTIME_LIMIT_MS_DEFAULT,
             switchover_ms_max: 10_000,
             shutdown_s: 60,
             link_patience_s: 60,

@@ -197,15 +197,6 @@ impl GuestMemory {
         GuestMemoryError::Exhausted { path, len_bytes, source }
     }
 
-    /// Removes the file's name. Both mappings stay; the memory is freed when the last of the two
-    /// processes is gone, so nothing can be left behind after this.
-    ///
-    /// # Errors
-    /// [`GuestMemoryError::Unusable`] if the name cannot be removed.
-    pub fn unlink(&self) -> Result<(), GuestMemoryError> {
-        std::fs::remove_file(&self.path).map_err(|source| self.unusable("unlink", source))
-    }
-
     /// Bytes of the memory.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes as u64
@@ -216,7 +207,7 @@ impl GuestMemory {
         (self.len_bytes / PAGE_BYTES) as u64
     }
 
-    /// The file; it has no name any more after [`Self::unlink`].
+    /// The file, as long as it has a name: see [`Self::has_name`].
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -367,7 +358,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let memory = memory(&directory, 2);
         let other = OpenOptions::new().write(true).open(memory.path()).unwrap();
-        memory.unlink().unwrap();
+        std::fs::remove_file(memory.path()).unwrap();
         other.write_all_at(&[5; PAGE_BYTES], PAGE_BYTES as u64).unwrap();
         let mut read = [0; PAGE_BYTES];
         memory.read_page(1, &mut read).unwrap();

@@ -55,7 +55,7 @@ mod tests {
         let reopened = GuestMemory::open(memory.path(), 1 << 20).unwrap();
         assert!(reopened.has_name());
         assert_eq!(find_pages(&reopened, 5).unwrap().regions(), found.regions());
-        memory.unlink().unwrap();
+        std::fs::remove_file(memory.path()).unwrap();
         assert!(!reopened.has_name());
     }
 }

@@ -10,6 +10,10 @@
 //! Sources: `migration_update_counters` and `migration_iteration_run` of QEMU; that remaining work is a saw tooth, so
 //! that only values at the end of a round compare, was learnt by everybody who sampled it.
 
+use std::time::Duration;
+
+use super::progress::per_second;
+
 /// Bytes that QEMU may have left when it stops the guest, before any round has shown its pace: what a guest writes
 /// that does nothing.
 const THRESHOLD_BYTES_FIRST: u64 = 1 << 20;
@@ -160,11 +164,8 @@ impl Pilot {
 }
 
 fn pace(round: RoundEnd) -> Pace {
-    let per_second = |bytes: u64| {
-        let rate = u128::from(bytes) * 1_000_000 / u128::from(round.took_us.max(1));
-        u64::try_from(rate).unwrap_or(u64::MAX)
-    };
-    Pace { dirtied: per_second(round.left_bytes), sent: per_second(round.bytes) }
+    let took = Duration::from_micros(round.took_us);
+    Pace { dirtied: per_second(round.left_bytes, took), sent: per_second(round.bytes, took) }
 }
 
 fn needed_ms(left_bytes: u64, bytes_per_second: u64) -> u64 {

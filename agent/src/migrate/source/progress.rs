@@ -79,10 +79,14 @@ impl Rate {
             self.samples.pop_front();
         }
         let (since, before) = self.samples[0];
-        let elapsed_us = now.duration_since(since).as_micros().max(1);
-        let rate = u128::from(bytes.saturating_sub(before)) * 1_000_000 / elapsed_us;
-        u64::try_from(rate).unwrap_or(u64::MAX)
+        per_second(bytes.saturating_sub(before), now.duration_since(since))
     }
+}
+
+/// The rate of what took so long; of what took no time, as if it had been a microsecond.
+pub(super) fn per_second(bytes: u64, took: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000 / took.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 /// QEMU measures how fast the guest writes between two looks at its dirty pages; before the second there is nothing.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::progress::per_second;
 use super::{Run, Step};
 use crate::qmp::{Qmp, RunState};
 use crate::reason::reason;
@@ -120,11 +121,6 @@ impl Warm {
             false => Advice::Hopeless { written, sent },
         }
     }
-}
-
-fn per_second(bytes: u64, took: Duration) -> u64 {
-    let rate = u128::from(bytes) * 1_000_000 / took.as_micros().max(1);
-    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 impl Run {
