@@ -2,7 +2,7 @@
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::counters::DiskCounters;
 use super::mirror::{Mirror, Occurrence};
 use super::nodes::{mirror_name, mirrored_disk};
+use crate::migrate::relay::Outlet;
 use crate::qmp::{Event, Qmp};
 
 /// What tasks and threads share.
 pub(super) struct Shared {
     pub mirrors: watch::Sender<Vec<Mirror>>,
     pub counters: Arc<DiskCounters>,
-    /// Ends everything: sockets are closed, threads stop waiting.
+    /// Ends everything that waits for QEMU: sockets are closed.
     pub stop: CancellationToken,
+    /// What threads may wait for.
+    outlets: Mutex<Vec<Outlet>>,
 }
 
 impl Shared {
@@ -27,7 +30,21 @@ impl Shared {
             mirrors: watch::Sender::new(vec![Mirror::Copying; disks]),
             counters: Arc::new(counters),
             stop: CancellationToken::new(),
+            outlets: Mutex::default(),
         }
+    }
+
+    /// A disk's thread will write to this.
+    pub(super) fn writes_to(&self, outlet: Outlet) {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner).push(outlet);
+    }
+
+    /// Gives everything up. A thread that waits for the target holds its socket, and a QEMU that waits for room in one that
+    /// is only shut down is not woken: so threads go first.
+    pub(super) fn give_up(&self) {
+        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        outlets.iter().for_each(Outlet::end);
+        self.stop.cancel();
     }
 
     pub(super) fn happened(&self, disk: usize, occurrence: Occurrence) {

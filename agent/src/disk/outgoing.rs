@@ -110,6 +110,7 @@ impl OutgoingDisks {
             // A machine has at most DISKS_MAX = 16.
             let header = StreamHeader::Disk { disk: disk as u16 };
             let outlet = outlets.open(header, RECORD_BYTES_MAX);
+            self.shared.writes_to(outlet.clone());
             let recorder = self.recorder(content, route, outlet, &pace)?;
             self.connect_disk(disk, route, recorder).await?;
         }
@@ -259,10 +260,8 @@ impl OutgoingDisks {
     }
 
     /// Closes the sockets, so that QEMU and the threads stop waiting; the mirrors fail. [`Self::abandon`] removes them.
-    /// Outlets are to be ended before: a thread that waits for the target holds its socket, and one that is only shut
-    /// down does not wake a QEMU that waits for room in it.
     pub fn close(&self) {
-        self.shared.stop.cancel();
+        self.shared.give_up();
     }
 
     /// Gives the mirrors up, whatever their state, and removes all of them from QEMU; the guest goes on with its own

@@ -133,15 +133,31 @@ fn read_tail(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// While a process executes the next program (`setsid`, then `tail`) it has no arguments for a moment.
+    async fn until_found(argument: &OsStr) -> Process {
+        let found = async {
+            loop {
+                match Process::find(argument).unwrap() {
+                    Some(process) => return process,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let patience = std::time::Duration::from_secs(20);
+        tokio::time::timeout(patience, found).await.expect("the process is never found")
+    }
+
     #[tokio::test]
     async fn a_process_is_found_by_its_argument_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let mark = format!("mark-{}", directory.path().display());
-        let arguments = ["-c".to_owned(), "read -r _ < /dev/zero".to_owned(), mark.clone()];
-        assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
         let log = directory.path().join("log");
-        let spawned = Process::spawn(Path::new("sh"), &arguments, &log).unwrap();
-        let found = Process::find(OsStr::new(&mark)).unwrap().unwrap();
+        let mark = log.display().to_string();
+        // It ends with this test, in case nobody ends it.
+        let test = format!("--pid={}", std::process::id());
+        let arguments = ["--follow".to_owned(), test, mark.clone()];
+        assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
+        let spawned = Process::spawn(Path::new("tail"), &arguments, &log).unwrap();
+        let found = until_found(OsStr::new(&mark)).await;
         assert_eq!(found.pid(), spawned.pid());
         found.kill_and_wait().await;
         spawned.ended().await;

@@ -70,6 +70,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn end(&self) {
+        self.lock().is_over = true;
+        self.room.notify_all();
+        self.work.notify_one();
+    }
+
     /// The next frame, `None` at the end. Cancel-safe.
     async fn next(&self) -> Option<Bytes> {
         loop {
@@ -136,6 +142,11 @@ impl Outlet {
     pub fn finish(&self) {
         self.inner.lock().is_finished = true;
         self.inner.work.notify_one();
+    }
+
+    /// Nobody waits any longer, and nothing more is taken or written.
+    pub fn end(&self) {
+        self.inner.end();
     }
 
     /// How many of its frames the target has processed.
@@ -227,11 +238,7 @@ impl Outlets {
 
     /// Nobody waits any longer.
     pub fn end(&mut self) {
-        for outlet in &self.outlets {
-            outlet.lock().is_over = true;
-            outlet.room.notify_all();
-            outlet.work.notify_one();
-        }
+        self.outlets.iter().for_each(|outlet| outlet.end());
         self.detach();
     }
 }
