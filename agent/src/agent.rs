@@ -134,7 +134,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     };
     let (machines, interrupted) =
         Machines::take_up(settings, records, reporter.clone(), clock::now()).await?;
-    let settings = LinkSettings::migration();
+    let congestion = config.migration.congestion;
+    let settings = LinkSettings { congestion, ..LinkSettings::migration() };
     let (endpoint, acceptor) =
         Endpoint::bind(config.migration_listen, &credentials, &[Role::Agent], settings)?;
     let migrations =

@@ -29,6 +29,8 @@ pub enum Command {
     Migrate(Box<Migrate>),
     /// The links and workloads that must be won, each with its bars.
     Suite(Suite),
+    /// How much of a link a connection between two agents fills, with each congestion controller.
+    Goodput(Goodput),
     /// Parser, encoder, decoder and page table in GB/s, beside what memory allows.
     Micro(Micro),
 }
@@ -120,6 +122,23 @@ pub struct Suite {
     /// Put the results into benches/RESULTS.md.
     #[arg(long)]
     pub record: bool,
+}
+
+/// How to measure what connections carry. Needs root, for network namespaces.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Goodput {
+    /// The link.
+    #[command(flatten)]
+    pub link: LinkArgs,
+    /// Seconds for each controller.
+    #[arg(long, value_name = "S", default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=600))]
+    pub seconds: u64,
+    /// Bytes of the send window [default: as agents have it].
+    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
+    pub window: Vec<u32>,
+    /// How many connections at once, each on a socket of its own.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    pub connections: Vec<usize>,
 }
 
 /// Which micro-benchmarks.

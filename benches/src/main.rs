@@ -10,7 +10,7 @@
 //! | [`watch`] | the guest's pause as somebody outside sees it; processors and memory |
 //! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
 //! | [`interruption`] [`execute`] [`child`] [`idle`] | signals, commands, processes, the machine's other work |
-//! | [`migrate`] [`suite`] [`growth`] [`micro`] | the subcommands |
+//! | [`migrate`] [`suite`] [`growth`] [`goodput`] [`micro`] | the subcommands |
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod bar;
 mod child;
 mod console;
 mod execute;
+mod goodput;
 mod growth;
 mod guest;
 mod idle;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let result = match args.command.unwrap_or_else(|| Command::Migrate(Box::new(args.migrate))) {
         Command::Migrate(migrate) => migrate::run(&migrate),
         Command::Suite(suite) => suite::run(&suite),
+        Command::Goodput(goodput) => goodput::run(&goodput),
         Command::Micro(micro) => micro::run(&micro),
     };
     match result {

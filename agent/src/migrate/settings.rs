@@ -1,5 +1,6 @@
 //! How this agent moves machines.
 
+use novacron_transport::settings::Congestion;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -22,6 +23,8 @@ pub struct MigrationSettings {
     /// Bytes of the host's disk for disks of machines that left, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub disk_cache_bytes: u64,
+    /// What finds out how fast the link to the target is: `bbr` or `cubic`.
+    pub congestion: Congestion,
     /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
     pub downtime_limit_ms: u64,
     /// Milliseconds that a guest may stand still in a switchover before it is taken back.
@@ -42,6 +45,7 @@ impl Default for MigrationSettings {
             processor_percent: 100,
             memory_cache_bytes: 1 << 30,
             disk_cache_bytes: 8 << 30,
+            congestion: Congestion::Bbr,
             downtime_limit_ms: 300,
             switchover_ms_max: 10_000,
             shutdown_s: 60,

@@ -50,6 +50,11 @@ impl Network {
         self.plan.enter(host)
     }
 
+    /// The namespace of a host.
+    pub fn namespace(&self, host: Host) -> String {
+        self.plan.namespace(host)
+    }
+
     /// What is counted on the wire.
     pub fn wire(&self) -> Wire {
         let [source, target] = Host::ALL.map(|host| self.plan.namespace(host));
