@@ -5,17 +5,20 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use novacron_metrics::Endpoint as MetricsEndpoint;
 use novacron_transport::credentials::CredentialsError;
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::{EnrolError, enrol};
 use novacron_transport::token::{InvalidToken, JoinToken};
 use novacron_transport::{CloseCode, Credentials, Endpoint, LinkSettings, Role, SubjectName};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock;
 use crate::config::Config;
 use crate::host::{self, NoKvm};
 use crate::link::{self, DialError, Inbox, SessionContext};
+use crate::metrics::{self, HostNumbers};
 use crate::migrate::Migrations;
 use crate::records::{Records, RecordsError};
 use crate::report::Reporter;
@@ -145,6 +148,13 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         let migrations = migrations.clone();
         async move { migrations.serve(acceptor).await }
     });
+    let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
+    let pages = metrics::pages(HostNumbers {
+        machines: machines.clone(),
+        migrations: migrations.clone(),
+        reporter: reporter.clone(),
+    });
+    MetricsEndpoint::start(config.metrics_listen, pages, &watching, unwatched.clone()).await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());
     let node = config.node.clone();
     let context =
@@ -156,6 +166,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     endpoint.close(CloseCode::Done, "the agent ends");
     machines.shut_down().await;
     inbox.finished().await;
+    unwatched.cancel();
+    watching.close();
+    watching.wait().await;
     // It ends with its endpoint; a panic in it has been reported by its own hook.
     let _ = listening.await;
     endpoint.wait_idle().await;

@@ -24,6 +24,7 @@ pub mod config;
 pub mod disk;
 pub mod host;
 pub mod link;
+pub mod metrics;
 pub mod migrate;
 pub mod qmp;
 pub mod reason;

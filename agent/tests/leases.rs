@@ -6,6 +6,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
 use novacron_agent::disk::nbd::NbdClient;
@@ -16,9 +17,9 @@ use novacron_agent::vm::{
     Interrupted, LeaseError, MachineOrder, Order, Receiving, SourceGuest, SourceRole, TargetRole,
     VmRecord,
 };
-use novacron_protocol::effect::{EffectOutcome, ObservedState};
+use novacron_protocol::effect::{EffectOutcome, MigrationEnd, ObservedState, SourceResult};
 use novacron_protocol::ids::{Generation, MigrationId};
-use novacron_protocol::migration::{MigrationMode, MigrationOptions};
+use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord, Verdict};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -57,8 +58,21 @@ async fn expect(host: &Host, mode: MigrationMode) -> novacron_agent::vm::Incomin
     host.machines.expect(vm(1), THERE, spec(), target_role(mode)).await.unwrap()
 }
 
+/// For a migration of its own.
 async fn lend(host: &Host, mode: MigrationMode) -> SourceGuest {
-    host.machines.lend(vm(1), HERE, source_role(mode)).await.unwrap()
+    static NEXT: AtomicU64 = AtomicU64::new(1000);
+    let migration = MigrationId(Uuid::from_u128(NEXT.fetch_add(1, Ordering::Relaxed).into()));
+    let role = SourceRole { migration, ..source_role(mode) };
+    host.machines.lend(vm(1), HERE, role).await.unwrap()
+}
+
+/// How a migration ended for a machine that stayed.
+fn end() -> MigrationEnd {
+    MigrationEnd {
+        target: "node-02".parse().unwrap(),
+        phase: MigrationPhase::DataSync,
+        result: SourceResult::Cancelled,
+    }
 }
 
 async fn started_host() -> Host {
@@ -101,7 +115,7 @@ async fn a_lent_machine_is_the_migrations_until_it_is_kept() {
     }
     // QEMU's own migration stops the guest at its end; keeping the machine lets it go on.
     guest.qmp().unwrap().stop().await.unwrap();
-    guest.keep().await.unwrap();
+    guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     let stop = MachineOrder::Existing(Order::Stop { force: false });
     assert_eq!(host.order(vm(1), stop).await, EffectOutcome::Done);
@@ -154,7 +168,7 @@ async fn a_guest_whose_agent_died_before_the_switchover_goes_on() {
     let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
     let qmp = guest.qmp().unwrap().clone();
     assert!(!qmp.status().await.unwrap().running);
-    guest.keep().await.unwrap();
+    guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     assert!(qmp.status().await.unwrap().running);
 }
@@ -179,7 +193,7 @@ async fn a_guest_that_was_shut_down_for_a_migration_is_started_again_if_it_stays
     let guest = lend(&host, MigrationMode::Warm).await;
     guest.shut_down().await.unwrap();
     wait_until_shut_down(guest.qmp().unwrap()).await;
-    guest.keep().await.unwrap();
+    guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     wait_for_boots(&host, 2).await;
 
@@ -190,7 +204,7 @@ async fn a_guest_that_was_shut_down_for_a_migration_is_started_again_if_it_stays
     drop(guest);
     let mut host = host.restart().await;
     let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
-    guest.keep().await.unwrap();
+    guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     wait_for_boots(&host, 3).await;
 }
@@ -264,17 +278,56 @@ async fn what_arrived_of_a_rejected_machine_is_where_the_next_attempt_begins() {
 }
 
 #[tokio::test]
-async fn an_arrival_that_the_agents_end_cut_short_can_only_be_rejected() {
+async fn an_arrival_that_the_agents_end_cut_short_goes_on_over_what_has_arrived() {
+    const MIB: usize = 1 << 20;
     let host = Host::new().await;
     let mut guest = expect(&host, MigrationMode::Live).await;
     let (hardware, processor) = blueprint().await;
-    guest.prepare(hardware, processor).await.unwrap();
-    drop(guest);
+    let receiving = guest.prepare(hardware.clone(), processor.clone()).await.unwrap();
+    let before = receiving.held[0].count();
+    receiving.memory.write_page(9, &[7; 4096]).unwrap();
+    write(&receiving, &guest.directories().run, vec![1; MIB]).await;
+    drop((guest, receiving));
+
     let mut host = host.restart().await;
-    let Some(Interrupted::Target(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    let Some(Interrupted::Target(mut guest)) = host.interrupted.pop() else { panic!("no lease") };
     assert_eq!(guest.migration(), migration());
+    assert!(guest.may_be_offered_anew());
+    for attempt in 0..2 {
+        let receiving = guest.prepare(hardware.clone(), processor.clone()).await.unwrap();
+        let mut page = [0; 4096];
+        receiving.memory.read_page(9, &mut page).unwrap();
+        assert_eq!(page, [7; 4096], "attempt {attempt}");
+        assert!(receiving.held[0].count() >= before.max(16), "attempt {attempt}");
+    }
     guest.reject().await.unwrap();
     assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_agents_end_cut_short_stays_one() {
+    let host = Host::new().await;
+    drop(expect(&host, MigrationMode::Live).await);
+    host.machines.refuse(migration()).await.unwrap();
+    let mut host = host.restart().await;
+    let Some(Interrupted::Target(guest)) = host.interrupted.pop() else { panic!("no lease") };
+    assert!(!guest.may_be_offered_anew());
+    guest.reject().await.unwrap();
+    assert_eq!(host.remains(vm(1)), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_machine_that_stayed_is_not_lent_for_the_same_migration_again() {
+    let host = started_host().await;
+    let guest = host.machines.lend(vm(1), HERE, source_role(MigrationMode::Live)).await.unwrap();
+    guest.keep(end()).await.unwrap();
+    // As an agent leaves it that ends before it has said so.
+    assert!(!host.reporter.has_ended(migration()));
+    let host = host.restart().await;
+    assert!(host.reporter.has_ended(migration()));
+    let again = host.machines.lend(vm(1), HERE, source_role(MigrationMode::Live)).await;
+    assert!(matches!(again, Err(LeaseError::Over)));
+    drop(lend(&host, MigrationMode::Live).await);
 }
 
 /// What the machine that [`spec`] describes is made of.
@@ -337,7 +390,7 @@ async fn a_stopped_machine_is_lent_with_its_disks_only() {
     let mut guest = lend(&host, MigrationMode::Cold).await;
     let qmp = guest.hold_disks().await.unwrap();
     assert!(!qmp.status().await.unwrap().running);
-    guest.keep().await.unwrap();
+    guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Stopped));
     assert!(!host.run_directory(vm(1)).exists());
 

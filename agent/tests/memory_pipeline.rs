@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_agent::migrate::cache::Images;
+use novacron_agent::migrate::library::{Catalogue, Catalogues, Circle, Shelf, Shelves};
 use novacron_agent::migrate::memory::{
-    Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals, Outgoing,
-    OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
+    Beginning, Incoming, IncomingEvent, IncomingForm, IncomingPlan, Knowledge, MemoryTotals,
+    Outgoing, OutgoingEvent, OutgoingForm, PagesPlan, QemuSockets,
 };
 use novacron_agent::migrate::relay::{Inlets, Outlets};
 use novacron_agent::qmp::{self, Capability, MigrateParameters, MigrateStatus, Qmp, RunState};
@@ -154,14 +155,7 @@ async fn memory_of(qmp: &Qmp, directory: &Path, name: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_arrives_page_by_page_equal_and_runs() {
-    let totals = move_a_guest(OutgoingForm::Pages(PagesPlan {
-        channels: CHANNELS,
-        hash_seed: 7,
-        compression_level: 1,
-        processor_percent_max: 100,
-        limits: StreamLimits::for_guest_memory(MEMORY_BYTES),
-    }))
-    .await;
+    let totals = move_a_guest(by_page(7), None).await;
     assert!(totals.bytes_guest >= MEMORY_BYTES, "{totals:?}");
     assert!(totals.bytes_wire < MEMORY_BYTES / 8, "zero pages were sent: {totals:?}");
     assert!(totals.rounds >= 1);
@@ -169,11 +163,42 @@ async fn a_guest_arrives_page_by_page_equal_and_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_arrives_through_the_tunnel_equal_and_runs() {
-    let totals = move_a_guest(OutgoingForm::Tunnel).await;
+    let totals = move_a_guest(OutgoingForm::Tunnel, None).await;
     assert!(totals.bytes_wire > 0 && totals.bytes_wire < totals.bytes_guest, "{totals:?}");
 }
 
-async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_guest_sends_what_the_first_did_not_bring() {
+    let circle =
+        Circle { source: "node-01".parse().unwrap(), source_run: 1, tenant: String::new() };
+    let shelf = Shelves::new(MEMORY_BYTES).open(&circle, 5).unwrap();
+    let catalogue = Catalogues::default().open(&"node-02".parse().unwrap(), shelf.offer());
+    let shared = Shared { shelf, catalogue };
+    let first = move_a_guest(by_page(7), Some(&shared)).await;
+    // Another migration has another seed.
+    let second = move_a_guest(by_page(8), Some(&shared)).await;
+    // The rest is what firmware writes at each start, and what it writes while it moves.
+    assert!(second.pages_known * 2 > first.pages_sent(), "{first:?} {second:?}");
+    assert!(second.pages_sent() < first.pages_sent(), "{first:?} {second:?}");
+}
+
+/// What machines share between these two agents.
+struct Shared {
+    shelf: Arc<Shelf>,
+    catalogue: Arc<Catalogue>,
+}
+
+fn by_page(hash_seed: u64) -> OutgoingForm {
+    OutgoingForm::Pages(PagesPlan {
+        channels: CHANNELS,
+        hash_seed,
+        compression_level: 1,
+        processor_percent_max: 100,
+        limits: StreamLimits::for_guest_memory(MEMORY_BYTES),
+    })
+}
+
+async fn move_a_guest(form: OutgoingForm, shared: Option<&Shared>) -> MemoryTotals {
     let streams = if form.channels() == 0 { 1 } else { form.channels() + 2 };
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
@@ -191,10 +216,11 @@ async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
     let target = start_guest(directory, "target", &waiting).await;
 
     let (_source_endpoint, _target_endpoint, to_target, to_source) = connect_agents().await;
-    let (mut incoming, mut incoming_events) = begin_target(directory, &target, memory, form).await;
+    let (mut incoming, mut incoming_events) =
+        begin_target(directory, &target, memory, form, shared).await;
     let mut outlets = Outlets::begin(to_target);
     let (outgoing, mut outgoing_events) =
-        begin_source(directory, &source, &mut outlets, form).await;
+        begin_source(directory, &source, &mut outlets, form, shared).await;
     let _inlets = take_streams(&to_source, &mut incoming, streams).await;
 
     // A tunnel does not know where memory ends.
@@ -228,6 +254,7 @@ async fn move_a_guest(form: OutgoingForm) -> MemoryTotals {
     let before = memory_of(&source.qmp, directory, "source.mem").await;
     let after = memory_of(&target.qmp, directory, "target.mem").await;
     assert!(before == after, "the memories differ");
+    outgoing.all_processed();
     target.qmp.cont().await.unwrap();
     assert_eq!(target.qmp.status().await.unwrap().status, RunState::Running);
     outgoing.counters().totals()
@@ -238,6 +265,7 @@ async fn begin_target(
     target: &Guest,
     memory: Arc<GuestMemory>,
     form: OutgoingForm,
+    shared: Option<&Shared>,
 ) -> (Incoming, tokio::sync::mpsc::Receiver<IncomingEvent>) {
     let qemu_socket = directory.join("in");
     let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
@@ -250,7 +278,14 @@ async fn begin_target(
         OutgoingForm::Tunnel => IncomingForm::Tunnel,
     };
     let images = Images::new(MEMORY_BYTES);
-    let plan = IncomingPlan { form, qemu_socket, boot_files: Vec::new(), base: None, images };
+    let plan = IncomingPlan {
+        form,
+        qemu_socket,
+        boot_files: Vec::new(),
+        beginning: Beginning::Zeros,
+        images,
+        shelf: shared.map(|shared| Arc::clone(&shared.shelf)),
+    };
     Incoming::begin(plan, memory).unwrap()
 }
 
@@ -259,6 +294,7 @@ async fn begin_source(
     source: &Guest,
     outlets: &mut Outlets,
     form: OutgoingForm,
+    shared: Option<&Shared>,
 ) -> (Outgoing, tokio::sync::mpsc::Receiver<OutgoingEvent>) {
     let capabilities = [
         (Capability::ReturnPath, true),
@@ -276,6 +312,7 @@ async fn begin_source(
     source.qmp.migrate(sockets.path()).await.unwrap();
     let sockets = sockets.accept(usize::from(form.channels()) + 1).await.unwrap();
     let images = Images::new(MEMORY_BYTES);
-    let knowledge = Knowledge { boot_files: Vec::new(), base: None, images };
+    let catalogue = shared.map(|shared| Arc::clone(&shared.catalogue));
+    let knowledge = Knowledge { boot_files: Vec::new(), base: None, images, catalogue };
     Outgoing::start(sockets, outlets, form, knowledge).await.unwrap()
 }

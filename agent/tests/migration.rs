@@ -9,9 +9,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use common::{GREETING, Host, PATIENCE, spec, vm};
+use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
+use novacron_metrics::lint;
+use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
@@ -196,6 +199,60 @@ fn ticks(console: &str) -> Vec<u64> {
     whole.lines().filter_map(number).collect()
 }
 
+/// What an agent says in numbers after it gave its first machine away is what the account says.
+fn check_metrics(agent: &Agent, account: &MigrationAccount) {
+    let pages = metrics::pages(HostNumbers {
+        machines: agent.host.machines.clone(),
+        migrations: agent.migrations.clone(),
+        reporter: agent.host.reporter.clone(),
+    });
+    let text = pages.text(METRICS_PATH).unwrap().unwrap();
+    assert_eq!(lint::problems(&text), Vec::<String>::new());
+    let dwcp = pages.text(DWCP_PATH).unwrap().unwrap();
+    let guide = include_str!("../../docs/operating.md");
+    assert_eq!(lint::undocumented(&(text.clone() + &dwcp), guide), [""; 0]);
+    let value = |series: &str| -> f64 {
+        let sample = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        sample.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+    };
+    for (series, expected) in [
+        ("migrations_total{role=\"source\",mode=\"live\",result=\"completed\"}", 1),
+        ("migration_duration_seconds_count{mode=\"live\",result=\"completed\"}", 1),
+        ("migration_guest_bytes_total{content=\"memory\"}", account.bytes_guest),
+        ("migration_guest_bytes_total{content=\"disk\"}", account.bytes_disk),
+        ("migration_wire_bytes_total{content=\"memory\"}", account.bytes_wire_memory),
+        ("migration_wire_bytes_total{content=\"disk\"}", account.bytes_wire_disks),
+        ("migration_wire_bytes_total{content=\"file\"}", account.bytes_wire_files),
+        ("migration_link_sent_bytes_total", account.bytes_link),
+        ("migration_pages_total{form=\"zero\"}", account.pages_zero),
+        ("migration_pages_total{form=\"same\"}", account.pages_same),
+        ("migration_pages_total{form=\"known\"}", account.pages_known),
+        ("migration_pages_total{form=\"difference\"}", account.pages_differing),
+        ("migration_pages_total{form=\"packed\"}", account.pages_packed),
+        ("migration_pages_total{form=\"raw\"}", account.pages_raw),
+        ("migration_rounds_total", account.rounds.into()),
+        ("migrations_running{role=\"target\"}", 0),
+    ] {
+        assert_eq!(value(&format!("novacron_{series}")), expected as f64, "{series}");
+    }
+    let sum = |name: &str| -> f64 {
+        let samples = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        samples.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+    };
+    assert_eq!(sum("novacron_migration_wire_bytes_total"), account.bytes_wire as f64);
+    let downtime = account.downtime_parts.total_us() as f64 / 1e6;
+    let is_equal = |seconds: f64| (seconds - downtime).abs() < 1e-9;
+    assert!(is_equal(sum("novacron_migration_downtime_seconds_sum")), "{downtime} not in\n{text}");
+    assert!(is_equal(sum("novacron_migration_downtime_parts_seconds_total")), "{text}");
+    assert_eq!(sum("novacron_migration_pages_total") * 4096.0, account.bytes_guest as f64);
+    assert!(account.bytes_link > account.bytes_wire);
+    assert!(value("novacron_migration_link_packets_total") > 0.0);
+    for metric in ["total", "duration_seconds_count", "downtime_milliseconds_count"] {
+        let line = format!("dwcp_migration_{metric}{{mode=\"live\",result=\"completed\"}} 1");
+        assert!(dwcp.lines().any(|found| found == line), "{line}\nnot in\n{dwcp}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_guest_moves_there_and_back_and_notices_nothing() {
     let mut pair = Pair::new(settings()).await;
@@ -208,6 +265,7 @@ async fn a_busy_guest_moves_there_and_back_and_notices_nothing() {
         let end = pair.migrate(vm, &plan).await;
         let account = completed(&end);
         println!("{account:#?}");
+        check_metrics(&pair.agents[from], account);
         assert!(account.verified);
         assert_eq!(account.path, MemoryPath::Pages);
         assert!(account.downtime_parts.total_us() > 0);

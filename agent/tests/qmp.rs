@@ -120,6 +120,7 @@ async fn migration_is_set_up_and_its_failure_told() {
         cpu_throttle_initial: Some(20),
         cpu_throttle_increment: Some(10),
         zero_page_detection: Some("multifd"),
+        announce_rounds: Some(0),
     };
     qmp.set_migrate_parameters(&parameters).await.unwrap();
     assert_eq!(qmp.migration().await.unwrap().status, MigrateStatus::None);

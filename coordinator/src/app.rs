@@ -2,6 +2,7 @@
 
 use crate::agents::Consoles;
 use crate::cluster::Cluster;
+use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
 use crate::view::View;
@@ -19,4 +20,6 @@ pub struct App {
     pub cluster: Cluster,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// Where requests are counted.
+    pub requests: RequestMetrics,
 }

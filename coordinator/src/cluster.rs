@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::raft::words::Membership;
 use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
-use novacron_protocol::ids::{ClusterId, MemberId, RequestId, Revision};
+use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
@@ -54,21 +54,20 @@ impl Cluster {
     /// # Errors
     /// [`ReadError::Unavailable`] without a quorum.
     pub async fn view(&self) -> Result<ClusterView, ReadError> {
-        let revision = self.view.read(|fleet| fleet.revision()).await?;
+        let read = self.view.read(|fleet| (fleet.revision(), fleet.settings()));
+        let (revision, settings) = read.await?;
         // From the core itself: its metrics are a little late, and empty at the start.
         let core = self
             .view
             .raft()
             .with_raft_state(|state| Arc::clone(state.membership_state.effective()));
         let effective = core.await.map_err(|_| ReadError::Unavailable)?;
-        Ok(self.describe(effective.membership(), revision))
+        let members = self.describe(effective.membership());
+        let leader = self.leader.desk().leader();
+        Ok(ClusterView { cluster: self.id, leader, revision, members, settings: settings.into() })
     }
 
-    fn describe(
-        &self,
-        membership: &Membership<u64, MemberNode>,
-        revision: Revision,
-    ) -> ClusterView {
+    fn describe(&self, membership: &Membership<u64, MemberNode>) -> Vec<MemberView> {
         let voters: Vec<u64> = membership.voter_ids().collect();
         let leader = self.leader.desk().leader();
         let role = |id: u64| match () {
@@ -76,8 +75,7 @@ impl Cluster {
             () if voters.contains(&id) => MemberRole::Voter,
             () => MemberRole::Learner,
         };
-        let members = membership.nodes().map(|(id, node)| member_view(*id, node, role(*id)));
-        ClusterView { cluster: self.id, leader, revision, members: members.collect() }
+        membership.nodes().map(|(id, node)| member_view(*id, node, role(*id))).collect()
     }
 
     /// Whether this member leads, as far as it knows.

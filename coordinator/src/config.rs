@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use novacron_metrics::Listen;
 use novacron_transport::SubjectName;
 use serde::Deserialize;
 
@@ -31,6 +32,9 @@ pub struct Config {
     /// How they reach it: `host:port`; as `api_listen` unless said.
     #[serde(default)]
     pub api_advertise: String,
+    /// Where metrics are read.
+    #[serde(default)]
+    pub metrics_listen: Listen,
     /// The log.
     #[serde(default)]
     pub log: LogConfig,
@@ -279,6 +283,7 @@ mod tests {
         assert_eq!(config.timing(), Timing::default());
         assert_eq!(config.patience(), Patience::default());
         assert_eq!(config.log.format, LogFormat::Text);
+        assert_eq!(config.metrics_listen, Listen::default());
     }
 
     #[test]
@@ -294,6 +299,7 @@ mod tests {
         assert_eq!(wrong("[timing]\nheartbeat_ms = 1"), "timing.heartbeat_ms");
         assert_eq!(wrong("[timing]\nelection_ms_min = 100"), "timing.election_ms_min");
         assert_eq!(wrong("[agents]\ndown_after_ms = 10"), "agents.down_after_ms");
+        assert!(wrong("metrics_listen = \"7480\"").contains("metrics_listen"));
         assert!(wrong("nam = \"x\"").contains("unknown field `nam`"));
         assert!(wrong("[log]\nformat = \"xml\"").contains("format"));
     }

@@ -1,8 +1,10 @@
 //! A running coordinator: everything put together, and taken apart in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
+use novacron_metrics::{Endpoint as MetricsEndpoint, Pages};
 use novacron_protocol::ids::{ClusterId, MemberId};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::EnrolmentServer;
@@ -24,6 +26,7 @@ use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
+use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
 use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
@@ -58,7 +61,7 @@ pub enum StartError {
     #[error("cannot listen on {address} for the API")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -85,6 +88,7 @@ pub(crate) struct Core {
     pub(crate) cell: FleetCell,
     pub(crate) closer: Closer,
     pub(crate) leader: LeaderLink,
+    pub(crate) applying: ApplyMetrics,
 }
 
 impl Core {
@@ -98,13 +102,13 @@ impl Core {
         let links = PeerLinks::new(member, endpoint);
         let log = LogStore::new(directory.open_log()?);
         let machine = directory.open_machine()?;
-        let (cell, closer) = (machine.cell(), machine.closer());
+        let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         let pace = config.timing().config(member)?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader })
+        Ok(Self { raft, cell, closer, leader, applying })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -128,6 +132,7 @@ pub struct Coordinator {
     endpoint: Endpoint,
     tasks: TaskTracker,
     stop: CancellationToken,
+    metrics_address: Option<SocketAddr>,
     // Last: the directory stays locked until everything else is gone.
     _directory: DataDirectory,
 }
@@ -163,13 +168,33 @@ impl Coordinator {
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
+        let metrics_address = MetricsEndpoint::start(
+            config.metrics_listen,
+            parts.metrics(core.applying.clone()),
+            &tasks,
+            stop.clone(),
+        )
+        .await;
         tracing::info!(member = %identity.member, cluster = %identity.cluster, "coordinator started");
-        Ok(Self { app: parts.app, core, endpoint, tasks, stop, _directory: directory })
+        Ok(Self {
+            app: parts.app,
+            core,
+            endpoint,
+            tasks,
+            stop,
+            metrics_address,
+            _directory: directory,
+        })
     }
 
     /// The doors of this coordinator.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Where its metrics are read, if they are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Ready when this coordinator has to stop, by itself or because somebody asked.
@@ -242,7 +267,8 @@ impl Parts {
         let cluster =
             Cluster::new(cluster, fingerprint, leader.clone(), proposer.clone(), view.clone());
         let readiness = Readiness::new(view.clone());
-        let app = App { proposer, view, consoles, cluster, readiness };
+        let requests = RequestMetrics::default();
+        let app = App { proposer, view, consoles, cluster, readiness, requests };
         Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, clock }
     }
 
@@ -255,6 +281,13 @@ impl Parts {
             clock: self.clock.clone(),
             patience: config.patience(),
         }
+    }
+
+    fn metrics(&self, applying: ApplyMetrics) -> Pages {
+        let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
+        let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
+        let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
+        metrics::pages(&self.app.requests, Consensus { raft, desk, applying }, fleet)
     }
 
     fn tokens(&self) -> Tokens {

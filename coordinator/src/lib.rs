@@ -14,6 +14,7 @@
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
+//! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] | everything put together |
 //! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
@@ -32,6 +33,7 @@ pub mod founding;
 pub mod http;
 pub mod journal;
 pub mod leadership;
+pub mod metrics;
 pub mod operator;
 pub mod outbox;
 pub mod peers;

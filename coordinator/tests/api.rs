@@ -341,3 +341,128 @@ async fn a_followed_stream_has_every_event_once_and_resumes() {
             .all(|event| event["vm"] == seen.last().unwrap()["vm"])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_says_what_became_of_each_machine() {
+    let (member, client) = fleet().await;
+    member.join_node("node-02", 4 << 30).await;
+    for (name, app) in [("web-01", "web"), ("web-02", "web"), ("db-01", "db")] {
+        let vm = WEB.replace("web-01", name);
+        let vm = vm.replace(
+            r#""cpus":1"#,
+            &format!(r#""cpus":1,"node":"node-01","labels":{{"app":"{app}"}}"#),
+        );
+        assert_eq!(client.post("/api/v1/vms", &vm).await.status, 201);
+    }
+    let path = "/api/v1/migrations/batch";
+    let body = r#"{"from":"node-01","to":"node-02","labels":{"app":"web"},"downtime_limit_ms":50}"#;
+    let headers = [("idempotency-key", KEY), ("content-type", "application/json")];
+    let made = client.send("POST", path, &headers, body.as_bytes()).await;
+    assert_eq!(made.status, 202, "{made:?}");
+    let batch = made.json();
+    assert_eq!((&batch["counts"]["items"], &batch["counts"]["refused"]), (&json!(2), &json!(2)));
+    assert_eq!((&batch["status"], &batch["mode"]), (&json!("failed"), &Value::Null));
+    assert_eq!(batch["items"][0]["vm_name"], "web-01");
+    let reason = batch["items"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("being created"), "{reason}");
+    let again = client.send("POST", path, &headers, body.as_bytes()).await;
+    assert_eq!(again.json()["batch_id"], batch["batch_id"]);
+
+    let link = batch["_links"]["self"].as_str().unwrap();
+    assert_eq!(client.get(link).await.json()["items"].as_array().unwrap().len(), 2);
+    let list = client.get(path).await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    assert!(list["items"][0].get("items").is_none(), "lists leave the machines out");
+    let ended = client.post(&format!("{link}/cancel"), "").await;
+    assert_eq!(ended.problem(), problem(409, "conflict", None));
+    assert_eq!(client.get(&format!("{path}/{KEY}")).await.problem().0, 404);
+
+    for (body, status, field) in [
+        (r#"{"from":"node-01","to":"node-01"}"#, 400, Some("to")),
+        (r#"{"from":"node-02","to":"node-01"}"#, 400, Some("from")),
+        (r#"{"from":"node-01","to":"node-02","labels":{"app":"x"}}"#, 400, Some("labels")),
+        (r#"{"from":"node-01"}"#, 400, Some("to")),
+        (r#"{"from":"node-01","to":"node-02","mode":"fast"}"#, 400, Some("mode")),
+        (r#"{"from":"node-01","to":"node-02","limit":1}"#, 400, Some("limit")),
+        (
+            r#"{"from":"node-01","to":"node-02","downtime_limit_ms":0}"#,
+            400,
+            Some("downtime_limit_ms"),
+        ),
+        (
+            r#"{"from":"node-01","to":"node-02","mode":"cold","auto_converge":true}"#,
+            400,
+            Some("auto_converge"),
+        ),
+        (r#"{"from":"Not Good","to":"node-02"}"#, 404, Some("from")),
+        (r#"{"from":"node-01","to":"node-09"}"#, 404, None),
+    ] {
+        let refused = client.post(path, body).await.problem();
+        assert_eq!((refused.0, refused.2.as_deref()), (status, field), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_for_the_whole_fleet_can_be_set() {
+    let (_member, client) = fleet().await;
+    let limit =
+        async |path: &str| client.get(path).await.json()["settings"]["migrations_per_node"].clone();
+    assert_eq!(limit("/api/v1/cluster").await, 3);
+    let path = "/api/v1/cluster/settings";
+    let set = client.post(path, r#"{"migrations_per_node":8}"#).await;
+    assert_eq!((set.status, &set.json()["settings"]["migrations_per_node"]), (200, &json!(8)));
+    assert_eq!(limit("/api/v1/cluster").await, 8);
+    for body in [r#"{"migrations_per_node":0}"#, r#"{"migrations_per_node":65}"#] {
+        let refused = client.post(path, body).await;
+        let field = Some("migrations_per_node");
+        assert_eq!(refused.problem(), problem(400, "invalid_request", field), "{body}");
+    }
+    let unknown = client.post(path, r#"{"colour":"red"}"#).await;
+    assert_eq!(unknown.problem(), problem(400, "invalid_request", Some("colour")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_drained_and_takes_machines_again() {
+    let (member, client) = fleet().await;
+    let path = "/api/v1/nodes/node-01";
+    let last = client.post(&format!("{path}/drain"), "").await;
+    assert_eq!(last.problem(), problem(409, "conflict", None), "nothing could leave it");
+    assert_eq!(client.get(path).await.json()["scheduling"], "active");
+    member.join_node("node-02", 4 << 30).await;
+    let vm = WEB.replace(r#""cpus":1"#, r#""cpus":1,"node":"node-01""#);
+    assert_eq!(client.post("/api/v1/vms", &vm).await.status, 201);
+    let body = r#"{"downtime_limit_ms":50,"auto_converge":true}"#;
+    let drained = client.post(&format!("{path}/drain"), body).await;
+    assert_eq!(drained.status, 202, "{drained:?}");
+    let (node, drain) = (drained.json(), drained.json()["drain"].clone());
+    assert_eq!((&node["scheduling"], &drain["waiting"]), (&json!("draining"), &json!(1)));
+    assert_eq!(drain["options"]["downtime_limit_ms"], 50);
+    assert_eq!(drain["machines"][0]["vm_name"], "web-01");
+    let reason = drain["machines"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("being created"), "{reason}");
+    let list = client.get("/api/v1/nodes").await.json();
+    assert_eq!(list["items"][0]["scheduling"], "draining");
+    assert!(list["items"][0].get("drain").is_none(), "lists leave the machines out");
+    let other = client.post("/api/v1/vms", &vm.replace("web-01", "web-02")).await;
+    assert_eq!((other.problem().0, other.problem().1.as_str()), (422, "no_capacity"));
+    let last = client.post("/api/v1/nodes/node-02/drain", "{}").await;
+    assert_eq!(last.problem(), problem(409, "conflict", None), "the other is being drained");
+
+    let undrain = format!("{path}/undrain");
+    let active = client.post(&undrain, r#"{"cancel":true}"#).await;
+    assert_eq!((active.status, &active.json()["scheduling"]), (202, &json!("active")));
+    assert_eq!(client.post(&undrain, "").await.problem(), problem(409, "conflict", None));
+    for (what, body, status, field) in [
+        ("drain", r#"{"downtime_limit_ms":0}"#, 400, Some("downtime_limit_ms")),
+        ("drain", r#"{"bandwidth_bits_per_second":1}"#, 400, Some("bandwidth_bits_per_second")),
+        ("drain", r#"{"force_shutdown":true}"#, 400, Some("force_shutdown")),
+        ("undrain", r#"{"cancel":1}"#, 400, Some("cancel")),
+    ] {
+        let refused = client.post(&format!("{path}/{what}"), body).await.problem();
+        assert_eq!((refused.0, refused.2.as_deref()), (status, field), "{body}");
+    }
+    for what in ["drain", "undrain"] {
+        let unknown = client.post(&format!("/api/v1/nodes/node-09/{what}"), "").await;
+        assert_eq!(unknown.problem().0, 404, "{what}");
+    }
+}

@@ -6,7 +6,7 @@
 use novacron_protocol::disk::{BLOCK_BYTES, BlockTable, DiskContent, RecordDecoder, RecordEncoder};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamRequest, StreamResponse};
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, Compression, PAGE_BYTES, Page, PageForm,
+    BATCH_PAGES_MAX, BatchDecoder, BatchEncoder, Compression, PAGE_BYTES, Page, PageForm, PageTable,
 };
 use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{ChannelInit, PACKET_PAYLOAD_BYTES_MAX, PacketHeader};
@@ -232,6 +232,17 @@ pub fn disk_beginning(input: &[u8]) {
         let told = table.pieces().try_for_each(|piece| again.begin_with(&piece));
         assert!(told.is_ok() && again.digest() == table.digest());
         assert_eq!(table.digest(), table.recomputed_digest());
+    }
+}
+
+/// A piece of what memory holds: what is accepted is told again as the same.
+pub fn page_beginning(input: &[u8]) {
+    const PAGES: u32 = 64;
+    let (mut table, mut again) = (PageTable::new(PAGES), PageTable::new(PAGES));
+    if table.begin_with(input).is_ok() {
+        let told = table.pieces().try_for_each(|piece| again.begin_with(&piece));
+        assert!(told.is_ok() && again.regions() == table.regions());
+        assert_eq!(table.regions(), table.recomputed_regions());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Typed names and numbers. A value of one of these types has been checked; nothing else carries an id.
 //!
 //! Names come from people and certificates (`NodeName`, `VmName`), ids are made by the coordinator before a
-//! proposal (`VmId`, `MigrationId`, `RequestId`), numbers are handed out by the replicated state
+//! proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
 //! (`Generation`, `EffectId`, `Revision`).
 
 use std::fmt;
@@ -122,6 +122,10 @@ uuid_type! {
 uuid_type! {
     /// One migration.
     MigrationId
+}
+uuid_type! {
+    /// Migrations that were asked for together.
+    BatchId
 }
 uuid_type! {
     /// One request of a client. The same id sent again is answered with the first answer, and is the trace

@@ -17,6 +17,7 @@
 pub mod api;
 pub mod disk;
 pub mod effect;
+mod held_runs;
 pub mod ids;
 pub mod limits;
 pub mod migration;

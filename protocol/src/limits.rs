@@ -1,5 +1,7 @@
 //! Every limit that two machines must agree on, with the arithmetic behind it.
 
+use std::ops::RangeInclusive;
+
 /// Bytes of a name of a node or machine: it becomes part of socket paths, which Linux bounds at 108 bytes.
 pub const NAME_BYTES_MAX: usize = 40;
 
@@ -55,5 +57,12 @@ pub const DISK_BLOCK_BYTES: u64 = 64 * 1024;
 /// Bytes of the reason in a failure: what a person reads, not a dump.
 pub const REASON_BYTES_MAX: usize = 2048;
 
-/// Migrations that run at once on one node by default.
-pub const MIGRATIONS_PER_NODE_DEFAULT: usize = 3;
+/// Migrations that run at once on one node unless the fleet's operators set another number.
+pub const MIGRATIONS_PER_NODE_DEFAULT: u32 = 3;
+
+/// What operators may set instead. Each takes a few threads and up to 16 MiB for each of its streams at both ends: 64
+/// of them, with four streams each, are 4 GiB.
+pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
+
+/// Machines of one batch.
+pub const BATCH_ITEMS_MAX: usize = 1_000;

@@ -83,6 +83,21 @@ impl MigrationOptions {
     }
 }
 
+impl MigrationOptions {
+    /// Those that mean something to a migration of this mode: for many machines at once, of which some are stopped.
+    #[must_use]
+    pub fn suited_to(self, mode: MigrationMode) -> Self {
+        match mode {
+            MigrationMode::Cold => {
+                let bandwidth_bits_per_second = self.bandwidth_bits_per_second;
+                Self { bandwidth_bits_per_second, ..Self::default() }
+            }
+            MigrationMode::Warm => Self { downtime_limit_ms: None, auto_converge: false, ..self },
+            MigrationMode::Live => Self { force_shutdown: false, ..self },
+        }
+    }
+}
+
 /// What a migration is busy with. Phases only ever advance.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -149,8 +164,68 @@ pub struct MigrationProgress {
     pub bytes_total: u64,
     /// Rate on the wire over the last second, in bits per second.
     pub wire_bits_per_second: u64,
+    /// Bytes of guest memory and disk content handed over per second, over the last seconds: `bytes_remaining` shrinks
+    /// by this and grows by what the guest writes.
+    pub content_bytes_per_second: u64,
+    /// Bytes of memory that the guest writes per second, page by page, as QEMU measured last; none before it has.
+    pub dirty_bytes_per_second: Option<u64>,
     /// Milliseconds since the source began.
     pub elapsed_ms: u64,
+}
+
+/// Milliseconds that a guest may stand still where nobody said another limit.
+pub const DOWNTIME_LIMIT_MS_DEFAULT: u64 = 300;
+
+/// Whether copying memory comes to an end while the guest writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Convergence {
+    /// Memory is sent faster than the guest writes it, or what is left fits the downtime limit.
+    Converging,
+    /// The guest writes at least as fast as memory is sent: at these rates there is no end.
+    NotConverging,
+}
+
+impl MigrationProgress {
+    /// Whether it comes to an end; `None` while memory is not being copied or nothing was measured.
+    pub fn convergence(&self, downtime_limit_ms: u64) -> Option<Convergence> {
+        let dirty = self.dirty_bytes_per_second?;
+        if self.phase != MigrationPhase::DataSync || self.content_bytes_per_second == 0 {
+            return None;
+        }
+        let is_nearly_done = self.sent_in_ms(self.content_bytes_per_second)? <= downtime_limit_ms;
+        if is_nearly_done || dirty < self.content_bytes_per_second {
+            Some(Convergence::Converging)
+        } else {
+            Some(Convergence::NotConverging)
+        }
+    }
+
+    /// Milliseconds until nothing is left, by the rates of the last seconds; `None` where nobody can tell, above all
+    /// where the guest writes as fast as memory is sent.
+    pub fn left_ms(&self, downtime_limit_ms: u64) -> Option<u64> {
+        let dirty = match self.phase {
+            MigrationPhase::DataSync => self.dirty_bytes_per_second.unwrap_or(0),
+            _ => 0,
+        };
+        match self.convergence(downtime_limit_ms) {
+            Some(Convergence::NotConverging) => None,
+            // Less is left than a stop may take, whatever the guest writes.
+            Some(Convergence::Converging) if dirty >= self.content_bytes_per_second => {
+                self.sent_in_ms(self.content_bytes_per_second)
+            }
+            _ => self.sent_in_ms(self.content_bytes_per_second.saturating_sub(dirty)),
+        }
+    }
+
+    fn sent_in_ms(&self, bytes_per_second: u64) -> Option<u64> {
+        if self.bytes_remaining == 0 {
+            return Some(0);
+        }
+        let milliseconds = u128::from(self.bytes_remaining) * 1000;
+        let milliseconds = milliseconds.checked_div(u128::from(bytes_per_second))?;
+        Some(u64::try_from(milliseconds).unwrap_or(u64::MAX))
+    }
 }
 
 /// Where the downtime went, in microseconds, each as measured on the host that did it.
@@ -202,10 +277,17 @@ pub struct MigrationAccount {
     pub rounds: u32,
     /// Bytes of guest memory that QEMU handed over, zero pages included.
     pub bytes_guest: u64,
-    /// Bytes put on the wire, memory and disks, as QUIC stream payload.
+    /// Bytes put on the wire, memory, disks and files, as QUIC stream payload.
     pub bytes_wire: u64,
     /// Bytes of `bytes_wire` that were memory and device state.
     pub bytes_wire_memory: u64,
+    /// Bytes of `bytes_wire` that were disks.
+    pub bytes_wire_disks: u64,
+    /// Bytes of `bytes_wire` that were files to boot from.
+    pub bytes_wire_files: u64,
+    /// Bytes in UDP packets that the source sent: QUIC's own, what was said beside the streams, and what was sent again
+    /// included.
+    pub bytes_link: u64,
     /// Bytes of disk content handed over.
     pub bytes_disk: u64,
     /// Bytes of disk content that the target had before anything was sent.
@@ -216,12 +298,28 @@ pub struct MigrationAccount {
     pub pages_zero: u64,
     /// Pages not sent because the target had the same content.
     pub pages_same: u64,
-    /// Pages whose content was sent.
-    pub pages_sent: u64,
+    /// Pages not sent because the target has them in a file or from another machine.
+    pub pages_known: u64,
+    /// Pages of which what changed was sent.
+    pub pages_differing: u64,
+    /// Pages sent compressed.
+    pub pages_packed: u64,
+    /// Pages sent as they are.
+    pub pages_raw: u64,
     /// Whether digests of memory and disks were compared at both ends and were equal.
     pub verified: bool,
     /// Whether pages were understood, or the stream was tunnelled as bytes.
     pub path: MemoryPath,
+}
+
+impl MigrationAccount {
+    /// Pages whose content was sent, or what changed of it.
+    pub fn pages_sent(&self) -> u64 {
+        // It comes from another host: nonsense from there must not bring down who adds it up.
+        [self.pages_differing, self.pages_packed, self.pages_raw]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
 }
 
 /// How memory travelled.
@@ -234,4 +332,42 @@ pub enum MemoryPath {
     Tunnel,
     /// Not at all: the guest was stopped.
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copying(remaining: u64, content: u64, dirty: Option<u64>) -> MigrationProgress {
+        MigrationProgress {
+            phase: MigrationPhase::DataSync,
+            rounds: 2,
+            bytes_guest: 0,
+            bytes_wire: 0,
+            bytes_disk: 0,
+            bytes_remaining: remaining,
+            bytes_total: remaining,
+            wire_bits_per_second: 1,
+            content_bytes_per_second: content,
+            dirty_bytes_per_second: dirty,
+            elapsed_ms: 1,
+        }
+    }
+
+    #[test]
+    fn what_the_guest_writes_meanwhile_is_part_of_the_estimate() {
+        let of = |progress: MigrationProgress| (progress.convergence(300), progress.left_ms(300));
+        let converging = Some(Convergence::Converging);
+        assert_eq!(of(copying(1000, 100, None)), (None, Some(10_000)));
+        assert_eq!(of(copying(1000, 100, Some(0))), (converging, Some(10_000)));
+        assert_eq!(of(copying(1000, 100, Some(50))), (converging, Some(20_000)));
+        assert_eq!(of(copying(1000, 100, Some(100))), (Some(Convergence::NotConverging), None));
+        assert_eq!(of(copying(30, 100, Some(200))), (converging, Some(300)), "it fits a stop");
+        assert_eq!(of(copying(1000, 0, Some(50))), (None, None), "nothing moves");
+        assert_eq!(of(copying(0, 0, None)), (None, Some(0)));
+        let disks =
+            MigrationProgress { phase: MigrationPhase::DiskSync, ..copying(1000, 100, Some(200)) };
+        assert_eq!(of(disks), (None, Some(10_000)), "memory is not being copied");
+        assert_eq!(of(copying(u64::MAX, 1, Some(u64::MAX))).1, None);
+    }
 }

@@ -56,6 +56,20 @@ impl std::fmt::Display for Accelerator {
     }
 }
 
+/// What an operator wants of a node.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduling {
+    /// It takes machines.
+    Active,
+    /// It takes none, and those that it has move away.
+    Draining,
+    /// It takes none and has none.
+    Drained,
+}
+
 /// Whether a node answers.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

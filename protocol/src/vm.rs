@@ -108,7 +108,16 @@ fn invalid(field: &str, problem: String) -> Result<(), InvalidField> {
     Err(InvalidField { field: field.to_owned(), problem })
 }
 
+/// The label that names a machine's tenant.
+pub const TENANT_LABEL: &str = "tenant";
+
 impl VmSpec {
+    /// Whose the machine is, as far as machines may share what they hold: the value of its label [`TENANT_LABEL`].
+    /// Machines without one are all of one tenant, the fleet's owner.
+    pub fn tenant(&self) -> &str {
+        self.labels.get(TENANT_LABEL).map_or("", String::as_str)
+    }
+
     /// Checks every field against the limits.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use novacron_protocol::api::{MigrationView, VmView};
-use novacron_protocol::ids::MigrationId;
+use novacron_protocol::api::{BatchStatus, BatchView, MigrationView, NodeView, VmView};
+use novacron_protocol::ids::{BatchId, MigrationId};
+use novacron_protocol::node::Scheduling;
 use novacron_protocol::vm::VmState;
 
 use crate::client::Client;
@@ -33,6 +34,50 @@ impl Client {
                 return Ok(Step::Done(view));
             }
             Ok(Step::Not(format!("migration {migration} is in phase {:?}", view.phase)))
+        })
+    }
+
+    /// Waits until every migration of a batch has ended. `on_progress` is told how it stands after each question.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it has not ended within `limit`; what [`Client::batch`] gives.
+    pub fn batch_wait(
+        &self,
+        batch: BatchId,
+        limit: Duration,
+        mut on_progress: impl FnMut(&BatchView),
+    ) -> Result<BatchView, Error> {
+        poll(limit, || {
+            let view = self.batch(batch)?;
+            on_progress(&view);
+            if view.status != BatchStatus::InProgress {
+                return Ok(Step::Done(view));
+            }
+            let left = view.counts.queued + view.counts.in_progress;
+            Ok(Step::Not(format!("{left} machines of batch {batch} have not moved")))
+        })
+    }
+
+    /// Waits until a node is drained, takes machines again, or has only machines left that cannot move. `on_progress` is
+    /// told how it stands after each question.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it has not come to that within `limit`; what [`Client::node`] gives.
+    pub fn drain_wait(
+        &self,
+        node: &str,
+        limit: Duration,
+        mut on_progress: impl FnMut(&NodeView),
+    ) -> Result<NodeView, Error> {
+        poll(limit, || {
+            let view = self.node(node)?;
+            on_progress(&view);
+            let left = view.drain.as_ref().map_or(0, |drain| drain.moving + drain.waiting);
+            let is_stuck = left == 0 && view.drain.as_ref().is_some_and(|drain| drain.blocked > 0);
+            if view.scheduling != Scheduling::Draining || is_stuck {
+                return Ok(Step::Done(view));
+            }
+            Ok(Step::Not(format!("{left} machines have not left {node}")))
         })
     }
 

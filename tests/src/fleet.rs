@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::node::NodeState;
+use novacron_protocol::vm::TENANT_LABEL;
 use novacron_sdk::Client;
 use novacron_sdk::api::{MigrationView, VmCreate, VmMigrate, VmView};
 use serde_json::Value;
@@ -26,6 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// migration ends; the disk soon holds enough for its copy to last some time on that link.
 const WORKLOAD: &str = "novacron.memory_mib=64 novacron.memory_rate=2 novacron.disk_rate=4 \
                         novacron.disk_region_mib=32 novacron.tick_ms=50";
+/// What an idle guest does: memory and disk stay as they are, and its kernel is where every other's is.
+const IDLE: &str = "nokaslr novacron.memory_mib=1 novacron.memory_rate=0 novacron.full_rate=0 \
+                    novacron.disk_rate=0 novacron.tick_ms=50";
 /// Ticks after which the disk holds a good part of the region.
 const BUSY_TICKS: u64 = 60;
 /// Ticks by which a guest must go on to be called running: half a second of its time.
@@ -48,7 +52,24 @@ impl Fleet {
     /// # Panics
     /// The test fails.
     pub fn run(replay: &str, test: impl FnOnce(&Self) -> Result<()>) {
+        Self::run_after(Self::forget_images, replay, test);
+    }
+
+    /// The same, with agents that remember what they do by default.
+    ///
+    /// # Panics
+    /// The test fails.
+    pub fn run_remembering(replay: &str, test: impl FnOnce(&Self) -> Result<()>) {
+        Self::run_after(|_| Ok(()), replay, test);
+    }
+
+    fn run_after(
+        prepare: impl FnOnce(&Self) -> Result<()>,
+        replay: &str,
+        test: impl FnOnce(&Self) -> Result<()>,
+    ) {
         let result = Self::up().and_then(|fleet| {
+            prepare(&fleet)?;
             let result = test(&fleet);
             if result.is_err() {
                 fleet.cluster.print_logs();
@@ -71,18 +92,18 @@ impl Fleet {
         let has_links = !record["isolation"]["namespaces"].is_null();
         let client = cluster.client()?;
         let fleet = Self { cluster, client, tag, has_links, began };
-        fleet.forget_images()?;
         fleet.note("the cluster is up");
         Ok(fleet)
     }
 
-    /// Has the agents keep nothing of machines that left: a way back that is as long as the way there has phases
-    /// that a test can catch.
+    /// Has the agents keep nothing of machines that left or came: a way back that is as long as the way there, and a
+    /// second attempt that is as long as the first, have phases that a test can catch.
     fn forget_images(&self) -> Result<()> {
         for node in NODES {
             let path = self.cluster.directory().join(node).join("agent.toml");
             let mut settings = OpenOptions::new().append(true).open(path)?;
-            settings.write_all(b"\n[migration]\nmemory_cache_bytes = 0\n")?;
+            settings
+                .write_all(b"\n[migration]\nmemory_cache_bytes = 0\nshared_cache_bytes = 0\n")?;
             // Killed, because `dev kill` waits for that to be over.
             self.dev(&["kill", node, "--signal", "KILL"])?;
             self.dev(&["start", node])?;
@@ -142,21 +163,41 @@ impl Fleet {
     /// # Errors
     /// It cannot be made or does not boot.
     pub fn boot(&self, name: &str, node: &str) -> Result<Guest<'_>> {
-        let create = busy(name, node)?;
-        let made = self.client.vm_create(&create)?;
-        let guest = Guest { fleet: self, name: name.to_owned(), id: made.id.to_string() };
+        self.boot_as(&machine(name, node)?)
+    }
+
+    /// Boots a guest of a tenant that does nothing but count, and waits until it does.
+    ///
+    /// # Errors
+    /// It cannot be made or does not boot.
+    pub fn boot_for(&self, tenant: &str, name: &str, node: &str) -> Result<Guest<'_>> {
+        let labels = [(TENANT_LABEL.to_owned(), tenant.to_owned())].into();
+        let append = Some(format!("{} {IDLE}", fs::read_to_string(guest_file("arguments")?)?));
+        self.boot_as(&VmCreate { labels, append, ..machine(name, node)? })
+    }
+
+    /// Boots a guest of this specification and waits until it is busy.
+    ///
+    /// # Errors
+    /// It cannot be made or does not boot.
+    pub fn boot_as(&self, create: &VmCreate) -> Result<Guest<'_>> {
+        let made = self.client.vm_create(create)?;
+        let guest = Guest { fleet: self, name: create.name.clone(), id: made.id.to_string() };
         until("the guest is busy", PATIENCE, || {
             // There is no console before the machine runs.
             let is_busy = guest.counter().is_ok_and(|counter| counter.last() >= BUSY_TICKS);
             Ok(is_busy.then_some(()))
         })?;
-        self.note(&format!("{name} is busy at {node}"));
+        self.note(&format!("{} is busy", guest.name));
         Ok(guest)
     }
 }
 
 /// A machine with the demo guest, which `cargo xtask guest` builds.
-fn busy(name: &str, node: &str) -> Result<VmCreate> {
+///
+/// # Errors
+/// The guest was not built.
+pub fn machine(name: &str, node: &str) -> Result<VmCreate> {
     let path = |name: &str| guest_file(name).map(|path| path.display().to_string());
     let arguments = fs::read_to_string(guest_file("arguments")?)?;
     Ok(VmCreate {

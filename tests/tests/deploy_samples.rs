@@ -52,6 +52,28 @@ fn systemd_takes_the_units() {
     }
 }
 
+/// Prometheus takes the samples, and they ask for metrics that there are: the tests of both programs compare what they
+/// say with the operating guide.
+#[test]
+fn prometheus_takes_its_samples() {
+    let alerts = std::fs::read_to_string(deploy("prometheus/alerts.yml")).unwrap();
+    let guide = std::fs::read_to_string(deploy("../docs/operating.md")).unwrap();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = alerts.split(|c| !is_word(c)).filter(|word| word.starts_with("novacron_"));
+    for name in words.map(|word| word.trim_end_matches("_bucket")) {
+        assert!(guide.contains(&format!("`{name}`")), "{name}");
+    }
+    for (what, file) in [
+        (&["check", "rules"][..], "prometheus/alerts.yml"),
+        (&["check", "config", "--syntax-only"][..], "prometheus/scrape.yml"),
+    ] {
+        let Ok(verdict) = Command::new("promtool").args(what).arg(deploy(file)).output() else {
+            return;
+        };
+        assert!(verdict.status.success(), "{}", String::from_utf8_lossy(&verdict.stderr));
+    }
+}
+
 #[test]
 fn guests_outlive_the_agents_unit() {
     let unit = std::fs::read_to_string(deploy("systemd/novacron-agent.service")).unwrap();

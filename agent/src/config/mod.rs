@@ -8,6 +8,7 @@ mod amount;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use novacron_metrics::Listen;
 use novacron_protocol::ids::NodeName;
 use novacron_protocol::limits::{LABEL_BYTES_MAX, LABELS_MAX};
 use novacron_protocol::vm::Labels;
@@ -37,6 +38,9 @@ pub struct Config {
     pub migration_listen: SocketAddr,
     /// The address at which other agents reach this one; the one that is listened at unless said.
     migration_advertise: Option<String>,
+    /// Where metrics are read.
+    #[serde(default)]
+    pub metrics_listen: Listen,
     /// What accelerates guests.
     #[serde(default)]
     pub accel: AcceleratorChoice,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use novacron_protocol::ids::MigrationId;
+use novacron_protocol::qemu::QemuVersion;
 use novacron_transport::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,9 @@ use tokio_util::task::TaskTracker;
 
 use super::cache::Images;
 use super::control::Control;
+use super::library::{Catalogues, Shelves};
 use super::settings::MigrationSettings;
+use crate::metrics::MigrationMetrics;
 use crate::report::Reporter;
 use crate::vm::Machines;
 
@@ -26,8 +29,15 @@ pub(super) struct Context {
     pub reporter: Reporter,
     pub endpoint: Endpoint,
     pub settings: MigrationSettings,
+    pub metrics: Arc<MigrationMetrics>,
     /// What this host remembers of guests' memory.
     pub images: Images,
+    /// What it keeps for further machines, as a target.
+    pub shelves: Shelves,
+    /// What its targets keep, as a source.
+    pub catalogues: Catalogues,
+    /// A random number of this run of the agent.
+    pub run: u64,
     pub tasks: TaskTracker,
     /// The agent ends and waits no longer: what is under way stays as its record says.
     pub ending: CancellationToken,
@@ -44,7 +54,8 @@ const CANCELLED_MAX: usize = 256;
 /// What a source can be told from outside.
 #[derive(Debug)]
 pub(super) enum SourceCommand {
-    /// Give up. The answer says whether that is still possible.
+    /// Give up. The answer says whether that was still possible; if so it comes when it is over, and not at all if that
+    /// cannot be made durable.
     Cancel(oneshot::Sender<bool>),
     /// Say when it is over.
     Wait(oneshot::Sender<()>),
@@ -71,7 +82,11 @@ impl Context {
             reporter,
             endpoint,
             images: Images::new(settings.memory_cache_bytes),
+            shelves: Shelves::new(settings.shared_cache_bytes),
+            catalogues: Catalogues::default(),
+            run: rand::random(),
             settings,
+            metrics: Arc::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             begun: Instant::now(),
@@ -79,6 +94,11 @@ impl Context {
             targets: Mutex::default(),
             cancelled: Mutex::default(),
         })
+    }
+
+    /// The QEMU of this host, if it works.
+    pub(super) fn qemu_version(&self) -> Option<QemuVersion> {
+        self.machines.hypervisor().qemu.as_ref().ok().copied()
     }
 
     /// Milliseconds on a clock that never goes back: the time of the sessions.

@@ -122,7 +122,7 @@ impl Repeated for SourceMessage {
 
 impl Repeated for TargetMessage {
     fn is_repeated(&self) -> bool {
-        !matches!(self, Self::Resumed { .. } | Self::Processed(_))
+        !matches!(self, Self::Resumed { .. } | Self::Forgotten | Self::Processed(_))
     }
 }
 

@@ -87,7 +87,11 @@ async fn answer(context: &Context, control: Control, message: SourceMessage) {
 
 /// Turns somebody away without waiting for it.
 pub(super) fn dismiss(control: Control, reason: &str) {
-    let message = TargetMessage::Failed { reason: reason.to_owned() };
+    answer_last(control, TargetMessage::Failed { reason: reason.to_owned() });
+}
+
+/// Says one thing, after which the source closes, without waiting for it.
+pub(super) fn answer_last(control: Control, message: TargetMessage) {
     tokio::spawn(async move { say_last(control, &message).await });
 }
 

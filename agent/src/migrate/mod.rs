@@ -10,6 +10,7 @@ mod context;
 mod control;
 mod digest;
 mod files;
+pub mod library;
 mod listener;
 pub mod memory;
 pub mod relay;
@@ -23,7 +24,6 @@ use std::time::Duration;
 use novacron_protocol::effect::{EffectOutcome, MigrationEnd, SourceResult};
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
 use novacron_protocol::migration::MigrationPhase;
-use novacron_protocol::qemu::QemuVersion;
 use novacron_protocol::vm::VmSpec;
 use novacron_transport::connection::CloseCode;
 use novacron_transport::{Acceptor, Endpoint};
@@ -32,11 +32,12 @@ use tokio::sync::oneshot;
 pub use settings::{InvalidMigrationSetting, MigrationSettings};
 
 use self::context::{Context, SourceCommand, TargetCommand};
+use crate::metrics::{MigrationMetrics, Side};
 use crate::reason::reason;
 use crate::report::Reporter;
 use crate::vm::{Interrupted, LeaseError, Machines, SourceRole, TargetRole};
 
-/// How long migrations may take to be given up when the agent ends.
+/// How long migrations are waited for when the agent ends.
 const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The migrations of this agent, as source and as target; clones share them.
@@ -54,6 +55,29 @@ impl Migrations {
         settings: MigrationSettings,
     ) -> Self {
         Self { context: Context::new(machines, reporter, endpoint, settings) }
+    }
+
+    /// Where migrations are counted.
+    pub fn metrics(&self) -> &Arc<MigrationMetrics> {
+        &self.context.metrics
+    }
+
+    /// How many are under way of which this agent is this end.
+    pub fn running(&self, side: Side) -> usize {
+        match side {
+            Side::Source => self.context.sources().len(),
+            Side::Target => self.context.targets().len(),
+        }
+    }
+
+    /// What this host remembers of guests' memory.
+    pub fn images(&self) -> &cache::Images {
+        &self.context.images
+    }
+
+    /// What this host keeps of machines that came, for others.
+    pub fn shelves(&self) -> &library::Shelves {
+        &self.context.shelves
     }
 
     /// Takes connections of other agents until the endpoint is closed.
@@ -113,7 +137,7 @@ impl Migrations {
         if !self.context.sources().contains_key(&migration) {
             let commands = self.context.register_source(migration);
             match self.context.machines.lend(vm, generation, role).await {
-                Ok(guest) => source::begin(&self.context, guest, self.qemu_version(), commands),
+                Ok(guest) => source::begin(&self.context, guest, commands),
                 Err(error) => {
                     self.context.sources().remove(&migration);
                     return refused(&error);
@@ -125,7 +149,7 @@ impl Migrations {
         if let Some(source) = running
             && source.send(SourceCommand::Wait(over)).await.is_ok()
         {
-            // An error means that it ended, too.
+            // An error means that there is no task for it any more.
             let _ = ended.await;
         }
         EffectOutcome::Done
@@ -146,7 +170,7 @@ impl Migrations {
         }
     }
 
-    /// At the source: gives a migration up if the machine was not handed over.
+    /// At the source: gives a migration up if the machine was not handed over. Done when that is over.
     pub async fn cancel(&self, migration: MigrationId) -> EffectOutcome {
         let (answer, possible) = oneshot::channel();
         let running = self.context.sources().get(&migration).cloned();
@@ -154,11 +178,16 @@ impl Migrations {
             self.context.remember_cancelled(migration);
             return EffectOutcome::Done;
         };
-        if source.send(SourceCommand::Cancel(answer)).await.is_ok() && possible.await == Ok(false) {
-            let reason = "the machine was handed over already".to_owned();
-            return EffectOutcome::Failed { reason };
+        if source.send(SourceCommand::Cancel(answer)).await.is_err() {
+            return EffectOutcome::Done;
         }
-        EffectOutcome::Done
+        // Not before it is durable: a migration whose agent is restarted goes on.
+        let reason = match possible.await {
+            Ok(true) => return EffectOutcome::Done,
+            Ok(false) => "the machine was handed over already",
+            Err(_) => "this node's agent cannot end the migration before it is started again",
+        };
+        EffectOutcome::Failed { reason: reason.to_owned() }
     }
 
     /// At the target: ends a migration that was not accepted. Done when nothing of it is left, or when it had been
@@ -186,8 +215,8 @@ impl Migrations {
         true
     }
 
-    /// Closes every link and waits a while for what that makes of the migrations: one that has not handed over is given
-    /// up, one that has is asked about after the next start. Guests go on.
+    /// Closes every link and waits a while for what that makes of the migrations. One that has not ended by then goes on
+    /// after the next start, or is asked about if it was handed over. Guests go on.
     pub async fn shut_down(&self) {
         self.context.endpoint.close(CloseCode::Done, "the agent ends");
         self.context.tasks.close();
@@ -196,15 +225,13 @@ impl Migrations {
             self.context.ending.cancel();
         }
     }
-
-    fn qemu_version(&self) -> Option<QemuVersion> {
-        self.context.machines.hypervisor().qemu.as_ref().ok().copied()
-    }
 }
 
 fn refused(error: &LeaseError) -> EffectOutcome {
     match error {
         LeaseError::Stale(stale) => EffectOutcome::Stale { held: stale.held },
+        // How is a report of its own.
+        LeaseError::Over => EffectOutcome::Done,
         error => EffectOutcome::Failed { reason: reason(error) },
     }
 }

@@ -20,6 +20,10 @@ pub struct MigrationSettings {
     /// left had, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub memory_cache_bytes: u64,
+    /// Bytes of memory pages that this host keeps of machines that came, for others of the same tenant from the same
+    /// host: what machines have in common travels once.
+    #[serde(deserialize_with = "size_bytes")]
+    pub shared_cache_bytes: u64,
     /// Bytes of the host's disk for disks of machines that left, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub disk_cache_bytes: u64,
@@ -44,6 +48,7 @@ impl Default for MigrationSettings {
             compression_level: 1,
             processor_percent: 100,
             memory_cache_bytes: 1 << 30,
+            shared_cache_bytes: 512 << 20,
             disk_cache_bytes: 8 << 30,
             congestion: Congestion::Bbr,
             downtime_limit_ms: 300,
@@ -74,6 +79,7 @@ impl MigrationSettings {
             ("compression_level", i64::from(self.compression_level), -7, 19),
             ("processor_percent", i64::from(self.processor_percent), 10, 6400),
             ("memory_cache_bytes", to_i64(self.memory_cache_bytes), 0, 1 << 44),
+            ("shared_cache_bytes", to_i64(self.shared_cache_bytes), 0, 1 << 44),
             ("disk_cache_bytes", to_i64(self.disk_cache_bytes), 0, 1 << 50),
             ("downtime_limit_ms", to_i64(self.downtime_limit_ms), 1, 60_000),
             ("shutdown_s", to_i64(self.shutdown_s), 1, 3600),

@@ -142,6 +142,9 @@ pub struct MigrateParameters {
     /// `multifd`, `legacy` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_page_detection: Option<&'static str>,
+    /// How often a target announces the guest's network when it has loaded the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announce_rounds: Option<u32>,
 }
 
 /// What `yank` breaks off.

@@ -14,7 +14,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZero;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -112,6 +112,31 @@ impl GuestMemory {
         file.set_len(len_bytes).map_err(unusable("size"))?;
         let base = map_shared(&file, len).map_err(unusable("map"))?;
         Ok(Self { base, len_bytes: len, file, path: path.to_owned() })
+    }
+
+    /// Maps a file that an earlier process of this agent made; whatever is in there stays.
+    ///
+    /// # Errors
+    /// [`GuestMemoryError`] if there is none, or it has another length.
+    pub fn open(path: &Path, len_bytes: u64) -> Result<Self, GuestMemoryError> {
+        let unusable =
+            |what| move |source| GuestMemoryError::Unusable { what, path: path.to_owned(), source };
+        let len = checked_length(len_bytes)?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(unusable("open"))?;
+        let found_bytes = file.metadata().map_err(unusable("look at"))?.len();
+        if found_bytes != len_bytes {
+            return Err(GuestMemoryError::BadLength { len_bytes: found_bytes });
+        }
+        let base = map_shared(&file, len).map_err(unusable("map"))?;
+        Ok(Self { base, len_bytes: len, file, path: path.to_owned() })
+    }
+
+    /// Whether the file's name still means this memory: a process that opens it shares it.
+    pub fn has_name(&self) -> bool {
+        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = std::fs::metadata(&self.path).map(id);
+        named.is_ok_and(|named| self.file.metadata().is_ok_and(|ours| id(ours) == named))
     }
 
     /// Takes all of the memory from the system now. Without this a page that finds none when it is first touched
@@ -285,7 +310,7 @@ impl GuestMemory {
 
 impl Drop for GuestMemory {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `create`; no reference into it outlives `self`.
+        // SAFETY: exactly the mapping made in `create` or `open`; no reference into it outlives `self`.
         let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len_bytes) };
         if let Err(errno) = unmapped {
             tracing::error!(%errno, path = %self.path.display(), "guest memory cannot be unmapped");

@@ -1,6 +1,6 @@
 //! The disks of a machine that arrives: they begin with whatever is here that may be alike, so that it need not be sent.
 //!
-//! That is what an earlier visit of the machine left behind, or else a copy of the image of the name that the machine
+//! That is what an earlier attempt at the same migration or an earlier visit of the machine left behind, or else a copy of the image of the name that the machine
 //! was made of. Neither has to be what it seems: the source is told what is in there, block by block, and sends what
 //! differs.
 
@@ -72,7 +72,9 @@ impl Driver {
         path: &Path,
     ) -> Result<Option<Extents>, OrderError> {
         let maker = &self.shared.disks;
-        if !self.take_former(index, disk, path).await? {
+        let is_there =
+            path.is_file() && maker.size_bytes(path, disk.format).await? == disk.size_bytes;
+        if !is_there && !self.take_former(index, disk, path).await? {
             let specified = self.record.as_ref().and_then(|record| record.spec.disks.get(index));
             match specified {
                 Some(specified) if !specified.image.is_empty() => {

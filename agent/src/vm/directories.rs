@@ -7,7 +7,7 @@
 //! <data>/vms/<vm>.new          the same while it is being made
 //! <data>/former/<vm>/          disks of machines that left: nothing runs from them
 //! <data>/run/<vm>/             sockets, pid file and log of the machine's process
-//! <memory>/<vm>                memory of a machine that is arriving; its name lasts a moment
+//! <memory>/<vm>                memory of a machine that is arriving, until it is accepted or refused
 //! <images>/<name>.qcow2        images that disks start as copies of
 //! ```
 

@@ -104,7 +104,7 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) running: Option<Running>,
     pub(super) stops: Vec<StopWaiter>,
-    /// Memory of a machine that arrives, until its QEMU has it.
+    /// Memory of a machine that arrives, until it is accepted or refused.
     pub(super) arriving: Option<Arc<GuestMemory>>,
     events: Option<broadcast::Receiver<Event>>,
     /// Why a disk of the host failed the guest, from the event before the guest stopped.
@@ -390,7 +390,7 @@ impl Driver {
         if runs { ObservedState::Running } else { ObservedState::Stopped }
     }
 
-    fn shall_run(&self) -> bool {
+    pub(super) fn shall_run(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.desired == Desired::Running)
     }
 

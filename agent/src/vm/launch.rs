@@ -61,6 +61,9 @@ pub enum LaunchError {
     /// QEMU ended at once.
     #[error("QEMU did not start: {0}")]
     Ended(String),
+    /// QEMU would take other memory than the agent's.
+    #[error("the file of the machine's memory is gone")]
+    MemoryGone,
     /// QEMU does not answer.
     #[error("QEMU does not answer")]
     Silent(#[source] QmpError),
@@ -119,7 +122,7 @@ impl Launcher {
     }
 
     /// Makes the memory of a machine that will arrive, and with `reserve` takes it from the system. It keeps its name
-    /// until [`Self::launch_to_receive`].
+    /// until [`Self::remove_memory`]: whatever becomes of this agent, it can be found again.
     ///
     /// # Errors
     /// [`LaunchError::Memory`]; nothing of it stays.
@@ -143,7 +146,26 @@ impl Launcher {
         tokio::task::spawn_blocking(make).await.map_err(|_| LaunchError::Ending)?
     }
 
-    /// As [`Self::launch`] for a migration's target. The memory has no name afterwards: it ends with its last user.
+    /// The memory of a machine that was arriving when an earlier process of this agent ended.
+    ///
+    /// # Errors
+    /// [`LaunchError::Memory`] if there is none.
+    pub async fn find_memory(
+        &self,
+        vm: VmId,
+        len_bytes: u64,
+    ) -> Result<Arc<GuestMemory>, LaunchError> {
+        let path = self.directories.machine(vm).memory;
+        let find = move || Ok(Arc::new(GuestMemory::open(&path, len_bytes)?));
+        tokio::task::spawn_blocking(find).await.map_err(|_| LaunchError::Ending)?
+    }
+
+    /// Removes the name of a machine's memory: it ends with its last user.
+    pub fn remove_memory(&self, vm: VmId) {
+        remove_file(&self.directories.machine(vm).memory);
+    }
+
+    /// As [`Self::launch`] for a migration's target.
     ///
     /// # Errors
     /// [`LaunchError`].
@@ -152,9 +174,11 @@ impl Launcher {
         blueprint: Blueprint<'_>,
         memory: &GuestMemory,
     ) -> Result<Running, LaunchError> {
-        let running = self.launch(blueprint, Purpose::Receive).await?;
-        memory.unlink()?;
-        Ok(running)
+        // QEMU would make the file if there were none.
+        if !memory.has_name() {
+            return Err(LaunchError::MemoryGone);
+        }
+        self.launch(blueprint, Purpose::Receive).await
     }
 
     async fn try_launch(
@@ -232,7 +256,7 @@ impl Launcher {
         Ok(Some(Running { process, qmp }))
     }
 
-    /// Ends whatever is left of the machine's processes and removes what belonged to them: sockets, tap, memory.
+    /// Ends whatever is left of the machine's processes and removes what belonged to them: sockets and tap.
     pub async fn clean_up(&self, vm: VmId) {
         let directories = self.directories.machine(vm);
         match find_by(&directories.pid()) {
@@ -242,7 +266,6 @@ impl Launcher {
         }
         tpm::end(&directories).await;
         delete_tap(vm).await;
-        remove_file(&directories.memory);
         remove_directory(&directories.run);
     }
 }

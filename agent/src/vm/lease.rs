@@ -9,8 +9,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use novacron_protocol::effect::MigrationEnd;
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
-use novacron_protocol::session::handover::SourceRecord;
+use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::vm::VmSpec;
 use tokio::sync::{OwnedRwLockReadGuard, mpsc, oneshot};
 
@@ -62,6 +63,9 @@ pub enum LeaseError {
     /// QEMU.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// The migration has ended here already.
+    #[error("the migration has ended already")]
+    Over,
     /// The machine has no process, or no longer.
     #[error("the machine's process is gone")]
     NoProcess,
@@ -79,7 +83,8 @@ pub(super) enum LeaseRequest {
     Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
     HoldDisks { reply: Reply<Qmp> },
     ShutDown { reply: Reply<()> },
-    Keep { reply: Reply<()> },
+    GoOn { reply: Reply<()> },
+    Keep { end: Box<MigrationEnd>, reply: Reply<()> },
     Remove { reply: Reply<()> },
     Prepare { hardware: Hardware, processor: Processor, reply: Reply<Receiving> },
     Accept { start: bool, reply: Reply<()> },
@@ -120,6 +125,17 @@ pub struct GuestFacts {
     /// Its files and its run directory, in which the migration may put sockets with names of at most
     /// [`super::SOCKET_NAME_BYTES_MAX`] bytes.
     pub directories: MachineDirectories,
+}
+
+impl GuestFacts {
+    /// Pages of its memory.
+    ///
+    /// # Errors
+    /// More than can be moved page by page.
+    pub fn pages(&self) -> Result<u32, String> {
+        let pages = self.spec.memory_bytes / crate::sys::PAGE_BYTES as u64;
+        u32::try_from(pages).map_err(|_| format!("the guest has {pages} pages of memory"))
+    }
 }
 
 /// A machine at its source.
@@ -182,13 +198,22 @@ impl SourceGuest {
         self.line.ask(|reply| LeaseRequest::ShutDown { reply }).await
     }
 
-    /// The machine stays. QEMU's own migration must be over. A guest that should run and stands still is continued,
-    /// one that was shut down for the migration is started again; a process that only held disks is ended.
+    /// The migration begins once more. QEMU's own migration must be over. A guest that was stopped for it is continued.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn go_on(&self) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::GoOn { reply }).await
+    }
+
+    /// The machine stays, and this is how its migration ended: durable together, so that it is never begun again. QEMU's
+    /// own migration must be over. A guest that should run and stands still is continued, one that was shut down for the
+    /// migration is started again; a process that only held disks is ended.
     ///
     /// # Errors
     /// [`LeaseError`]; the machine is this agent's all the same if the record could be written.
-    pub async fn keep(self) -> Result<(), LeaseError> {
-        self.line.ask(|reply| LeaseRequest::Keep { reply }).await
+    pub async fn keep(self, end: MigrationEnd) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::Keep { end: Box::new(end), reply }).await
     }
 
     /// The machine is at its target: ends the process and removes everything of it here, the record last.
@@ -220,7 +245,7 @@ pub struct IncomingGuest {
     pub(super) spec: VmSpec,
     pub(super) role: TargetRole,
     pub(super) directories: MachineDirectories,
-    /// The guest's memory, all zero; `None` if it arrived before this agent was started.
+    /// The guest's memory, all zero; `None` if it arrived before this agent was started: then `prepare` finds it.
     pub(super) memory: Option<Arc<GuestMemory>>,
     /// Keeps kernels that were received and belong to no record yet.
     pub(super) files_held: OwnedRwLockReadGuard<()>,
@@ -262,7 +287,15 @@ impl IncomingGuest {
         &self.directories
     }
 
-    /// Makes disks as `hardware` says, of what is here that may be alike, and starts a QEMU that waits. Kernels must be in the file store already.
+    /// Whether everything can be offered anew: its memory is still here. Of a migration that is not decided.
+    pub fn may_be_offered_anew(&self) -> bool {
+        self.role.decision == TargetRecord::Waiting
+            && (self.memory.is_some() || self.directories.memory.exists())
+    }
+
+    /// Makes disks as `hardware` says, of what is here that may be alike, and starts a QEMU that waits. Kernels must be in
+    /// the file store already. May be called again: then another QEMU takes the place of the first, over the same memory
+    /// and disks, whatever is in them.
     ///
     /// # Errors
     /// [`LeaseError`]; `reject` is what is left to do.
@@ -303,6 +336,6 @@ impl IncomingGuest {
 pub enum Interrupted {
     /// At its source; `role().decision` says how far it was.
     Source(SourceGuest),
-    /// At its target, undecided. Its memory is not mapped any more: all that it can do is `reject`.
+    /// At its target. If it was refused, or its memory is gone, all that it can do is `reject`.
     Target(IncomingGuest),
 }

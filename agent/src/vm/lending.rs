@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use novacron_protocol::effect::MigrationEnd;
 use novacron_protocol::ids::Generation;
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::node::Accelerator;
@@ -11,6 +12,7 @@ use novacron_protocol::vm::VmSpec;
 use tokio::time::Instant;
 
 use super::command_line::Purpose;
+use super::directories::MachineDirectories;
 use super::driver::{Driver, answer};
 use super::fence::{Stale, fence};
 use super::launch::Blueprint;
@@ -21,11 +23,12 @@ use super::machine::{Refusal, State, Step};
 use super::machines::Shared;
 use super::orders::{OrderError, blocking, replace_directory, sync_content, sync_name};
 use super::record::{
-    Desired, Hardware, MEMO_BYTES_MAX, Processor, Role, SourceRole, TargetRole, VmRecord,
+    Desired, Hardware, MEMO_BYTES_MAX, Processor, Role, SourceRole, Stay, TargetRole, VmRecord,
 };
 use crate::qmp::RunState;
 use crate::reason::reason;
 use crate::records::RecordName;
+use crate::sys::GuestMemory;
 
 /// How often and how long a guest is told to go on whose QEMU is still busy with the end of its migration.
 const CONTINUE_ATTEMPTS: u32 = 50;
@@ -71,6 +74,10 @@ impl Driver {
         role: SourceRole,
     ) -> Result<SourceGuest, LeaseError> {
         fence((), generation, self.held())?;
+        let stayed = self.record.as_ref().and_then(|record| record.stayed.as_ref());
+        if stayed.is_some_and(|stay| stay.migration == role.migration) {
+            return Err(LeaseError::Over);
+        }
         let mut lent = self.machine.clone();
         lent.lend(role.migration, role.mode != MigrationMode::Cold)?;
         let saved_role = role.clone();
@@ -108,9 +115,10 @@ impl Driver {
             failure: None,
             role: Role::Target(role.clone()),
             arrived_by: None,
+            stayed: None,
         };
         if let Err(error) = self.shared.records.put(RecordName::Vm(self.vm), &record).await {
-            self.shared.launcher.clean_up(self.vm).await;
+            self.shared.launcher.remove_memory(self.vm);
             return Err(error.into());
         }
         self.record = Some(record);
@@ -141,7 +149,8 @@ impl Driver {
             }
             LeaseRequest::HoldDisks { reply } => answer(reply, self.hold_disks().await),
             LeaseRequest::ShutDown { reply } => answer(reply, self.shut_down().await),
-            LeaseRequest::Keep { reply } => answer(reply, self.keep().await),
+            LeaseRequest::GoOn { reply } => answer(reply, self.go_on().await),
+            LeaseRequest::Keep { end, reply } => answer(reply, self.keep(*end).await),
             LeaseRequest::Remove { reply } => answer(reply, self.remove_lent().await),
             LeaseRequest::Prepare { hardware, processor, reply } => {
                 answer(reply, self.prepare(hardware, processor).await);
@@ -209,11 +218,36 @@ impl Driver {
         }
     }
 
-    async fn keep(&mut self) -> Result<(), LeaseError> {
-        if self.source_role()?.is_shut_down {
+    /// A guest that stands still because its migration was in the switchover, or had completed in QEMU.
+    async fn go_on(&mut self) -> Result<(), LeaseError> {
+        self.source_role()?;
+        if !self.shall_run() {
+            return Ok(());
+        }
+        for _ in 0..CONTINUE_ATTEMPTS {
+            self.end_migration().await;
+            let qmp = self.qmp().ok_or(LeaseError::NoProcess)?;
+            match qmp.status().await?.status {
+                RunState::Running | RunState::Suspended | RunState::IoError => return Ok(()),
+                RunState::Shutdown | RunState::GuestPanicked => return Err(LeaseError::NoProcess),
+                _ if qmp.cont().await.is_ok() => return Ok(()),
+                _ => tokio::time::sleep(CONTINUE_INTERVAL).await,
+            }
+        }
+        Err(LeaseError::Unfit("the guest does not go on".to_owned()))
+    }
+
+    async fn keep(&mut self, end: MigrationEnd) -> Result<(), LeaseError> {
+        let role = self.source_role()?;
+        let (migration, is_shut_down) = (role.migration, role.is_shut_down);
+        if is_shut_down {
             self.start_again().await;
         }
-        self.save(|record| record.role = Role::Owner).await?;
+        self.save(|record| {
+            record.role = Role::Owner;
+            record.stayed = Some(Stay { migration, end });
+        })
+        .await?;
         for _ in 0..CONTINUE_ATTEMPTS {
             self.end_migration().await;
             self.settle().await;
@@ -251,13 +285,17 @@ impl Driver {
     ) -> Result<Receiving, LeaseError> {
         self.target_role()?;
         self.check_arrival(&hardware, &processor)?;
-        let memory = self.arriving.take().ok_or(LeaseError::NoProcess)?;
+        let memory = self.arriving_memory().await?;
+        // Whatever an earlier attempt has left must not write to the memory any more.
+        self.kill_process().await;
+        self.shared.launcher.clean_up(self.vm).await;
+        let before = self.record.as_ref().and_then(|record| record.hardware.clone());
         let kept = (hardware.clone(), processor.clone());
         self.save(|record| (record.hardware, record.processor) = (Some(kept.0), Some(kept.1)))
             .await?;
         let directories = self.shared.launcher.directories.machine(self.vm);
-        let fresh = directories.durable.clone();
-        blocking(move || replace_directory(&fresh)).await?;
+        let (durable, is_anew) = (directories.clone(), before.as_ref() == Some(&hardware));
+        blocking(move || begin_directory(&durable, is_anew)).await?;
         let held = self.begin_disks(&hardware.disks).await?;
         // What the disks hold is made durable by the mirror; that they are there, now.
         let made = directories.durable.clone();
@@ -268,6 +306,17 @@ impl Driver {
         let qmp = running.qmp.clone().ok_or(LeaseError::NoProcess)?;
         self.set_running(Some(running));
         Ok(Receiving { qmp, memory, held })
+    }
+
+    /// The memory of the machine that arrives: made when it was announced, perhaps by an earlier process of this agent.
+    async fn arriving_memory(&mut self) -> Result<Arc<GuestMemory>, LeaseError> {
+        if let Some(memory) = &self.arriving {
+            return Ok(Arc::clone(memory));
+        }
+        let spec = &self.record.as_ref().ok_or(Refusal::Absent)?.spec;
+        let found = self.shared.launcher.find_memory(self.vm, spec.memory_bytes).await?;
+        self.arriving = Some(Arc::clone(&found));
+        Ok(found)
     }
 
     /// Whether the machine that arrives is the one that was ordered, and can run here.
@@ -302,6 +351,9 @@ impl Driver {
         .await?;
         // The machine is this agent's: whatever fails from here on is a machine that failed, not a hand-over.
         let arrived = if live { self.run_arrived().await } else { self.rest_arrived(start).await };
+        // It ends with its last user from now on.
+        self.arriving = None;
+        self.shared.launcher.remove_memory(self.vm);
         if let Err(error) = arrived {
             tracing::error!(error = reason(&error), "the accepted machine does not run");
             self.ask_again_at = Some(Instant::now());
@@ -343,5 +395,19 @@ impl Driver {
         self.remove_everything().await?;
         self.machine.took(Step::Remove);
         Ok(())
+    }
+}
+
+/// An empty directory, or that of an earlier attempt: its disks are a beginning, and its log comes again.
+fn begin_directory(directories: &MachineDirectories, is_anew: bool) -> Result<(), OrderError> {
+    if !is_anew || !directories.durable.is_dir() {
+        return replace_directory(&directories.durable);
+    }
+    let log = directories.console_log();
+    match std::fs::remove_file(&log) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OrderError::Directory { path: log, source })
+        }
+        _ => Ok(()),
     }
 }

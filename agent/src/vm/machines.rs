@@ -26,7 +26,7 @@ use super::image::DiskMaker;
 use super::launch::Launcher;
 use super::lease::{IncomingGuest, Interrupted, LeaseError, SourceGuest};
 use super::machine::Order;
-use super::record::{Role, SourceRole, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
+use super::record::{Role, SourceRole, Stay, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
 use crate::host::Hypervisor;
 use crate::qmp::Qmp;
 use crate::reason::reason;
@@ -116,7 +116,7 @@ impl Machines {
         for (record, requests, ready) in taken_up {
             // An error means that the driver ended, which it does only with the agent.
             let Ok(qmp) = ready.await else { continue };
-            interrupted.extend(machines.shared.interrupted(record, requests, qmp).await);
+            interrupted.extend(machines.shared.interrupted(record, requests, qmp).await?);
         }
         Ok((machines, interrupted))
     }
@@ -206,9 +206,7 @@ impl Machines {
     /// # Errors
     /// [`RecordsError`].
     pub async fn has_refused(&self, migration: MigrationId) -> Result<bool, RecordsError> {
-        let name = RecordName::Verdict(migration);
-        let verdict: Option<VerdictRecord> = self.shared.records.get(name).await?;
-        Ok(verdict.is_some_and(|verdict| verdict.decision == TargetRecord::Refused))
+        Ok(self.shared.decision(migration).await? == TargetRecord::Refused)
     }
 
     /// Refuses a migration that was never expected here, durably: it will not be accepted later.
@@ -331,19 +329,25 @@ impl Shared {
                 tracing::warn!(path = %path.display(), "belongs to no machine of this agent; left alone");
             }
         }
-        self.sweep_memory();
+        self.sweep_memory(found);
         self.make_room().await;
         self.collect_files().await;
     }
 
-    /// Memory that still has a name belongs to an arrival that the agent's end cut short: a guest's own has none.
-    fn sweep_memory(&self) {
+    /// Memory that still has a name belongs to an arrival: a guest's own has none. Only one that is not decided goes on.
+    fn sweep_memory(&self, found: &[VmRecord]) {
+        let arrives = |vm: VmId| {
+            let is_it =
+                |record: &VmRecord| record.vm == vm && matches!(record.role, Role::Target(_));
+            found.iter().any(is_it)
+        };
         for entry in
             std::fs::read_dir(&self.launcher.directories.memory).into_iter().flatten().flatten()
         {
-            let is_ours =
-                entry.file_name().to_str().is_some_and(|name| name.parse::<VmId>().is_ok());
-            if is_ours && let Err(error) = std::fs::remove_file(entry.path()) {
+            let vm = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if vm.is_some_and(|vm| !arrives(vm))
+                && let Err(error) = std::fs::remove_file(entry.path())
+            {
                 tracing::error!(path = %entry.path().display(), %error, "cannot be removed");
             }
         }
@@ -381,34 +385,51 @@ impl Shared {
         }
     }
 
+    /// The agent may have ended between keeping a machine and saying that its migration is over.
+    async fn repeat_stay(&self, record: &VmRecord) {
+        let Some(Stay { migration, end }) = record.stayed.clone() else { return };
+        if let Err(error) = self.reporter.migration_ended(migration, end).await {
+            tracing::error!(vm = %record.vm, reason = reason(&error), "an end cannot be told again");
+        }
+    }
+
     async fn interrupted(
         &self,
         record: VmRecord,
         requests: mpsc::Sender<Request>,
         qmp: Option<Qmp>,
-    ) -> Option<Interrupted> {
+    ) -> Result<Option<Interrupted>, RecordsError> {
         let line = super::lease::Line { requests };
         let directories = self.launcher.directories.machine(record.vm);
-        match record.role.clone() {
+        Ok(match record.role.clone() {
             Role::Owner => {
                 self.repeat_arrival(&record).await;
+                self.repeat_stay(&record).await;
                 None
             }
             Role::Source(role) => {
-                let facts = super::lending::facts(self, &record)?;
-                Some(Interrupted::Source(SourceGuest { line, facts, role, qmp }))
+                let guest = |facts| SourceGuest { line, facts, role, qmp };
+                super::lending::facts(self, &record).map(guest).map(Interrupted::Source)
             }
             Role::Target(role) => Some(Interrupted::Target(IncomingGuest {
                 line,
                 vm: record.vm,
                 generation: record.generation,
                 spec: record.spec,
-                role,
+                role: TargetRole { decision: self.decision(role.migration).await?, ..role },
                 directories,
                 memory: None,
                 files_held: self.files.hold().await,
             })),
-        }
+        })
+    }
+
+    /// What was decided about a migration to this node: a refusal is written beside the machine's record, before anything
+    /// is removed.
+    async fn decision(&self, migration: MigrationId) -> Result<TargetRecord, RecordsError> {
+        let name = RecordName::Verdict(migration);
+        let verdict: Option<VerdictRecord> = self.records.get(name).await?;
+        Ok(verdict.map_or(TargetRecord::Waiting, |verdict| verdict.decision))
     }
 
     /// Makes the end of a migration durable at its target.

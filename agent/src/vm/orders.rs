@@ -260,6 +260,7 @@ impl Driver {
             failure: None,
             role: Role::Owner,
             arrived_by: None,
+            stayed: None,
         };
         self.shared.records.put(RecordName::Vm(self.vm), &record).await?;
         Ok(record)
@@ -278,6 +279,7 @@ impl Driver {
         self.kill_process().await;
         self.arriving = None;
         self.shared.launcher.clean_up(self.vm).await;
+        self.shared.launcher.remove_memory(self.vm);
         let directories = self.shared.launcher.directories.machine(self.vm);
         blocking(move || {
             remove_directory(&directories.unfinished())?;

@@ -1,5 +1,6 @@
 //! What an agent remembers of a machine, whatever happens to the agent.
 
+use novacron_protocol::effect::MigrationEnd;
 use novacron_protocol::ids::{Generation, MigrationId, NodeName, VmId};
 use novacron_protocol::limits::{KERNEL_APPEND_BYTES_MAX, SPEC_BYTES_MAX};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
@@ -35,6 +36,17 @@ pub struct VmRecord {
     pub role: Role,
     /// The migration by which it came here, so that its source can ask later.
     pub arrived_by: Option<MigrationId>,
+    /// The newest migration by which it did not leave: it is not begun again, and its end is told again after a restart.
+    pub stayed: Option<Stay>,
+}
+
+/// How a migration ended for a machine that stayed at its source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stay {
+    /// The migration.
+    pub migration: MigrationId,
+    /// How it ended.
+    pub end: MigrationEnd,
 }
 
 /// What a machine is made of: equal at both ends of a migration.
@@ -175,8 +187,8 @@ pub struct TargetRole {
 }
 
 impl Message for VmRecord {
-    const VERSION: u16 = 2;
-    // The specification, the command line once more, the memo, and room for names, sizes and a reason.
+    const VERSION: u16 = 3;
+    // The specification, the command line once more, the memo, and room for names, sizes and two reasons.
     const BYTES_MAX: usize = SPEC_BYTES_MAX + KERNEL_APPEND_BYTES_MAX + MEMO_BYTES_MAX + 16 * 1024;
     const NAME: &'static str = "machine record";
 }

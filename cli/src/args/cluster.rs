@@ -17,6 +17,24 @@ pub enum ClusterCommand {
         #[arg(value_name = "MEMBER", value_parser = parse_member)]
         member: MemberId,
     },
+    /// Changes what holds for the whole fleet.
+    Set(ClusterSet),
+}
+
+/// Settings to change.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct ClusterSet {
+    /// Migrations that a node may take part in at once, 1 to 64; those that are under way go on.
+    #[arg(long, value_name = "N")]
+    pub migrations_per_node: Option<u32>,
+}
+
+impl ClusterSet {
+    /// The API's request.
+    pub fn request(&self) -> api::SettingsChange {
+        api::SettingsChange { migrations_per_node: self.migrations_per_node }
+    }
 }
 
 /// Tokens to join with.

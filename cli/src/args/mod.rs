@@ -1,18 +1,22 @@
 //! The command line. Texts become typed values here and nowhere else.
 
+mod batch;
 mod cluster;
 mod dev;
+mod node;
 mod values;
 mod vm;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use novacron_protocol::ids::{MigrationId, Revision};
+use novacron_protocol::ids::{BatchId, MigrationId, Revision};
 use novacron_sdk::Overrides;
 
+pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
+pub use node::{NodeCommand, NodeDrain};
 pub use values::{Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
@@ -145,17 +149,26 @@ pub enum MigrateCommand {
         #[command(flatten)]
         wait: Wait,
     },
-}
-
-/// Hypervisor hosts.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Lists nodes.
-    List,
-    /// Shows a node.
-    Show {
-        /// Its name.
-        node: String,
+    /// Moves all machines of a node, or those with some labels, to another node.
+    Batch(BatchMigrate),
+    /// Shows a batch with its machines, or all batches.
+    BatchStatus {
+        /// The batch.
+        batch: Option<BatchId>,
+        /// Wait until all of its migrations have ended, and exit with its result.
+        #[command(flatten)]
+        wait: Wait,
+        /// Show its progress until it has ended.
+        #[arg(long, requires = "batch")]
+        watch: bool,
+    },
+    /// Gives up what of a batch has not moved.
+    BatchCancel {
+        /// The batch.
+        batch: BatchId,
+        /// Wait until all of its migrations have ended.
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 

@@ -121,6 +121,11 @@ fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
     }
 }
 
+/// A duration as the API counts it.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A state of a machine, as the API writes it.
 pub fn parse_state(text: &str) -> Result<VmState, String> {
     serde_json::from_value(serde_json::Value::from(text)).map_err(|_| {

@@ -8,8 +8,8 @@ use novacron_sdk::VmFilter;
 
 use super::Wait;
 use super::values::{
-    Duration, parse_bandwidth, parse_disk, parse_duration, parse_label, parse_network, parse_size,
-    parse_state,
+    Duration, milliseconds, parse_bandwidth, parse_disk, parse_duration, parse_label,
+    parse_network, parse_size, parse_state,
 };
 use crate::failure::Failure;
 
@@ -197,16 +197,17 @@ pub struct VmMigrate {
     #[arg(long, conflicts_with = "live")]
     pub warm: bool,
     /// Stop a guest that does not shut down in time, as if its power had failed.
-    #[arg(long, requires = "warm")]
+    // A requirement alone is waived where what is required cannot be used.
+    #[arg(long, requires = "warm", conflicts_with = "live")]
     pub force_shutdown: bool,
     /// For how long the guest may stand still, such as 50ms [default: the source agent's setting].
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "live")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "live", conflicts_with = "warm")]
     pub downtime_limit: Option<Duration>,
     /// Rate that the migration may put on the wire, such as 800mbit [default: all that the link carries].
     #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
     pub bandwidth: Option<u64>,
     /// Slow down a guest that writes faster than the link carries, until it fits.
-    #[arg(long, requires = "live")]
+    #[arg(long, requires = "live", conflicts_with = "warm")]
     pub auto_converge: bool,
     /// Show the progress until it has ended, and exit with its result.
     #[arg(long)]
@@ -224,7 +225,6 @@ impl VmMigrate {
             (false, true) => MigrationMode::Warm,
             (false, false) => MigrationMode::Cold,
         };
-        let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         api::VmMigrate {
             downtime_limit_ms: self.downtime_limit.map(milliseconds),
             bandwidth_bits_per_second: self.bandwidth,

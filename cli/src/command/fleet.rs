@@ -1,25 +1,11 @@
-//! Nodes, events, coordinators and tokens.
+//! Events, coordinators and tokens.
 
 use novacron_protocol::ids::Revision;
 use novacron_sdk::{Client, EventFilter};
 
-use crate::args::{ClusterCommand, Events, NodeCommand, TokenCommand};
+use crate::args::{ClusterCommand, Events, TokenCommand};
 use crate::failure::Failure;
 use crate::output::{Printer, event, notice};
-
-/// `novacron node`.
-///
-/// # Errors
-/// Why it did not work.
-pub fn node(command: &NodeCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
-    match command {
-        NodeCommand::List => printer.list(
-            &client.nodes()?,
-            "there are no nodes; `novacron token create --role agent` lets one join",
-        ),
-        NodeCommand::Show { node } => printer.one(&client.node(node)?),
-    }
-}
 
 /// `novacron events`.
 ///
@@ -45,6 +31,7 @@ pub fn events(events: &Events, client: &Client, printer: Printer) -> Result<(), 
 pub fn cluster(command: &ClusterCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
     match command {
         ClusterCommand::Show => printer.one(&client.cluster()?),
+        ClusterCommand::Set(set) => printer.one(&client.settings_change(&set.request())?),
         ClusterCommand::Remove { member } => {
             let view = client.member_remove(*member)?;
             notice(&format!("member {member} is removed; its data directory is of no more use"));

@@ -4,6 +4,7 @@ use novacron_protocol::api::MigrationView;
 use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::Client;
 
+use super::batch;
 use crate::args::{MigrateCommand, VmMigrate, Wait};
 use crate::failure::{Exit, Failure};
 use crate::output::{Printer, notice};
@@ -33,6 +34,24 @@ pub fn run(command: &MigrateCommand, client: &Client, printer: Printer) -> Resul
             let view = client.migration_wait(*migration, wait.timeout, |_| ())?;
             printer.one(&view)?;
             cancelled(&view)
+        }
+        MigrateCommand::Batch(migrate) => batch::begin(migrate, client, printer),
+        MigrateCommand::BatchStatus { batch: None, .. } => {
+            printer.list(&client.batches()?, "there are no batches")
+        }
+        MigrateCommand::BatchStatus { batch: Some(batch), wait, watch } => {
+            let view = client.batch(*batch)?;
+            if wait.wait || *watch {
+                return batch::follow(view, *wait, *watch, client, printer);
+            }
+            printer.one(&view)
+        }
+        MigrateCommand::BatchCancel { batch, wait } => {
+            let mut view = client.batch_cancel(*batch)?;
+            if wait.wait {
+                view = client.batch_wait(*batch, wait.timeout, |_| ())?;
+            }
+            printer.one(&view)
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What each command does.
 
+mod batch;
 mod completion;
 mod console;
 mod fleet;
 mod migrate;
+mod node;
 mod vm;
 
 use novacron_sdk::{Client, Config};
@@ -22,7 +24,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Vm(command) => vm::run(command, &connect(&cli.global)?, printer),
         Command::Migrate(command) => migrate::run(command, &connect(&cli.global)?, printer),
-        Command::Node(command) => fleet::node(command, &connect(&cli.global)?, printer),
+        Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),

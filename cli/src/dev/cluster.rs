@@ -22,6 +22,8 @@ use super::rate::Rate;
 pub const PEER_PORT: u16 = 7400;
 /// Port of the API.
 pub const API_PORT: u16 = 7443;
+/// Port of metrics.
+pub const METRICS_PORT: u16 = 7480;
 /// Port of migrations between agents.
 pub const MIGRATION_PORT: u16 = 7410;
 /// Most nodes: a /26 has 62 addresses, one is the root leg's, five the coordinators'.

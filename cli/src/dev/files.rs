@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::cluster::{API_PORT, Cluster, Host, MIGRATION_PORT, PEER_PORT};
+use super::cluster::{API_PORT, Cluster, Host, METRICS_PORT, MIGRATION_PORT, PEER_PORT};
 
 #[derive(Serialize)]
 struct CoordinatorFile<'a> {
@@ -14,6 +14,7 @@ struct CoordinatorFile<'a> {
     peer_advertise: String,
     api_listen: String,
     api_advertise: String,
+    metrics_listen: String,
     log: Log,
 }
 
@@ -26,6 +27,7 @@ struct AgentFile<'a> {
     coordinators: Vec<String>,
     migration_listen: String,
     migration_advertise: String,
+    metrics_listen: String,
     accel: &'a str,
     log: Log,
 }
@@ -59,6 +61,7 @@ pub fn coordinator(cluster: &Cluster, host: &Host) -> Result<String, toml::ser::
         peer_advertise: peer,
         api_listen: api.clone(),
         api_advertise: api,
+        metrics_listen: metrics(host),
         log: LOG,
     })
 }
@@ -77,9 +80,15 @@ pub fn agent(cluster: &Cluster, host: &Host) -> Result<String, toml::ser::Error>
         coordinators: cluster.peer_addresses(),
         migration_listen: migration.clone(),
         migration_advertise: migration,
+        metrics_listen: metrics(host),
         accel: &cluster.accel,
         log: LOG,
     })
+}
+
+/// The host's address: other hosts of the cluster, and nobody else, reach it.
+fn metrics(host: &Host) -> String {
+    format!("{}:{METRICS_PORT}", host.address)
 }
 
 /// `novacron.yaml` for clients.
@@ -105,6 +114,7 @@ mod tests {
         let coordinator = coordinator(&cluster, &cluster.hosts[1]).unwrap();
         assert!(coordinator.contains("name = \"coordinator-2\""), "{coordinator}");
         assert!(coordinator.contains("api_listen = \"10.213.255.195:7443\""), "{coordinator}");
+        assert!(coordinator.contains("metrics_listen = \"10.213.255.195:7480\""), "{coordinator}");
         let node = cluster.host("node-02").unwrap();
         let agent = agent(&cluster, node).unwrap();
         assert!(agent.contains("data_directory = \"/tmp/one/node-02/data\""), "{agent}");

@@ -22,6 +22,7 @@ impl Show for ClusterView {
             ("leader", or_dash(self.leader)),
             ("revision", self.revision.to_string()),
             ("members", table(&header, members).trim_end().to_owned()),
+            ("migrations", format!("{} at once per node", self.settings.migrations_per_node)),
         ]
     }
 }

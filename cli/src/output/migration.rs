@@ -1,7 +1,7 @@
 //! Migrations: the record, and how far one is.
 
 use novacron_protocol::api::MigrationView;
-use novacron_protocol::migration::{DowntimeParts, MigrationStatus};
+use novacron_protocol::migration::{Convergence, DowntimeParts, MigrationStatus};
 use novacron_protocol::size::display_size;
 use novacron_protocol::time::Timestamp;
 
@@ -65,14 +65,10 @@ impl Show for MigrationView {
                 "compression",
                 or_nothing(self.compression_ratio.map(|ratio| format!("{ratio:.1} : 1"))),
             ),
-            (
-                "pages",
-                format!(
-                    "{} sent, {} the same, {} zero",
-                    self.pages_sent, self.pages_same, self.pages_zero
-                ),
-            ),
+            ("of that", wire_parts(self)),
+            ("pages", pages(self)),
             ("rate", or_nothing(rate)),
+            ("guest writes", or_nothing(dirty(self).filter(|_| !is_over))),
             ("memory path", or_nothing(self.memory_path.map(|path| word(&path)))),
             (
                 "verified",
@@ -82,6 +78,33 @@ impl Show for MigrationView {
             ("ended", or_nothing(self.ended_at)),
         ]
     }
+}
+
+/// What was on the wire; nothing before the account is there.
+fn wire_parts(view: &MigrationView) -> String {
+    if view.bytes_link == 0 {
+        return String::new();
+    }
+    format!(
+        "memory {}, disks {}, files {}; {} with what the protocols add",
+        display_size(view.bytes_wire_memory),
+        display_size(view.bytes_wire_disks),
+        display_size(view.bytes_wire_files),
+        display_size(view.bytes_link),
+    )
+}
+
+fn pages(view: &MigrationView) -> String {
+    format!(
+        "{} sent ({} as differences, {} compressed, {} as they are), {} known, {} the same, {} zero",
+        view.pages_sent,
+        view.pages_differing,
+        view.pages_packed,
+        view.pages_raw,
+        view.pages_known,
+        view.pages_same,
+        view.pages_zero
+    )
 }
 
 /// How far a migration is, for a progress bar that shows the percentage itself.
@@ -95,6 +118,9 @@ pub fn progress_message(view: &MigrationView, now: Timestamp) -> String {
     }
     parts.push(display_size(view.bytes_wire));
     parts.push(rate(view.metrics.transfer_rate_mbps));
+    if view.convergence == Some(Convergence::NotConverging) {
+        parts.extend(dirty(view).map(|dirty| format!("the guest writes {dirty}")));
+    }
     if let Some(end) = view.estimated_completion {
         parts.push(format!("ETA {}", seconds(end.since_ms(now))));
     }
@@ -116,6 +142,16 @@ fn outcome(view: &MigrationView) -> String {
         status if view.reason.is_empty() => word(&status),
         status => format!("{}: {}", word(&status), view.reason),
     }
+}
+
+/// How fast the guest writes memory, and whether that is too fast.
+fn dirty(view: &MigrationView) -> Option<String> {
+    let rate = view.dirty_bytes_per_second? as f64 / 1e6;
+    let verdict = match view.convergence {
+        Some(Convergence::NotConverging) => ", faster than can be sent: no end in sight",
+        _ => "",
+    };
+    Some(format!("{rate:.1} MB/s{verdict}"))
 }
 
 fn disks(view: &MigrationView) -> String {

@@ -6,6 +6,7 @@
 //! | json | an object | an array | an object a line |
 //! | yaml | a document | a document | a document each |
 
+mod batch;
 mod cluster;
 pub mod event;
 mod migration;
@@ -22,7 +23,9 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::failure::Failure;
 
+pub use batch::batch_line;
 pub use migration::{progress_line, progress_message};
+pub use node::drain_line;
 pub use text::{Fields, fields, table, word};
 
 /// A thing that can be a row of a table.

@@ -1,6 +1,7 @@
 //! What people see of fixed views, to the letter.
 
 use novacron_protocol::api::{MigrationView, NodeView, VmView};
+use novacron_protocol::migration::Convergence;
 use novacron_protocol::time::Timestamp;
 
 use super::{Row, Show, fields, progress_line, table};
@@ -35,7 +36,9 @@ fn migration(status: &str) -> MigrationView {
             "release_us": 6000, "resume_us": 4000
         })),
         "rounds": 3, "bytes_guest": 536_870_912, "bytes_wire": 104_857_600, "bytes_disk": 1_073_741_824,
-        "compression_ratio": 15.36, "pages_zero": 9, "pages_same": 8, "pages_sent": 7, "verified": is_over,
+        "compression_ratio": 15.36, "pages_zero": 9, "pages_same": 8, "pages_sent": 7, "pages_known": 5,
+        "pages_differing": 4, "pages_packed": 2, "pages_raw": 1, "bytes_wire_memory": 62_914_560,
+        "bytes_wire_disks": 41_943_040, "bytes_wire_files": 0, "bytes_link": 106_954_752, "verified": is_over,
         "memory_path": is_over.then_some("pages"), "created_at": "2026-01-01T00:00:00Z",
         "ended_at": is_over.then_some("2026-01-01T00:00:07Z"), "revision": 9, "_links": {}
     }))
@@ -82,6 +85,8 @@ fn the_record_of_a_migration_accounts_for_its_downtime() {
         "of it            5.1 ms last disk blocks\n",
         "                20.0 ms last memory and devices\n",
         "on the wire   100 MiB\n",
+        "of that       memory 60 MiB, disks 40 MiB, files 0 B; 102 MiB with what the protocols add\n",
+        "pages         7 sent (4 as differences, 2 compressed, 1 as they are), 5 known, 8 the same, 9 zero\n",
         "compression   15.4 : 1\n",
         "verified      memory and disks are equal\n",
     ] {
@@ -100,6 +105,17 @@ fn progress_says_phase_round_bytes_rate_and_when_it_ends() {
     assert_eq!(
         progress_line(&migration("completed"), now),
         "web-01: 100 %, completed in 6.7 s, downtime 48.1 ms"
+    );
+    let hopeless = MigrationView {
+        convergence: Some(Convergence::NotConverging),
+        dirty_bytes_per_second: Some(200_000_000),
+        estimated_completion: None,
+        ..migration("in_progress")
+    };
+    assert_eq!(
+        progress_line(&hopeless, now),
+        "web-01: 42 %, data_sync, round 3, 100 MiB, 812 Mbit/s, the guest writes 200.0 MB/s, faster than can be \
+         sent: no end in sight"
     );
     let mut failed = migration("failed");
     failed.reason = "the target ran out of disk".into();

@@ -1,7 +1,9 @@
 //! What handlers stand on: the doors of the coordinator, with their errors as problems.
 
 use std::fmt;
+use std::time::Duration;
 
+use http::StatusCode;
 use novacron_protocol::api::{ClusterView, Code, Problem, TokenCreate, TokenView};
 use novacron_protocol::ids::{MemberId, RequestId};
 use tokio::sync::watch;
@@ -42,6 +44,16 @@ impl Api {
     /// Changes whenever this member has applied something.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.app.view.applied()
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(
+        &self,
+        operation: Option<&'static str>,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        self.app.requests.answered(operation, status.as_u16(), took);
     }
 
     /// Ends when the coordinator shuts down.

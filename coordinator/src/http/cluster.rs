@@ -1,14 +1,15 @@
 //! The coordinator cluster.
 
-use novacron_protocol::api::{ClusterView, Code, Problem};
+use novacron_protocol::api::{ClusterView, Code, Problem, SettingsChange};
 use novacron_protocol::ids::MemberId;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::Found;
-use super::body::NoBody;
+use super::body::{Json, NoBody};
 use super::parameters::Nothing;
-use super::route::{Call, Route, delete, get};
+use super::route::{Call, Route, delete, get, post};
+use crate::propose::Intent;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -16,6 +17,9 @@ pub(super) fn routes() -> Vec<Route> {
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
             .refuses(&[Code::NotFound, Code::Conflict])
             .to(remove),
+        post("/api/v1/cluster/settings", "changeSettings", "Change what holds for the whole fleet")
+            .refuses(&[Code::IdempotencyConflict])
+            .to(change_settings),
     ]
 }
 
@@ -34,5 +38,13 @@ async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterView>
 async fn remove(call: Call<MemberPath, Nothing, NoBody>) -> Result<Found<ClusterView>, Problem> {
     let member = call.authorize(MemberId(call.path.member))?;
     call.api.remove_member(member, call.request).await?;
+    call.api.cluster().await.map(Found)
+}
+
+async fn change_settings(
+    call: Call<Nothing, Nothing, Json<SettingsChange>>,
+) -> Result<Found<ClusterView>, Problem> {
+    let intent = call.authorize(Intent::ChangeSettings(call.body.0))?;
+    call.api.propose(intent, call.request).await?;
     call.api.cluster().await.map(Found)
 }

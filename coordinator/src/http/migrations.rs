@@ -2,6 +2,7 @@
 
 use novacron_protocol::api::{Code, MigrationView, Page, Problem};
 use novacron_protocol::ids::MigrationId;
+use novacron_protocol::migration::InvalidOption;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -73,6 +74,11 @@ pub(super) async fn accepted<P, Q, B>(
         Applied::Migration(migration) => find(&call.api, migration).await,
         other => Err(super::unexpected("a migration", &other)),
     }
+}
+
+/// An option that no migration of its mode can have.
+pub(super) fn invalid_option(wrong: InvalidOption) -> Problem {
+    Problem::new(Code::InvalidRequest, wrong.to_string()).about(wrong.field)
 }
 
 async fn find(api: &Api, migration: MigrationId) -> Result<MigrationView, Problem> {

@@ -10,10 +10,11 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | [`trace`] | the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `nodes` `events` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `cluster` `tokens` `health` | the resources |
 
 pub mod answer;
 mod api;
+mod batches;
 pub mod body;
 mod cluster;
 mod console;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::MethodRouter;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -75,7 +76,10 @@ fn router(api: Arc<Api>) -> Router {
         let refuse = move |http| no_such_method(methods.clone(), http);
         router = router.route(path, handlers.fallback(refuse));
     }
-    router.fallback(no_such_path).with_state(api).layer(from_fn(trace::trace))
+    router
+        .fallback(no_such_path)
+        .with_state(Arc::clone(&api))
+        .layer(from_fn_with_state(api, trace::trace))
 }
 
 async fn no_such_path(http: Request) -> Response {

@@ -1,16 +1,22 @@
 //! Hypervisor hosts.
 
-use novacron_protocol::api::{Code, NodeView, Page, Problem};
+use novacron_protocol::api::{Code, NodeDrain, NodeUndrain, NodeView, Page, Problem};
 use novacron_protocol::ids::NodeName;
+use novacron_protocol::migration::MigrationMode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::answer::Found;
-use super::body::NoBody;
+use super::answer::{Accepted, Found};
+use super::body::{NoBody, OptionalJson};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
-use super::route::{Call, Route, get};
+use super::route::{Call, Route, get, post};
+use super::{Api, migrations};
+use crate::auth::Authorized;
+use crate::propose::Intent;
+use crate::state::Accepted as Applied;
 use crate::state::node::Node;
+use crate::view::drain::node_view_in_full;
 use crate::view::resource::node_view;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -19,6 +25,16 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/v1/nodes/{node}", "getNode", "Show a hypervisor host")
             .refuses(&[Code::NotFound])
             .to(show),
+        post(
+            "/api/v1/nodes/{node}/drain",
+            "drainNode",
+            "Have a node take no machines, and move away those that it has",
+        )
+        .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+        .to(drain),
+        post("/api/v1/nodes/{node}/undrain", "undrainNode", "Have a node take machines again")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(undrain),
     ]
 }
 
@@ -41,12 +57,44 @@ async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<NodeV
 }
 
 async fn show(call: Call<NodePath, Nothing, NoBody>) -> Result<Found<NodeView>, Problem> {
-    let name = parse("node", &call.path.node)?;
-    let view = call.api.read({
+    find(&call.api, parse("node", &call.path.node)?).await.map(Found)
+}
+
+async fn drain(
+    call: Call<NodePath, Nothing, OptionalJson<NodeDrain>>,
+) -> Result<Accepted<NodeView>, Problem> {
+    let node = parse("node", &call.path.node)?;
+    let options = call.body.0.options();
+    options.check(MigrationMode::Live).map_err(migrations::invalid_option)?;
+    let intent = call.authorize(Intent::DrainNode { node, options })?;
+    accepted(&call, intent).await.map(Accepted)
+}
+
+async fn undrain(
+    call: Call<NodePath, Nothing, OptionalJson<NodeUndrain>>,
+) -> Result<Accepted<NodeView>, Problem> {
+    let node = parse("node", &call.path.node)?;
+    let intent = call.authorize(Intent::UndrainNode { node, cancel: call.body.0.cancel })?;
+    accepted(&call, intent).await.map(Accepted)
+}
+
+/// Proposes, and shows the node that it was about as it stands then.
+async fn accepted<P, Q, B>(
+    call: &Call<P, Q, B>,
+    intent: Authorized<Intent>,
+) -> Result<NodeView, Problem> {
+    match call.api.propose(intent, call.request).await? {
+        Applied::Node(node) => find(&call.api, node).await,
+        other => Err(super::unexpected("a node", &other)),
+    }
+}
+
+async fn find(api: &Api, name: NodeName) -> Result<NodeView, Problem> {
+    let view = api.read({
         let name = name.clone();
-        move |fleet| fleet.node(&name).map(|node| node_view(fleet, node))
+        move |fleet| fleet.node(&name).map(|node| node_view_in_full(fleet, node))
     });
-    view.await?.map(Found).ok_or_else(|| not_found("node", name.as_str()))
+    view.await?.ok_or_else(|| not_found("node", name.as_str()))
 }
 
 /// The name of a node. What cannot be a name is no node's.

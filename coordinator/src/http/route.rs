@@ -22,6 +22,7 @@ use super::Api;
 use super::answer::{Answer, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
 use super::parameters::{Parameter, Parameters, Reader, parameters};
+use super::trace::Operation;
 use crate::auth::{Authorized, Caller, authorize};
 
 /// Until a handler has an answer or the beginning of one. Longer than any proposal or read is waited for.
@@ -141,6 +142,7 @@ impl Draft {
         Fut: Future<Output = Result<A, Problem>> + Send + 'static,
     {
         let entry = Arc::new(Entry {
+            operation: self.operation,
             access: self.access,
             path: Reader::of::<P>(),
             query: Reader::of::<Q>(),
@@ -183,6 +185,7 @@ type PathTexts = Result<RawPathParams, RawPathParamsRejection>;
 
 /// What a route checks and reads before its handler runs.
 struct Entry {
+    operation: &'static str,
     access: Access,
     path: Reader,
     query: Reader,
@@ -236,10 +239,12 @@ where
     let (id, is_read) = (calling.request, http.method().is_safe());
     let answer = async { handle(entry.open(calling, path, http).await?).await };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-    match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
+    let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
         Ok(answer) => answer.into_response(),
         Err(problem) => problem_response(&Problem { request_id: Some(id), ..problem }),
-    }
+    };
+    response.extensions_mut().insert(Operation(entry.operation));
+    response
 }
 
 fn too_late(is_read: bool) -> Problem {

@@ -1,9 +1,10 @@
 //! The request id: in the span of everything that is done for a request, in the answer, and in the replicated
 //! state, where it makes a repeated write harmless.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method};
@@ -11,6 +12,7 @@ use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
 use tracing::Instrument;
 
+use super::Api;
 use super::answer::problem_response;
 
 /// The header with which a client names its request.
@@ -18,8 +20,16 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header in which every answer says which request it answers.
 pub const REQUEST_ID: &str = "x-request-id";
 
+/// Which operation of the table gave an answer; an extension of the answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operation(pub(super) &'static str);
+
 /// Names each request, runs it in a span of that name and says the name in the answer.
-pub(super) async fn trace(mut request: Request, next: Next) -> Response {
+pub(super) async fn trace(
+    State(api): State<Arc<Api>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let (id, refusal) = match named(request.headers()) {
         Ok(id) => (id, None),
@@ -38,6 +48,8 @@ pub(super) async fn trace(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    let operation = response.extensions().get::<Operation>().map(|operation| operation.0);
+    api.answered(operation, response.status(), began.elapsed());
     span.in_scope(|| log(&method, &response, began));
     response
 }

@@ -4,7 +4,6 @@ use novacron_protocol::api::{
     Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
 };
 use novacron_protocol::ids::VmId;
-use novacron_protocol::migration::InvalidOption;
 use novacron_protocol::vm::{InvalidField, Labels, VmState};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -159,10 +158,7 @@ async fn migrate(
 ) -> Result<Accepted<MigrationView>, Problem> {
     let (mode, options) = (call.body.0.mode, call.body.0.options());
     let target = nodes::parse("target", &call.body.0.target)?;
-    let invalid = |wrong: InvalidOption| {
-        Problem::new(Code::InvalidRequest, wrong.to_string()).about(wrong.field)
-    };
-    options.check(mode).map_err(invalid)?;
+    options.check(mode).map_err(migrations::invalid_option)?;
     let vm = meant(&call).await?;
     let intent = call.authorize(Intent::MigrateVm { vm, target, mode, options })?;
     migrations::accepted(&call, intent).await.map(Accepted)

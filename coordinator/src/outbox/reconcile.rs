@@ -1,14 +1,15 @@
-//! What nobody asks for and somebody has to see to: machines that wait for a node get one when it fits, and
-//! effects that nobody will answer any more are given up. Each turn looks at the fleet as it is.
+//! What nobody asks for and somebody has to see to: machines that wait for a node get one when it fits, machines on a
+//! node that is drained leave it, and effects that nobody will answer any more are given up. Each turn looks at the
+//! fleet as it is, so whoever leads next goes on where another stopped.
 
 use std::time::Duration;
 
-use novacron_protocol::ids::{NodeName, VmId};
+use novacron_protocol::ids::{MigrationId, NodeName, VmId};
 use novacron_protocol::time::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, new_request};
+use crate::clock::{Clock, new_request, new_uuid};
 use crate::peers::desk::Desk;
 use crate::planner;
 use crate::state::command::Placement;
@@ -18,15 +19,22 @@ use crate::view::View;
 /// How often the leader looks.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// Machines that are placed in one turn.
+/// Machines that are placed in one turn, and machines that leave their node.
 const PLACEMENTS_MAX: usize = 64;
 
-/// What the fleet needs now.
-pub fn due(fleet: &Fleet, now: Timestamp) -> Vec<Body> {
+/// What the fleet needs now. `new_migration` draws an id.
+pub fn due(
+    fleet: &Fleet,
+    now: Timestamp,
+    mut new_migration: impl FnMut() -> MigrationId,
+) -> Vec<Body> {
     let mut bodies: Vec<Body> = placements(fleet)
         .map(|(vm, node)| Body::PlaceVm { vm, node })
         .take(PLACEMENTS_MAX)
         .collect();
+    let moves = departures(fleet, now);
+    let moves = moves.map(|(vm, target)| Body::DrainVm { migration: new_migration(), vm, target });
+    bodies.extend(moves.take(PLACEMENTS_MAX));
     let expired = fleet.expired_effects(now);
     if !expired.is_empty() {
         bodies.push(Body::ExpireEffects(expired));
@@ -42,6 +50,15 @@ fn placements(fleet: &Fleet) -> impl Iterator<Item = (VmId, NodeName)> {
     })
 }
 
+/// Machines that leave nodes that are drained.
+fn departures(fleet: &Fleet, now: Timestamp) -> impl Iterator<Item = (VmId, NodeName)> {
+    let mut open = fleet.drains().filter(|drain| drain.drained_at.is_none()).peekable();
+    let mut rooms = open.peek().map(|_| planner::Rooms::of(fleet));
+    open.flat_map(move |drain| {
+        rooms.as_mut().map(|rooms| rooms.moves(drain, now)).unwrap_or_default()
+    })
+}
+
 /// Looks twice a second until `stop`.
 pub async fn run(view: View, desk: Desk, clock: Clock, stop: CancellationToken) {
     let mut ticks = interval(PERIOD);
@@ -52,7 +69,9 @@ pub async fn run(view: View, desk: Desk, clock: Clock, stop: CancellationToken) 
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for body in view.local(|fleet| due(fleet, clock.now())) {
+        let now = clock.now();
+        let bodies = view.local(|fleet| due(fleet, now, || MigrationId(new_uuid(now))));
+        for body in bodies {
             let at = clock.now();
             let command = Command { request: new_request(at), at, body };
             match desk.propose(command).await {
@@ -70,14 +89,18 @@ pub async fn run(view: View, desk: Desk, clock: Clock, stop: CancellationToken) 
 mod tests {
     use super::*;
     use crate::state::testing::Scene;
+    use uuid::Uuid;
 
     #[test]
     fn a_machine_that_waits_gets_a_node_when_one_fits() {
         let mut scene = Scene::new();
         let vm = scene.create("web");
-        assert!(due(&scene.fleet, scene.now).is_empty());
+        assert!(due(&scene.fleet, scene.now, || MigrationId(Uuid::nil())).is_empty());
         scene.join("node-01", 8);
         let node = "node-01".parse().unwrap();
-        assert_eq!(due(&scene.fleet, scene.now), [Body::PlaceVm { vm, node }]);
+        assert_eq!(
+            due(&scene.fleet, scene.now, || MigrationId(Uuid::nil())),
+            [Body::PlaceVm { vm, node }]
+        );
     }
 }

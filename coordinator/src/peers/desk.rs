@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::raft::words::{
     ChangeMembers, ChangeMembershipError, CheckIsLeaderError, ClientWriteError, RaftError,
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::message::{Answer, Call, Declined};
 use crate::clock::{Clock, new_request};
+use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
 use crate::state::{Accepted, Body, Command, Reply};
@@ -33,7 +34,7 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Commands that may wait for their commit at once; openraft itself bounds nothing. At the rate of one flush of
 /// a disk (some milliseconds) the last of them still waits less than [`COMMIT_TIMEOUT`].
-const PROPOSALS_MAX: usize = 256;
+pub const PROPOSALS_MAX: usize = 256;
 
 /// The leader's desk; on a follower it declines everything. Cheap to clone.
 #[derive(Clone)]
@@ -42,11 +43,23 @@ pub struct Desk {
     cell: FleetCell,
     clock: Clock,
     places: Arc<Semaphore>,
+    commits: CommitMetrics,
 }
 
 impl Desk {
     pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
-        Self { raft, cell, clock, places: Arc::new(Semaphore::new(PROPOSALS_MAX)) }
+        let places = Arc::new(Semaphore::new(PROPOSALS_MAX));
+        Self { raft, cell, clock, places, commits: CommitMetrics::default() }
+    }
+
+    /// How proposals fare.
+    pub fn commits(&self) -> &CommitMetrics {
+        &self.commits
+    }
+
+    /// Proposals that are not committed yet.
+    pub fn proposals(&self) -> usize {
+        PROPOSALS_MAX - self.places.available_permits()
     }
 
     /// The member that leads, as far as this one knows.
@@ -91,6 +104,17 @@ impl Desk {
         if let Err(error) = codec::encode(&command) {
             return Err(Declined::NotPossible(error.to_string()));
         }
+        let begun = Instant::now();
+        let written = self.write(command).await;
+        let outcome = match written {
+            Ok(_) => CommitOutcome::Committed,
+            Err(_) => CommitOutcome::Failed,
+        };
+        self.commits.proposed(outcome, begun.elapsed());
+        written
+    }
+
+    async fn write(&self, command: Command) -> Result<Reply, Declined> {
         let place = timeout(COMMIT_TIMEOUT, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else { return Err(Declined::NoQuorum) };
         match timeout(COMMIT_TIMEOUT, self.raft.client_write(command)).await {

@@ -29,7 +29,7 @@ pub fn place(fleet: &Fleet, spec: &VmSpec) -> Placement {
     let best = fitting.min_by_key(|node| Reverse(free_memory_bytes(fleet, node)));
     match best {
         Some(node) => Placement::Node(node.name.clone()),
-        None => Placement::Nowhere { reason: explain(&reasons(fleet, spec)) },
+        None => Placement::Nowhere { reason: explain_misfits(&reasons(fleet, spec)) },
     }
 }
 
@@ -47,14 +47,19 @@ fn free_memory_bytes(fleet: &Fleet, node: &Node) -> u64 {
     node.facts.capacity.memory_bytes.saturating_sub(taken)
 }
 
-fn explain(reasons: &[NodeMisfit]) -> String {
+fn explain_misfits(reasons: &[NodeMisfit]) -> String {
     if reasons.is_empty() {
         return "no node has joined the cluster yet".to_owned();
     }
-    let named = reasons
-        .iter()
-        .take(REASONS_MAX)
-        .map(|NodeMisfit { node, misfit }| format!("{node}: {misfit}"));
+    explain(reasons.iter().map(|reason| (&reason.node, reason.misfit.to_string())).collect())
+}
+
+/// That no node fits, and why not each.
+pub(super) fn explain(reasons: Vec<(&NodeName, String)>) -> String {
+    if reasons.is_empty() {
+        return "there is no other node".to_owned();
+    }
+    let named = reasons.iter().take(REASONS_MAX).map(|(node, reason)| format!("{node}: {reason}"));
     let named = named.collect::<Vec<_>>().join("; ");
     match reasons.len().saturating_sub(REASONS_MAX) {
         0 => format!("no node fits: {named}"),

@@ -1,8 +1,9 @@
 //! What a client wants, before ids, time and placement are decided for it.
 
-use novacron_protocol::ids::{MigrationId, NodeName, VmId};
+use novacron_protocol::api::SettingsChange;
+use novacron_protocol::ids::{BatchId, MigrationId, NodeName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
-use novacron_protocol::vm::VmSpec;
+use novacron_protocol::vm::{Labels, VmSpec};
 
 /// A change that a client asks for. `auth` decides whether it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,4 +50,45 @@ pub enum Intent {
         /// The migration.
         migration: MigrationId,
     },
+    /// Move many machines.
+    MigrateBatch {
+        /// The node that they leave.
+        source: NodeName,
+        /// Where to.
+        target: NodeName,
+        /// Labels by which they were chosen.
+        labels: Labels,
+        /// How; each as it is unless said.
+        mode: Option<MigrationMode>,
+        /// What the client asks for beyond that.
+        options: MigrationOptions,
+        /// Whether one failure gives up the others.
+        aborts_on_failure: bool,
+        /// The machines, in the order in which they shall move; at most [`BATCH_ITEMS_MAX`] and one more, which is
+        /// refused.
+        ///
+        /// [`BATCH_ITEMS_MAX`]: novacron_protocol::limits::BATCH_ITEMS_MAX
+        vms: Vec<VmId>,
+    },
+    /// Give up what of a batch has not moved.
+    CancelBatch {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// Have a node take no machines, and move away those that it has.
+    DrainNode {
+        /// The node.
+        node: NodeName,
+        /// What the client asks for of each migration.
+        options: MigrationOptions,
+    },
+    /// Have a node take machines again.
+    UndrainNode {
+        /// The node.
+        node: NodeName,
+        /// Whether to give up what is under way because of the draining.
+        cancel: bool,
+    },
+    /// Change what holds for the whole fleet.
+    ChangeSettings(SettingsChange),
 }

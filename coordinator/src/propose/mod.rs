@@ -4,7 +4,7 @@
 mod error;
 mod intent;
 
-use novacron_protocol::ids::{MigrationId, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, MigrationId, RequestId, VmId};
 use novacron_protocol::wire::codec;
 
 pub use error::ProposeError;
@@ -14,7 +14,7 @@ use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
-use crate::state::command::CreateVm;
+use crate::state::command::{CreateVm, MigrateBatch};
 use crate::state::{Accepted, Body, Command};
 use crate::view::View;
 
@@ -64,7 +64,37 @@ impl Proposer {
                 Body::MigrateVm { migration, vm, target, mode, options }
             }
             Intent::CancelMigration { migration } => Body::CancelMigration { migration },
+            Intent::MigrateBatch {
+                source,
+                target,
+                labels,
+                mode,
+                options,
+                aborts_on_failure,
+                vms,
+            } => Body::MigrateBatch(MigrateBatch {
+                batch: BatchId(new_uuid(self.clock.now())),
+                source,
+                target,
+                labels,
+                mode,
+                options,
+                aborts_on_failure,
+                items: self.batch_items(vms),
+            }),
+            Intent::CancelBatch { batch } => Body::CancelBatch { batch },
+            Intent::DrainNode { node, options } => Body::DrainNode { node, options },
+            Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
+            Intent::ChangeSettings(change) => Body::ChangeSettings(change),
         }
+    }
+
+    /// Ids ascend with the machines: of migrations that are accepted together, the queue takes the lowest first.
+    fn batch_items(&self, vms: Vec<VmId>) -> Vec<(VmId, MigrationId)> {
+        let now = self.clock.now();
+        let mut ids: Vec<_> = vms.iter().map(|_| MigrationId(new_uuid(now))).collect();
+        ids.sort_unstable();
+        vms.into_iter().zip(ids).collect()
     }
 
     /// Proposes a command and waits until it is applied.

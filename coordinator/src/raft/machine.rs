@@ -7,6 +7,7 @@
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_storage::disk::Disk;
@@ -23,6 +24,7 @@ use novacron_protocol::ids::Revision;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
 use super::types::{MemberNode, TypeConfig, no_reply};
+use crate::metrics::ApplyMetrics;
 use crate::state::{Fleet, Reply};
 use crate::view::FleetCell;
 
@@ -65,6 +67,7 @@ pub struct Machine {
     position: Position,
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
+    metrics: ApplyMetrics,
 }
 
 /// Closes the tables once the machine has ended.
@@ -95,7 +98,7 @@ impl Machine {
         let tables = KeptTables::new(tables);
         let (fleet, position) = recover(&snapshots, &tables)?;
         let cell = FleetCell::new(fleet, position.index());
-        Ok(Self { cell, position, tables, snapshots })
+        Ok(Self { cell, position, tables, snapshots, metrics: ApplyMetrics::default() })
     }
 
     /// The fleet that it changes.
@@ -106,6 +109,11 @@ impl Machine {
     /// What closes its tables.
     pub fn closer(&self) -> Closer {
         Closer(self.tables.clone())
+    }
+
+    /// How applying goes.
+    pub fn metrics(&self) -> ApplyMetrics {
+        self.metrics.clone()
     }
 
     fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Reply {
@@ -207,8 +215,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let replies = entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        let begun = Instant::now();
+        let replies: Vec<Reply> =
+            entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
         self.publish().await.map_err(failed_apply)?;
+        self.metrics.applied(replies.len(), begun.elapsed());
         Ok(replies)
     }
 

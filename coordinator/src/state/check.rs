@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
+use novacron_protocol::limits::MIGRATIONS_PER_NODE_RANGE;
 use novacron_protocol::vm::VmState;
 
+use super::batch::{BATCHES_MAX, Batch};
+use super::drain::Drain;
 use super::event::EVENTS_MAX;
 use super::fleet::Fleet;
 use super::index::Index;
-use super::migration::{Migration, Step};
+use super::migration::{Cause, Migration, Step};
 use super::request::REQUESTS_MAX;
 use super::vm::{Rest, Task, VMS_DELETED_MAX, Vm};
 
@@ -21,6 +23,8 @@ impl Fleet {
         self.check_indexes()?;
         self.vms.values().try_for_each(|vm| self.check_vm(vm))?;
         self.migrations.values().try_for_each(|migration| self.check_migration_row(migration))?;
+        self.batches.values().try_for_each(|batch| self.check_batch_row(batch))?;
+        self.drains.values().try_for_each(|drain| self.check_drain_row(drain))?;
         self.check_outbox()?;
         self.check_slots()?;
         self.check_bounds()
@@ -96,6 +100,26 @@ impl Fleet {
         }
     }
 
+    fn check_batch_row(&self, batch: &Batch) -> Result<(), String> {
+        let id = batch.id;
+        let are_open = batch.open().all(|migration| {
+            let row = self.migrations.get(&migration);
+            row.is_some_and(|row| !row.step.is_ended() && row.cause == Cause::Batch(id))
+        });
+        ensure(are_open, || format!("batch {id}: waits for a migration that is over"))?;
+        let is_open = batch.open().next().is_some();
+        ensure(is_open == batch.ended_at.is_none(), || format!("batch {id}: ended and open"))
+    }
+
+    fn check_drain_row(&self, drain: &Drain) -> Result<(), String> {
+        let node = &drain.node;
+        ensure(self.nodes.get(node).is_some(), || format!("{node}: drained and not there"))?;
+        let is_drained = drain.drained_at.is_some();
+        ensure(is_drained == self.is_empty_node(node), || {
+            format!("{node}: drained exactly while it has nothing")
+        })
+    }
+
     fn check_outbox(&self) -> Result<(), String> {
         self.outbox.iter().try_for_each(|(id, row)| {
             ensure(row.effect.id == *id && *id <= self.meta.effect_last, || {
@@ -111,7 +135,8 @@ impl Fleet {
                 migration.step.is_at_work()
                     && (migration.source == node.name || migration.target == node.name)
             });
-            ensure(at_work.count() <= MIGRATIONS_PER_NODE_DEFAULT, || {
+            // Those of a time with a higher limit may still be at work.
+            ensure(at_work.count() <= *MIGRATIONS_PER_NODE_RANGE.end() as usize, || {
                 format!("node {}: too many migrations at work", node.name)
             })
         })
@@ -136,6 +161,7 @@ impl Fleet {
             (self.events.len(), EVENTS_MAX, "events"),
             (self.requests.len(), REQUESTS_MAX, "answers"),
             (self.index.deleted.len(), VMS_DELETED_MAX, "deleted machines"),
+            (self.batches.len(), BATCHES_MAX, "batches"),
         ];
         bounds.into_iter().try_for_each(|(count, most, what)| {
             ensure(count <= most, || format!("{count} {what}, at most {most}"))

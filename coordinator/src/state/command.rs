@@ -3,14 +3,15 @@
 //! Everything that is not a function of the fleet (time, new ids, secrets, the planner's choice) was decided
 //! before the proposal and travels in the command, so that applying it is pure.
 
+use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::VmSpec;
+use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use novacron_transport::{Role, SubjectName};
@@ -38,7 +39,7 @@ pub struct Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -128,6 +129,60 @@ pub enum Body {
     SetNodeStates(Vec<(NodeName, NodeState)>),
     /// Deadlines of effects passed.
     ExpireEffects(Vec<EffectId>),
+    /// Move many machines.
+    MigrateBatch(MigrateBatch),
+    /// Give up what of a batch has not moved.
+    CancelBatch {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// Change what holds for the whole fleet.
+    ChangeSettings(SettingsChange),
+    /// Have a node take no machines, and move away those that it has.
+    DrainNode {
+        /// The node.
+        node: NodeName,
+        /// What the client asks for of each migration.
+        options: MigrationOptions,
+    },
+    /// Have a node take machines again.
+    UndrainNode {
+        /// The node.
+        node: NodeName,
+        /// Whether to give up what is under way because of the draining.
+        cancel: bool,
+    },
+    /// Move a machine away from a node that is being drained.
+    DrainVm {
+        /// The migration's new id.
+        migration: MigrationId,
+        /// The machine.
+        vm: VmId,
+        /// The planner's choice.
+        target: NodeName,
+    },
+}
+
+/// Machines to move together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateBatch {
+    /// The batch's new id.
+    pub batch: BatchId,
+    /// The node that they leave.
+    pub source: NodeName,
+    /// The node to move to.
+    pub target: NodeName,
+    /// Labels by which they were chosen.
+    pub labels: Labels,
+    /// How; each as it is unless said.
+    pub mode: Option<MigrationMode>,
+    /// What the client asks for beyond that.
+    pub options: MigrationOptions,
+    /// Whether one failure gives up the others.
+    pub aborts_on_failure: bool,
+    /// The machines that the proposer found, each with the new id of its migration; both ascend, so that the queue
+    /// keeps their order.
+    pub items: Vec<(VmId, MigrationId)>,
 }
 
 /// A machine to take into the fleet.
@@ -203,8 +258,18 @@ impl Body {
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
             Self::AdmitMember(facts) => canonical(&(8u8, facts)),
             Self::RemoveMember { member } => canonical(&(9u8, member)),
+            Self::MigrateBatch(asked) => canonical(&(
+                10u8,
+                (&asked.source, &asked.target, &asked.labels),
+                (asked.mode, asked.options, asked.aborts_on_failure),
+            )),
+            Self::CancelBatch { batch } => canonical(&(11u8, batch)),
+            Self::ChangeSettings(change) => canonical(&(12u8, change)),
+            Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
+            Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
             Self::FoundCluster { .. }
             | Self::PlaceVm { .. }
+            | Self::DrainVm { .. }
             | Self::EnterMember { .. }
             | Self::OpenSession(_)
             | Self::Reports(_)

@@ -2,14 +2,17 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
+    VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::batch::Batch;
 use super::command::{Body, Command};
+use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::index::Index;
 use super::member::{MemberPart, MemberRecord};
@@ -18,6 +21,7 @@ use super::node::Node;
 use super::outbox::OutboxRow;
 use super::reply::Reply;
 use super::request::Answered;
+use super::settings::Settings;
 use super::table::{ROW_BYTES_MAX, Table, TableName};
 use super::token::Token;
 use super::vm::Vm;
@@ -34,6 +38,8 @@ pub struct Fleet {
     pub(super) members: Table<MemberId, MemberRecord>,
     pub(super) tokens: Table<TokenId, Token>,
     pub(super) requests: Table<RequestId, Answered>,
+    pub(super) batches: Table<BatchId, Batch>,
+    pub(super) drains: Table<NodeName, Drain>,
     pub(super) index: Index,
 }
 
@@ -50,10 +56,12 @@ pub(super) struct Meta {
     pub(super) effect_last: EffectId,
     /// The last member id that was given out.
     pub(super) member_last: MemberId,
+    /// What operators have set.
+    pub(super) settings: Settings,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -92,6 +100,8 @@ impl Default for Fleet {
             members: Table::new(TableName::Members),
             tokens: Table::new(TableName::Tokens),
             requests: Table::new(TableName::Requests),
+            batches: Table::new(TableName::Batches),
+            drains: Table::new(TableName::Drains),
             index: Index::default(),
         }
     }
@@ -105,12 +115,19 @@ impl Fleet {
         let fingerprint = command.body.fingerprint();
         let client_request = fingerprint.map(|_| command.request);
         let mut now = Applying { revision, at: self.meta.clock, client_request, events: 0 };
-        let Some(fingerprint) = fingerprint else { return self.perform(&mut now, command) };
+        let Some(fingerprint) = fingerprint else { return self.perform_whole(&mut now, command) };
         if let Some(reply) = self.answered(command.request, fingerprint) {
             return reply;
         }
-        let reply = self.perform(&mut now, command);
+        let reply = self.perform_whole(&mut now, command);
         self.remember(&now, command.request, fingerprint, &reply);
+        reply
+    }
+
+    /// With what follows from it, whatever it was.
+    fn perform_whole(&mut self, now: &mut Applying, command: &Command) -> Reply {
+        let reply = self.perform(now, command);
+        self.settle_drains(now);
         reply
     }
 
@@ -127,6 +144,14 @@ impl Fleet {
                 self.migrate_vm(now, request, *migration, asked)
             }
             Body::CancelMigration { migration } => self.cancel_migration(now, *migration),
+            Body::MigrateBatch(asked) => self.migrate_batch(now, request, asked),
+            Body::CancelBatch { batch } => self.cancel_batch(now, *batch),
+            Body::DrainNode { node, options } => self.drain_node(now, request, node, *options),
+            Body::UndrainNode { node, cancel } => self.undrain_node(now, node, *cancel),
+            Body::DrainVm { migration, vm, target } => {
+                self.drain_vm(now, request, *migration, *vm, target)
+            }
+            Body::ChangeSettings(change) => self.change_settings(now, *change),
             Body::CreateToken(token) => self.create_token(now, token),
             Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
             Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
@@ -209,6 +234,11 @@ impl Fleet {
     /// All nodes in the order of their names.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// The machines on a node, in the order of their creation.
+    pub fn vms_on_node(&self, node: &NodeName) -> impl Iterator<Item = &Vm> + use<'_> {
+        self.index.vms_on(node).filter_map(|vm| self.vms.get(&vm))
     }
 
     /// Machines that are on a node.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
 use novacron_protocol::time::Timestamp;
+use uuid::Uuid;
 
 use super::fleet::Fleet;
 use super::migration::Migration;
@@ -24,6 +25,8 @@ pub(super) struct Index {
     pub(super) migrations_open: BTreeSet<(Revision, MigrationId)>,
     /// Migrations that ended, oldest first.
     pub(super) migrations_ended: BTreeSet<(Revision, MigrationId)>,
+    /// Machines that are leaving a node, by open migrations.
+    leaving: BTreeSet<(NodeName, VmId, MigrationId)>,
     /// Open effects by node, in order.
     pub(super) outbox: BTreeSet<(NodeName, EffectId)>,
     /// Answers to requests, oldest first.
@@ -42,7 +45,7 @@ impl Index {
     }
 
     /// Machines that are on a node.
-    pub(super) fn vms_on(&self, node: &NodeName) -> impl Iterator<Item = VmId> {
+    pub(super) fn vms_on(&self, node: &NodeName) -> impl Iterator<Item = VmId> + use<'_> {
         self.placed.get(node).into_iter().flatten().copied()
     }
 
@@ -86,12 +89,26 @@ impl Index {
             self.migrations_ended.insert((migration.revision, migration.id));
         } else {
             self.migrations_open.insert((migration.accepted, migration.id));
+            self.leaving.insert((migration.source.clone(), migration.vm, migration.id));
         }
+    }
+
+    /// Whether a machine is leaving a node.
+    pub(super) fn is_leaving(&self, vm: VmId, node: &NodeName) -> bool {
+        let end = |migration| (node.clone(), vm, MigrationId(migration));
+        self.leaving.range(end(Uuid::nil())..=end(Uuid::max())).next().is_some()
+    }
+
+    /// Whether any machine is leaving a node.
+    pub(super) fn is_anything_leaving(&self, node: &NodeName) -> bool {
+        let end = |id| (node.clone(), VmId(id), MigrationId(id));
+        self.leaving.range(end(Uuid::nil())..=end(Uuid::max())).next().is_some()
     }
 
     pub(super) fn remove_migration(&mut self, migration: &Migration) {
         self.migrations_ended.remove(&(migration.revision, migration.id));
         self.migrations_open.remove(&(migration.accepted, migration.id));
+        self.leaving.remove(&(migration.source.clone(), migration.vm, migration.id));
     }
 }
 

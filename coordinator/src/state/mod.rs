@@ -9,14 +9,17 @@
 //! | [`command`] [`reply`] | what can be done, and what that answers |
 //! | [`fleet`] | the state and the one way to change it |
 //! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
+//! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`table`] [`rows`] | rows on disk and in snapshots |
 //! | [`check`] | what is always true |
 
+pub mod batch;
 pub mod check;
 pub mod command;
+pub mod drain;
 pub mod event;
 pub mod fleet;
 mod index;
@@ -28,6 +31,7 @@ pub mod placement;
 pub mod reply;
 pub mod request;
 pub mod rows;
+pub mod settings;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -124,6 +124,9 @@ impl Fleet {
         };
         self.emit(now, EventKind::NodeState, About::node(name), format!("node {name} {word}"));
         let is_out_of_sight = state == NodeState::Down;
+        if is_out_of_sight {
+            self.replan_drains_to(now, name);
+        }
         for vm in self.vms_on(name) {
             self.change_vm(now, vm, |vm| vm.is_out_of_sight = is_out_of_sight);
         }

@@ -19,6 +19,9 @@ pub enum Misfit {
     /// The agent does not answer.
     #[error("its agent does not answer at the moment")]
     NotReady,
+    /// Its machines are to move away.
+    #[error("it is being drained")]
+    Draining,
     /// There is no QEMU.
     #[error("it has no QEMU that can be used")]
     NoQemu,
@@ -74,7 +77,8 @@ impl Allocation {
         Self { memory_bytes: spec.memory_bytes, cpus: spec.cpus, disk_bytes: spec.disk_bytes() }
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// What another machine takes as well.
+    pub fn add(&mut self, other: Self) {
         self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
         self.cpus = self.cpus.saturating_add(other.cpus);
         self.disk_bytes = self.disk_bytes.saturating_add(other.disk_bytes);
@@ -108,8 +112,19 @@ impl Fleet {
     /// # Errors
     /// The first thing that is missing.
     pub fn fit(&self, node: &Node, spec: &VmSpec) -> Result<(), Misfit> {
+        self.fit_beside(node, spec, self.allocation(&node.name))
+    }
+
+    /// The same where it is known what other machines take of the node.
+    ///
+    /// # Errors
+    /// The first thing that is missing.
+    pub fn fit_beside(&self, node: &Node, spec: &VmSpec, taken: Allocation) -> Result<(), Misfit> {
         if node.state != NodeState::Ready {
             return Err(Misfit::NotReady);
+        }
+        if self.drain(&node.name).is_some() {
+            return Err(Misfit::Draining);
         }
         if node.facts.qemu_version.is_empty() {
             return Err(Misfit::NoQemu);
@@ -118,7 +133,7 @@ impl Fleet {
         if spec.enable_tpm && !node.facts.has_swtpm {
             return Err(Misfit::NoTpm);
         }
-        fit_capacity(&node.facts.capacity, self.allocation(&node.name), spec)
+        fit_capacity(&node.facts.capacity, taken, spec)
     }
 }
 

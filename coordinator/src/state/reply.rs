@@ -1,7 +1,7 @@
 //! What applying a command answers.
 
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::{MemberId, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{BatchId, MemberId, MigrationId, NodeName, VmId};
 use novacron_protocol::vm::VmState;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,10 @@ pub enum Accepted {
     Sequences(Vec<u64>),
     /// Nothing to say.
     Nothing,
+    /// The batch that it was about.
+    Batch(BatchId),
+    /// The node that it was about.
+    Node(NodeName),
 }
 
 /// A command changed nothing, and why.
@@ -91,6 +95,9 @@ pub enum Refusal {
     /// The fleet is at one of its limits.
     #[error("the fleet is full: {0}")]
     Full(String),
+    /// There is no such batch.
+    #[error("there is no batch {0}")]
+    NoSuchBatch(BatchId),
 }
 
 /// Why a join token does not allow something.
@@ -123,7 +130,8 @@ impl Refusal {
             Self::NoSuchVm(_)
             | Self::NoSuchNode(_)
             | Self::NoSuchMigration(_)
-            | Self::NoSuchMember(_) => Code::NotFound,
+            | Self::NoSuchMember(_)
+            | Self::NoSuchBatch(_) => Code::NotFound,
             Self::NameTaken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,

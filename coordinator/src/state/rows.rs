@@ -52,6 +52,8 @@ impl Fleet {
         self.members.drain_changes(&mut changes)?;
         self.tokens.drain_changes(&mut changes)?;
         self.requests.drain_changes(&mut changes)?;
+        self.batches.drain_changes(&mut changes)?;
+        self.drains.drain_changes(&mut changes)?;
         Ok(changes)
     }
 
@@ -68,7 +70,9 @@ impl Fleet {
         self.events.visit_rows(&mut visit)?;
         self.members.visit_rows(&mut visit)?;
         self.tokens.visit_rows(&mut visit)?;
-        self.requests.visit_rows(&mut visit)
+        self.requests.visit_rows(&mut visit)?;
+        self.batches.visit_rows(&mut visit)?;
+        self.drains.visit_rows(&mut visit)
     }
 
     fn meta_row(&self) -> Result<Row, RowError> {
@@ -103,6 +107,8 @@ impl Fleet {
             TableName::Members => self.members.load(key, value),
             TableName::Tokens => self.tokens.load(key, value),
             TableName::Requests => self.requests.load(key, value),
+            TableName::Batches => self.batches.load(key, value),
+            TableName::Drains => self.drains.load(key, value),
         }
     }
 

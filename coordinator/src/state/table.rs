@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
-use novacron_protocol::ids::{EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
@@ -37,11 +37,15 @@ pub enum TableName {
     Tokens,
     /// Answers to clients' requests.
     Requests,
+    /// Migrations that were asked for together.
+    Batches,
+    /// Nodes that are to be drained.
+    Drains,
 }
 
 impl TableName {
     /// All tables, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Vms,
         Self::Nodes,
@@ -51,6 +55,8 @@ impl TableName {
         Self::Members,
         Self::Tokens,
         Self::Requests,
+        Self::Batches,
+        Self::Drains,
     ];
 
     /// The name on disk.
@@ -65,6 +71,8 @@ impl TableName {
             Self::Members => "members",
             Self::Tokens => "tokens",
             Self::Requests => "requests",
+            Self::Batches => "batches",
+            Self::Drains => "drains",
         }
     }
 
@@ -261,7 +269,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, RequestId);
+uuid_key!(VmId, MigrationId, BatchId, RequestId);
 number_key!(EffectId, MemberId);
 
 impl Key for NodeName {

@@ -64,12 +64,18 @@ pub(crate) fn account() -> MigrationAccount {
         bytes_guest: 4000,
         bytes_wire: 1000,
         bytes_wire_memory: 900,
+        bytes_wire_disks: 60,
+        bytes_wire_files: 40,
+        bytes_link: 1100,
         bytes_disk: 0,
         bytes_disk_held: 0,
         bytes_disk_final: 0,
         pages_zero: 1,
         pages_same: 2,
-        pages_sent: 3,
+        pages_known: 4,
+        pages_differing: 1,
+        pages_packed: 1,
+        pages_raw: 1,
         verified: true,
         path: MemoryPath::Pages,
     }
@@ -85,6 +91,8 @@ pub(crate) fn progress(phase: MigrationPhase, bytes: u64) -> MigrationProgress {
         bytes_remaining: 100 - bytes.min(100),
         bytes_total: 100,
         wire_bits_per_second: 8_000_000,
+        content_bytes_per_second: 10,
+        dirty_bytes_per_second: Some(5),
         elapsed_ms: 10,
     }
 }

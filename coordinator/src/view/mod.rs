@@ -1,6 +1,7 @@
 //! Reading the fleet: linearizable on any member, and watches.
 
 mod cell;
+pub mod drain;
 pub mod resource;
 mod rounds;
 

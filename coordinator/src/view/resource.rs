@@ -1,10 +1,15 @@
 //! The nouns of the fleet as the API shows them.
 
-use novacron_protocol::api::{Links, MigrationMetrics, MigrationView, NodeView, VmView};
+use novacron_protocol::api::{
+    BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
+    MigrationView, NodeView, VmView,
+};
+use novacron_protocol::migration::{DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount};
 use novacron_protocol::time::Timestamp;
 
 use crate::state::Fleet;
-use crate::state::migration::Migration;
+use crate::state::batch::{Batch, BatchItem, ItemStep, Stop};
+use crate::state::migration::{Ending, Migration, Step};
 use crate::state::node::Node;
 use crate::state::vm::Vm;
 
@@ -53,12 +58,14 @@ pub fn vm_view(vm: &Vm) -> VmView {
     }
 }
 
-/// A node as the API shows it.
+/// A node as lists show it.
 pub fn node_view(fleet: &Fleet, node: &Node) -> NodeView {
     let name = &node.name;
     NodeView {
         name: name.clone(),
         state: node.state,
+        scheduling: fleet.scheduling(name),
+        drain: None,
         capacity: node.facts.capacity.clone(),
         allocated: fleet.allocation(name).into(),
         machines: u32::try_from(fleet.machines_on(name)).unwrap_or(u32::MAX),
@@ -93,6 +100,7 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         progress.map(|progress| progress.bytes_wire),
     );
     let rounds = account.map(|account| account.rounds).or(progress.map(|progress| progress.rounds));
+    let of = |number: fn(&MigrationAccount) -> u64| account.map_or(0, number);
     MigrationView {
         migration_id: migration.id,
         vm: migration.vm,
@@ -107,7 +115,15 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         progress_percentage: migration.percentage(),
         bytes_transferred: bytes_wire,
         estimated_completion: estimated_completion(migration),
-        metrics: MigrationMetrics { transfer_rate_mbps: rate_mbps(migration) },
+        convergence: progress
+            .filter(|_| !migration.step.is_ended())
+            .and_then(|progress| progress.convergence(downtime_limit_ms(migration))),
+        dirty_bytes_per_second: progress.and_then(|progress| progress.dirty_bytes_per_second),
+        metrics: MigrationMetrics {
+            transfer_rate_mbps: rate_mbps(migration),
+            source_vm_load: None,
+            target_vm_load: None,
+        },
         total_ms: account.map(|account| account.total_ms),
         prepare_ms: account.map(|account| account.prepare_ms),
         memory_ms: account.map(|account| account.memory_ms),
@@ -116,14 +132,22 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         rounds: rounds.unwrap_or(0),
         bytes_guest,
         bytes_wire,
+        bytes_wire_memory: of(|account| account.bytes_wire_memory),
+        bytes_wire_disks: of(|account| account.bytes_wire_disks),
+        bytes_wire_files: of(|account| account.bytes_wire_files),
+        bytes_link: of(|account| account.bytes_link),
         bytes_disk,
-        bytes_disk_held: account.map_or(0, |account| account.bytes_disk_held),
-        bytes_disk_final: account.map_or(0, |account| account.bytes_disk_final),
+        bytes_disk_held: of(|account| account.bytes_disk_held),
+        bytes_disk_final: of(|account| account.bytes_disk_final),
         compression_ratio: (bytes_wire > 0)
             .then(|| bytes_guest.saturating_add(bytes_disk) as f64 / bytes_wire as f64),
-        pages_zero: account.map_or(0, |account| account.pages_zero),
-        pages_same: account.map_or(0, |account| account.pages_same),
-        pages_sent: account.map_or(0, |account| account.pages_sent),
+        pages_zero: of(|account| account.pages_zero),
+        pages_same: of(|account| account.pages_same),
+        pages_sent: of(MigrationAccount::pages_sent),
+        pages_known: of(|account| account.pages_known),
+        pages_differing: of(|account| account.pages_differing),
+        pages_packed: of(|account| account.pages_packed),
+        pages_raw: of(|account| account.pages_raw),
         verified: account.is_some_and(|account| account.verified),
         memory_path: account.map(|account| account.path),
         created_at: migration.created_at,
@@ -133,6 +157,75 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
             ("self", format!("/migrations/{}", migration.id)),
             ("vm", format!("/vms/{}", migration.vm)),
         ]),
+    }
+}
+
+/// A batch as the API shows it; its machines only where they are asked for.
+pub fn batch_view(fleet: &Fleet, batch: &Batch, has_items: bool) -> BatchView {
+    let items: Vec<_> = batch.items.iter().map(|item| batch_item_view(fleet, item)).collect();
+    BatchView {
+        batch_id: batch.id,
+        from: batch.source.clone(),
+        to: batch.target.clone(),
+        labels: batch.labels.clone(),
+        mode: batch.mode,
+        options: batch.options,
+        abort_on_failure: batch.aborts_on_failure,
+        status: batch_status(batch, &items),
+        counts: batch_counts(&items),
+        items: if has_items { items } else { Vec::new() },
+        created_at: batch.created_at,
+        ended_at: batch.ended_at,
+        revision: batch.revision,
+        links: links(&[("self", format!("/migrations/batch/{}", batch.id))]),
+    }
+}
+
+fn batch_item_view(fleet: &Fleet, item: &BatchItem) -> BatchItemView {
+    let (status, migration_id, reason) = match &item.step {
+        ItemStep::Refused(reason) => (BatchItemStatus::Refused, None, reason.clone()),
+        ItemStep::Accepted(migration) => {
+            let is_queued = fleet.migration(*migration).is_none_or(|row| row.step == Step::Queued);
+            let status =
+                if is_queued { BatchItemStatus::Queued } else { BatchItemStatus::InProgress };
+            (status, Some(*migration), String::new())
+        }
+        ItemStep::Ended { migration, ending, reason } => {
+            let status = match ending {
+                Ending::Completed => BatchItemStatus::Completed,
+                Ending::Failed => BatchItemStatus::Failed,
+                Ending::Cancelled => BatchItemStatus::Cancelled,
+            };
+            (status, Some(*migration), reason.clone())
+        }
+    };
+    BatchItemView { vm: item.vm, vm_name: item.vm_name.clone(), status, migration_id, reason }
+}
+
+fn batch_status(batch: &Batch, items: &[BatchItemView]) -> BatchStatus {
+    match batch.stopped {
+        _ if batch.ended_at.is_none() => BatchStatus::InProgress,
+        _ if items.iter().all(|item| item.status == BatchItemStatus::Completed) => {
+            BatchStatus::Completed
+        }
+        Some(Stop::Asked) => BatchStatus::Cancelled,
+        Some(Stop::Failure) | None => BatchStatus::Failed,
+    }
+}
+
+fn batch_counts(items: &[BatchItemView]) -> BatchCounts {
+    let count = |status| {
+        let those = items.iter().filter(|item| item.status == status).count();
+        u32::try_from(those).unwrap_or(u32::MAX)
+    };
+    BatchCounts {
+        items: u32::try_from(items.len()).unwrap_or(u32::MAX),
+        refused: count(BatchItemStatus::Refused),
+        queued: count(BatchItemStatus::Queued),
+        in_progress: count(BatchItemStatus::InProgress),
+        completed: count(BatchItemStatus::Completed),
+        failed: count(BatchItemStatus::Failed),
+        cancelled: count(BatchItemStatus::Cancelled),
     }
 }
 
@@ -147,17 +240,61 @@ fn rate_mbps(migration: &Migration) -> f64 {
     mean.or(now).unwrap_or(0.0)
 }
 
-/// What remains counts content; the wire carries it compressed, as it did so far.
+fn downtime_limit_ms(migration: &Migration) -> u64 {
+    migration.options.downtime_limit_ms.unwrap_or(DOWNTIME_LIMIT_MS_DEFAULT)
+}
+
 fn estimated_completion(migration: &Migration) -> Option<Timestamp> {
     if migration.step.is_ended() {
         return None;
     }
-    let progress = migration.progress.as_ref()?;
-    let handled = u128::from(progress.bytes_guest) + u128::from(progress.bytes_disk);
-    let wire_left = (u128::from(progress.bytes_remaining) * u128::from(progress.bytes_wire))
-        .checked_div(handled)?;
-    let milliseconds = wire_left
-        .saturating_mul(8 * 1000)
-        .checked_div(u128::from(progress.wire_bits_per_second))?;
-    Some(migration.updated_at.plus_ms(u64::try_from(milliseconds).unwrap_or(u64::MAX)))
+    let left_ms = migration.progress.as_ref()?.left_ms(downtime_limit_ms(migration))?;
+    Some(migration.updated_at.plus_ms(left_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use novacron_protocol::effect::Report;
+    use novacron_protocol::migration::{Convergence, MigrationPhase};
+
+    use super::*;
+    use crate::state::testing::{Scene, progress};
+
+    /// What clients of the status document were promised, beside which it may say more.
+    #[test]
+    fn the_status_document_has_the_promised_fields() {
+        let mut scene = Scene::new();
+        scene.join("node-01", 16);
+        scene.join("node-02", 16);
+        let vm = scene.running("web", "node-01");
+        let migration = scene.sending(vm, "node-02");
+        let progress = progress(MigrationPhase::DataSync, 67);
+        scene.report("node-01", vec![Report::Progress { migration, progress }]).unwrap();
+        let view = migration_view(scene.migration(migration));
+        assert_eq!(view.convergence, Some(Convergence::Converging));
+        let document = serde_json::to_value(view).unwrap();
+        for field in ["migration_id", "status", "phase", "estimated_completion"] {
+            assert!(document[field].is_string(), "{field}: {document:#}");
+        }
+        for field in ["progress_percentage", "bytes_transferred"] {
+            assert!(document[field].is_u64(), "{field}: {document:#}");
+        }
+        let metrics: Vec<_> = document["metrics"].as_object().unwrap().keys().collect();
+        assert_eq!(metrics, ["source_vm_load", "target_vm_load", "transfer_rate_mbps"]);
+    }
+
+    #[test]
+    fn a_guest_that_writes_too_fast_has_no_estimate() {
+        let mut scene = Scene::new();
+        scene.join("node-01", 16);
+        scene.join("node-02", 16);
+        let vm = scene.running("web", "node-01");
+        let migration = scene.sending(vm, "node-02");
+        let mut progress = progress(MigrationPhase::DataSync, 50);
+        progress.dirty_bytes_per_second = Some(progress.content_bytes_per_second);
+        scene.report("node-01", vec![Report::Progress { migration, progress }]).unwrap();
+        let view = migration_view(scene.migration(migration));
+        assert_eq!(view.convergence, Some(Convergence::NotConverging));
+        assert_eq!((view.estimated_completion, view.dirty_bytes_per_second), (None, Some(10)));
+    }
 }

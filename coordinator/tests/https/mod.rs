@@ -1,5 +1,7 @@
 //! A client that can do what no well-behaved client does: HTTP/1.1 by hand over TLS.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

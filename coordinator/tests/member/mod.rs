@@ -1,5 +1,7 @@
 //! One coordinator, founded and started in this process, with its own data directory.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -46,6 +48,10 @@ impl Member {
 
     pub fn app(&self) -> &App {
         self.coordinator.app()
+    }
+
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.coordinator.metrics_address().unwrap()
     }
 
     pub fn api_address(&self) -> SocketAddr {
@@ -104,6 +110,7 @@ fn config(directory: &Path, api_listen: SocketAddr) -> Config {
          data_directory = {:?}\n\
          peer_listen = \"{}\"\n\
          api_listen = \"{api_listen}\"\n\
+         metrics_listen = \"127.0.0.1:0\"\n\
          [timing]\n\
          heartbeat_ms = 20\n\
          election_ms_min = 60\n\

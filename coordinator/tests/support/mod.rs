@@ -51,6 +51,7 @@ pub fn config(name: &str, directory: &Path) -> Config {
         data_directory = "{}"
         peer_listen = "{}"
         api_listen = "{}"
+        metrics_listen = "127.0.0.1:0"
         [timing]
         heartbeat_ms = 100
         election_ms_min = 600

@@ -50,6 +50,9 @@ pub enum EventKind {
     /// A node's state changed.
     #[serde(rename = "node.state")]
     NodeState,
+    /// A node is to be drained, is drained, or takes machines again.
+    #[serde(rename = "node.scheduling")]
+    NodeScheduling,
     /// A migration was accepted.
     #[serde(rename = "migration.created")]
     MigrationCreated,
@@ -65,7 +68,16 @@ pub enum EventKind {
     /// A migration was cancelled.
     #[serde(rename = "migration.cancelled")]
     MigrationCancelled,
+    /// A batch of migrations was accepted.
+    #[serde(rename = "batch.created")]
+    BatchCreated,
+    /// The last migration of a batch ended.
+    #[serde(rename = "batch.ended")]
+    BatchEnded,
     /// A coordinator joined or left.
     #[serde(rename = "member.changed")]
     MemberChanged,
+    /// A setting of the fleet was changed.
+    #[serde(rename = "settings.changed")]
+    SettingsChanged,
 }

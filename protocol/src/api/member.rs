@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, MemberId, Revision};
+use crate::limits::MIGRATIONS_PER_NODE_DEFAULT;
 
 /// The cluster as the answering member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +17,31 @@ pub struct ClusterView {
     pub revision: Revision,
     /// The members.
     pub members: Vec<MemberView>,
+    /// What operators have set for the whole fleet.
+    #[serde(default)]
+    pub settings: ClusterSettings,
+}
+
+/// What operators have set for the whole fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterSettings {
+    /// Migrations that a node takes part in at once, as source or target.
+    pub migrations_per_node: u32,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self { migrations_per_node: MIGRATIONS_PER_NODE_DEFAULT }
+    }
+}
+
+/// Settings to change; what is absent stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsChange {
+    /// Migrations that a node may take part in at once, 1 to 64. Those that are under way go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations_per_node: Option<u32>,
 }
 
 /// A coordinator.

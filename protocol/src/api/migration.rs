@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Links;
 use crate::ids::{MigrationId, NodeName, Revision, VmId, VmName};
 use crate::migration::{
-    DowntimeParts, MemoryPath, MigrationMode, MigrationOptions, MigrationPhase, MigrationStatus,
+    Convergence, DowntimeParts, MemoryPath, MigrationMode, MigrationOptions, MigrationPhase,
+    MigrationStatus,
 };
 use crate::time::Timestamp;
 
@@ -39,8 +40,14 @@ pub struct MigrationView {
     pub progress_percentage: u32,
     /// Bytes put on the wire so far.
     pub bytes_transferred: u64,
-    /// When it will be done, by the newest estimate.
+    /// When it will be done at the rates of the last seconds; none where nobody can tell.
     pub estimated_completion: Option<Timestamp>,
+    /// Whether copying memory comes to an end at the present rates; none while memory is not being copied.
+    #[serde(default)]
+    pub convergence: Option<Convergence>,
+    /// Bytes of memory that the guest writes per second, as measured last.
+    #[serde(default)]
+    pub dirty_bytes_per_second: Option<u64>,
     /// Rates.
     pub metrics: MigrationMetrics,
     /// Milliseconds from the source's first step to the first moment the target ran the guest.
@@ -57,8 +64,20 @@ pub struct MigrationView {
     pub rounds: u32,
     /// Bytes of guest memory handled, zero pages and repeated pages included.
     pub bytes_guest: u64,
-    /// Bytes put on the wire, memory and disks.
+    /// Bytes put on the wire, memory, disks and files.
     pub bytes_wire: u64,
+    /// Of these, memory and device state.
+    #[serde(default)]
+    pub bytes_wire_memory: u64,
+    /// Of these, disks.
+    #[serde(default)]
+    pub bytes_wire_disks: u64,
+    /// Of these, files to boot from.
+    #[serde(default)]
+    pub bytes_wire_files: u64,
+    /// Bytes in UDP packets that the source sent, with everything that the protocols add.
+    #[serde(default)]
+    pub bytes_link: u64,
     /// Bytes of disk content handled.
     pub bytes_disk: u64,
     /// Bytes of disk content that the target had before anything was sent.
@@ -73,8 +92,20 @@ pub struct MigrationView {
     pub pages_zero: u64,
     /// Pages not sent because the target had the same content.
     pub pages_same: u64,
-    /// Pages whose content was sent.
+    /// Pages whose content was sent, or what changed of it.
     pub pages_sent: u64,
+    /// Pages not sent because the target has them in a file or from another machine.
+    #[serde(default)]
+    pub pages_known: u64,
+    /// Of `pages_sent`, those of which what changed was sent.
+    #[serde(default)]
+    pub pages_differing: u64,
+    /// Of `pages_sent`, those that were sent compressed.
+    #[serde(default)]
+    pub pages_packed: u64,
+    /// Of `pages_sent`, those that were sent as they are.
+    #[serde(default)]
+    pub pages_raw: u64,
     /// Whether both ends' digests of memory and disks were compared and equal.
     pub verified: bool,
     /// How memory travelled.
@@ -95,4 +126,10 @@ pub struct MigrationView {
 pub struct MigrationMetrics {
     /// Megabits per second on the wire.
     pub transfer_rate_mbps: f64,
+    /// Share of the source host's processors in use, 0 to 1; none until agents measure it.
+    #[serde(default)]
+    pub source_vm_load: Option<f64>,
+    /// Share of the target host's processors in use, 0 to 1; none until agents measure it.
+    #[serde(default)]
+    pub target_vm_load: Option<f64>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
 
+mod batch;
 mod event;
 mod member;
 mod migration;
@@ -10,10 +11,11 @@ mod problem;
 mod token;
 mod vm;
 
+pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
-pub use member::{ClusterView, MemberRole, MemberView};
+pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};
 pub use migration::{MigrationMetrics, MigrationView};
-pub use node::NodeView;
+pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use token::{TokenCreate, TokenView};
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};

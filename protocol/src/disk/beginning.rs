@@ -1,28 +1,17 @@
 //! What a target's disk holds before anything is sent: the hashes of its blocks, for the source's table.
 //!
-//! A disk that begins as a copy of an image, or as what an earlier visit left behind, is told in pieces. A piece is a
-//! list of runs without anything around it:
-//!
-//! | bytes | field |
-//! |---|---|
-//! | 1–10 | LEB128: blocks of zeros between the run before and this one; before the first, from block 0 |
-//! | 1–10 | LEB128: blocks of the run, more than 0 |
-//! | 16 each | their hashes, little-endian, none of them that of zeros |
-//!
-//! No block is told twice, in one piece or in several.
+//! A disk that begins as a copy of an image, or as what an earlier visit left behind, is told in pieces: runs of blocks
+//! with their hashes, see `held_runs`. No block is told twice, in one piece or in several.
 
 use super::{BlockHash, BlockTable};
-use crate::pages::varint;
+use crate::held_runs::{self, MalformedPiece};
 
 /// Blocks with content that all disks of a machine may begin with: 64 MiB of hashes for 256 GiB. Disks that hold more
 /// begin blank, since each hash is kept until the other side has heard it.
 pub const BEGINNING_BLOCKS_MAX: u64 = 1 << 22;
 
-/// Blocks of one piece: 256 KiB of hashes.
-const PIECE_BLOCKS_MAX: usize = 1 << 14;
-
-/// Bytes of one piece: every block in a run of its own takes two numbers of at most 5 bytes (2^30 blocks).
-pub const PIECE_BYTES_MAX: usize = PIECE_BLOCKS_MAX * (16 + 2 * 5);
+/// Bytes of one piece.
+pub const PIECE_BYTES_MAX: usize = held_runs::PIECE_BYTES_MAX;
 
 /// A piece that makes no sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,32 +36,24 @@ pub enum BeginningError {
     },
 }
 
+impl From<MalformedPiece> for BeginningError {
+    fn from(_: MalformedPiece) -> Self {
+        Self::Format
+    }
+}
+
 impl BlockTable {
     /// All that is not zeros, in pieces.
     pub fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
-        let held = (0..).zip(self.content()).filter(|(_, hash)| **hash != 0);
-        let mut held = held.map(|(block, hash)| (block, *hash)).peekable();
-        std::iter::from_fn(move || {
-            held.peek()?;
-            Some(piece(held.by_ref().take(PIECE_BLOCKS_MAX)))
-        })
+        held_runs::pieces(self.content())
     }
 
     /// Takes over a piece of what the other end's disk holds.
     ///
     /// # Errors
     /// [`BeginningError`]; the table is of no use then.
-    pub fn begin_with(&mut self, mut piece: &[u8]) -> Result<(), BeginningError> {
-        let mut block = 0;
-        while !piece.is_empty() {
-            let (skipped, count) = take_run(&mut piece)?;
-            block = add(block, skipped)?;
-            for _ in 0..count {
-                self.begin_block(block, take_hash(&mut piece)?)?;
-                block = add(block, 1)?;
-            }
-        }
-        Ok(())
+    pub fn begin_with(&mut self, piece: &[u8]) -> Result<(), BeginningError> {
+        held_runs::read(piece, |block, hash| self.begin_block(block, BlockHash(hash)))
     }
 
     fn begin_block(&mut self, block: u64, hash: BlockHash) -> Result<(), BeginningError> {
@@ -85,42 +66,6 @@ impl BlockTable {
             }
         }
     }
-}
-
-/// One piece of these blocks, which are in order.
-fn piece(held: impl Iterator<Item = (u64, u128)>) -> Vec<u8> {
-    let mut runs: Vec<(u64, Vec<u128>)> = Vec::new();
-    for (block, hash) in held {
-        match runs.last_mut() {
-            Some((first, run)) if *first + run.len() as u64 == block => run.push(hash),
-            _ => runs.push((block, vec![hash])),
-        }
-    }
-    let (mut bytes, mut end) = (Vec::new(), 0);
-    for (first, run) in runs {
-        varint::put(first - end, &mut bytes);
-        varint::put(run.len() as u64, &mut bytes);
-        run.iter().for_each(|hash| bytes.extend_from_slice(&hash.to_le_bytes()));
-        end = first + run.len() as u64;
-    }
-    bytes
-}
-
-fn take_run(piece: &mut &[u8]) -> Result<(u64, u64), BeginningError> {
-    let skipped = varint::take(piece).ok_or(BeginningError::Format)?;
-    let count = varint::take(piece).filter(|count| *count > 0).ok_or(BeginningError::Format)?;
-    Ok((skipped, count))
-}
-
-fn take_hash(piece: &mut &[u8]) -> Result<BlockHash, BeginningError> {
-    let (hash, rest) = piece.split_first_chunk().ok_or(BeginningError::Format)?;
-    *piece = rest;
-    let hash = BlockHash(u128::from_le_bytes(*hash));
-    if hash == BlockHash::ZERO { Err(BeginningError::Format) } else { Ok(hash) }
-}
-
-fn add(block: u64, count: u64) -> Result<u64, BeginningError> {
-    block.checked_add(count).ok_or(BeginningError::Format)
 }
 
 #[cfg(test)]

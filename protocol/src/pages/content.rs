@@ -129,6 +129,21 @@ impl<'a> BatchContent<'a> {
         placed.is_some()
     }
 
+    /// Pages that are sent whole.
+    pub fn whole_pages(&self) -> usize {
+        self.counts[Form::Packed as usize] + self.counts[Form::Raw as usize]
+    }
+
+    /// The indexes of the pages that are sent whole, in the order in which they get their numbers.
+    pub fn whole_indexes(&self) -> impl Iterator<Item = u32> {
+        [Form::Packed, Form::Raw].into_iter().flat_map(|form| self.indexes(form)).copied()
+    }
+
+    /// Lets the target keep the pages that are sent whole under this number and those that follow.
+    pub fn keep_from(&mut self, first: u64) {
+        self.header.keep_from = Some(first);
+    }
+
     /// How many there are of each form.
     pub fn counts(&self) -> FormCounts {
         // Each at most BATCH_PAGES_MAX = 128.

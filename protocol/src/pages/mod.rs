@@ -9,6 +9,7 @@
 //! | [`encoder`], [`decoder`] | that to a batch and back; `decode(encode(pages)) == pages` |
 //! | [`patch`] | what changed between two contents of a page |
 //! | [`compressible`] | whether compressing a page is worth trying |
+//! | [`beginning`] | what the target holds of an earlier attempt, for the source's table |
 //! | [`hash`] | the content hash of a page |
 //! | [`table`] | per page: which content, of which epoch; per region: a digest of it all |
 //!
@@ -30,6 +31,7 @@
 //! decoder own their contexts and buffers, one pair for each thread.
 
 pub mod batch;
+pub mod beginning;
 pub mod compressible;
 pub mod content;
 pub mod decoder;
@@ -43,6 +45,7 @@ mod index_list;
 pub(crate) mod varint;
 
 pub use batch::{BatchError, BatchHeader, Form, FormCounts};
+pub use beginning::{BEGINNING_PAGES_MAX, BeginningError};
 pub use content::BatchContent;
 pub use decoder::{BatchDecoder, PageBatch, PageForm};
 pub use encoder::{BatchEncoder, Compression, EncodeError, EncodedBatch};

@@ -158,6 +158,25 @@ impl PageTable {
         self.content_epoch.fill(0);
     }
 
+    /// A page has had this content since before the first epoch. Whether nothing was known of it before.
+    pub fn begin_page(
+        &mut self,
+        page_index: u32,
+        hash: ContentHash,
+    ) -> Result<bool, PageOutsideTable> {
+        let at = self.position(page_index)?;
+        let is_unknown = self.content[at] == 0 && self.epoch[at] == 0;
+        if is_unknown {
+            self.replace(at, page_index, hash);
+        }
+        Ok(is_unknown)
+    }
+
+    /// The contents of all pages, in order.
+    pub(super) fn contents(&self) -> &[u128] {
+        &self.content
+    }
+
     /// The content that a page has.
     pub fn content(&self, page_index: u32) -> Option<ContentHash> {
         self.content.get(page_index as usize).copied().map(ContentHash)

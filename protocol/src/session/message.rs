@@ -85,12 +85,24 @@ pub struct Offer {
     pub hash_seed: u64,
     /// The migration at whose end the source knows what the target had of the machine's memory, if it knows of one.
     pub base: Option<MigrationId>,
+    /// Which run of the source's agent it is, by a random number: what its targets keep for other machines is of use to
+    /// that run only.
+    pub source_run: u64,
     /// Disks in the order of the specification.
     pub disks: Vec<DiskOffer>,
     /// Files that the machine needs at the target.
     pub files: Vec<FileOffer>,
     /// Whether the machine shall be started at the target: after a warm migration.
     pub start: bool,
+}
+
+/// Pages that a target keeps for further machines of the same tenant from the same run of the source's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShelfOffer {
+    /// Which it is: never the same for two.
+    pub id: u64,
+    /// Pages may be put under the numbers below this.
+    pub pages_max: u32,
 }
 
 /// How memory travels.
@@ -202,12 +214,20 @@ pub enum TargetMessage {
         missing_files: Vec<[u8; 32]>,
         /// Whether the target still has the memory of the offered base, and begins with it.
         has_base: bool,
+        /// Where pages may be kept, and what may be there already.
+        shelf: Option<ShelfOffer>,
     },
     /// What a disk holds already, before `Prepared`; several for one disk, none for one that begins as zeros. See
     /// [`crate::disk::beginning`].
     Holds {
         /// Its number in the specification.
         disk: u16,
+        /// A piece of what it holds.
+        piece: Vec<u8>,
+    },
+    /// What memory holds already of an earlier attempt at this migration, before `Prepared`; several, or none. See
+    /// [`crate::pages::beginning`].
+    HoldsPages {
         /// A piece of what it holds.
         piece: Vec<u8>,
     },
@@ -230,6 +250,9 @@ pub enum TargetMessage {
         /// again from there.
         streams: Vec<(StreamHeader, u64)>,
     },
+    /// The other answer to `Resume`: this agent was restarted, expects the machine and remembers nothing of it. The
+    /// source offers everything anew on another connection. Does not count as heard.
+    Forgotten,
     /// How many frames of each data stream have been processed: the source need not keep them. Does not count as heard.
     Processed(Vec<(StreamHeader, u64)>),
     /// What the target has durably decided.
@@ -277,7 +300,7 @@ impl Message for SourceMessage {
 }
 
 impl Message for TargetMessage {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the target";
 }

@@ -8,6 +8,8 @@
 //!                                                                     │           │
 //!                                                                     └ refused ──┤
 //!                                                             Finished ◄ Removing ◄ accepted
+//!
+//! this agent restarted, or the target's (Preparing to Completing) → StartingOver → Connecting
 //! ```
 //!
 //! Until the release is durable the source may go back at any moment. From then on only the target's durable verdict
@@ -16,6 +18,10 @@
 //! Once the target has taken the offer, a link that is lost before the release may come back: the migration stays where
 //! it is for as long as [`SourceLimits::link_patience_ms`], and what either side says meanwhile is said when it is back.
 //! That is whoever performs the actions' to see to.
+//!
+//! If either agent was restarted instead, before the release, nobody knows any more what was said and sent. Then the
+//! migration starts over under the same name: what was begun here is undone, and everything is offered again to a target
+//! that says what it has. Until then the link may be away for as long as at any other time.
 //!
 //! Where there are no disks to wait for, memory begins to move while the target still prepares. The guest is stopped
 //! only when [`SourceAction::AllowSwitchover`] has been given, which needs a target that is prepared.
@@ -34,13 +40,21 @@ pub struct SourceLimits {
     pub ask_interval_ms: u64,
     /// Milliseconds for which a link may be away before the release; 0 gives up at once.
     pub link_patience_ms: u64,
+    /// How often the migration may start over because the target has forgotten it.
+    pub restarts_max: u32,
 }
 
 impl Default for SourceLimits {
     /// 10 s of standing still: far beyond a normal switchover, below what clients of the guest take for dead. A minute
-    /// without a link: what a switch takes to start again, and a QEMU can wait.
+    /// without a link: what a switch takes to start again, and a QEMU can wait. Eight restarts: more than somebody who
+    /// tries out a new agent makes, fewer than one that dies of this very migration.
     fn default() -> Self {
-        Self { switchover_ms_max: 10_000, ask_interval_ms: 500, link_patience_ms: 60_000 }
+        Self {
+            switchover_ms_max: 10_000,
+            ask_interval_ms: 500,
+            link_patience_ms: 60_000,
+            restarts_max: 8,
+        }
     }
 }
 
@@ -56,6 +70,10 @@ pub enum SourceEvent {
         /// For a person.
         reason: String,
     },
+    /// The target is there again and expects the machine, but has forgotten what it was offered and sent.
+    Forgotten,
+    /// What was begun here is undone, and this is to be offered now.
+    StartedOver(Box<Offer>),
     /// All disks are copied and kept in step.
     DisksSynchronised,
     /// The guest was stopped for the switchover.
@@ -101,8 +119,11 @@ pub enum SourceAction {
     GiveShut,
     /// Write this record, then say so.
     Persist(SourceRecord),
-    /// Give up: undo the migration and have the guest in its earlier state, then say so.
-    TakeBack,
+    /// Undo what was begun, as for giving up, but keep the machine for this migration; then say what to offer. What is
+    /// said and sent from now on has nothing to do with what was before.
+    StartOver,
+    /// Give up: undo the migration and have the guest in its earlier state, then say so. This is how it will have ended.
+    TakeBack(SourceOutcome),
     /// Connect to the target again.
     Connect,
     /// Remove the machine here, then say so.
@@ -132,6 +153,7 @@ pub struct TooLate;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
+    StartingOver,
     Connecting,
     Offering,
     /// `copies`: memory is on its way already.
@@ -180,8 +202,23 @@ impl State {
                 Some(MigrationPhase::Verify)
             }
             Self::Removing => Some(MigrationPhase::Cleanup),
-            Self::Reclaiming { .. } | Self::Retreating { .. } | Self::Finished => None,
+            Self::StartingOver
+            | Self::Reclaiming { .. }
+            | Self::Retreating { .. }
+            | Self::Finished => None,
         }
+    }
+
+    /// Whether the target has taken the offer, and nothing is released.
+    fn is_under_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Preparing { .. }
+                | Self::Synchronising { .. }
+                | Self::Copying
+                | Self::Switching { .. }
+                | Self::Completing { .. }
+        )
     }
 }
 
@@ -203,6 +240,9 @@ pub struct Source {
     migration: MigrationId,
     offer: Option<Offer>,
     copies_early: bool,
+    /// It is not the first time that this is offered: the target may be on its way back, too.
+    is_anew: bool,
+    restarts: u32,
     limits: SourceLimits,
     link: Link,
     state: State,
@@ -219,6 +259,8 @@ impl Source {
             copies_early: offer.disks.is_empty()
                 && matches!(offer.memory, MemoryOffer::Pages { .. }),
             offer: Some(offer),
+            is_anew: false,
+            restarts: 0,
             limits,
             link: Link::Up,
             state: State::Connecting,
@@ -234,12 +276,8 @@ impl Source {
         record: SourceRecord,
         limits: SourceLimits,
     ) -> Self {
-        let interrupted =
-            || SourceOutcome::Failed { reason: "the source's agent was restarted".into() };
         let (state, action) = match record {
-            SourceRecord::Holds => {
-                (State::Retreating { outcome: interrupted() }, SourceAction::TakeBack)
-            }
+            SourceRecord::Holds => (State::StartingOver, SourceAction::StartOver),
             SourceRecord::Released => {
                 (State::Released { connected: false, ask_at_ms: u64::MAX }, SourceAction::Connect)
             }
@@ -251,6 +289,8 @@ impl Source {
             migration,
             offer: None,
             copies_early: false,
+            is_anew: true,
+            restarts: 0,
             limits,
             link: Link::Up,
             state,
@@ -312,9 +352,9 @@ impl Source {
         self.phase
     }
 
-    /// Whether the link is away and may come back: the next connection goes on where this one ended.
-    pub fn is_link_away(&self) -> bool {
-        matches!(self.link, Link::Away { .. })
+    /// Whether the next connection goes on where the last one ended; if not, it begins with an offer or a question.
+    pub fn resumes_link(&self) -> bool {
+        matches!(self.link, Link::Away { .. }) && self.state.is_under_way()
     }
 
     /// Whether the migration is over.
@@ -360,6 +400,8 @@ impl Source {
             SourceEvent::Connected => self.connected(),
             SourceEvent::Message(message) => self.message(message),
             SourceEvent::LinkLost { reason } => self.link_lost(reason, now_ms),
+            SourceEvent::Forgotten => self.forgotten(),
+            SourceEvent::StartedOver(offer) => self.started_over(*offer),
             SourceEvent::DisksSynchronised => self.disks_synchronised(),
             SourceEvent::GuestStopped => self.guest_stopped(now_ms),
             SourceEvent::AllSent(digests) => self.all_sent(digests, now_ms),
@@ -384,7 +426,8 @@ impl Source {
     fn connected(&mut self) {
         match &mut self.state {
             State::Connecting => {
-                if let Some(offer) = self.offer.take() {
+                self.link = Link::Up;
+                if let Some(offer) = self.offer.clone() {
                     self.state = State::Offering;
                     self.send(SourceMessage::Offer(offer));
                 }
@@ -394,6 +437,30 @@ impl Source {
                 self.send(SourceMessage::Ask { vm: self.vm, migration: self.migration });
             }
             _ => self.link = Link::Up,
+        }
+    }
+
+    fn forgotten(&mut self) {
+        if !self.state.is_under_way() {
+            return;
+        }
+        if self.restarts == self.limits.restarts_max {
+            return self.fail("the target forgot the migration again and again".to_owned());
+        }
+        self.restarts += 1;
+        self.is_anew = true;
+        self.link = Link::Up;
+        self.state = State::StartingOver;
+        self.actions.push(SourceAction::StartOver);
+    }
+
+    fn started_over(&mut self, offer: Offer) {
+        if self.state == State::StartingOver {
+            // What the target has is known when it is prepared, not before.
+            self.copies_early = false;
+            self.offer = Some(offer);
+            self.state = State::Connecting;
+            self.actions.push(SourceAction::Connect);
         }
     }
 
@@ -493,8 +560,8 @@ impl Source {
             }
             (State::Reclaiming { reason }, SourceRecord::Holds) => {
                 let outcome = SourceOutcome::Failed { reason: reason.clone() };
-                self.state = State::Retreating { outcome };
-                self.actions.push(SourceAction::TakeBack);
+                self.state = State::Retreating { outcome: outcome.clone() };
+                self.actions.push(SourceAction::TakeBack(outcome));
             }
             (State::Confirming, SourceRecord::Confirmed) => {
                 self.state = State::Removing;
@@ -535,14 +602,8 @@ impl Source {
     }
 
     fn link_lost_early(&mut self, reason: String, now_ms: u64) {
-        let may_wait = matches!(
-            self.state,
-            State::Preparing { .. }
-                | State::Synchronising { .. }
-                | State::Copying
-                | State::Switching { .. }
-                | State::Completing { .. }
-        );
+        let offers_anew = self.is_anew && matches!(self.state, State::Connecting | State::Offering);
+        let may_wait = offers_anew || self.state.is_under_way();
         if !may_wait || self.limits.link_patience_ms == 0 {
             return self.fail(format!("the connection to the target was lost: {reason}"));
         }
@@ -550,6 +611,10 @@ impl Source {
             Link::Up => now_ms + self.limits.link_patience_ms,
             Link::Away { deadline_ms, .. } => deadline_ms,
         };
+        if offers_anew {
+            // Whether it was heard or not, the target takes it once more.
+            self.state = State::Connecting;
+        }
         let retry_at_ms = now_ms + self.limits.ask_interval_ms;
         self.link = Link::Away { deadline_ms, retry_at_ms };
     }
@@ -569,10 +634,10 @@ impl Source {
             _ => "cancelled".to_owned(),
         };
         let target_knows = self.state != State::Connecting;
-        self.state = State::Retreating { outcome };
+        self.state = State::Retreating { outcome: outcome.clone() };
         self.link = Link::Up;
         // The guest first: it may stand still, and the link may be what is broken.
-        self.actions.push(SourceAction::TakeBack);
+        self.actions.push(SourceAction::TakeBack(outcome));
         if target_knows {
             self.send(SourceMessage::Abort { reason });
         }

@@ -6,7 +6,10 @@
 //! ```
 //!
 //! A loaded machine (`Ready`) outlives a lost link for a while, because the source may have released it: it then asks
-//! on a new connection and is told to go on. Everything before that is given up with the link.
+//! on a new connection and is told to go on. Before that the link may be away for a while too.
+//!
+//! Until it has accepted or refused, everything may be offered anew by a source that was restarted, and a target that was
+//! restarted itself waits for that: back to `Preparing`.
 
 use super::handover::{TargetRecord, Verdict};
 use super::message::{Digests, SourceMessage, TargetMessage};
@@ -57,6 +60,8 @@ pub enum TargetEvent {
     LinkLost,
     /// The source connected again; its first message follows.
     LinkBack,
+    /// The source offers everything anew; what was begun here of it is undone.
+    OfferedAnew,
     /// Something here failed, such as the target's QEMU.
     Failed {
         /// For a person.
@@ -124,6 +129,14 @@ impl Target {
         Self { limits, state: State::Preparing, link_deadline_ms: None, actions: Vec::new() }
     }
 
+    /// A migration that was undecided when an earlier process of this agent ended. Its source is waited for as after a
+    /// lost link, and offers everything anew.
+    pub fn resume(limits: TargetLimits, now_ms: u64) -> Self {
+        let mut target = Self::begin(limits);
+        target.link_lost(now_ms);
+        target
+    }
+
     /// The actions that are due, in order; each is handed out once.
     pub fn poll_actions(&mut self) -> Vec<TargetAction> {
         std::mem::take(&mut self.actions)
@@ -141,6 +154,14 @@ impl Target {
     /// Whether the migration is over.
     pub fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished { .. })
+    }
+
+    /// Whether everything can be offered anew: nothing is decided.
+    pub fn may_be_offered_anew(&self) -> bool {
+        matches!(
+            self.state,
+            State::Preparing | State::Receiving | State::Loading { .. } | State::Ready { .. }
+        )
     }
 
     /// Time has come to `now_ms`.
@@ -162,6 +183,7 @@ impl Target {
             TargetEvent::Discarded => self.discarded(),
             TargetEvent::LinkLost => self.link_lost(now_ms),
             TargetEvent::LinkBack => self.link_back(),
+            TargetEvent::OfferedAnew => self.offered_anew(),
             TargetEvent::Failed { reason } => self.give_up(reason),
             TargetEvent::Abandon => {
                 self.give_up("the coordinator gave the migration up".to_owned())
@@ -294,12 +316,16 @@ impl Target {
         }
     }
 
+    fn offered_anew(&mut self) {
+        if self.may_be_offered_anew() {
+            self.link_deadline_ms = None;
+            self.state = State::Preparing;
+        }
+    }
+
     fn give_up(&mut self, reason: String) {
-        let may = matches!(
-            self.state,
-            State::Preparing | State::Receiving | State::Loading { .. } | State::Ready { .. }
-        );
-        if may {
+        // What may be offered anew is what is not decided.
+        if self.may_be_offered_anew() {
             self.state = State::Refusing { reason };
             self.actions.push(TargetAction::Persist(TargetRecord::Refused));
         }

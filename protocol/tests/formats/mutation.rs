@@ -3,7 +3,9 @@
 use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
 use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
-use novacron_protocol::pages::{BatchEncoder, BatchHeader, Compression, PAGE_BYTES};
+use novacron_protocol::pages::{
+    BatchEncoder, BatchHeader, Compression, PAGE_BYTES, PageHasher, PageTable,
+};
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
 use novacron_protocol::session::main_stream::MainFrame;
 use novacron_protocol::session::message::{
@@ -146,6 +148,18 @@ fn disk_record() {
                 bodies::disk_record(&input);
             }
         }
+    }
+}
+
+#[test]
+fn page_beginning() {
+    let (mut table, hasher) = (PageTable::new(64), PageHasher::new(1));
+    for page in [0, 1, 2, 9, 40, 41, 63] {
+        let hash = hasher.hash_bytes(&[page + 1; PAGE_BYTES]);
+        table.begin_page(page.into(), hash).unwrap();
+    }
+    for piece in table.pieces() {
+        damage("page beginning", &piece, 3000, bodies::page_beginning);
     }
 }
 

@@ -97,24 +97,41 @@ fn a_difference_of_digests_leaves_the_guest_at_the_source() {
     );
 }
 
-#[test]
-fn a_link_that_comes_back_in_time_fails_nothing() {
+/// A migration to which only `fault` happens, now and then, where the world `may` have it.
+fn complete_in_spite_of(fault: Move, may: impl Fn(&World) -> bool) {
     for seed in 0..2000 {
         let mut dice = Dice(seed);
         let mut world = World::new(Conditions::default());
-        let mut cuts_left = 1 + dice.below(5);
+        let mut faults_left = 1 + dice.below(5);
         while !world.settled() {
-            let may = |what: &Move| match what {
-                Move::Cut => cuts_left > 0 && world.was_taken(),
+            let happens = |what: &Move| match what {
+                what if *what == fault => faults_left > 0 && may(&world),
                 other => !other.is_fault(),
             };
-            let fits = |what: &Move| world.allows(*what) && may(what);
+            let fits = |what: &Move| world.allows(*what) && happens(what);
             let moves: Vec<Move> = Move::ALL.into_iter().filter(fits).collect();
             let next = moves[usize::try_from(dice.below(moves.len() as u64)).unwrap()];
-            cuts_left -= u64::from(next == Move::Cut);
+            faults_left -= u64::from(next == fault);
             world.happen(next);
         }
-        assert!(world.wrong().is_empty(), "{:?}", world.wrong());
-        assert_eq!(world.outcome(), Some(&SourceOutcome::Completed), "seed {seed}");
+        assert!(world.wrong().is_empty(), "seed {seed}: {:?}", world.wrong());
+        let outcome = world.outcome();
+        assert_eq!(outcome, Some(&SourceOutcome::Completed), "{fault:?}, seed {seed}");
     }
+}
+
+#[test]
+fn a_link_that_comes_back_in_time_fails_nothing() {
+    complete_in_spite_of(Move::Cut, World::was_taken);
+}
+
+#[test]
+fn a_source_whose_agent_is_restarted_completes() {
+    complete_in_spite_of(Move::CrashSource, |_| true);
+}
+
+#[test]
+fn a_target_whose_agent_is_restarted_is_offered_everything_anew() {
+    // After the release it refuses what it has lost, and the source has its guest back.
+    complete_in_spite_of(Move::CrashTarget, |world| world.was_taken() && !world.may_be_released());
 }

@@ -1,7 +1,7 @@
 //! The coordinator cluster and the tokens to join it.
 
 use http::Method;
-use novacron_protocol::api::{ClusterView, TokenCreate, TokenView};
+use novacron_protocol::api::{ClusterView, SettingsChange, TokenCreate, TokenView};
 use novacron_protocol::ids::MemberId;
 
 use super::Client;
@@ -26,6 +26,15 @@ impl Client {
     pub fn member_remove(&self, member: MemberId) -> Result<ClusterView, Error> {
         let path = Path::new("cluster/members").segment(member);
         self.exchange.json(&Request::write(Method::DELETE, path, Content::None))
+    }
+
+    /// Changes what holds for the whole fleet.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `invalid_request` with the field.
+    pub fn settings_change(&self, change: &SettingsChange) -> Result<ClusterView, Error> {
+        let path = Path::new("cluster").verb("settings");
+        self.exchange.json(&Request::write(Method::POST, path, Content::json(change)))
     }
 
     /// Makes a token with which an agent, coordinator or operator can join.

@@ -1,5 +1,6 @@
 //! The client. Methods are grouped by resource, one file each.
 
+mod batches;
 mod cluster;
 mod migrations;
 mod nodes;

@@ -18,6 +18,7 @@ struct Edge {
 const PROTOCOL: &str = "novacron-protocol";
 const STORAGE: &str = "novacron-storage";
 const TRANSPORT: &str = "novacron-transport";
+const METRICS: &str = "novacron-metrics";
 const AGENT: &str = "novacron-agent";
 const COORDINATOR: &str = "novacron-coordinator";
 const SDK: &str = "novacron-sdk";
@@ -28,11 +29,15 @@ const EDGES: &[Edge] = &[
     Edge { from: PROTOCOL, to: &[] },
     Edge { from: STORAGE, to: &[] },
     Edge { from: TRANSPORT, to: &[PROTOCOL] },
-    Edge { from: AGENT, to: &[PROTOCOL, STORAGE, TRANSPORT] },
-    Edge { from: COORDINATOR, to: &[PROTOCOL, STORAGE, TRANSPORT] },
+    Edge { from: METRICS, to: &[] },
+    Edge { from: AGENT, to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS] },
+    Edge { from: COORDINATOR, to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS] },
     Edge { from: SDK, to: &[PROTOCOL] },
     Edge { from: CLI, to: &[SDK, PROTOCOL] },
-    Edge { from: "novacron-tests", to: &[PROTOCOL, STORAGE, TRANSPORT, AGENT, COORDINATOR, SDK] },
+    Edge {
+        from: "novacron-tests",
+        to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS, AGENT, COORDINATOR, SDK],
+    },
     Edge { from: "novacron-benches", to: &[PROTOCOL, STORAGE, TRANSPORT, AGENT, COORDINATOR, SDK] },
     Edge { from: "novacron-guest", to: &[] },
     Edge { from: "xtask", to: &[] },

@@ -39,7 +39,7 @@ impl CacheBudget {
     }
 
     /// A lease of nothing, to be grown.
-    pub(super) fn lease(&self) -> Lease {
+    pub(crate) fn lease(&self) -> Lease {
         Lease { budget: self.clone(), bytes: 0 }
     }
 
@@ -53,7 +53,7 @@ impl CacheBudget {
 impl Lease {
     /// Takes more; false, and nothing is taken, if there is not as much left.
     #[must_use]
-    pub(super) fn grow(&mut self, bytes: u64) -> bool {
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         let taken = self.budget.take(bytes);
         if taken {
             self.bytes += bytes;

@@ -16,6 +16,6 @@ mod budget;
 mod images;
 mod shadow;
 
-pub use budget::CacheBudget;
+pub use budget::{CacheBudget, Lease};
 pub use images::{Image, ImageOrigin, Images};
 pub use shadow::Shadow;

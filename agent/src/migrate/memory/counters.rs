@@ -42,6 +42,22 @@ pub struct MemoryTotals {
 }
 
 impl MemoryTotals {
+    /// These and those of another attempt.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes_guest: self.bytes_guest + other.bytes_guest,
+            bytes_wire: self.bytes_wire + other.bytes_wire,
+            pages_zero: self.pages_zero + other.pages_zero,
+            pages_same: self.pages_same + other.pages_same,
+            pages_known: self.pages_known + other.pages_known,
+            pages_differing: self.pages_differing + other.pages_differing,
+            pages_packed: self.pages_packed + other.pages_packed,
+            pages_raw: self.pages_raw + other.pages_raw,
+            rounds: self.rounds + other.rounds,
+        }
+    }
+
     /// Pages of which something was sent: all, or what changed.
     pub fn pages_sent(&self) -> u64 {
         self.pages_differing + self.pages_packed + self.pages_raw

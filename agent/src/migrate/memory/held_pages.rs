@@ -8,7 +8,7 @@ use novacron_protocol::pages::{
     Patch,
 };
 
-use super::incoming::IncomingError;
+use super::incoming::{Beginning, IncomingError};
 use crate::migrate::cache::{Image, Images, Shadow};
 use crate::sys::{GuestMemory, GuestMemoryError};
 
@@ -44,21 +44,24 @@ pub(super) enum Patched {
 }
 
 impl HeldPages {
-    /// Guest memory that is all zero is filled with what is known of it.
+    /// Guest memory is as `beginning` says; of an image that is to be put there, if it fits.
     pub(super) fn begin(
         memory: &GuestMemory,
-        base: Option<Image>,
+        beginning: Beginning,
         images: &Images,
     ) -> Result<Self, IncomingError> {
         let pages = u32::try_from(memory.pages())
             .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
-        let fitting = base.filter(|base| base.table.pages() == pages as usize);
-        let (table, shadow) = match fitting {
-            Some(base) => restore(memory, base)?,
-            None => {
-                images.make_room(u64::from(pages) * PAGE_BYTES as u64);
-                (PageTable::new(pages), Shadow::new(pages as usize, images.budget()))
+        let empty_shadow = || {
+            images.make_room(u64::from(pages) * PAGE_BYTES as u64);
+            Shadow::new(pages as usize, images.budget())
+        };
+        let (table, shadow) = match beginning {
+            Beginning::Image(base) if base.table.pages() == pages as usize => {
+                restore(memory, base)?
             }
+            Beginning::Found(table) if table.pages() == pages as usize => (table, empty_shadow()),
+            _ => (PageTable::new(pages), empty_shadow()),
         };
         Ok(Self { table, shadow, is_begun: true, is_over: false })
     }
@@ -86,6 +89,9 @@ impl HeldPages {
         pages: Range<usize>,
         hasher: &PageHasher,
     ) -> Result<(), ApplyError> {
+        if self.is_over {
+            return Err(ApplyError::Over);
+        }
         for page_index in pages.filter_map(|page| u32::try_from(page).ok()) {
             let Some(known) = self.table.content(page_index) else { return Err(ApplyError::Over) };
             if known == ContentHash::ZERO_PAGE {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use novacron_protocol::pages::PageHasher;
+use novacron_protocol::pages::{PageHasher, PageTable};
 use novacron_protocol::session::message::MemoryDigest;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::boot_pages::{BootFile, BootPages};
 use super::feeder;
@@ -14,6 +15,7 @@ use super::held_pages::{ApplyError, HeldPages};
 use super::lane_in::LaneIn;
 use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
+use crate::migrate::library::Shelf;
 use crate::migrate::relay::Inlet;
 use crate::reason::reason;
 use crate::sys::{GuestMemory, GuestMemoryError};
@@ -57,10 +59,23 @@ pub struct IncomingPlan {
     pub qemu_socket: PathBuf,
     /// Files that both ends have and the guest was booted from.
     pub boot_files: Vec<BootFile>,
-    /// The guest's memory as the source knows that it is here.
-    pub base: Option<Image>,
+    /// What the source knows of the guest's memory here.
+    pub beginning: Beginning,
     /// Where room for what arrives is taken from.
     pub images: Images,
+    /// Where pages are kept for further machines.
+    pub shelf: Option<Arc<Shelf>>,
+}
+
+/// What is in the guest's memory before anything arrives, as the source knows.
+#[derive(Debug)]
+pub enum Beginning {
+    /// Zeros.
+    Zeros,
+    /// Zeros, into which this is put first.
+    Image(Image),
+    /// This is there.
+    Found(PageTable),
 }
 
 /// What the threads have to say.
@@ -83,6 +98,7 @@ pub(super) struct IncomingShared {
     pub memory: Arc<GuestMemory>,
     pub hash_seed: u64,
     pub boot: BootPages,
+    pub shelf: Option<Arc<Shelf>>,
     held: Mutex<HeldPages>,
     /// A page was applied that somebody may wait for, or all can be, or nothing more will be.
     page_applied: Condvar,
@@ -166,14 +182,14 @@ const SWEEP_PAGES: usize = 512;
 /// Puts what is known of guest memory there, on a thread that may block.
 fn begin_pages(
     shared: &Arc<IncomingShared>,
-    base: Option<Image>,
+    beginning: Beginning,
     images: Images,
-) -> Result<(), IncomingError> {
+) -> Result<JoinHandle<()>, IncomingError> {
     let pages = shared.memory.pages();
     u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
     let shared = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || {
-        match HeldPages::begin(&shared.memory, base, &images) {
+    Ok(tokio::task::spawn_blocking(move || {
+        match HeldPages::begin(&shared.memory, beginning, &images) {
             Ok(held) => *shared.held_pages() = held,
             Err(error) => {
                 shared.end();
@@ -182,8 +198,7 @@ fn begin_pages(
             }
         }
         shared.page_applied.notify_all();
-    });
-    Ok(())
+    }))
 }
 
 /// Events that may wait for the owner; the return path has a handful in a migration.
@@ -197,6 +212,9 @@ pub struct Incoming {
     qemu_socket: PathBuf,
     lanes_begun: Vec<bool>,
     main_begun: bool,
+    /// Puts there what memory begins with.
+    beginning: Option<JoinHandle<()>>,
+    feeder: Option<AbortHandle>,
 }
 
 /// Why an arriving stream is refused.
@@ -233,7 +251,7 @@ pub enum IncomingError {
 
 impl Incoming {
     /// Ready for streams; pages are applied as they come, also while the guest's QEMU is still being started. Guest
-    /// memory must be all zero. What is known of it is put there meanwhile, and pages wait for that.
+    /// memory must be as the plan says; an image is put there meanwhile, and pages wait for that.
     ///
     /// # Errors
     /// [`IncomingError`].
@@ -241,12 +259,13 @@ impl Incoming {
         plan: IncomingPlan,
         memory: Arc<GuestMemory>,
     ) -> Result<(Self, mpsc::Receiver<IncomingEvent>), IncomingError> {
-        let IncomingPlan { form, qemu_socket, boot_files, base, images } = plan;
+        let IncomingPlan { form, qemu_socket, boot_files, beginning, images, shelf } = plan;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(IncomingShared {
             memory,
             hash_seed: form.hash_seed(),
             boot: BootPages::open(&boot_files).map_err(IncomingError::BootFile)?,
+            shelf,
             held: Mutex::new(match form {
                 IncomingForm::Pages { .. } => HeldPages::nothing(),
                 IncomingForm::Tunnel => HeldPages::unseen(),
@@ -256,11 +275,31 @@ impl Incoming {
             applied: watch::Sender::new(vec![0; usize::from(form.lanes())]),
             events,
         });
-        if form != IncomingForm::Tunnel {
-            begin_pages(&shared, base, images)?;
+        let beginning = match form {
+            IncomingForm::Pages { .. } => Some(begin_pages(&shared, beginning, images)?),
+            IncomingForm::Tunnel => None,
+        };
+        let incoming = Self {
+            shared,
+            form,
+            qemu_socket,
+            lanes_begun: vec![false; usize::from(form.lanes())],
+            main_begun: false,
+            beginning,
+            feeder: None,
+        };
+        Ok((incoming, receiver))
+    }
+
+    /// Once this returns, nothing here writes to the guest's memory any more.
+    pub async fn end(mut self) {
+        self.shared.end();
+        if let Some(beginning) = self.beginning.take() {
+            // A panic in it has been reported, and has ended it too.
+            let _ = beginning.await;
         }
-        let lanes_begun = vec![false; usize::from(form.lanes())];
-        Ok((Self { shared, form, qemu_socket, lanes_begun, main_begun: false }, receiver))
+        // What it put there does not know that it is over.
+        self.shared.end();
     }
 
     /// The guest's QEMU waits for its stream. It may have written to memory while it started; that is put right first.
@@ -318,11 +357,12 @@ impl Incoming {
         let shared = Arc::clone(&self.shared);
         let path = self.qemu_socket.clone();
         let form = self.form;
-        tokio::spawn(async move {
+        let feeding = tokio::spawn(async move {
             if let Err(error) = feeder::run(stream, &path, form, &shared).await {
                 shared.say(IncomingEvent::Failed { reason: reason(&error) }).await;
             }
         });
+        self.feeder = Some(feeding.abort_handle());
         Ok(())
     }
 
@@ -344,5 +384,8 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.shared.end();
+        if let Some(feeder) = &self.feeder {
+            feeder.abort();
+        }
     }
 }

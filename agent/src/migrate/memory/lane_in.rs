@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::held_pages::{ApplyError, Patched};
 use super::incoming::IncomingShared;
+use crate::migrate::library::ShelfError;
 use crate::migrate::relay::{Inlet, InletError};
 
 /// Why a lane cannot go on.
@@ -26,6 +27,10 @@ pub(super) enum LaneError {
     BootFile(#[source] io::Error),
     #[error("the source refers to a page that is not here (number {0:#x})")]
     UnknownPage(u64),
+    #[error("pages that machines share cannot be kept or found")]
+    Shelf(#[from] ShelfError),
+    #[error("the source would have pages kept, and there is no shelf")]
+    NoShelf,
 }
 
 /// One lane; run on a thread of its own.
@@ -63,6 +68,7 @@ impl LaneIn {
         known: &mut KnownPages,
     ) -> Result<(), LaneError> {
         self.fetch_known(batch, known)?;
+        self.keep(batch)?;
         let mut hashes = [ContentHash::ZERO_PAGE; BATCH_PAGES_MAX];
         let mut fetched = known.iter();
         for (hash, (_, form)) in hashes.iter_mut().zip(batch.pages()) {
@@ -81,11 +87,32 @@ impl LaneIn {
         known.clear();
         for (_, form) in batch.pages() {
             if let PageForm::Known { slot } = form {
-                let page = self.shared.boot.read(slot).map_err(LaneError::BootFile)?;
-                known.push(page.ok_or(LaneError::UnknownPage(slot))?);
+                known.push(self.fetch(slot)?);
             }
         }
         Ok(())
+    }
+
+    fn fetch(&self, slot: u64) -> Result<[u8; PAGE_BYTES], LaneError> {
+        if let Some(page) = self.shared.boot.read(slot).map_err(LaneError::BootFile)? {
+            return Ok(page);
+        }
+        let shelf = self.shared.shelf.as_ref().ok_or(LaneError::UnknownPage(slot))?;
+        Ok(shelf.get(slot)?)
+    }
+
+    /// Puts pages on the shelf for other machines: before the batch counts as processed, and also those that this
+    /// machine has in a newer version already.
+    fn keep(&self, batch: &PageBatch<'_>) -> Result<(), LaneError> {
+        if batch.header.keep_from.is_none() {
+            return Ok(());
+        }
+        let shelf = self.shared.shelf.as_ref().ok_or(LaneError::NoShelf)?;
+        let kept = batch.pages().filter_map(|(_, form)| match form {
+            PageForm::Whole { keep_as, content } => Some((keep_as?, content)),
+            _ => None,
+        });
+        Ok(shelf.put(kept)?)
     }
 
     /// Decision and copy are one critical section: lanes overtake each other.

@@ -19,7 +19,8 @@ use super::counters::PacketCount;
 use super::meeting::{Over, TooManyForeignPages};
 use super::outgoing::OutgoingShared;
 use super::pace::LaneClock;
-use super::sent_pages::Offered;
+use super::sent_pages::{FIRST_ROUND, Offered};
+use super::sharing::{PageAside, Sharing};
 use crate::migrate::relay::{Outlet, OutletError};
 
 /// Why a lane cannot go on.
@@ -63,6 +64,8 @@ pub(super) struct LaneOut {
     pub batches: Arc<AtomicU64>,
     pub encoder: BatchEncoder,
     pub hasher: PageHasher,
+    /// What the target has of other machines, if it keeps anything.
+    pub sharing: Option<Sharing>,
 }
 
 /// A packet of QEMU, read whole into buffers that are reused.
@@ -119,12 +122,14 @@ impl LaneOut {
                 self.handle_pages((&packet, pages), epoch, blocks, &mut clock)?;
             }
             if packet.sync {
+                self.settle_all(&mut clock)?;
                 epoch += 1;
                 self.shared.meeting.lane_reached(self.lane, epoch);
             }
             clock.worked();
             self.encoder.set_compression(self.shared.pace.compression(&mut clock))?;
         }
+        self.settle_all(&mut clock)?;
         self.stream.finish();
         Ok(())
     }
@@ -162,27 +167,79 @@ impl LaneOut {
         for (hash, page) in hashes.iter_mut().zip(pages) {
             *hash = self.hasher.hash_bytes(page);
         }
+        let mut content = self.begin(epoch);
+        self.offer((packet, pages), &hashes, epoch, &mut content)?;
+        self.send(content, clock)?;
+        self.settle_ready(clock)
+    }
+
+    fn begin<'a>(&mut self, epoch: u32) -> BatchContent<'a> {
         let sequence = self.batches.load(Ordering::Relaxed);
         let block = super::SHARED_BLOCK_INDEX;
-        let header = BatchHeader { block, epoch, sequence, keep_from: None };
-        let mut content = self.encoder.begin(header);
-        self.offer((packet, pages), &hashes, epoch, &mut content)?;
+        self.encoder.begin(BatchHeader { block, epoch, sequence, keep_from: None })
+    }
+
+    /// Sends a batch that was begun last, if there is anything in it.
+    fn send(
+        &mut self,
+        mut content: BatchContent<'_>,
+        clock: &mut LaneClock,
+    ) -> Result<(), LaneError> {
         if content.is_empty() {
             return Ok(());
         }
+        let kept = self.sharing.as_mut().and_then(|sharing| sharing.keep(&mut content));
         let mut batch = Vec::new();
         let encoded = self.encoder.encode(content, &mut batch)?;
         self.shared.counters.count_batch(&encoded);
         clock.worked();
+        let sequence = self.batches.load(Ordering::Relaxed);
+        // Entered before it is sent, so that nobody else begins to send the same while this waits for the link.
+        if let (Some(sharing), Some(kept)) = (&self.sharing, &kept) {
+            sharing.sent(kept, sequence);
+        }
         self.stream.send(Bytes::from(batch))?;
         clock.waited();
         self.batches.store(sequence + 1, Ordering::Release);
         Ok(())
     }
 
+    /// Sends what was put aside and is confirmed by now.
+    fn settle_ready(&mut self, clock: &mut LaneClock) -> Result<(), LaneError> {
+        clock.worked();
+        while let Some(pages) = self.sharing.as_mut().and_then(Sharing::take_ready) {
+            self.send_aside(&pages, clock)?;
+        }
+        Ok(())
+    }
+
+    /// Sends all that was put aside: the round ends, and nothing of it may come behind that.
+    fn settle_all(&mut self, clock: &mut LaneClock) -> Result<(), LaneError> {
+        let Some(deadline) = self.sharing.as_ref().map(Sharing::round_patience) else {
+            return Ok(());
+        };
+        clock.worked();
+        while let Some(pages) =
+            self.sharing.as_mut().and_then(|sharing| sharing.take_first(deadline))
+        {
+            self.send_aside(&pages, clock)?;
+        }
+        Ok(())
+    }
+
+    fn send_aside(&mut self, pages: &[PageAside], clock: &mut LaneClock) -> Result<(), LaneError> {
+        // It may have been waited for the target.
+        clock.waited();
+        let mut content = self.begin(FIRST_ROUND);
+        if let Some(sharing) = &mut self.sharing {
+            pages.iter().for_each(|page| sharing.place_again(page, &mut content));
+        }
+        self.send(content, clock)
+    }
+
     /// Fills `content` with what is to be sent of a packet.
     fn offer<'a>(
-        &self,
+        &mut self,
         (packet, pages): (&PacketHeader<'_>, Pages<'a>),
         hashes: &[ContentHash; BATCH_PAGES_MAX],
         epoch: u32,
@@ -219,23 +276,28 @@ impl LaneOut {
             let Some((_, page_index)) = indexes.find(|(position, _)| *position == at) else {
                 break;
             };
-            self.push_whole(page_index, hashes[at], &pages[at], content);
+            self.push_whole((page_index, epoch), hashes[at], &pages[at], content);
         }
         Ok(())
     }
 
-    /// A page that no difference describes: by its place in a file that both ends have, or with its content.
+    /// A page that no difference describes: by its place in a file that both ends have, by what the target has of other
+    /// machines, or with its content. What a guest writes while it moves is its own, and not asked for elsewhere.
     fn push_whole<'a>(
-        &self,
-        page_index: u32,
+        &mut self,
+        (page_index, epoch): (u32, u32),
         hash: ContentHash,
         page: &'a [u8; PAGE_BYTES],
         content: &mut BatchContent<'a>,
     ) {
         // A packet has at most as many pages as a batch has room for.
-        let _ = match self.shared.boot.find(hash, page) {
-            Some(slot) => content.push_known(page_index, slot),
-            None => content.push_whole(page_index, page),
+        let _ = match (self.shared.boot.find(hash, page), &mut self.sharing) {
+            (Some(slot), _) => content.push_known(page_index, slot),
+            (None, Some(sharing)) if epoch == FIRST_ROUND => {
+                sharing.place(page_index, page, content);
+                true
+            }
+            (None, _) => content.push_whole(page_index, page),
         };
     }
 }

@@ -13,6 +13,7 @@
 mod boot_pages;
 mod counters;
 mod feeder;
+mod found_pages;
 mod held_pages;
 mod incoming;
 mod lane_in;
@@ -23,12 +24,14 @@ mod meeting;
 mod outgoing;
 pub(crate) mod pace;
 mod sent_pages;
+mod sharing;
 mod sockets;
 mod tunnel_out;
 
 pub use boot_pages::BootFile;
 pub use counters::{MemoryCounters, MemoryTotals};
-pub use incoming::{Incoming, IncomingEvent, IncomingPlan};
+pub use found_pages::find_pages;
+pub use incoming::{Beginning, Incoming, IncomingEvent, IncomingPlan};
 pub use incoming::{IncomingError, IncomingForm};
 pub(crate) use outgoing::open;
 pub use outgoing::{Knowledge, Outgoing, OutgoingError, OutgoingEvent, OutgoingForm, PagesPlan};

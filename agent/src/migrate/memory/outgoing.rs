@@ -26,11 +26,13 @@ use super::main_out::{MainError, MainOut};
 use super::meeting::{Meeting, Over};
 use super::pace::Pace;
 use super::sent_pages::SentPages;
+use super::sharing::Sharing;
 use super::sockets;
 use super::tunnel_out::TunnelOut;
 use crate::migrate::cache::{Image, ImageOrigin, Images, Shadow};
 use crate::migrate::digest::memory_digest;
-use crate::migrate::relay::Outlets;
+use crate::migrate::library::{Catalogue, Voucher};
+use crate::migrate::relay::{Outlet, Outlets};
 use crate::reason::reason;
 
 /// How memory leaves.
@@ -66,6 +68,8 @@ pub struct Knowledge {
     pub base: Option<Image>,
     /// Where room for what is sent is taken from.
     pub images: Images,
+    /// What the target keeps of other machines.
+    pub catalogue: Option<Arc<Catalogue>>,
 }
 
 impl OutgoingForm {
@@ -160,6 +164,8 @@ const EVENTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Outgoing {
     shared: Arc<OutgoingShared>,
+    catalogue: Option<Arc<Catalogue>>,
+    vouchers: Vec<Arc<Voucher>>,
     sockets: Vec<UnixStream>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -196,7 +202,7 @@ impl Outgoing {
         knowledge: Knowledge,
     ) -> Result<(Self, mpsc::Receiver<OutgoingEvent>), OutgoingError> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let Knowledge { boot_files, base, images } = knowledge;
+        let Knowledge { boot_files, base, images, catalogue } = knowledge;
         let shared = Arc::new(OutgoingShared {
             meeting: Meeting::new(usize::from(form.channels())),
             counters: Arc::default(),
@@ -208,7 +214,13 @@ impl Outgoing {
         });
         let copies = sockets.iter().map(UnixStream::try_clone).collect::<Result<Vec<_>, _>>();
         let sockets_kept = copies.map_err(OutgoingError::Resources)?;
-        let mut outgoing = Self { shared, sockets: sockets_kept, threads: Vec::new() };
+        let mut outgoing = Self {
+            shared,
+            catalogue,
+            vouchers: Vec::new(),
+            sockets: sockets_kept,
+            threads: Vec::new(),
+        };
         let mut sockets = sockets.into_iter();
         if let Some(main) = sockets.next() {
             match form {
@@ -249,6 +261,7 @@ impl Outgoing {
             let lane_out = LaneOut {
                 lane: usize::from(lane),
                 socket,
+                sharing: self.sharing(&stream),
                 stream,
                 shared: Arc::clone(&self.shared),
                 batches,
@@ -275,6 +288,14 @@ impl Outgoing {
             Ok(()) | Err(MainError::Over) => None,
             Err(error) => Some(reason(&error)),
         })
+    }
+
+    /// The part of the lane of this stream in what machines share.
+    fn sharing(&mut self, stream: &Outlet) -> Option<Sharing> {
+        let catalogue = Arc::clone(self.catalogue.as_ref()?);
+        let voucher = Voucher::new(stream.processed());
+        self.vouchers.push(Arc::clone(&voucher));
+        Some(Sharing::new(catalogue, voucher))
     }
 
     fn encoder(&self) -> Result<BatchEncoder, EncodeError> {
@@ -327,6 +348,19 @@ impl Outgoing {
         }
     }
 
+    /// The target has processed more than before, of whichever stream.
+    pub fn has_news(&self) {
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.has_news();
+        }
+    }
+
+    /// The target has proven that it processed everything: what it keeps of this machine is there for others.
+    pub fn all_processed(&self) {
+        self.vouchers.iter().for_each(|voucher| voucher.complete());
+        self.has_news();
+    }
+
     /// The guest's memory as the target has it, for when it moves again: to be asked once the target has accepted it,
     /// and once only. `None` if not all of it is remembered.
     pub fn take_image(&self, origin: ImageOrigin, hash_seed: u64) -> Option<Image> {
@@ -339,6 +373,8 @@ impl Outgoing {
     pub fn close(&self) {
         self.shared.meeting.end();
         sockets::shut_all(&self.sockets);
+        self.vouchers.iter().for_each(|voucher| voucher.end());
+        self.has_news();
     }
 }
 

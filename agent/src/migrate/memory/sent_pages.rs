@@ -8,7 +8,7 @@ use novacron_protocol::pages::{
 use crate::migrate::cache::Shadow;
 
 /// Epoch of the first round over the memory: every page comes in it, most of them never again.
-const FIRST_ROUND: u32 = 1;
+pub(super) const FIRST_ROUND: u32 = 1;
 
 /// See the module. Whoever has it admits pages: what it says of a page and what it remembers of it change together.
 #[derive(Debug)]

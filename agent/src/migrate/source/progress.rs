@@ -11,23 +11,37 @@ use super::{Run, Step};
 use crate::disk::{DiskCounters, DiskProgress};
 use crate::migrate::account::Mark;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
+use crate::qmp::RamCounters;
 
 /// Over how long the rate on the wire is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
-/// Samples of a counter, for its rate.
+/// What was said and measured of a migration, for its progress.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    samples: VecDeque<(Instant, u64)>,
+    wire: Rate,
+    content: Rate,
+    dirty_bytes_per_second: Option<u64>,
     memory_left_bytes: Option<u64>,
     disks_left_bytes: Option<u64>,
+}
+
+/// Samples of a counter, for its rate.
+#[derive(Debug, Default)]
+struct Rate {
+    samples: VecDeque<(Instant, u64)>,
 }
 
 /// What QEMU says is still to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// Of memory.
-    Memory(u64),
+    /// Of memory, and how many bytes of it the guest writes per second, once that was measured.
+    Memory {
+        /// Bytes left.
+        left_bytes: u64,
+        /// Bytes written per second.
+        dirty_bytes_per_second: Option<u64>,
+    },
     /// Of what is allocated of the disks.
     Disks(u64),
 }
@@ -36,7 +50,10 @@ impl Meter {
     /// QEMU's newest estimate.
     pub(super) fn remaining(&mut self, estimate: Remaining) {
         match estimate {
-            Remaining::Memory(bytes) => self.memory_left_bytes = Some(bytes),
+            Remaining::Memory { left_bytes, dirty_bytes_per_second } => {
+                self.memory_left_bytes = Some(left_bytes);
+                self.dirty_bytes_per_second = dirty_bytes_per_second;
+            }
             Remaining::Disks(bytes) => self.disks_left_bytes = Some(bytes),
         }
     }
@@ -52,17 +69,28 @@ impl Meter {
             _ => memory.saturating_add(disks),
         }
     }
+}
 
-    /// Bits per second over the window that ends with this sample.
-    fn rate_bits_per_second(&mut self, now: Instant, bytes: u64) -> u64 {
+impl Rate {
+    /// Bytes per second over the window that ends with this sample.
+    fn bytes_per_second(&mut self, now: Instant, bytes: u64) -> u64 {
         self.samples.push_back((now, bytes));
         while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= RATE_WINDOW {
             self.samples.pop_front();
         }
         let (since, before) = self.samples[0];
         let elapsed_us = now.duration_since(since).as_micros().max(1);
-        let bits = u128::from(bytes.saturating_sub(before)) * 8 * 1_000_000 / elapsed_us;
-        u64::try_from(bits).unwrap_or(u64::MAX)
+        let rate = u128::from(bytes.saturating_sub(before)) * 1_000_000 / elapsed_us;
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+}
+
+/// QEMU measures how fast the guest writes between two looks at its dirty pages; before the second there is nothing.
+fn remaining_memory(memory: &RamCounters) -> Remaining {
+    let rate = memory.dirty_pages_rate.saturating_mul(memory.page_size);
+    Remaining::Memory {
+        left_bytes: memory.remaining,
+        dirty_bytes_per_second: (memory.dirty_sync_count > 1).then_some(rate),
     }
 }
 
@@ -80,6 +108,8 @@ impl Run {
             return;
         }
         let progress = self.progress();
+        self.count();
+        self.count_standing(&progress);
         self.context.reporter.progress(self.migration(), progress);
         if self.account.reached(Mark::Stopped) {
             return;
@@ -105,7 +135,7 @@ impl Run {
             (MigrationPhase::DataSync, Some(qmp), _) => {
                 self.steps.spawn(async move {
                     let memory = qmp.migration().await.ok().and_then(|info| info.ram);
-                    Step::Remaining(memory.map(|memory| Remaining::Memory(memory.remaining)))
+                    Step::Remaining(memory.as_ref().map(remaining_memory))
                 });
             }
             _ => {}
@@ -122,6 +152,7 @@ impl Run {
         let whole = Whole { memory_bytes, disks_bytes: disks.bytes_total };
         let bytes_remaining = self.progress.bytes_left(self.session.phase(), whole);
         let done = memory.bytes_guest + disks.bytes_disk;
+        let now = Instant::now();
         MigrationProgress {
             phase: self.session.phase(),
             rounds: memory.rounds + self.warm.rounds(),
@@ -130,7 +161,13 @@ impl Run {
             bytes_disk: disks.bytes_disk,
             bytes_remaining,
             bytes_total: done + bytes_remaining,
-            wire_bits_per_second: self.progress.rate_bits_per_second(Instant::now(), bytes_wire),
+            wire_bits_per_second: self
+                .progress
+                .wire
+                .bytes_per_second(now, bytes_wire)
+                .saturating_mul(8),
+            content_bytes_per_second: self.progress.content.bytes_per_second(now, done),
+            dirty_bytes_per_second: self.progress.dirty_bytes_per_second,
             elapsed_ms: u64::try_from(self.account.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -151,6 +188,9 @@ impl Run {
             bytes_guest: memory.bytes_guest,
             bytes_wire: memory.bytes_wire + disks.bytes_wire + self.file_bytes,
             bytes_wire_memory: memory.bytes_wire,
+            bytes_wire_disks: disks.bytes_wire,
+            bytes_wire_files: self.file_bytes,
+            bytes_link: self.tally.link_sent_bytes(),
             bytes_disk: disks.bytes_disk,
             bytes_disk_held: disks.bytes_held,
             bytes_disk_final: self
@@ -158,7 +198,10 @@ impl Run {
                 .map_or(0, |before| disks.bytes_disk.saturating_sub(before)),
             pages_zero: memory.pages_zero,
             pages_same: memory.pages_same,
-            pages_sent: memory.pages_sent(),
+            pages_known: memory.pages_known,
+            pages_differing: memory.pages_differing,
+            pages_packed: memory.pages_packed,
+            pages_raw: memory.pages_raw,
             // A source gets as far as the release only over equal digests.
             verified: self.account.reached(Mark::Verified),
             path: match (self.mode, &self.form) {
@@ -170,29 +213,29 @@ impl Run {
     }
 
     pub(super) fn memory_totals(&self) -> MemoryTotals {
-        self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals()).unwrap_or_default()
+        let now = self.outgoing.as_ref().map(|outgoing| outgoing.counters().totals());
+        self.earlier.memory.plus(now.unwrap_or_default())
     }
 
     pub(super) fn disk_counters(&self) -> DiskTotals {
-        self.disks.as_ref().map_or_else(DiskTotals::default, |disks| {
-            let counters: &DiskCounters = &disks.counters();
-            DiskTotals {
-                bytes_disk: counters.bytes_disk(),
-                bytes_wire: counters.bytes_wire(),
-                bytes_total: counters.bytes_total(),
-                bytes_held: counters.bytes_held(),
-            }
-        })
+        let Some(disks) = &self.disks else { return self.earlier.disks };
+        let counters: &DiskCounters = &disks.counters();
+        DiskTotals {
+            bytes_disk: self.earlier.disks.bytes_disk + counters.bytes_disk(),
+            bytes_wire: self.earlier.disks.bytes_wire + counters.bytes_wire(),
+            bytes_total: counters.bytes_total(),
+            bytes_held: counters.bytes_held(),
+        }
     }
 }
 
 /// The disks' counters at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DiskTotals {
     pub(super) bytes_disk: u64,
-    bytes_wire: u64,
+    pub(super) bytes_wire: u64,
     bytes_total: u64,
-    bytes_held: u64,
+    pub(super) bytes_held: u64,
 }
 
 #[cfg(test)]
@@ -208,21 +251,36 @@ mod tests {
         meter.remaining(Remaining::Disks(30));
         assert_eq!(meter.bytes_left(DiskSync, whole), 130);
         assert_eq!(meter.bytes_left(DataSync, whole), 100);
-        meter.remaining(Remaining::Memory(7));
+        let counters = RamCounters { remaining: 7, ..RamCounters::default() };
+        meter.remaining(remaining_memory(&counters));
+        assert_eq!(meter.dirty_bytes_per_second, None, "nothing was measured yet");
         assert_eq!(meter.bytes_left(DataSync, whole), 7);
         assert_eq!(meter.bytes_left(Switchover, whole), 0);
     }
 
     #[test]
+    fn the_rate_at_which_the_guest_writes_is_in_bytes() {
+        let counters = RamCounters {
+            dirty_pages_rate: 10,
+            page_size: 4096,
+            dirty_sync_count: 2,
+            ..RamCounters::default()
+        };
+        let mut meter = Meter::default();
+        meter.remaining(remaining_memory(&counters));
+        assert_eq!(meter.dirty_bytes_per_second, Some(40_960));
+    }
+
+    #[test]
     fn the_rate_is_that_of_the_last_seconds() {
         let begun = Instant::now();
-        let mut meter = Meter::default();
-        assert_eq!(meter.rate_bits_per_second(begun, 0), 0);
+        let mut rate = Rate::default();
+        assert_eq!(rate.bytes_per_second(begun, 0), 0);
         let after = |seconds| begun + Duration::from_secs(seconds);
-        assert_eq!(meter.rate_bits_per_second(after(1), 1000), 8000);
+        assert_eq!(rate.bytes_per_second(after(1), 1000), 1000);
         for second in 2..10 {
-            meter.rate_bits_per_second(after(second), 1000 + (second - 1) * 500);
+            rate.bytes_per_second(after(second), 1000 + (second - 1) * 500);
         }
-        assert_eq!(meter.rate_bits_per_second(after(10), 5500), 4000);
+        assert_eq!(rate.bytes_per_second(after(10), 5500), 500);
     }
 }

@@ -17,8 +17,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A round that leaves more than this share (in percent) of what the round before left does not shrink.
 const STAGNATION_PERCENT: u64 = 80;
 
-/// Such rounds one after the other, before it is as good as it gets…
-const STAGNANT_ROUNDS: u32 = 4;
+/// Such rounds one after the other, before it is as good as it gets: no more, since each takes as many times longer than
+/// the one before as the guest is faster than the link…
+const STAGNANT_ROUNDS: u32 = 2;
 
 /// … if they have taken at least as long: a guest may be busy for a while.
 const STAGNATION_MIN: Duration = Duration::from_secs(30);
@@ -67,6 +68,11 @@ impl Warm {
     /// Rounds so far.
     pub(super) fn rounds(&self) -> u32 {
         self.rounds
+    }
+
+    /// Whether the guest was told to shut down.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down
     }
 
     /// So much is left, and so much was handled so far.

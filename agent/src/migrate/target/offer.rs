@@ -164,6 +164,7 @@ mod tests {
             memory: MemoryOffer::Pages { lanes: 3 },
             base: None,
             hash_seed: 1,
+            source_run: 1,
             disks: vec![DiskOffer { size_bytes: 1 << 20, format: DiskFormat::Raw }],
             files: Vec::new(),
             start: false,

@@ -1,18 +1,17 @@
 //! A migration is asked for, queued, and begun when both nodes have a free slot.
 
-use std::collections::BTreeMap;
-
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
-use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
-use novacron_protocol::node::NodeState;
+use novacron_protocol::vm::VmState;
 
-use super::{Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
+use super::slots::Slots;
+use super::{Cause, Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
+use crate::state::placement::Allocation;
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::vm::{Move, Rest, Task, Vm, problem};
 
@@ -39,12 +38,28 @@ impl Fleet {
     }
 
     fn migratable(&self, asked: Asked<'_>) -> Result<(Vm, NodeName), Refusal> {
-        let how = match asked.mode {
+        let (vm, source) = self.check_leaver(asked.vm, asked.mode)?;
+        let taken = self.allocation(asked.target);
+        self.check_target(&vm, &source, asked.mode, asked.target, taken)?;
+        if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
+            return Err(Refusal::Full(format!(
+                "{MIGRATIONS_OPEN_MAX} migrations wait or are at work"
+            )));
+        }
+        Ok((vm, source))
+    }
+
+    /// Whether a machine may leave its node like this now, wherever to; the machine and its node.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_leaver(&self, vm: VmId, mode: MigrationMode) -> Result<(Vm, NodeName), Refusal> {
+        let how = match mode {
             MigrationMode::Live => Move::MigrateLive,
             MigrationMode::Warm => Move::MigrateWarm,
             MigrationMode::Cold => Move::MigrateCold,
         };
-        let vm = self.movable(asked.vm, how)?;
+        let vm = self.movable(vm, how)?;
         let conflict = |text: String| Err(Refusal::Conflict(text));
         if vm.task.is_some() {
             return conflict(format!("machine `{}` is busy; try again later", vm.spec.name));
@@ -52,34 +67,44 @@ impl Fleet {
         let Some(source) = vm.node.clone() else {
             return conflict(format!("machine `{}` is on no node", vm.spec.name));
         };
-        if source == *asked.target {
-            return Err(Refusal::Invalid {
-                field: "target".to_owned(),
-                problem: format!("machine `{}` is on node `{source}` already", vm.spec.name),
-            });
-        }
-        self.check_fit(asked.target, &vm.spec)?;
         if vm.spec.enable_tpm {
             return conflict(format!(
                 "machine `{}` has a TPM, whose state cannot be moved yet",
                 vm.spec.name
             ));
         }
-        if asked.mode == MigrationMode::Live {
-            self.check_alike(&source, asked.target)?;
-        }
-        if self.is_leaving(vm.id, asked.target) {
-            return conflict(format!(
-                "node `{}` still clears up after the machine left it",
-                asked.target
-            ));
-        }
-        if self.index.migrations_open.len() >= MIGRATIONS_OPEN_MAX {
-            return Err(Refusal::Full(format!(
-                "{MIGRATIONS_OPEN_MAX} migrations wait or are at work"
-            )));
-        }
         Ok((vm, source))
+    }
+
+    /// Whether a node can take a machine that leaves `source` like this, given what other machines take of the node.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check_target(
+        &self,
+        vm: &Vm,
+        source: &NodeName,
+        mode: MigrationMode,
+        target: &NodeName,
+        taken: Allocation,
+    ) -> Result<(), Refusal> {
+        if source == target {
+            return Err(Refusal::Invalid {
+                field: "target".to_owned(),
+                problem: format!("machine `{}` is on node `{source}` already", vm.spec.name),
+            });
+        }
+        let node = self.nodes.get(target).ok_or_else(|| Refusal::NoSuchNode(target.clone()))?;
+        let misfit = |misfit| Refusal::NoRoom { node: target.clone(), misfit };
+        self.fit_beside(node, &vm.spec, taken).map_err(misfit)?;
+        if mode == MigrationMode::Live {
+            self.check_alike(source, target)?;
+        }
+        if self.is_leaving(vm.id, target) {
+            let text = format!("node `{target}` still clears up after the machine left it");
+            return Err(Refusal::Conflict(text));
+        }
+        Ok(())
     }
 
     /// A running guest keeps what runs its instructions: hardware and translator offer it different processors.
@@ -101,11 +126,26 @@ impl Fleet {
         id: MigrationId,
         asked: Asked<'_>,
     ) -> Reply {
+        self.queue_migration(now, request, id, asked, Cause::Client)?;
+        self.begin_queued_migrations(now);
+        Ok(Accepted::Migration(id))
+    }
+
+    /// Puts a migration at the end of the queue.
+    pub(in crate::state) fn queue_migration(
+        &mut self,
+        now: &mut Applying,
+        request: RequestId,
+        id: MigrationId,
+        asked: Asked<'_>,
+        cause: Cause,
+    ) -> Result<(), Refusal> {
         let (vm, source) = self.migratable(asked)?;
         if self.migrations.get(&id).is_some() {
             return Err(Refusal::Conflict(format!("migration {id} exists already")));
         }
-        let migration = new_migration(now, request, id, &vm, source, asked);
+        let mut migration = new_migration(now, request, id, &vm, source, asked);
+        migration.cause = cause;
         let message = format!(
             "machine {} is to move from {} to {}",
             vm.spec.name, migration.source, migration.target
@@ -120,41 +160,31 @@ impl Fleet {
             vm.request = request;
         });
         self.emit(now, EventKind::MigrationCreated, About::migration(vm.id, id), message);
-        self.begin_queued_migrations(now);
-        Ok(Accepted::Migration(id))
+        Ok(())
     }
 
     /// Begins every queued migration, in order, whose nodes both answer and have a free slot.
     pub(in crate::state) fn begin_queued_migrations(&mut self, now: &mut Applying) {
-        let mut at_work: BTreeMap<NodeName, usize> = BTreeMap::new();
-        for migration in self.open_migrations().filter(|migration| migration.step.is_at_work()) {
-            *at_work.entry(migration.source.clone()).or_default() += 1;
-            *at_work.entry(migration.target.clone()).or_default() += 1;
-        }
-        let queued: Vec<Migration> = self
-            .open_migrations()
-            .filter(|migration| migration.step == Step::Queued)
-            .cloned()
-            .collect();
-        for migration in queued {
-            let nodes = [&migration.source, &migration.target];
-            if nodes.into_iter().all(|node| self.has_slot(&at_work, node))
-                && self.begin_migration(now, &migration)
-            {
-                for node in nodes {
-                    *at_work.entry(node.clone()).or_default() += 1;
-                }
+        let mut slots = Slots::of(self);
+        let queued = self.open_migrations().filter(|migration| migration.step == Step::Queued);
+        let ends = |migration: &Migration| {
+            (migration.id, migration.source.clone(), migration.target.clone())
+        };
+        let queued: Vec<_> = queued.map(ends).collect();
+        for (id, source, target) in queued {
+            let nodes = [&source, &target];
+            if slots.admit(nodes) && self.begin_migration(now, id) {
+                slots.take(nodes);
             }
         }
     }
 
-    fn has_slot(&self, at_work: &BTreeMap<NodeName, usize>, node: &NodeName) -> bool {
-        let is_ready = self.nodes.get(node).is_some_and(|node| node.state == NodeState::Ready);
-        is_ready && at_work.get(node).is_none_or(|count| *count < MIGRATIONS_PER_NODE_DEFAULT)
-    }
-
-    /// Whether it was begun; otherwise it has ended.
-    fn begin_migration(&mut self, now: &mut Applying, migration: &Migration) -> bool {
+    /// Whether it was begun; otherwise it has ended, now or meanwhile.
+    fn begin_migration(&mut self, now: &mut Applying, id: MigrationId) -> bool {
+        let is_queued = |migration: &&Migration| migration.step == Step::Queued;
+        let Some(migration) = self.migrations.get(&id).filter(is_queued).cloned() else {
+            return false;
+        };
         let Some(vm) = self.vms.get(&migration.vm).cloned() else { return false };
         let expected = match migration.mode {
             MigrationMode::Live | MigrationMode::Warm => Rest::Running,
@@ -163,7 +193,7 @@ impl Fleet {
         if vm.rest != expected {
             let reason =
                 "the machine is no longer in the state in which this was asked for".to_owned();
-            self.close_at_source(now, migration.id, Ending::Failed, reason);
+            self.close_at_source(now, id, Ending::Failed, reason);
             return false;
         }
         let order = Order {
@@ -223,6 +253,15 @@ impl Fleet {
     }
 }
 
+/// How a machine moves where nobody says: a running one goes on running; whatever else it is, only a stopped one could
+/// move.
+pub fn natural_mode(vm: &Vm) -> MigrationMode {
+    match vm.state() {
+        VmState::Stopped => MigrationMode::Cold,
+        _ => MigrationMode::Live,
+    }
+}
+
 /// An effect for the source of a migration.
 pub(super) fn to_source(migration: &Migration) -> Order {
     Order {
@@ -257,6 +296,7 @@ fn new_migration(
         percentage_reached: 0,
         account: None,
         reason: String::new(),
+        cause: Cause::Client,
         request,
         accepted: now.revision,
         created_at: now.at,

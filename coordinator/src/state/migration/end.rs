@@ -7,7 +7,7 @@ use novacron_protocol::migration::{MigrationAccount, MigrationMode, MigrationPha
 use novacron_protocol::node::NodeState;
 
 use super::begin::to_source;
-use super::{Ending, Migration, Step};
+use super::{Cause, Ending, Migration, Step};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
@@ -20,19 +20,12 @@ impl Fleet {
         now: &mut Applying,
         id: MigrationId,
     ) -> Reply {
-        let migration = self.migrations.get(&id).cloned().ok_or(Refusal::NoSuchMigration(id))?;
+        let migration = self.migrations.get(&id).ok_or(Refusal::NoSuchMigration(id))?;
         match migration.step {
-            Step::Queued | Step::Preparing { .. } => {
-                self.end_at_source(now, id, Ending::Cancelled, String::new());
+            Step::Queued | Step::Preparing { .. } | Step::Sending { .. } => {
+                self.give_up(now, id, "");
+                self.begin_queued_migrations(now);
             }
-            Step::Sending { send, cancel: None } => {
-                let action = Action::CancelMigration { migration: id };
-                let cancel = Some(self.issue(now, to_source(&migration), action));
-                self.change_migration(now, id, |migration| {
-                    migration.step = Step::Sending { send, cancel };
-                });
-            }
-            Step::Sending { cancel: Some(_), .. } => {}
             Step::HandedOver => {
                 let text =
                     format!("too late to cancel: node `{}` has the machine", migration.target);
@@ -43,6 +36,26 @@ impl Fleet {
             }
         }
         Ok(Accepted::Migration(id))
+    }
+
+    /// Ends a migration of which the source has not heard; asks the source to end one of which it has. What cannot be
+    /// undone any more goes on. Whoever calls looks at the queue afterwards.
+    pub(in crate::state) fn give_up(&mut self, now: &mut Applying, id: MigrationId, reason: &str) {
+        let Some(migration) = self.migrations.get(&id) else { return };
+        match migration.step {
+            Step::Queued | Step::Preparing { .. } => {
+                self.close_at_source(now, id, Ending::Cancelled, reason.to_owned());
+            }
+            Step::Sending { send, cancel: None } => {
+                let order = to_source(migration);
+                let action = Action::CancelMigration { migration: id };
+                let cancel = Some(self.issue(now, order, action));
+                self.change_migration(now, id, |migration| {
+                    migration.step = Step::Sending { send, cancel };
+                });
+            }
+            Step::Sending { cancel: Some(_), .. } | Step::HandedOver | Step::Ended(_) => {}
+        }
     }
 
     /// The source answered the order to send. `Done` says only that it ended; how, its report says. Anything
@@ -179,9 +192,10 @@ impl Fleet {
         self.change_migration(now, migration.id, |migration| {
             migration.step = Step::Ended(Ending::Completed);
             migration.account = account;
-            migration.reason = reason;
+            migration.reason.clone_from(&reason);
             migration.ended_at = Some(now.at);
         });
+        self.note_end(now, migration, Ending::Completed, &reason);
         let message = format!("machine {} is at {}", migration.vm_name, migration.target);
         let about = About::migration(migration.vm, migration.id);
         self.emit(now, EventKind::MigrationCompleted, about, message);
@@ -202,7 +216,7 @@ impl Fleet {
 
     /// As [`Self::end_at_source`], without looking at the queue. The target is told to forget it, durably: a late
     /// connection from the source must find a closed door.
-    pub(super) fn close_at_source(
+    pub(in crate::state) fn close_at_source(
         &mut self,
         now: &mut Applying,
         id: MigrationId,
@@ -230,6 +244,24 @@ impl Fleet {
             }
         });
         self.emit_end(now, &migration, ending, &reason);
+        self.note_end(now, &migration, ending, &reason);
+    }
+
+    /// Tells whoever asked for it.
+    fn note_end(
+        &mut self,
+        now: &mut Applying,
+        migration: &Migration,
+        ending: Ending,
+        reason: &str,
+    ) {
+        match migration.cause {
+            Cause::Client => {}
+            Cause::Batch(batch) => {
+                self.note_batch_item_end(now, batch, migration.id, ending, reason)
+            }
+            Cause::Drain => self.note_drained_machine(now, migration, ending, reason),
+        }
     }
 
     fn emit_end(

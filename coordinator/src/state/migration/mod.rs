@@ -1,4 +1,4 @@
-//! Migrations: at most one per machine, and [`MIGRATIONS_PER_NODE_DEFAULT`] at work per node.
+//! Migrations: at most one per machine, and as many at work per node as the fleet's [`Settings`] allow.
 //!
 //! ```text
 //!  queued ──slot free──► preparing ──target ready──► sending ──target accepted──► handed over ──source's end──► completed
@@ -12,16 +12,17 @@
 //! the source's own word ends it (it decides durably whether the machine left), or the target's word that it
 //! has the machine. The target's word wins over any other: it is given only after the point of no return.
 //!
-//! [`MIGRATIONS_PER_NODE_DEFAULT`]: novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT
+//! [`Settings`]: super::settings::Settings
 
 mod begin;
 mod end;
 mod progress;
+mod slots;
 
-pub use begin::Asked;
+pub use begin::{Asked, natural_mode};
 
 use novacron_protocol::ids::{
-    EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
+    BatchId, EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::migration::{
     MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase, MigrationProgress,
@@ -73,6 +74,8 @@ pub struct Migration {
     pub account: Option<MigrationAccount>,
     /// Why it failed.
     pub reason: String,
+    /// Who asked for it.
+    pub cause: Cause,
     /// The client request that caused it.
     pub request: RequestId,
     /// The revision that accepted it: the order of the queue.
@@ -85,6 +88,17 @@ pub struct Migration {
     pub updated_at: Timestamp,
     /// The revision of its last change.
     pub revision: Revision,
+}
+
+/// Who asked for a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A client, for this machine.
+    Client,
+    /// A client, for many.
+    Batch(BatchId),
+    /// The source is being drained.
+    Drain,
 }
 
 /// Where a migration stands.
@@ -134,7 +148,7 @@ impl Step {
 }
 
 impl Message for Migration {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "migration row";
 }
@@ -162,7 +176,7 @@ impl Fleet {
 
     /// Whether a machine is leaving a node: the node's own clearing up must not be disturbed.
     pub(super) fn is_leaving(&self, vm: VmId, node: &NodeName) -> bool {
-        self.open_migrations().any(|migration| migration.vm == vm && migration.source == *node)
+        self.index.is_leaving(vm, node)
     }
 
     /// Changes a migration and keeps the indexes.

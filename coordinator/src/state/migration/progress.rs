@@ -86,6 +86,8 @@ fn merged(old: Option<MigrationProgress>, new: &MigrationProgress) -> MigrationP
         bytes_remaining: new.bytes_remaining,
         bytes_total: new.bytes_total,
         wire_bits_per_second: new.wire_bits_per_second,
+        content_bytes_per_second: new.content_bytes_per_second,
+        dirty_bytes_per_second: new.dirty_bytes_per_second.or(old.dirty_bytes_per_second),
         elapsed_ms: old.elapsed_ms.max(new.elapsed_ms),
     }
 }

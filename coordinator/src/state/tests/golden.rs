@@ -1,14 +1,18 @@
 //! Formats are promises: what is in the log, in tables and in snapshots must stay readable. If a test here fails,
 //! the layout of something that is stored has changed: raise its version and read the old one too.
 
+use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::migration::MigrationPhase;
+use novacron_protocol::ids::{BatchId, MigrationId};
+use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::Fleet;
+use crate::state::command::MigrateBatch;
 use crate::state::table::{Row, TableName};
-use crate::state::testing::{Scene, account, progress};
+use crate::state::testing::{Scene, account, name, progress};
+use crate::state::{Body, Fleet};
 
 /// Something of every table, by commands of every kind that makes rows.
 fn scene() -> Scene {
@@ -22,6 +26,27 @@ fn scene() -> Scene {
     scene.report("node-01", vec![Report::Progress { migration, progress }]).unwrap();
     scene.hand_over("node-02", migration);
     scene.source_ends(migration, SourceResult::Completed(account()));
+    let change = SettingsChange { migrations_per_node: Some(5) };
+    scene.apply(Body::ChangeSettings(change)).unwrap();
+    let batch = MigrateBatch {
+        batch: BatchId(scene.id()),
+        source: name("node-02"),
+        target: name("node-01"),
+        labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+        mode: Some(MigrationMode::Live),
+        options: MigrationOptions { downtime_limit_ms: Some(50), ..MigrationOptions::default() },
+        aborts_on_failure: true,
+        items: vec![(vm, MigrationId(scene.id()))],
+    };
+    scene.apply(Body::MigrateBatch(batch)).unwrap();
+    let options = MigrationOptions { auto_converge: true, ..MigrationOptions::default() };
+    scene.apply(Body::DrainNode { node: name("node-02"), options }).unwrap();
+    let migration = scene.fleet.open_migrations().next().unwrap().id;
+    scene.apply(Body::CancelMigration { migration }).unwrap();
+    let (migration, target) = (MigrationId(scene.id()), name("node-01"));
+    scene.settle_all("node-01");
+    scene.apply(Body::DrainVm { migration, vm, target }).unwrap();
+    scene.apply(Body::CancelMigration { migration }).unwrap();
     scene
 }
 
@@ -48,7 +73,7 @@ fn golden_rows() {
 #[test]
 fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
-    let meta = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8]].concat();
+    let meta = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),
@@ -56,13 +81,13 @@ fn golden_snapshot() {
         &1u32.to_le_bytes(),
         &[0],
         &(2 + meta.len() as u32).to_le_bytes(),
-        &1u16.to_le_bytes(),
+        &2u16.to_le_bytes(),
         &meta,
     ];
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 1787;
-const LOG_HASH: u64 = 8_572_260_925_935_413_146;
-const ROWS_BYTES: usize = 1436;
-const ROWS_HASH: u64 = 15_191_003_551_482_674_454;
+const LOG_BYTES: usize = 2474;
+const LOG_HASH: u64 = 14_991_452_691_996_345_477;
+const ROWS_BYTES: usize = 2841;
+const ROWS_HASH: u64 = 13_608_428_425_988_945_734;

@@ -1,8 +1,11 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod batches;
+mod drains;
 mod golden;
 mod inventory;
 mod lifecycle;
 mod migrations;
 mod random;
 mod requests;
+mod slots;

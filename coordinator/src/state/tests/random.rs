@@ -4,10 +4,11 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{Generation, MigrationId, VmId};
-use novacron_protocol::migration::{MigrationMode, MigrationPhase};
+use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
 use proptest::prelude::*;
 
+use crate::outbox::reconcile;
 use crate::state::testing::{Scene, account, facts, failed, name, progress, spec};
 use crate::state::{Body, Fleet};
 
@@ -31,6 +32,9 @@ enum Step {
     SourceEnd { migration: u8, node: u8, result: u8 },
     SetNode { node: u8, state: u8 },
     Expire { hours: u8 },
+    Drain { node: u8 },
+    Undrain { node: u8, cancel: bool },
+    Lead { migration: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -56,6 +60,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(migration, node, result)| Step::SourceEnd { migration, node, result }),
         1 => (n(), n()).prop_map(|(node, state)| Step::SetNode { node, state }),
         1 => n().prop_map(|hours| Step::Expire { hours }),
+        1 => n().prop_map(|node| Step::Drain { node }),
+        1 => (n(), any_bool()).prop_map(|(node, cancel)| Step::Undrain { node, cancel }),
+        3 => n().prop_map(|migration| Step::Lead { migration }),
     ]
 }
 
@@ -186,8 +193,28 @@ impl Walk {
                 let expired = self.scene.fleet.expired_effects(self.scene.now);
                 self.scene.apply(Body::ExpireEffects(expired)).unwrap();
             }
+            Step::Drain { node: at } => {
+                let (node, options) = (name(node(at)), MigrationOptions::default());
+                let _ = self.scene.apply(Body::DrainNode { node, options });
+            }
+            Step::Undrain { node: at, cancel } => {
+                let _ = self.scene.apply(Body::UndrainNode { node: name(node(at)), cancel });
+            }
+            Step::Lead { migration } => self.lead(migration),
         }
         Some(())
+    }
+
+    /// A leader's turn, whose ids are sometimes those of an earlier one.
+    fn lead(&mut self, salt: u8) {
+        let mut ids = 1_000_000 + u128::from(salt) * 1000;
+        let new_migration = || {
+            ids += 1;
+            MigrationId(uuid::Uuid::from_u128(ids))
+        };
+        for body in reconcile::due(&self.scene.fleet, self.scene.now, new_migration) {
+            let _ = self.scene.apply(body);
+        }
     }
 
     fn settle(&mut self, effect: u8, outcome: u8) -> Option<()> {

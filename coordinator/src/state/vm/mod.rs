@@ -223,11 +223,16 @@ impl Fleet {
 
 /// A reason, cut to what a row may hold.
 pub(in crate::state) fn bounded(reason: &str) -> String {
-    let mut end = reason.len().min(REASON_BYTES_MAX);
-    while !reason.is_char_boundary(end) {
+    cut(reason, REASON_BYTES_MAX)
+}
+
+/// The beginning of a text, at most so many bytes.
+pub(in crate::state) fn cut(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    reason[..end].to_owned()
+    text[..end].to_owned()
 }
 
 fn vm_event(vm: &Vm) -> EventKind {

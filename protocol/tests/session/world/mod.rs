@@ -46,7 +46,9 @@ pub struct World {
     source: SourceSide,
     target: TargetSide,
     link: Link,
-    /// The target took the offer.
+    /// The target was told to expect the guest, and the source came.
+    has_begun: bool,
+    /// The target took the offer, and either end knows what it said to the other since.
     is_taken: bool,
     conditions: Conditions,
     wrong: BTreeSet<Property>,
@@ -68,6 +70,7 @@ impl World {
                 writes_late(BrokenRule::TargetWritesLate),
             ),
             link: Link::new(conditions.is_wild),
+            has_begun: false,
             is_taken: false,
             conditions,
             wrong: BTreeSet::new(),
@@ -79,6 +82,11 @@ impl World {
     /// Whether the target has taken the offer, as the source knows.
     pub fn was_taken(&self) -> bool {
         self.source.copies
+    }
+
+    /// Whether the source has released the guest, or is about to.
+    pub fn may_be_released(&self) -> bool {
+        self.source.record != SourceRecord::Holds || self.source.qemu == Qemu::Completed
     }
 
     /// How it ended for the source.
@@ -187,6 +195,9 @@ impl World {
     /// Both sides do what is due; what they say is on its way.
     fn perform(&mut self) {
         let said = self.source.perform(self.now_ms, &mut self.wrong);
+        if std::mem::take(&mut self.source.starts_over) {
+            self.hang_up();
+        }
         if self.link.is_up || self.is_heard_later() {
             self.link.to_target.extend(said);
         }
@@ -202,44 +213,73 @@ impl World {
         self.source.events.push_back(SourceEvent::LinkLost { reason });
     }
 
-    /// A target that has nothing of a migration that would go on says so.
+    /// A target that has nothing of a migration that would go on says so, and one that was restarted that it has
+    /// forgotten it.
     fn reach(&mut self) {
         self.source.dials = false;
-        if self.is_heard_later() && !self.target.is_listening() {
+        let resumes = self.source.session.resumes_link();
+        if resumes && self.target.session.is_none() {
             let reason = "this node does not expect the machine".to_owned();
             return self.source.events.push_back(SourceEvent::Failed { reason });
         }
+        if resumes && self.target.has_forgotten {
+            return self.source.events.push_back(SourceEvent::Forgotten);
+        }
         self.link.is_up = true;
         // Otherwise the first message, which says that it goes on, has been seen to already.
-        self.link.is_fresh = !self.is_heard_later();
-        if self.link.is_fresh {
-            self.link.forget();
-        }
+        self.link.is_fresh = !resumes;
         self.source.events.push_back(SourceEvent::Connected);
-        if self.target.is_listening() {
-            self.target.events.push_back(TargetEvent::LinkBack);
+        if resumes {
+            self.target.expect(TargetEvent::LinkBack);
+        } else {
+            self.link.forget();
         }
     }
 
+    /// The source cuts the link and begins everything anew, whatever was on the way.
+    fn hang_up(&mut self) {
+        if std::mem::take(&mut self.link.is_up) && !self.link.is_fresh {
+            self.target.expect(TargetEvent::LinkLost);
+        }
+        self.link.forget();
+        self.is_taken = false;
+    }
+
     /// A message reaches the target's agent: it goes to the session, or, without one, is answered from the record if it is
-    /// the first of its connection. Otherwise, and by a session that only gives up, the source is turned away.
+    /// the first of its connection. Otherwise the source is turned away.
     fn deliver_to_target(&mut self) -> Option<SourceMessage> {
         let message = self.link.to_target.pop_front()?;
         let is_first = std::mem::take(&mut self.link.is_fresh);
-        let is_offer = matches!(message, SourceMessage::Offer(_));
-        if self.target.is_listening() {
+        if is_first && matches!(message, SourceMessage::Offer(_)) {
+            self.offer(&message);
+        } else if self.target.session.is_some() {
+            if is_first {
+                self.target.handle(TargetEvent::LinkBack, self.now_ms);
+            }
             self.target.handle(TargetEvent::Message(message.clone()), self.now_ms);
-        } else if self.target.session.is_some() || !is_first {
-            self.cut_link();
-        } else if is_offer && self.target.record == TargetRecord::Waiting && !self.is_taken {
-            self.is_taken = true;
-            let taken = self.target.begin();
-            self.link.to_source.push_back(taken);
-        } else {
+        } else if is_first {
             let answer = self.target.answer(&message, &mut self.wrong);
             self.link.to_source.extend(answer);
+        } else {
+            self.cut_link();
         }
         Some(message)
+    }
+
+    /// An offer is the first message of a connection.
+    fn offer(&mut self, message: &SourceMessage) {
+        let taken = if self.target.may_be_offered_anew() {
+            Some(self.target.begin_anew(self.now_ms))
+        } else if self.target.record == TargetRecord::Waiting && !self.has_begun {
+            Some(self.target.begin())
+        } else {
+            None
+        };
+        if taken.is_some() {
+            (self.has_begun, self.is_taken) = (true, true);
+        }
+        let answer = taken.or_else(|| self.target.answer(message, &mut self.wrong));
+        self.link.to_source.extend(answer);
     }
 
     fn deliver_to_source(&mut self) -> Option<TargetMessage> {
@@ -264,14 +304,14 @@ impl World {
         if !self.source.is_stuck {
             self.source.events.push_back(SourceEvent::LinkLost { reason: "cut".into() });
         }
-        if self.target.is_listening() {
-            self.target.events.push_back(TargetEvent::LinkLost);
+        if !self.link.is_fresh {
+            self.target.expect(TargetEvent::LinkLost);
         }
     }
 
     /// Whether what is said without a link is said when there is one again: an offer was taken and nothing released.
     fn is_heard_later(&self) -> bool {
-        self.is_taken && self.source.record == SourceRecord::Holds && !self.source.is_second
+        self.is_taken && self.source.record == SourceRecord::Holds
     }
 
     fn crash_source(&mut self) {

@@ -32,8 +32,8 @@ pub struct SourceSide {
     pub outcome: Option<SourceOutcome>,
     pub dials: bool,
     pub copies: bool,
-    /// Another agent than that which began it.
-    pub is_second: bool,
+    /// What was said until now has nothing to do with what follows.
+    pub starts_over: bool,
     /// It could not write, and does nothing before it is started again.
     pub is_stuck: bool,
     /// It does not wait for what it writes: a rule broken on purpose.
@@ -52,6 +52,7 @@ fn offer() -> Offer {
         cpu_model: "max".into(),
         memory: MemoryOffer::Pages { lanes: 2 },
         hash_seed: 7,
+        source_run: 1,
         base: None,
         disks: Vec::new(),
         files: Vec::new(),
@@ -72,7 +73,7 @@ impl SourceSide {
             outcome: None,
             dials: false,
             copies: false,
-            is_second: false,
+            starts_over: false,
             is_stuck: false,
             writes_late,
         }
@@ -105,7 +106,11 @@ impl SourceSide {
                     said.push(message);
                 }
                 SourceAction::Persist(record) => self.write(record, now_ms),
-                SourceAction::TakeBack => self.take_back(wrong),
+                SourceAction::TakeBack(_) => self.take_back(wrong),
+                SourceAction::StartOver => {
+                    self.start_over(wrong);
+                    said.clear();
+                }
                 other => self.act(other),
             }
         }
@@ -150,6 +155,23 @@ impl SourceSide {
         }
     }
 
+    /// As taking back, for another attempt. A guest whose QEMU is gone cannot be offered.
+    fn start_over(&mut self, wrong: &mut BTreeSet<Property>) {
+        if !self.record.may_run() {
+            wrong.insert(Property::BackByRight);
+        }
+        self.starts_over = true;
+        self.copies = false;
+        self.dials = false;
+        self.events.retain(|event| *event == SourceEvent::Cancel);
+        self.events.push_back(if self.qemu_died {
+            SourceEvent::Failed { reason: "QEMU died".into() }
+        } else {
+            self.qemu = Qemu::Runs;
+            SourceEvent::StartedOver(Box::new(offer()))
+        });
+    }
+
     fn take_back(&mut self, wrong: &mut BTreeSet<Property>) {
         if !self.record.may_run() {
             wrong.insert(Property::BackByRight);
@@ -182,7 +204,7 @@ impl SourceSide {
             due: VecDeque::new(),
             events: VecDeque::new(),
             dials: false,
-            is_second: true,
+            copies: false,
             is_stuck: false,
             ..self.clone()
         };

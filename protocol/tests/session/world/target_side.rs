@@ -23,8 +23,8 @@ pub struct TargetSide {
     pub died_as_owner: bool,
     /// The verdict that the source was given.
     told: Option<Verdict>,
-    /// Started again: it has no offer, and all it can do is refuse.
-    pub is_second: bool,
+    /// Started again: it remembers no offer.
+    pub has_forgotten: bool,
     /// It could not write, and is to be started again.
     pub is_stuck: bool,
     /// It does not wait for what it writes: a rule broken on purpose.
@@ -43,7 +43,7 @@ impl TargetSide {
             qemu: Qemu::Gone,
             died_as_owner: false,
             told: None,
-            is_second: false,
+            has_forgotten: false,
             is_stuck: false,
             writes_late,
             is_corrupt,
@@ -61,9 +61,19 @@ impl TargetSide {
         session.and_then(Target::poll_timeout)
     }
 
-    /// Whether a session is there that takes the source's messages.
-    pub fn is_listening(&self) -> bool {
-        self.session.is_some() && !self.is_second
+    /// Whether everything can be offered to it once more.
+    pub fn may_be_offered_anew(&self) -> bool {
+        self.session.as_ref().is_some_and(Target::may_be_offered_anew)
+    }
+
+    /// Takes the offer of a source that starts over, or that it has forgotten: with another QEMU.
+    pub fn begin_anew(&mut self, now_ms: u64) -> TargetMessage {
+        self.handle(TargetEvent::OfferedAnew, now_ms);
+        self.events.retain(|event| *event == TargetEvent::Abandon);
+        self.has_forgotten = false;
+        self.qemu = Qemu::Paused;
+        self.events.push_back(TargetEvent::Prepared);
+        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false, shelf: None }
     }
 
     /// Takes the offer.
@@ -71,7 +81,7 @@ impl TargetSide {
         self.session = Some(Target::begin(TargetLimits::default()));
         self.qemu = Qemu::Paused;
         self.events.push_back(TargetEvent::Prepared);
-        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false }
+        TargetMessage::Taken { minor: 0, missing_files: Vec::new(), has_base: false, shelf: None }
     }
 
     pub fn handle(&mut self, event: TargetEvent, now_ms: u64) {
@@ -163,7 +173,9 @@ impl TargetSide {
         wrong: &mut BTreeSet<Property>,
     ) -> Option<TargetMessage> {
         if !matches!(message, SourceMessage::Ask { .. }) {
-            return None;
+            let reason = "this node does not expect the machine".to_owned();
+            return matches!(message, SourceMessage::Offer(_))
+                .then_some(TargetMessage::Failed { reason });
         }
         self.record = self.record.after_giving_up();
         let answer = TargetMessage::Verdict(self.record.verdict());
@@ -183,7 +195,8 @@ impl TargetSide {
         }
     }
 
-    /// The agent is started and finds what is durable: what it has accepted runs, and all else is given up.
+    /// The agent is started and finds what is durable: what it has accepted runs, and for the source of what is not decided
+    /// it waits.
     pub fn restart(&mut self, now_ms: u64) {
         let was_undecided =
             self.record == TargetRecord::Waiting && (self.session.is_some() || self.is_stuck);
@@ -191,17 +204,15 @@ impl TargetSide {
         self.is_stuck = false;
         match self.record {
             TargetRecord::Accepted => self.go_on_if_there(),
-            TargetRecord::Waiting if was_undecided => self.give_up_after_restart(now_ms),
+            TargetRecord::Waiting if was_undecided => {
+                self.has_forgotten = true;
+                // Left there, and of no use.
+                self.qemu = Qemu::Gone;
+                self.session = Some(Target::resume(TargetLimits::default(), now_ms));
+            }
             TargetRecord::Waiting => {}
             TargetRecord::Refused => self.qemu = Qemu::Gone,
         }
-    }
-
-    fn give_up_after_restart(&mut self, now_ms: u64) {
-        self.is_second = true;
-        self.session = Some(Target::begin(TargetLimits::default()));
-        let reason = "the target's agent was restarted".to_owned();
-        self.handle(TargetEvent::Failed { reason }, now_ms);
     }
 
     /// The rule broken on purpose: it was refused, and here it is again, loaded.
@@ -209,7 +220,7 @@ impl TargetSide {
         self.stop();
         self.record = TargetRecord::Waiting;
         self.qemu = Qemu::Paused;
-        self.is_second = false;
+        self.has_forgotten = false;
         self.session = Some(Target::begin(TargetLimits::default()));
         self.handle(TargetEvent::Prepared, now_ms);
         let sent = SourceMessage::Sent(Sent { digests: digests(1) });

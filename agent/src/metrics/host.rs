@@ -1,0 +1,104 @@
+//! How the host stands: looked up when somebody asks.
+
+use std::fmt;
+
+use novacron_metrics::moment::{Moment, whole};
+use novacron_protocol::node::Accelerator;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::labels::{STATES, Side};
+use crate::host::Hypervisor;
+use crate::migrate::Migrations;
+use crate::report::Reporter;
+use crate::vm::Machines;
+
+/// Where the numbers of one host are to be found.
+#[derive(Debug)]
+pub struct HostNumbers {
+    /// Its machines.
+    pub machines: Machines,
+    /// Its migrations.
+    pub migrations: Migrations,
+    /// What it has to tell.
+    pub reporter: Reporter,
+}
+
+impl Collector for HostNumbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut moment = Moment::new(encoder);
+        info(&mut moment, self.machines.hypervisor())?;
+        self.machines(&mut moment)?;
+        self.memory_cache(&mut moment)?;
+        self.shared_cache(&mut moment)?;
+        moment.gauge(
+            "novacron_reports_waiting",
+            "Reports that the coordinators have not committed yet",
+            whole(self.reporter.waiting()),
+        )
+    }
+}
+
+impl HostNumbers {
+    fn machines(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let inventory = self.machines.inventory();
+        let states = STATES.map(|(state, word)| {
+            (word, whole(inventory.iter().filter(|machine| machine.state == state).count()))
+        });
+        moment.gauges("novacron_machines", "Machines in this agent's care", "state", states)?;
+        let sides = [Side::Source, Side::Target];
+        moment.gauges(
+            "novacron_migrations_running",
+            "Migrations that this agent takes part in",
+            "role",
+            sides.map(|side| (side.word(), whole(self.migrations.running(side)))),
+        )
+    }
+
+    fn memory_cache(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let images = self.migrations.images();
+        moment.gauge(
+            "novacron_memory_cache_used_bytes",
+            "Bytes of guests' memory that are remembered, for migrations under way and for machines that come back",
+            whole(images.budget().used_bytes()),
+        )?;
+        moment.gauge(
+            "novacron_memory_cache_limit_bytes",
+            "Bytes of guests' memory that may be remembered",
+            whole(images.budget().limit_bytes()),
+        )?;
+        moment.gauge(
+            "novacron_memory_cache_images",
+            "Machines that left or came, and whose memory is remembered",
+            whole(images.len()),
+        )
+    }
+
+    fn shared_cache(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let budget = self.migrations.shelves().budget();
+        moment.gauge(
+            "novacron_shared_cache_reserved_bytes",
+            "Bytes that are reserved for pages that machines of one tenant share",
+            whole(budget.used_bytes()),
+        )?;
+        moment.gauge(
+            "novacron_shared_cache_limit_bytes",
+            "Bytes that may be reserved for pages that machines of one tenant share",
+            whole(budget.limit_bytes()),
+        )
+    }
+}
+
+fn info(moment: &mut Moment<'_>, hypervisor: &Hypervisor) -> fmt::Result {
+    let qemu = hypervisor.qemu.as_ref().map(ToString::to_string).unwrap_or_default();
+    let accelerator = match hypervisor.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    };
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("qemu", qemu.as_str()),
+        ("accelerator", accelerator),
+    ];
+    moment.info("novacron_agent_info", "Always 1; its labels say what runs here", &labels)
+}

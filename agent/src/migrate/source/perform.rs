@@ -1,0 +1,61 @@
+//! What the session says is done.
+
+use novacron_protocol::session::handover::SourceRecord;
+use novacron_protocol::session::source::{SourceAction, SourceEvent};
+
+use super::step::Step;
+use super::{Run, Stuck, memo};
+use crate::migrate::account::Mark;
+use crate::migrate::files;
+use crate::reason::reason;
+
+impl Run {
+    pub(super) async fn perform(&mut self, action: SourceAction) -> Result<(), Stuck> {
+        match action {
+            SourceAction::Connect => self.connect(),
+            SourceAction::Send(message) => self.send(message).await,
+            SourceAction::SendFiles { missing_files } => self.send_files(&missing_files),
+            SourceAction::SynchroniseDisks => self.synchronise_disks().await,
+            SourceAction::CopyMemory => self.copy_memory().await,
+            SourceAction::AllowSwitchover => self.allow_switchover(),
+            SourceAction::GiveReturnPath(bytes) => self.give_return_path(&bytes),
+            SourceAction::GiveShut => self.give_shut(),
+            SourceAction::Persist(record) => self.persist(record).await?,
+            SourceAction::StartOver => self.start_over().await,
+            SourceAction::TakeBack(outcome) => self.take_back(outcome).await?,
+            SourceAction::Remove => self.remove().await?,
+            SourceAction::Finish(outcome) => self.finish(outcome).await?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_files(&mut self, missing: &[[u8; 32]]) {
+        let Some(connection) = self.dialogue.connection().cloned() else { return };
+        for &hash in missing {
+            let connection = connection.clone();
+            let path = self.context.machines.files().path(crate::vm::FileHash(hash));
+            self.steps.spawn(async move {
+                let sent = files::send(&connection, &path, hash).await;
+                Step::FilesSent(sent.map_err(|error| reason(&error)))
+            });
+        }
+    }
+
+    pub(super) fn finish_log(&mut self) {
+        let Some(log) = self.log.take() else { return };
+        let finish = || Step::LogSent(log.finish().map_err(|error| reason(&error)));
+        self.steps.spawn_blocking(finish);
+    }
+
+    pub(super) async fn persist(&mut self, record: SourceRecord) -> Result<(), Stuck> {
+        let memo = memo::write(&self.closed_account());
+        let Some(guest) = &mut self.guest else { return Ok(()) };
+        let decided = guest.decide(record, memo).await;
+        decided.map_err(|error| Stuck(reason(&error)))?;
+        if record == SourceRecord::Released {
+            self.reach(Mark::Released);
+        }
+        self.handle(SourceEvent::Persisted(record));
+        Ok(())
+    }
+}

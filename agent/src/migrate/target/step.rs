@@ -1,0 +1,54 @@
+//! What takes its time, and what follows when it is done.
+
+use novacron_protocol::pages::PageTable;
+use novacron_protocol::session::message::StreamHeader;
+use novacron_transport::FramedRecv;
+use quinn::RecvStream;
+use tokio::sync::mpsc;
+
+use super::Run;
+use super::streams::StreamFault;
+use crate::disk::{DiskEvent, IncomingDisks};
+
+/// Something that took its time is done.
+pub(super) enum Step {
+    Stream(Result<(StreamHeader, FramedRecv<RecvStream>), StreamFault>),
+    FileReceived(Result<[u8; 32], String>),
+    LogReceived(Result<(), String>),
+    DisksBegun(Result<(IncomingDisks, mpsc::Receiver<DiskEvent>), String>),
+    /// What is in the guest's memory.
+    MemoryFound(Result<Box<PageTable>, String>),
+    DisksFinished(Result<Vec<[u8; 16]>, String>),
+}
+
+impl Run {
+    pub(super) async fn step(&mut self, step: Result<Step, tokio::task::JoinError>) {
+        let Ok(step) = step else { return };
+        match step {
+            Step::Stream(Ok((header, frames))) => self.begin_stream(header, frames),
+            Step::FileReceived(Ok(hash)) => {
+                self.missing_files.retain(|file| file.hash != hash);
+                if self.missing_files.is_empty() {
+                    self.prepare().await;
+                }
+            }
+            Step::LogReceived(Ok(())) => {
+                self.loading.log = true;
+                self.check_loaded();
+            }
+            Step::DisksBegun(Ok((disks, events))) => self.disks_begun(disks, events).await,
+            Step::MemoryFound(Ok(table)) => self.memory_found(*table).await,
+            Step::DisksFinished(Ok(digests)) => {
+                self.loading.disks = Some(digests);
+                self.check_loaded();
+            }
+            Step::Stream(Err(StreamFault::Cut)) => {}
+            Step::Stream(Err(StreamFault::Nonsense(reason)))
+            | Step::FileReceived(Err(reason))
+            | Step::LogReceived(Err(reason))
+            | Step::DisksBegun(Err(reason))
+            | Step::MemoryFound(Err(reason))
+            | Step::DisksFinished(Err(reason)) => self.fail(reason),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Batches of migrations: begin, follow, give up.
+
+use novacron_protocol::api::{BatchStatus, BatchView};
+use novacron_sdk::Client;
+
+use crate::args::{BatchMigrate, Wait};
+use crate::failure::{Exit, Failure};
+use crate::output::{Printer, batch_line, notice};
+
+/// `novacron migrate batch`.
+///
+/// # Errors
+/// Why it did not work, or some machines did not move.
+pub fn begin(batch: &BatchMigrate, client: &Client, printer: Printer) -> Result<(), Failure> {
+    let view = client.batch_create(&batch.request())?;
+    if batch.wait.wait || batch.watch {
+        return follow(view, batch.wait, batch.watch, client, printer);
+    }
+    printer.one(&view)?;
+    notice(&format!("follow it with `novacron migrate batch-status {} --watch`", view.batch_id));
+    Ok(())
+}
+
+/// Follows a batch to its end, prints it and fails if not all machines have moved.
+pub fn follow(
+    view: BatchView,
+    wait: Wait,
+    watch: bool,
+    client: &Client,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let mut said = String::new();
+    let show = |view: &BatchView| {
+        let line = batch_line(view);
+        if watch && line != said {
+            notice(&line);
+            said = line;
+        }
+    };
+    let view = client.batch_wait(view.batch_id, wait.timeout, show)?;
+    printer.one(&view)?;
+    match view.status {
+        BatchStatus::Completed => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, batch_line(&view))),
+    }
+}

@@ -1,0 +1,141 @@
+//! The fleet in numbers, as this member has it: counted when somebody asks.
+
+use std::fmt;
+
+use novacron_metrics::moment::{Moment, whole};
+use novacron_protocol::ids::EffectId;
+use novacron_protocol::migration::MigrationStatus;
+use novacron_protocol::node::NodeState;
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::VmState;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use crate::agents::Sessions;
+use crate::clock::Clock;
+use crate::state::Fleet;
+use crate::view::FleetCell;
+
+const NODES: [(NodeState, &str); 3] =
+    [(NodeState::Ready, "ready"), (NodeState::Suspect, "suspect"), (NodeState::Down, "down")];
+
+/// Deleted machines are kept for the record only.
+const MACHINES: [(VmState, &str); 10] = [
+    (VmState::Pending, "pending"),
+    (VmState::Creating, "creating"),
+    (VmState::Stopped, "stopped"),
+    (VmState::Starting, "starting"),
+    (VmState::Running, "running"),
+    (VmState::Paused, "paused"),
+    (VmState::Migrating, "migrating"),
+    (VmState::Stopping, "stopping"),
+    (VmState::Failed, "failed"),
+    (VmState::Unknown, "unknown"),
+];
+
+const MIGRATIONS: [(MigrationStatus, &str); 5] = [
+    (MigrationStatus::Queued, "queued"),
+    (MigrationStatus::InProgress, "in_progress"),
+    (MigrationStatus::Completed, "completed"),
+    (MigrationStatus::Failed, "failed"),
+    (MigrationStatus::Cancelled, "cancelled"),
+];
+
+/// Where the numbers of the fleet are to be found.
+#[derive(Debug)]
+pub struct FleetNumbers {
+    /// The fleet.
+    pub cell: FleetCell,
+    /// The agents that are connected here.
+    pub sessions: Sessions,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What is taken from the fleet while it is locked.
+struct Counts {
+    nodes: [(&'static str, i64); NODES.len()],
+    machines: [(&'static str, i64); MACHINES.len()],
+    migrations: [(&'static str, i64); MIGRATIONS.len()],
+    queued_seconds_max: f64,
+    effects: i64,
+}
+
+impl Counts {
+    fn of(fleet: &Fleet, now: Timestamp) -> Self {
+        let queued = fleet
+            .migrations()
+            .filter(|migration| migration.status() == MigrationStatus::Queued)
+            .map(|migration| now.since_ms(migration.created_at));
+        Self {
+            nodes: count(NODES, fleet.nodes().map(|node| node.state)),
+            machines: count(MACHINES, fleet.vms().map(|vm| vm.state())),
+            migrations: count(MIGRATIONS, fleet.migrations().map(|migration| migration.status())),
+            queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
+            effects: whole(fleet.outbox_after(EffectId(0)).count()),
+        }
+    }
+}
+
+/// How many there are of each state.
+fn count<T: PartialEq, const N: usize>(
+    words: [(T, &'static str); N],
+    states: impl Iterator<Item = T>,
+) -> [(&'static str, i64); N] {
+    let mut counts = [0; N];
+    for state in states {
+        if let Some(place) = words.iter().position(|(word, _)| *word == state) {
+            counts[place] += 1;
+        }
+    }
+    let mut counts = counts.into_iter();
+    words.map(|(_, word)| (word, counts.next().unwrap_or(0)))
+}
+
+impl Collector for FleetNumbers {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let now = self.clock.now();
+        let counts = self.cell.look(|fleet| Counts::of(fleet, now));
+        let mut moment = Moment::new(encoder);
+        moment.gauges("novacron_fleet_nodes", "Nodes, by state", "state", counts.nodes)?;
+        moment.gauges(
+            "novacron_fleet_machines",
+            "Machines that are not deleted, by state",
+            "state",
+            counts.machines,
+        )?;
+        moment.gauges(
+            "novacron_fleet_migrations",
+            "Migrations that the fleet remembers, by status",
+            "status",
+            counts.migrations,
+        )?;
+        moment.gauge(
+            "novacron_fleet_migration_queue_seconds",
+            "How long the migration has waited that was queued first; 0 if none waits",
+            counts.queued_seconds_max,
+        )?;
+        moment.gauge(
+            "novacron_fleet_effects_open",
+            "Orders to agents that are not done yet",
+            counts.effects,
+        )?;
+        moment.gauge(
+            "novacron_agents_connected",
+            "Agents that are connected to this member: all of them to the leader",
+            whole(self.sessions.all().len()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_is_counted_under_its_word() {
+        use NodeState::{Down, Ready};
+        let counted = count(NODES, [Down, Ready, Down].into_iter());
+        assert_eq!(counted, [("ready", 1), ("suspect", 0), ("down", 2)]);
+    }
+}

@@ -1,0 +1,51 @@
+//! What a coordinator says of itself and of the fleet in numbers, at `/metrics`.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `requests` | the API: answers by operation and status, and how long they took |
+//! | `consensus` | Raft: term, log, leader, commits, applying |
+//! | `fleet` | nodes, machines, migrations and open effects, as this member has them |
+//!
+//! Labels are words of this program only, never names of machines, nodes, operators or addresses. Every member says
+//! what it sees; of the fleet the leader's word is the newest.
+
+mod consensus;
+mod fleet;
+mod requests;
+
+use std::fmt;
+
+use novacron_metrics::Pages;
+use novacron_metrics::moment::Moment;
+use novacron_metrics::pages::METRICS_PATH;
+use novacron_metrics::process::Process;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+
+pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus};
+pub use fleet::FleetNumbers;
+pub use requests::RequestMetrics;
+
+/// What runs here.
+#[derive(Debug)]
+struct Info;
+
+impl Collector for Info {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        let help = "Always 1; its labels say what runs here";
+        Moment::new(encoder).info("novacron_coordinator_info", help, &labels)
+    }
+}
+
+/// The page of one coordinator.
+pub fn pages(requests: &RequestMetrics, consensus: Consensus, fleet: FleetNumbers) -> Pages {
+    let mut registry = Registry::default();
+    requests.register(&mut registry);
+    consensus.register(&mut registry);
+    registry.register_collector(Box::new(fleet));
+    registry.register_collector(Box::new(Info));
+    registry.register_collector(Box::new(Process));
+    Pages::default().with(METRICS_PATH, registry)
+}

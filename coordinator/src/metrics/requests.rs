@@ -1,0 +1,65 @@
+//! The API in numbers.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds until an answer begins: from a read of what is here to one that waits for an election.
+const LATENCY_BOUNDS: [f64; 11] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 25.0];
+
+/// The operation of requests for what there is not.
+pub const NO_OPERATION: &str = "none";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    operation: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+/// Counters of requests. Operations are those of the table of routes. Clones share them.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    answered: Family<Answered, Counter>,
+    latency: Family<Operation, Histogram>,
+}
+
+impl Default for RequestMetrics {
+    fn default() -> Self {
+        Self {
+            answered: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS)),
+        }
+    }
+}
+
+impl RequestMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "novacron_api_requests",
+            "Requests that were answered, by operation of the API's description and status",
+            self.answered.clone(),
+        );
+        registry.register(
+            "novacron_api_request_seconds",
+            "Time from the head of a request to the head of its answer",
+            self.latency.clone(),
+        );
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, operation: Option<&'static str>, status: u16, took: Duration) {
+        let operation = operation.unwrap_or(NO_OPERATION);
+        self.answered.get_or_create(&Answered { operation, status }).inc();
+        self.latency.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+}
