@@ -33,10 +33,8 @@ pub struct Look {
     pub sent_bytes: u64,
     /// Bytes of these that were lost.
     pub lost_bytes: u64,
-    /// The shortest round trip ever.
+    /// The shortest round trip ever: what is longer may be a queue of our own.
     pub round_trip_min: Duration,
-    /// The round trip of now, smoothed.
-    pub round_trip: Duration,
 }
 
 /// What one look showed beside the one before.
@@ -44,7 +42,6 @@ pub struct Look {
 struct Step {
     bytes_per_second: u64,
     is_lossy: bool,
-    round_trip: Duration,
 }
 
 /// See the module.
@@ -68,7 +65,7 @@ impl SendWindow {
         let arrived = u128::from(sent_bytes.saturating_sub(lost_bytes)) * 1_000_000 / passed_us;
         let bytes_per_second = u64::try_from(arrived).unwrap_or(u64::MAX);
         let round_trips = if self.grows(bytes_per_second) { ROUND_TRIPS_LOSSY } else { 1 };
-        let step = Step { bytes_per_second, is_lossy: lost_bytes > 0, round_trip: look.round_trip };
+        let step = Step { bytes_per_second, is_lossy: lost_bytes > 0 };
         self.steps[self.next] = Some(step);
         self.next = (self.next + 1) % LOOKS;
         Some(self.window(round_trips))
@@ -90,16 +87,9 @@ impl SendWindow {
     fn window(&self, round_trips: u32) -> u64 {
         let is_lossy = self.steps().any(|step| step.is_lossy);
         let round_trips = if is_lossy { ROUND_TRIPS_LOSSY } else { round_trips };
-        let time = self.round_trip().saturating_mul(round_trips) + QUEUE;
+        let time = self.last.round_trip_min.saturating_mul(round_trips).saturating_add(QUEUE);
         let bytes = u128::from(self.best()) * time.as_micros() / 1_000_000;
         u64::try_from(bytes).unwrap_or(u64::MAX).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
-    }
-
-    /// The shortest ever, unless everything has taken far longer of late: then packets go another way.
-    fn round_trip(&self) -> Duration {
-        let shortest = self.last.round_trip_min;
-        let recent = self.steps().map(|step| step.round_trip).min().unwrap_or(shortest);
-        if recent > shortest * 2 + QUEUE * 2 { recent } else { shortest }
     }
 }
 
@@ -120,7 +110,7 @@ mod tests {
     impl Path {
         fn new(megabits_per_second: u64, round_trip_ms: u64, loses: bool) -> Self {
             let round_trip = Duration::from_millis(round_trip_ms);
-            let look = Look { round_trip_min: round_trip, round_trip, ..Look::default() };
+            let look = Look { round_trip_min: round_trip, ..Look::default() };
             let bytes_per_second = megabits_per_second * 125_000;
             Self {
                 bytes_per_second,
@@ -141,9 +131,6 @@ mod tests {
                 self.look.at += LOOK_INTERVAL;
                 self.look.sent_bytes += (rate * LOOK_INTERVAL.as_secs_f64()) as u64;
                 self.look.lost_bytes += if self.loses { 1452 } else { 0 };
-                // What does not fit into the path waits.
-                let waits = self.bytes as f64 / self.bytes_per_second as f64;
-                self.look.round_trip = self.round_trip.max(Duration::from_secs_f64(waits));
                 self.bytes = self.window.look(self.look).unwrap();
             }
             self.bytes
@@ -168,15 +155,10 @@ mod tests {
     #[test]
     fn it_grows_within_a_second() {
         let mut path = Path::new(1000, 100, false);
-        path.after(8);
-        assert_eq!(
-            path.bytes_per_second / 10,
-            path.look.sent_bytes - {
-                let before = path.look.sent_bytes;
-                path.after(1);
-                2 * before - path.look.sent_bytes
-            }
-        );
+        path.after(9);
+        let before = path.look.sent_bytes;
+        path.after(1);
+        assert_eq!(path.look.sent_bytes - before, path.bytes_per_second / 10);
     }
 
     #[test]
@@ -184,15 +166,6 @@ mod tests {
         let mut path = Path::new(100, 40, true);
         let window = path.after(30);
         assert!((120..=130).contains(&ms_of(&path, window)), "{window}");
-    }
-
-    #[test]
-    fn a_path_that_becomes_longer_keeps_its_rate() {
-        let mut path = Path::new(100, 20, false);
-        path.after(30);
-        path.round_trip *= 4;
-        let window = path.after(60);
-        assert!(ms_of(&path, window) >= 75, "{window}");
     }
 
     #[test]
