@@ -133,12 +133,12 @@ pub struct Goodput {
     /// Seconds for each controller.
     #[arg(long, value_name = "S", default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=600))]
     pub seconds: u64,
-    /// Bytes of the send window [default: as agents have it].
-    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
-    pub window: Vec<u32>,
-    /// How many connections at once, each on a socket of its own.
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
-    pub connections: Vec<usize>,
+    /// KiB of send windows that stay as they are, each beside the one that follows the path.
+    #[arg(long, value_name = "KIB", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(16..=65536))]
+    pub windows: Vec<u32>,
+    /// How many connections at once, each with a socket of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub connections: u8,
 }
 
 /// Which micro-benchmarks.

@@ -1,6 +1,7 @@
 //! `novacron-benches goodput`: how much of a link a connection between two agents fills, and how old the bytes are when
 //! they arrive. The same connection as a migration's, without anything else that could be the limit.
 
+use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -26,7 +27,7 @@ use crate::args::Goodput;
 use crate::network::{Host, Network};
 
 const PORT: u16 = 7410;
-/// Of each connection, as a migration has lanes.
+/// As a migration has lanes.
 const STREAMS: usize = 2;
 /// As large as batches of pages become.
 const FRAME_BYTES: usize = 128 * 1024;
@@ -39,37 +40,55 @@ pub fn run(args: &Goodput) -> Result<ExitCode> {
         rustix::process::geteuid().is_root(),
         "this needs root: the hosts are network namespaces"
     );
-    println!("{}, {} s each", args.link, args.seconds);
+    println!("{}, {} s each, connections at once: {}", args.link, args.seconds, args.connections);
     println!(
-        "| controller | connections | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
+        "| controller | send window | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
     );
     println!("|---|---|---|---|---|---|");
-    let windows = if args.window.is_empty() { vec![1 << 20] } else { args.window.clone() };
-    for congestion in [Congestion::Rate] {
-        for window in windows.iter() {
-            let network = Network::create(&args.link, None)?;
-            let found = measure(&network, args, congestion, 1, *window)?;
+    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for window in windows(args) {
+            let found = measure(args, congestion, window)?;
             println!("| {congestion} | {window} | {found} |");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The send window of a connection.
+#[derive(Debug, Clone, Copy)]
+enum Window {
+    /// It follows the path, as a migration's does.
+    Follows,
+    /// It stays as it is: bytes.
+    Fixed(u32),
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Follows => f.write_str("follows the path"),
+            Self::Fixed(bytes) => write!(f, "{} KiB", bytes / 1024),
+        }
+    }
+}
+
+fn windows(args: &Goodput) -> Vec<Window> {
+    let fixed = args.windows.iter().map(|kib| Window::Fixed(kib * 1024));
+    std::iter::once(Window::Follows).chain(fixed).collect()
+}
+
+fn settings(congestion: Congestion, window: Window) -> LinkSettings {
+    let settings = LinkSettings { congestion, ..LinkSettings::migration() };
+    match window {
+        Window::Follows => settings,
+        Window::Fixed(send_window_bytes) => LinkSettings { send_window_bytes, ..settings },
+    }
+}
+
 /// Between two threads, each on its host.
-fn measure(
-    network: &Network,
-    args: &Goodput,
-    congestion: Congestion,
-    connections: usize,
-    window: u32,
-) -> Result<Found> {
-    let settings = LinkSettings {
-        congestion,
-        send_window_bytes: window,
-        stream_receive_window_bytes: 16 << 20,
-        connection_receive_window_bytes: 32 << 20,
-        ..LinkSettings::migration()
-    };
+fn measure(args: &Goodput, congestion: Congestion, window: Window) -> Result<Found> {
+    let network = Network::create(&args.link, None)?;
+    let (settings, count) = (settings(congestion, window), args.connections);
     let authority = authority()?;
     let (source, target) = (member(&authority, "node-01")?, member(&authority, "node-02")?);
     let address = SocketAddr::from((Host::Target.address(), PORT));
@@ -84,14 +103,22 @@ fn measure(
                     let (endpoint, acceptor) =
                         Endpoint::bind(address, &target, &[Role::Agent], settings)?;
                     bound.send(())?;
-                    receive(endpoint, acceptor, connections).await
+                    receive(endpoint, acceptor, count).await
                 })
             })
         };
         let namespace = namespace(Host::Source);
         let sender = scope.spawn(move || {
             is_bound.recv()?;
-            on(&namespace, send(address, source, settings, connections, time))
+            on(&namespace, async {
+                let mut senders = JoinSet::new();
+                for _ in 0..count {
+                    let (source, settings) = (source.clone(), settings.clone());
+                    senders.spawn(send(address, source, settings, window, time));
+                }
+                let round_trips: Result<Vec<_>> = senders.join_all().await.into_iter().collect();
+                Ok(round_trips?.into_iter().max().unwrap_or_default())
+            })
         });
         let round_trip = sender.join().ok().context("the sender failed")??;
         let arrivals = receiver.join().ok().context("the receiver failed")??;
@@ -110,28 +137,30 @@ async fn send(
     address: SocketAddr,
     source: Credentials,
     settings: LinkSettings,
-    connections: usize,
+    window: Window,
     time: Duration,
 ) -> Result<Duration> {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let endpoint = Endpoint::client(any, &source, settings)?;
+    let connection = endpoint.connect(address, &ExpectedPeer::any(Role::Agent)).await?;
     let mut senders = JoinSet::new();
-    let mut all = Vec::new();
-    for _ in 0..connections {
-        let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let endpoint = Endpoint::client(any, &source, settings.clone())?;
-        let connection = endpoint.connect(address, &ExpectedPeer::any(Role::Agent)).await?;
-        for _ in 0..STREAMS {
-            senders.spawn(fill(connection.clone()));
-        }
-        all.push((endpoint, connection));
+    if matches!(window, Window::Follows) {
+        senders.spawn(follow(connection.clone()));
+    }
+    for _ in 0..STREAMS {
+        senders.spawn(fill(connection.clone()));
     }
     tokio::time::sleep(time).await;
     senders.shutdown().await;
-    let round_trip = all[0].1.round_trip();
-    for (endpoint, connection) in all {
-        connection.close(CloseCode::Done, "enough");
-        endpoint.wait_idle().await;
-    }
+    let round_trip = connection.round_trip();
+    connection.close(CloseCode::Done, "enough");
+    endpoint.wait_idle().await;
     Ok(round_trip)
+}
+
+async fn follow(connection: Connection) -> Result<()> {
+    connection.follow_path().await;
+    Ok(())
 }
 
 /// Writes frames that say when they were made.
@@ -151,23 +180,24 @@ type Arrival = (Instant, u64);
 async fn receive(
     endpoint: Endpoint,
     mut acceptor: novacron_transport::Acceptor,
-    connections: usize,
+    count: u8,
 ) -> Result<Vec<Arrival>> {
-    let mut readers = JoinSet::new();
-    for _ in 0..connections {
+    let mut connections = JoinSet::new();
+    for _ in 0..count {
         let connection = acceptor.accept().await.context("nobody came")?;
-        readers.spawn(async move {
-            let mut streams = JoinSet::new();
-            while let Ok(stream) = connection.accept_uni().await {
-                let stream = connection.framed(stream, FRAME_BYTES);
-                streams.spawn(read(stream));
-            }
-            streams.join_all().await.concat()
-        });
+        connections.spawn(read_all(connection));
     }
-    let arrivals = readers.join_all().await.concat();
+    let arrivals = connections.join_all().await.concat();
     endpoint.close(CloseCode::Done, "enough");
     Ok(arrivals)
+}
+
+async fn read_all(connection: Connection) -> Vec<Arrival> {
+    let mut streams = JoinSet::new();
+    while let Ok(stream) = connection.accept_uni().await {
+        streams.spawn(read(connection.framed(stream, FRAME_BYTES)));
+    }
+    streams.join_all().await.concat()
 }
 
 async fn read(
@@ -206,8 +236,8 @@ impl Found {
     }
 }
 
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { megabits_per_second, age_ms: [median, most], round_trip } = self;
         let round_trip_ms = round_trip.as_secs_f64() * 1000.0;
         write!(f, "{megabits_per_second:.1} | {median:.0} | {most:.0} | {round_trip_ms:.1}")

@@ -188,7 +188,6 @@ impl Connection {
                 sent_bytes: statistics.udp_tx.bytes,
                 lost_bytes: statistics.path.lost_bytes,
                 round_trip_min: statistics.path.min_rtt,
-                round_trip: statistics.path.rtt,
             });
             if let Some(bytes) = bytes {
                 self.quic.set_send_window(bytes);

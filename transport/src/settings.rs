@@ -27,7 +27,8 @@ pub struct InvalidSetting {
 pub enum Congestion {
     /// RFC 9438: fills the queue until a packet is lost. Fair to everything else on the link.
     Cubic,
-    /// Estimates bandwidth and delay (quinn's, which it calls experimental).
+    /// Estimates bandwidth and delay (quinn's, which it calls experimental): fills paths that lose packets without being
+    /// full.
     Bbr,
 }
 

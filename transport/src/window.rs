@@ -88,7 +88,7 @@ impl SendWindow {
         let is_lossy = self.steps().any(|step| step.is_lossy);
         let round_trips = if is_lossy { ROUND_TRIPS_LOSSY } else { round_trips };
         let time = self.last.round_trip_min.saturating_mul(round_trips).saturating_add(QUEUE);
-        let bytes = u128::from(self.best()) * time.as_micros() / 1_000_000;
+        let bytes = u128::from(self.best()).saturating_mul(time.as_micros()) / 1_000_000;
         u64::try_from(bytes).unwrap_or(u64::MAX).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
     }
 }

@@ -259,6 +259,8 @@ impl OutgoingDisks {
     }
 
     /// Closes the sockets, so that QEMU and the threads stop waiting; the mirrors fail. [`Self::abandon`] removes them.
+    /// Outlets are to be ended before: a thread that waits for the target holds its socket, and one that is only shut
+    /// down does not wake a QEMU that waits for room in it.
     pub fn close(&self) {
         self.shared.stop.cancel();
     }

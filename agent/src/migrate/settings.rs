@@ -27,7 +27,7 @@ pub struct MigrationSettings {
     /// Bytes of the host's disk for disks of machines that left, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub disk_cache_bytes: u64,
-    /// What finds out how fast the link to the target is: `bbr` or `cubic`.
+    /// What finds out how fast the link to another agent is: `bbr` or `cubic`.
     pub congestion: Congestion,
     /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
     pub downtime_limit_ms: u64,

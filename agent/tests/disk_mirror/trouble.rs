@@ -10,8 +10,12 @@ use novacron_protocol::session::message::{DiskOffer, StreamHeader};
 use novacron_protocol::vm::DiskFormat;
 use novacron_protocol::wire::codec;
 use novacron_transport::FramedSend;
+use tokio::time::timeout;
 
 use super::harness::*;
+
+/// A QEMU that has not answered by then waits for something.
+const DEAF: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_stands_still_is_abandoned_at_once() {
@@ -26,7 +30,12 @@ async fn a_target_that_stands_still_is_abandoned_at_once() {
     // QEMU waits for its mirror's writes here, and is deaf.
     let qmp = at_source.qmp.clone();
     let stopping = tokio::spawn(async move { qmp.stop().await });
+    within("becoming deaf", async { while timeout(DEAF, at_source.qmp.status()).await.is_ok() {} })
+        .await;
     let begun = Instant::now();
+    // As whoever gives a migration up does it: the threads stop waiting for the target, and drop their sockets. Sockets
+    // that are only shut down do not wake a QEMU that waits for room in them.
+    link.outlets.end();
     within("abandoning", outgoing.abandon()).await;
     within("stopping", stopping).await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());

@@ -125,7 +125,7 @@ fn progress_says_phase_round_bytes_rate_and_when_it_ends() {
 #[test]
 fn a_node_shows_what_is_in_use() {
     let node: NodeView = serde_json::from_value(serde_json::json!({
-        "name": "node-01", "state": "ready",
+        "name": "node-01", "state": "ready", "scheduling": "active",
         "capacity": {"memory_bytes": 8_589_934_592_u64, "cpus": 8, "disk_bytes": 107_374_182_400_u64},
         "allocated": {"memory_bytes": 536_870_912, "cpus": 1, "disk_bytes": 1_073_741_824}, "machines": 1,
         "labels": {}, "migration_address": "10.0.0.1:7410", "agent_version": "0.1.0", "qemu_version": "10.0.2",
@@ -135,7 +135,7 @@ fn a_node_shows_what_is_in_use() {
     .unwrap();
     assert_eq!(
         table(NodeView::HEADER, [node.row()]),
-        "NAME     STATE  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\
-         node-01  ready  1    1/8   512 MiB/8 GiB  1 GiB/100 GiB  tcg    10.0.2\n"
+        "NAME     STATE  SCHEDULING  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\
+         node-01  ready  active      1    1/8   512 MiB/8 GiB  1 GiB/100 GiB  tcg    10.0.2\n"
     );
 }
