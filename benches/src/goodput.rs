@@ -45,7 +45,7 @@ pub fn run(args: &Goodput) -> Result<ExitCode> {
         "| controller | send window | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
     );
     println!("|---|---|---|---|---|---|");
-    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+    for congestion in [Congestion::Cubic, Congestion::Bbr, Congestion::Rate] {
         for window in windows(args) {
             let found = measure(args, congestion, window)?;
             println!("| {congestion} | {window} | {found} |");

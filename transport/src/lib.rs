@@ -9,7 +9,7 @@
 //! | [`authority`] [`credentials`] | the cluster's certificate authority; a member's own key and certificate |
 //! | [`token`] | join tokens: pure functions |
 //! | [`tls`] | the rustls configurations: links, enrolment, HTTPS |
-//! | [`window`] | how much may be on its way at once |
+//! | [`rate_control`] [`window`] | how much may be on its way at once |
 //! | [`settings`] [`counters`] | limits of a link with their arithmetic; what was refused |
 //! | [`endpoint`] [`connection`] | QUIC sockets, and connections whose peer has been verified |
 //! | [`frames`] | length-delimited frames on a stream |
@@ -27,6 +27,7 @@ mod files;
 pub mod frames;
 mod hex;
 pub mod identity;
+pub mod rate_control;
 pub mod settings;
 pub mod tls;
 pub mod token;

@@ -8,6 +8,8 @@ use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use serde::Deserialize;
 
+use crate::rate_control::RateControlFactory;
+
 /// The least datagram that every path must carry (RFC 9000 §14): where a connection starts.
 const INITIAL_MTU_BYTES: u16 = 1200;
 
@@ -30,6 +32,8 @@ pub enum Congestion {
     /// Estimates bandwidth and delay (quinn's, which it calls experimental): fills paths that lose packets without being
     /// full.
     Bbr,
+    /// Measures what arrives and keeps little waiting ([`crate::rate_control`]): fills such paths too.
+    Rate,
 }
 
 impl fmt::Display for Congestion {
@@ -37,6 +41,7 @@ impl fmt::Display for Congestion {
         formatter.write_str(match self {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",
+            Self::Rate => "rate",
         })
     }
 }
@@ -159,6 +164,7 @@ impl LinkSettings {
         match self.congestion {
             Congestion::Cubic => Arc::new(CubicConfig::default()),
             Congestion::Bbr => Arc::new(BbrConfig::default()),
+            Congestion::Rate => Arc::new(RateControlFactory),
         }
     }
 }
