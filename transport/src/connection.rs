@@ -178,20 +178,16 @@ impl Connection {
     /// Has the send window follow what the path carries, until the connection ends: for links that carry much. Cancel-safe;
     /// the window stays as it was last.
     pub async fn follow_path(&self) {
-        let begun = tokio::time::Instant::now();
         let mut window = SendWindow::default();
         while self.close_reason().is_none() {
             tokio::time::sleep(window::LOOK_INTERVAL).await;
-            let statistics = self.quic.stats();
-            let bytes = window.look(Look {
-                at: begun.elapsed(),
-                sent_bytes: statistics.udp_tx.bytes,
-                lost_bytes: statistics.path.lost_bytes,
-                round_trip_min: statistics.path.min_rtt,
-            });
-            if let Some(bytes) = bytes {
-                self.quic.set_send_window(bytes);
-            }
+            let path = self.quic.stats().path;
+            self.quic.set_send_window(window.look(Look {
+                congestion_window: path.cwnd,
+                lost_bytes: path.lost_bytes,
+                round_trip_min: path.min_rtt,
+                round_trip: path.rtt,
+            }));
         }
     }
 

@@ -88,7 +88,9 @@ struct Round {
     last_sent_before: u64,
     arrived_bytes: u64,
     lost_bytes: u64,
-    /// The most that was under way at once.
+    /// What was under way whenever something arrived: the sum, the number of times, and the most.
+    under_way_bytes_sum: u64,
+    times: u64,
     under_way_bytes_max: u64,
 }
 
@@ -99,6 +101,8 @@ impl Round {
             last_sent_before,
             arrived_bytes: 0,
             lost_bytes: 0,
+            under_way_bytes_sum: 0,
+            times: 0,
             under_way_bytes_max: 0,
         }
     }
@@ -110,9 +114,9 @@ impl Round {
     }
 
     /// Whether there was not enough to send: then the path carries at least what arrived. (QUIC's own notion of it tells
-    /// only whether the last packet had company.)
+    /// only whether the last packet had company.) A sender that sends in bursts fills the window now and then.
     fn is_starved(&self, window: u64) -> bool {
-        self.under_way_bytes_max < window / 4 * 3
+        self.under_way_bytes_sum < (window / 4 * 3).saturating_mul(self.times)
     }
 
     fn overflows(&self) -> bool {
@@ -209,6 +213,9 @@ impl RateControl {
     /// All that arrived together was told; the newest packet of it, and what is still under way.
     fn told(&mut self, now: Instant, newest: Option<u64>, under_way_bytes: u64) {
         let under_way_bytes = under_way_bytes + std::mem::take(&mut self.told_bytes);
+        self.round.times += 1;
+        self.round.under_way_bytes_sum =
+            self.round.under_way_bytes_sum.saturating_add(under_way_bytes);
         self.round.under_way_bytes_max = self.round.under_way_bytes_max.max(under_way_bytes);
         let is_over = newest.is_some_and(|newest| newest > self.round.last_sent_before)
             && now.duration_since(self.round.began) >= ROUND_MIN;

@@ -112,7 +112,7 @@ impl LinkSettings {
             send_window_bytes: MIB,
             stream_receive_window_bytes: 16 * MIB,
             connection_receive_window_bytes: 24 * MIB,
-            congestion: Congestion::Bbr,
+            congestion: Congestion::Rate,
             bidirectional_streams_max: 64,
             unidirectional_streams_max: 64,
             handshakes_max: 16,
