@@ -1,7 +1,6 @@
 //! `novacron-benches goodput`: how much of a link a connection between two agents fills, and how old the bytes are when
 //! they arrive. The same connection as a migration's, without anything else that could be the limit.
 
-use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -31,6 +30,8 @@ const PORT: u16 = 7410;
 const STREAMS: usize = 2;
 /// As large as batches of pages become.
 const FRAME_BYTES: usize = 128 * 1024;
+/// More than any path here holds.
+const RECEIVE_WINDOW_BYTES: u32 = 64 << 20;
 /// What is left out at the beginning: windows grow.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -42,53 +43,34 @@ pub fn run(args: &Goodput) -> Result<ExitCode> {
     );
     println!("{}, {} s each, connections at once: {}", args.link, args.seconds, args.connections);
     println!(
-        "| controller | send window | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
+        "| controller | send window KiB | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
     );
     println!("|---|---|---|---|---|---|");
-    for congestion in [Congestion::Cubic, Congestion::Bbr, Congestion::Rate] {
-        for window in windows(args) {
-            let found = measure(args, congestion, window)?;
-            println!("| {congestion} | {window} | {found} |");
+    for congestion in [Congestion::Cubic, Congestion::Bbr] {
+        for settings in settings(args, congestion) {
+            let network = Network::create(&args.link, None)?;
+            let found = measure(&network, args, &settings)?;
+            println!("| {congestion} | {} | {found} |", settings.send_window_bytes / 1024);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The send window of a connection.
-#[derive(Debug, Clone, Copy)]
-enum Window {
-    /// It follows the path, as a migration's does.
-    Follows,
-    /// It stays as it is: bytes.
-    Fixed(u32),
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Follows => f.write_str("follows the path"),
-            Self::Fixed(bytes) => write!(f, "{} KiB", bytes / 1024),
-        }
-    }
-}
-
-fn windows(args: &Goodput) -> Vec<Window> {
-    let fixed = args.windows.iter().map(|kib| Window::Fixed(kib * 1024));
-    std::iter::once(Window::Follows).chain(fixed).collect()
-}
-
-fn settings(congestion: Congestion, window: Window) -> LinkSettings {
-    let settings = LinkSettings { congestion, ..LinkSettings::migration() };
-    match window {
-        Window::Follows => settings,
-        Window::Fixed(send_window_bytes) => LinkSettings { send_window_bytes, ..settings },
-    }
+/// As agents have them, or with each of the windows asked for; the receiver's is never what limits.
+fn settings(args: &Goodput, congestion: Congestion) -> Vec<LinkSettings> {
+    let agents = LinkSettings { congestion, ..LinkSettings::migration() };
+    let with = |kib: &u32| LinkSettings {
+        send_window_bytes: kib * 1024,
+        stream_receive_window_bytes: RECEIVE_WINDOW_BYTES,
+        connection_receive_window_bytes: RECEIVE_WINDOW_BYTES,
+        ..agents.clone()
+    };
+    if args.windows.is_empty() { vec![agents] } else { args.windows.iter().map(with).collect() }
 }
 
 /// Between two threads, each on its host.
-fn measure(args: &Goodput, congestion: Congestion, window: Window) -> Result<Found> {
-    let network = Network::create(&args.link, None)?;
-    let (settings, count) = (settings(congestion, window), args.connections);
+fn measure(network: &Network, args: &Goodput, settings: &LinkSettings) -> Result<Found> {
+    let count = args.connections;
     let authority = authority()?;
     let (source, target) = (member(&authority, "node-01")?, member(&authority, "node-02")?);
     let address = SocketAddr::from((Host::Target.address(), PORT));
@@ -110,15 +92,7 @@ fn measure(args: &Goodput, congestion: Congestion, window: Window) -> Result<Fou
         let namespace = namespace(Host::Source);
         let sender = scope.spawn(move || {
             is_bound.recv()?;
-            on(&namespace, async {
-                let mut senders = JoinSet::new();
-                for _ in 0..count {
-                    let (source, settings) = (source.clone(), settings.clone());
-                    senders.spawn(send(address, source, settings, window, time));
-                }
-                let round_trips: Result<Vec<_>> = senders.join_all().await.into_iter().collect();
-                Ok(round_trips?.into_iter().max().unwrap_or_default())
-            })
+            on(&namespace, send_all(address, source, settings.clone(), count, time))
         });
         let round_trip = sender.join().ok().context("the sender failed")??;
         let arrivals = receiver.join().ok().context("the receiver failed")??;
@@ -133,20 +107,32 @@ fn on<T>(namespace: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
+/// Over so many connections; the longest of their round trips.
+async fn send_all(
+    address: SocketAddr,
+    source: Credentials,
+    settings: LinkSettings,
+    count: u8,
+    time: Duration,
+) -> Result<Duration> {
+    let mut senders = JoinSet::new();
+    for _ in 0..count {
+        senders.spawn(send(address, source.clone(), settings.clone(), time));
+    }
+    let round_trips: Result<Vec<_>> = senders.join_all().await.into_iter().collect();
+    round_trips?.into_iter().max().context("there was no connection")
+}
+
 async fn send(
     address: SocketAddr,
     source: Credentials,
     settings: LinkSettings,
-    window: Window,
     time: Duration,
 ) -> Result<Duration> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     let endpoint = Endpoint::client(any, &source, settings)?;
     let connection = endpoint.connect(address, &ExpectedPeer::any(Role::Agent)).await?;
     let mut senders = JoinSet::new();
-    if matches!(window, Window::Follows) {
-        senders.spawn(follow(connection.clone()));
-    }
     for _ in 0..STREAMS {
         senders.spawn(fill(connection.clone()));
     }
@@ -156,11 +142,6 @@ async fn send(
     connection.close(CloseCode::Done, "enough");
     endpoint.wait_idle().await;
     Ok(round_trip)
-}
-
-async fn follow(connection: Connection) -> Result<()> {
-    connection.follow_path().await;
-    Ok(())
 }
 
 /// Writes frames that say when they were made.
@@ -236,8 +217,8 @@ impl Found {
     }
 }
 
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { megabits_per_second, age_ms: [median, most], round_trip } = self;
         let round_trip_ms = round_trip.as_secs_f64() * 1000.0;
         write!(f, "{megabits_per_second:.1} | {median:.0} | {most:.0} | {round_trip_ms:.1}")

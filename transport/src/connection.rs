@@ -13,7 +13,6 @@ pub use quinn::{RecvStream, SendStream};
 use crate::counters::Counters;
 use crate::frames::{FrameError, FramedRecv, FramedSend};
 use crate::identity::{Identity, IdentityError, Role};
-use crate::window::{self, Look, SendWindow};
 
 /// Why one side closed a connection: the application error code on the wire. Codes are never used again for
 /// something else; an unknown code is shown as its number.
@@ -173,22 +172,6 @@ impl Connection {
     /// Bytes of UDP payload sent and received so far, and everything else that QUIC counts.
     pub fn statistics(&self) -> quinn::ConnectionStats {
         self.quic.stats()
-    }
-
-    /// Has the send window follow what the path carries, until the connection ends: for links that carry much. Cancel-safe;
-    /// the window stays as it was last.
-    pub async fn follow_path(&self) {
-        let mut window = SendWindow::default();
-        while self.close_reason().is_none() {
-            tokio::time::sleep(window::LOOK_INTERVAL).await;
-            let path = self.quic.stats().path;
-            self.quic.set_send_window(window.look(Look {
-                congestion_window: path.cwnd,
-                lost_bytes: path.lost_bytes,
-                round_trip_min: path.min_rtt,
-                round_trip: path.rtt,
-            }));
-        }
     }
 
     /// Opens a two-way stream. The peer sees it when the first bytes are sent. Waits while the peer's limit of

@@ -9,7 +9,6 @@
 //! | [`authority`] [`credentials`] | the cluster's certificate authority; a member's own key and certificate |
 //! | [`token`] | join tokens: pure functions |
 //! | [`tls`] | the rustls configurations: links, enrolment, HTTPS |
-//! | [`rate_control`] [`window`] | how much may be on its way at once |
 //! | [`settings`] [`counters`] | limits of a link with their arithmetic; what was refused |
 //! | [`endpoint`] [`connection`] | QUIC sockets, and connections whose peer has been verified |
 //! | [`frames`] | length-delimited frames on a stream |
@@ -27,11 +26,9 @@ mod files;
 pub mod frames;
 mod hex;
 pub mod identity;
-pub mod rate_control;
 pub mod settings;
 pub mod tls;
 pub mod token;
-pub mod window;
 
 pub use authority::ClusterAuthority;
 pub use connection::{CloseCode, Connection};

@@ -8,8 +8,6 @@ use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use serde::Deserialize;
 
-use crate::rate_control::RateControlFactory;
-
 /// The least datagram that every path must carry (RFC 9000 §14): where a connection starts.
 const INITIAL_MTU_BYTES: u16 = 1200;
 
@@ -32,8 +30,6 @@ pub enum Congestion {
     /// Estimates bandwidth and delay (quinn's, which it calls experimental): fills paths that lose packets without being
     /// full.
     Bbr,
-    /// Measures what arrives and keeps little waiting ([`crate::rate_control`]): fills such paths too.
-    Rate,
 }
 
 impl fmt::Display for Congestion {
@@ -41,7 +37,6 @@ impl fmt::Display for Congestion {
         formatter.write_str(match self {
             Self::Cubic => "cubic",
             Self::Bbr => "bbr",
-            Self::Rate => "rate",
         })
     }
 }
@@ -102,17 +97,16 @@ impl LinkSettings {
         }
     }
 
-    /// Links between agents that carry a migration. A send window of 1 MiB, 8 ms at 1 Gbit/s, is where a source begins;
-    /// then it follows the path ([`crate::window`]), up to 16 MiB. A receiver lets one lane use as much, and all lanes
-    /// together half as much again: 40 MiB a connection at most, if a peer sends all of it and reads nothing. With three
-    /// migrations each way at once an agent holds 3 × 16 + 3 × 24 = 120 MiB at the very worst, which a path of 1 Gbit/s
-    /// needs from 134 ms on; on a local network it is 1.3 MB for each.
+    /// Links between agents that carry a migration. 1 Gbit/s × 8 ms round trip, or 100 Mbit/s × 80 ms, are 1 MB: a
+    /// send window of 1 MiB keeps such links full, yet no more than 8 ms of stale pages wait in it at 1 Gbit/s when
+    /// the guest is stopped, and a switch with a shallow buffer loses none. The receiver may let one lane use twice of
+    /// it, and all lanes together four times as much. At most 1 + 4 MiB a connection, with at most a handful of them.
     pub fn migration() -> Self {
         Self {
             send_window_bytes: MIB,
-            stream_receive_window_bytes: 16 * MIB,
-            connection_receive_window_bytes: 24 * MIB,
-            congestion: Congestion::Rate,
+            stream_receive_window_bytes: 2 * MIB,
+            connection_receive_window_bytes: 4 * MIB,
+            congestion: Congestion::Bbr,
             bidirectional_streams_max: 64,
             unidirectional_streams_max: 64,
             handshakes_max: 16,
@@ -164,7 +158,6 @@ impl LinkSettings {
         match self.congestion {
             Congestion::Cubic => Arc::new(CubicConfig::default()),
             Congestion::Bbr => Arc::new(BbrConfig::default()),
-            Congestion::Rate => Arc::new(RateControlFactory),
         }
     }
 }
@@ -184,8 +177,8 @@ mod tests {
                 settings.stream_receive_window_bytes <= settings.connection_receive_window_bytes
             );
         }
-        let received = LinkSettings::migration().stream_receive_window_bytes;
-        assert!(u64::from(received) >= crate::window::WINDOW_BYTES_MAX);
+        let gigabit_8_ms_bytes = 1_000_000_000 / 8 * 8 / 1_000;
+        assert!(LinkSettings::migration().send_window_bytes >= gigabit_8_ms_bytes);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct MigrationSettings {
     /// Bytes of the host's disk for disks of machines that left, for when they come back.
     #[serde(deserialize_with = "size_bytes")]
     pub disk_cache_bytes: u64,
-    /// What finds out how fast the link to another agent is: `rate`, `bbr` or `cubic`.
+    /// What finds out how fast the link to another agent is: `bbr` or `cubic`.
     pub congestion: Congestion,
     /// Milliseconds of downtime that QEMU aims at when it decides to stop the guest.
     pub downtime_limit_ms: u64,
@@ -50,7 +50,7 @@ impl Default for MigrationSettings {
             memory_cache_bytes: 1 << 30,
             shared_cache_bytes: 512 << 20,
             disk_cache_bytes: 8 << 30,
-            congestion: Congestion::Rate,
+            congestion: Congestion::Bbr,
             downtime_limit_ms: 300,
             switchover_ms_max: 10_000,
             shutdown_s: 60,

@@ -165,8 +165,7 @@ impl Outlets {
 
     /// Writes to this connection from now on, no more than this.
     pub fn begin_limited(connection: Connection, limit: Limit) -> Self {
-        let (outlets, mut writers) = (Vec::new(), JoinSet::new());
-        writers.spawn(follow(connection.clone()));
+        let (outlets, writers) = (Vec::new(), JoinSet::new());
         Self { outlets, connection: Some(connection), limit, writers }
     }
 
@@ -208,7 +207,6 @@ impl Outlets {
             outlet.lock().retention.resume(count_of(taken, outlet.header))?;
             self.writers.spawn(write(connection.clone(), Arc::clone(outlet), self.limit.clone()));
         }
-        self.writers.spawn(follow(connection.clone()));
         self.connection = Some(connection);
         Ok(())
     }
@@ -246,11 +244,6 @@ impl Drop for Outlets {
 
 fn count_of(counts: &[(StreamHeader, u64)], header: StreamHeader) -> u64 {
     counts.iter().find(|(stream, _)| *stream == header).map_or(0, |(_, count)| *count)
-}
-
-/// What is written at once follows what the path carries.
-async fn follow(connection: Connection) {
-    connection.follow_path().await;
 }
 
 /// Writes an outlet's frames to a connection until the end of either. That the connection is lost, its owner notices.
