@@ -133,6 +133,12 @@ pub struct Goodput {
     /// Seconds for each controller.
     #[arg(long, value_name = "S", default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=600))]
     pub seconds: u64,
+    /// KiB of the send window, each for itself [default: what agents have].
+    #[arg(long, value_name = "KIB", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(16..=65536))]
+    pub windows: Vec<u32>,
+    /// How many connections at once, each with a socket of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub connections: u8,
 }
 
 /// Which micro-benchmarks.

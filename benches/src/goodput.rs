@@ -30,6 +30,8 @@ const PORT: u16 = 7410;
 const STREAMS: usize = 2;
 /// As large as batches of pages become.
 const FRAME_BYTES: usize = 128 * 1024;
+/// More than any path here holds.
+const RECEIVE_WINDOW_BYTES: u32 = 64 << 20;
 /// What is left out at the beginning: windows grow.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -39,19 +41,36 @@ pub fn run(args: &Goodput) -> Result<ExitCode> {
         rustix::process::geteuid().is_root(),
         "this needs root: the hosts are network namespaces"
     );
-    println!("{}, {} s each", args.link, args.seconds);
-    println!("| controller | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |");
-    println!("|---|---|---|---|---|");
+    println!("{}, {} s each, connections at once: {}", args.link, args.seconds, args.connections);
+    println!(
+        "| controller | send window KiB | Mbit/s | age of the bytes, ms: median | 95 % | round trip ms |"
+    );
+    println!("|---|---|---|---|---|---|");
     for congestion in [Congestion::Cubic, Congestion::Bbr] {
-        let network = Network::create(&args.link, None)?;
-        println!("| {congestion} | {} |", measure(&network, args, congestion)?);
+        for settings in settings(args, congestion) {
+            let network = Network::create(&args.link, None)?;
+            let found = measure(&network, args, &settings)?;
+            println!("| {congestion} | {} | {found} |", settings.send_window_bytes / 1024);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// As agents have them, or with each of the windows asked for; the receiver's is never what limits.
+fn settings(args: &Goodput, congestion: Congestion) -> Vec<LinkSettings> {
+    let agents = LinkSettings { congestion, ..LinkSettings::migration() };
+    let with = |kib: &u32| LinkSettings {
+        send_window_bytes: kib * 1024,
+        stream_receive_window_bytes: RECEIVE_WINDOW_BYTES,
+        connection_receive_window_bytes: RECEIVE_WINDOW_BYTES,
+        ..agents.clone()
+    };
+    if args.windows.is_empty() { vec![agents] } else { args.windows.iter().map(with).collect() }
+}
+
 /// Between two threads, each on its host.
-fn measure(network: &Network, args: &Goodput, congestion: Congestion) -> Result<Found> {
-    let settings = LinkSettings { congestion, ..LinkSettings::migration() };
+fn measure(network: &Network, args: &Goodput, settings: &LinkSettings) -> Result<Found> {
+    let count = args.connections;
     let authority = authority()?;
     let (source, target) = (member(&authority, "node-01")?, member(&authority, "node-02")?);
     let address = SocketAddr::from((Host::Target.address(), PORT));
@@ -66,14 +85,14 @@ fn measure(network: &Network, args: &Goodput, congestion: Congestion) -> Result<
                     let (endpoint, acceptor) =
                         Endpoint::bind(address, &target, &[Role::Agent], settings)?;
                     bound.send(())?;
-                    receive(endpoint, acceptor).await
+                    receive(endpoint, acceptor, count).await
                 })
             })
         };
         let namespace = namespace(Host::Source);
         let sender = scope.spawn(move || {
             is_bound.recv()?;
-            on(&namespace, send(address, source, settings, time))
+            on(&namespace, send_all(address, source, settings.clone(), count, time))
         });
         let round_trip = sender.join().ok().context("the sender failed")??;
         let arrivals = receiver.join().ok().context("the receiver failed")??;
@@ -86,6 +105,22 @@ fn on<T>(namespace: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let host = File::open(format!("/run/netns/{namespace}")).context("the host's namespace")?;
     move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))?;
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Over so many connections; the longest of their round trips.
+async fn send_all(
+    address: SocketAddr,
+    source: Credentials,
+    settings: LinkSettings,
+    count: u8,
+    time: Duration,
+) -> Result<Duration> {
+    let mut senders = JoinSet::new();
+    for _ in 0..count {
+        senders.spawn(send(address, source.clone(), settings.clone(), time));
+    }
+    let round_trips: Result<Vec<_>> = senders.join_all().await.into_iter().collect();
+    round_trips?.into_iter().max().context("there was no connection")
 }
 
 async fn send(
@@ -126,15 +161,24 @@ type Arrival = (Instant, u64);
 async fn receive(
     endpoint: Endpoint,
     mut acceptor: novacron_transport::Acceptor,
+    count: u8,
 ) -> Result<Vec<Arrival>> {
-    let connection = acceptor.accept().await.context("nobody came")?;
+    let mut connections = JoinSet::new();
+    for _ in 0..count {
+        let connection = acceptor.accept().await.context("nobody came")?;
+        connections.spawn(read_all(connection));
+    }
+    let arrivals = connections.join_all().await.concat();
+    endpoint.close(CloseCode::Done, "enough");
+    Ok(arrivals)
+}
+
+async fn read_all(connection: Connection) -> Vec<Arrival> {
     let mut streams = JoinSet::new();
     while let Ok(stream) = connection.accept_uni().await {
         streams.spawn(read(connection.framed(stream, FRAME_BYTES)));
     }
-    let arrivals = streams.join_all().await.concat();
-    endpoint.close(CloseCode::Done, "enough");
-    Ok(arrivals)
+    streams.join_all().await.concat()
 }
 
 async fn read(
