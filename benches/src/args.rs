@@ -63,6 +63,13 @@ pub struct Migrate {
     /// guest was, so theirs is as any other.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub back_after_s: Option<u64>,
+    /// Guests of one tenant that ours moves together, as one batch; peers move one, and their figures are those of as
+    /// many such moves.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "back_after_s", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub clones: u32,
+    /// Migrations at once in the fleet of ours [default: the fleet's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub migrations_per_node: Option<u32>,
     /// QEMU's own modes; the bar is about the best of them.
     #[arg(long, value_name = "MODE", value_delimiter = ',', default_value = "multifd-zstd")]
     pub peers: Vec<Mode>,

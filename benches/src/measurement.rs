@@ -39,6 +39,20 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// What as many migrations cost, one after the other, each as this one. A guest stands still in its own only.
+    pub fn times(self, count: u32) -> Self {
+        let (times, whole) = (f64::from(count), u64::from(count));
+        Self {
+            total_ms: self.total_ms * times,
+            order_ms: self.order_ms * times,
+            memory_ms: self.memory_ms * times,
+            processor_s: self.processor_s * times,
+            own_bytes: self.own_bytes * whole,
+            wire: self.wire.times(whole),
+            ..self
+        }
+    }
+
     /// The same with what was seen from outside.
     pub fn with_seen(self, seen: Seen, spent: Spent) -> Self {
         Self {
@@ -144,6 +158,15 @@ mod tests {
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![9.0, 1.0, 3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn several_moves_add_up_and_their_pauses_do_not() {
+        let wire = WireBytes { shaped: 100, interfaces: 90 };
+        let one = Measurement { total_ms: 500.0, downtime_ms: 30.0, wire, ..Default::default() };
+        let four = one.times(4);
+        assert_eq!((four.total_ms, four.downtime_ms), (2000.0, 30.0));
+        assert_eq!((four.wire.shaped, four.wire.interfaces), (400, 360));
     }
 
     #[test]

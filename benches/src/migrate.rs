@@ -15,6 +15,8 @@ use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
 use crate::network::{Network, Shape};
+use crate::ours::together;
+use crate::peer::storage;
 use crate::report::{self, Comparison, Machine};
 use crate::schedule::{Contender, contenders, schedule};
 use crate::workload::Workload;
@@ -56,7 +58,9 @@ pub fn compare(args: &Migrate) -> Result<Comparison> {
     };
     let machine = Machine::here();
     let runs = bench.run_all()?;
-    Ok(Comparison::new(bench.name(), bench.workload.clone(), machine, &args.bar, runs))
+    let comparison =
+        Comparison::new(bench.name(), bench.workload.clone(), machine, &args.bar, runs);
+    Ok(comparison.with_remarks(bench.remarks()))
 }
 
 /// Where NovaCron's programs are.
@@ -120,8 +124,21 @@ impl Bench<'_> {
     fn name(&self) -> String {
         let tcp = self.args.peer_tcp.map(|tcp| format!("peers on TCP {tcp}"));
         let back = self.args.back_after_s.map(|seconds| format!("back after {seconds} s"));
-        let parts = [Some(self.args.link.to_string()), tcp, back];
+        let clones = self.is_batch().then(|| format!("{} clones together", self.args.clones));
+        let at_once = self.args.migrations_per_node.map(|most| format!("{most} at once"));
+        let parts = [Some(self.args.link.to_string()), tcp, back, clones, at_once];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
+    fn is_batch(&self) -> bool {
+        self.args.clones > 1
+    }
+
+    /// What else the reader must know.
+    fn remarks(&self) -> Vec<String> {
+        let batch = self.is_batch().then(|| together::remark(self.args.clones));
+        let disk = self.workload.disk().map(|_| storage::REMARK.to_owned());
+        batch.into_iter().chain(disk).collect()
     }
 
     fn run_all(&self) -> Result<Vec<(Contender, Measurement)>> {
@@ -147,7 +164,9 @@ impl Bench<'_> {
         let directory =
             tempfile::Builder::new().prefix("nvb").tempdir().context("cannot make a directory")?;
         let measured = match contender {
-            Contender::Peer(mode) => self.peer(mode, directory.path()),
+            Contender::Peer(mode) => {
+                self.peer(mode, directory.path()).map(|one| one.times(self.args.clones))
+            }
             Contender::Ours => self.ours(directory.path()),
         };
         if measured.is_err() && self.args.keep_logs {
@@ -178,6 +197,8 @@ impl Bench<'_> {
             guest: &self.guest,
             workload: &self.workload,
             deadline: self.deadline(),
+            clones: self.args.clones,
+            migrations_per_node: self.args.migrations_per_node,
             back_after: self.args.back_after_s.map(Duration::from_secs),
             directory,
             keep_logs: self.args.keep_logs,

@@ -17,7 +17,7 @@ struct Scenario {
 const GROWTH: &str = "growth";
 
 /// Peers that do not encrypt. Only some of them end at all where the guest writes faster than the link carries.
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "idle",
         words: "--working-set 1 --rate 0 --peers plain,multifd,multifd-zstd,xbzrle \
@@ -62,6 +62,17 @@ const SCENARIOS: [Scenario; 8] = [
         name: "return",
         words: "--rate 50 --back-after-s 120 --peers multifd-zstd,xbzrle \
                 --total-max 0.3 --downtime-max 1.0 --wire-max 0.25",
+    },
+    Scenario {
+        name: "clones",
+        words: "--clones 4 --working-set 1 --rate 0 --peers plain,multifd,multifd-zstd,xbzrle \
+                --deadline-s 300 --total-max 0.5 --wire-max 0.35 --total-and-wire-only",
+    },
+    Scenario {
+        name: "disk",
+        words: "--working-set 1 --rate 0 --disk 4096 --disk-used 1024 --disk-rate 5 \
+                --peers plain,multifd-zstd --deadline-s 300 \
+                --total-max 0.7 --downtime-max 1.0 --wire-max 0.5",
     },
 ];
 

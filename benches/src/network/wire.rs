@@ -24,6 +24,13 @@ pub struct WireBytes {
     pub interfaces: u64,
 }
 
+impl WireBytes {
+    /// As often.
+    pub fn times(self, count: u64) -> Self {
+        Self { shaped: self.shaped * count, interfaces: self.interfaces * count }
+    }
+}
+
 impl Sub for WireBytes {
     type Output = Self;
 

@@ -94,9 +94,9 @@ impl<'a> Cluster<'a> {
         number.with_context(|| format!("{} is not as expected", path.display()))
     }
 
-    /// Where consoles of the machines that there are will be logged, wherever they go. While one arrives, its directory
+    /// Where the console of each machine that there is will be logged, wherever it goes. While one arrives, its directory
     /// has another name.
-    pub fn consoles(&self) -> Result<Vec<PathBuf>> {
+    pub fn consoles(&self) -> Result<Vec<Vec<PathBuf>>> {
         let places = [SOURCE, TARGET].map(|node| self.cli.directory().join(node).join("data/vms"));
         let mut names = BTreeSet::new();
         for place in &places {
@@ -110,11 +110,9 @@ impl<'a> Cluster<'a> {
             let machine = place.join(name);
             [machine.with_extension("new"), machine].map(|directory| directory.join("console.log"))
         };
-        let names: Vec<_> = names.into_iter().flatten().collect();
-        Ok(places
-            .iter()
-            .flat_map(|place| names.iter().flat_map(|name| console(place, name)))
-            .collect())
+        let consoles =
+            |name: OsString| places.iter().flat_map(|place| console(place, &name)).collect();
+        Ok(names.into_iter().flatten().map(consoles).collect())
     }
 
     fn record(&self) -> Result<Record> {

@@ -3,14 +3,15 @@
 
 mod cli;
 mod cluster;
+mod guests;
 mod record;
+pub mod together;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::console::{Console, SWEEP};
 use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
@@ -18,17 +19,14 @@ use crate::network::{LinkArgs, Shape};
 use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use cluster::{Cluster, SOURCE, TARGET};
+use guests::{GUEST_PATIENCE, Guests};
 
-const VM: &str = "bench-01";
 /// Machines that are never started. They have both nodes hold kernel and initrd, as the hosts of plain QEMUs do: else
 /// 18 MB of files would be counted that the peers do not move.
 const KEEPERS: ((&str, &str), (&str, &str)) =
     (("bench-files-1", SOURCE), ("bench-files-2", TARGET));
-const GUEST_PATIENCE: Duration = Duration::from_secs(120);
-/// Time between two looks at a console log: each is a request through all of the cluster.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Lines of the counter that the target has to add before the sweep.
-const TICKS_MORE: u64 = 5;
+/// Whose the machines are that move: only those of one tenant share pages. The keepers are nobody's.
+const TENANT: &str = "tenant=bench";
 
 /// What a run needs.
 #[derive(Debug)]
@@ -43,6 +41,10 @@ pub struct Run<'a> {
     pub guest: &'a Guest,
     /// What it does.
     pub workload: &'a Workload,
+    /// Machines that move together.
+    pub clones: u32,
+    /// Migrations that a node takes part in at once, unless the fleet's own.
+    pub migrations_per_node: Option<u32>,
     /// After how long a migration never ends.
     pub deadline: Duration,
     /// For how long it stays elsewhere before its way back is measured.
@@ -73,45 +75,75 @@ impl Run<'_> {
             "the peers' link is {:?} and NovaCron's is {shape:?}: nothing would be compared",
             self.shape
         );
-        self.create(cluster)?;
-        self.interruption.wait("the guest's start", GUEST_PATIENCE, LOOK_AGAIN, || {
-            Ok(console(cluster)?.is_ready()?.then_some(()))
-        })?;
+        let names = self.names();
+        let guests = self.guests(cluster, &names);
+        self.prepare(cluster, &names)?;
+        guests.await_start()?;
         self.interruption.pause(self.workload.warm_up())?;
 
-        let target = match self.back_after {
-            None => TARGET,
+        let way = match self.back_after {
+            None => (SOURCE, TARGET),
             Some(stay) => {
-                self.order(cluster, TARGET)?;
+                self.order(cluster, (SOURCE, TARGET))?;
                 self.interruption.pause(stay)?;
-                SOURCE
+                (TARGET, SOURCE)
             }
         };
         let agents = Processors { processes: cluster.agents()?, except: Vec::new() };
         let (consoles, processes) = (cluster.consoles()?, agents.processes.clone());
-        let watch = Watch::begin(Watched { consoles, processes })?;
+        let watch = Watch::begin(Watched { guests: consoles, processes })?;
         let (bytes, spent) = (wire.bytes()?, agents.spent()?);
         let ordered = Instant::now();
-        let json = self.order(cluster, target)?;
+        let json = self.order(cluster, way)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
         let (wire, spent) = (wire.bytes()? - bytes, agents.spent()? - spent);
-        self.await_guest(cluster)?;
+        guests.await_more()?;
         let seen = watch.end()?;
-        self.check_guest(cluster)?;
-        Ok(Measurement { order_ms, wire, ..record::measurement(&json)? }.with_seen(seen, spent))
+        guests.check()?;
+        let measurement = self.measurement(cluster, &json)?;
+        Ok(Measurement { order_ms, wire, ..measurement }.with_seen(seen, spent))
     }
 
-    fn order(&self, cluster: &Cluster<'_>, target: &str) -> Result<String> {
-        let order = ["vm", "migrate", VM, "--target", target, "--live", "--wait", "-o", "json"];
+    fn guests<'a>(&'a self, cluster: &'a Cluster<'_>, names: &'a [String]) -> Guests<'a> {
+        let has_disk = self.workload.disk().is_some();
+        Guests { cli: cluster.cli(), names, has_disk, interruption: self.interruption }
+    }
+
+    /// The machines that move.
+    fn names(&self) -> Vec<String> {
+        (1..=self.clones).map(|number| format!("bench-{number:02}")).collect()
+    }
+
+    /// What the coordinator says of the migration, or of the batch if there are several.
+    fn order(&self, cluster: &Cluster<'_>, (from, to): (&str, &str)) -> Result<String> {
+        if self.clones > 1 {
+            return together::order(cluster.cli(), (from, to), TENANT, self.deadline);
+        }
+        let names = self.names();
+        let order = ["vm", "migrate", &names[0], "--target", to, "--live", "--wait", "-o", "json"];
         cluster.cli().run(&order, "", self.deadline)
     }
 
-    fn create(&self, cluster: &Cluster<'_>) -> Result<()> {
+    fn measurement(&self, cluster: &Cluster<'_>, json: &str) -> Result<Measurement> {
+        if self.clones > 1 {
+            return together::measurement(cluster.cli(), json, self.clones);
+        }
+        record::measurement(json)
+    }
+
+    fn prepare(&self, cluster: &Cluster<'_>, names: &[String]) -> Result<()> {
+        if let Some(most) = self.migrations_per_node {
+            let words = ["cluster", "set", "--migrations-per-node", &most.to_string()];
+            cluster.cli().run(&words, "", GUEST_PATIENCE)?;
+        }
         let memory = format!("{}M", self.workload.memory_bytes() >> 20);
         for (name, node) in [KEEPERS.0, KEEPERS.1] {
             self.create_machine(cluster, name, &["--memory", "64M", "--node", node, "--no-start"])?;
         }
-        self.create_machine(cluster, VM, &["--memory", &memory, "--node", SOURCE])
+        let disk = self.workload.disk().map(|disk| disk.bytes().to_string());
+        let mut words = vec!["--memory", &memory, "--node", SOURCE, "--label", TENANT];
+        words.extend(disk.iter().flat_map(|bytes| ["--disk", bytes]));
+        names.iter().try_for_each(|name| self.create_machine(cluster, name, &words))
     }
 
     fn create_machine(&self, cluster: &Cluster<'_>, name: &str, words: &[&str]) -> Result<()> {
@@ -123,31 +155,4 @@ impl Run<'_> {
         line.extend(words);
         cluster.cli().run(&line, "", GUEST_PATIENCE).map(drop)
     }
-
-    /// The guest goes on at the target.
-    fn await_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
-        let enough = console(cluster)?.last_tick() + TICKS_MORE;
-        let (patience, every) = (GUEST_PATIENCE, LOOK_AGAIN);
-        self.interruption.wait("the guest's going on at the target", patience, every, || {
-            Ok((console(cluster)?.last_tick() >= enough).then_some(()))
-        })
-    }
-
-    /// The guest has all of its memory.
-    fn check_guest(&self, cluster: &Cluster<'_>) -> Result<()> {
-        let (patience, every) = (GUEST_PATIENCE, LOOK_AGAIN);
-        cluster.cli().run(&["vm", "console", VM], SWEEP, GUEST_PATIENCE)?;
-        self.interruption.wait(
-            "the guest's comparing all of its pages",
-            patience,
-            every,
-            || Ok(console(cluster)?.is_swept().then_some(())),
-        )?;
-        console(cluster)?.check()
-    }
-}
-
-fn console(cluster: &Cluster<'_>) -> Result<Console> {
-    let log = cluster.cli().run(&["vm", "console", VM, "--log"], "", GUEST_PATIENCE)?;
-    Ok(Console::parse(&log))
 }

@@ -21,6 +21,8 @@ use crate::network::Host;
 
 /// For how long QEMU may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// The block node that the guest's disk is.
+pub const DISK_NODE: &str = "disk0";
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a machine depends on.
@@ -36,6 +38,8 @@ pub struct Plan<'a> {
     pub initrd: &'a Path,
     /// What it boots.
     pub append: &'a str,
+    /// Whether it has a disk, in the file [`Plan::disk`].
+    pub has_disk: bool,
     /// Where its files are.
     pub directory: &'a Path,
     /// Whether it has certificates.
@@ -43,6 +47,27 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Where its disk is, if it has one.
+    pub fn disk(&self) -> PathBuf {
+        self.file("qcow2")
+    }
+
+    /// The disk, connected as ours is.
+    fn disk_options(&self) -> [(&'static str, String); 2] {
+        let file = json!({
+            "driver": "file", "node-name": "file0", "filename": self.disk(), "discard": "unmap",
+        });
+        let node = json!({
+            "driver": "qcow2", "node-name": DISK_NODE, "file": file, "discard": "unmap",
+            "detect-zeroes": "unmap",
+        });
+        let device = json!({
+            "driver": "virtio-blk-pci", "id": "blk0", "drive": DISK_NODE, "serial": DISK_NODE,
+            "bootindex": 1,
+        });
+        [("-blockdev", node.to_string()), ("-device", device.to_string())]
+    }
+
     fn file(&self, kind: &str) -> PathBuf {
         self.directory.join(format!("{}.{kind}", self.host.name()))
     }
@@ -83,7 +108,9 @@ impl Plan<'_> {
             ("-mon", "chardev=qmp0,mode=control".into()),
         ];
         let mut arguments = vec!["-nodefaults".to_owned(), "-no-user-config".to_owned()];
-        arguments.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+        let disk = self.has_disk.then(|| self.disk_options()).into_iter().flatten();
+        let options = options.into_iter().chain(disk);
+        arguments.extend(options.flat_map(|(name, value)| [name.to_owned(), value]));
         if self.is_encrypted {
             let end = if self.host == Host::Target { "server" } else { "client" };
             let dir = path(&tls::credentials(self.directory, self.host));
@@ -169,13 +196,14 @@ impl Machine {
 mod tests {
     use super::*;
 
-    fn arguments(host: Host) -> String {
+    fn arguments(host: Host, has_disk: bool) -> String {
         let plan = Plan {
             host,
             memory_bytes: 1 << 29,
             kernel: Path::new("/g/vmlinuz"),
             initrd: Path::new("/g/initrd"),
             append: "quiet",
+            has_disk,
             directory: Path::new("/d"),
             is_encrypted: false,
         };
@@ -184,9 +212,12 @@ mod tests {
 
     #[test]
     fn both_ends_are_one_machine() {
-        let (source, target) = (arguments(Host::Source), arguments(Host::Target));
-        let renamed = target.replace("/d/target.", "/d/source.");
-        assert_eq!(renamed.strip_suffix(" -incoming defer"), Some(source.as_str()));
-        assert!(source.contains("-m size=536870912b"), "{source}");
+        for has_disk in [false, true] {
+            let [source, target] = Host::ALL.map(|host| arguments(host, has_disk));
+            let renamed = target.replace("/d/target.", "/d/source.");
+            assert_eq!(renamed.strip_suffix(" -incoming defer"), Some(source.as_str()));
+            assert!(source.contains("-m size=536870912b"), "{source}");
+            assert_eq!(source.contains("/d/source.qcow2"), has_disk, "{source}");
+        }
     }
 }

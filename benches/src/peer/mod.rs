@@ -6,6 +6,7 @@
 mod machine;
 mod mode;
 mod qmp;
+pub mod storage;
 mod tls;
 
 use std::path::Path;
@@ -29,10 +30,10 @@ use qmp::Event;
 
 /// Where the target listens, in its own namespace.
 const PORT: u16 = 4444;
-/// An emulated guest boots in a few seconds.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
-/// For how long the guest may take to go on at the target and to compare all of its pages.
-const SWEEP_PATIENCE: Duration = Duration::from_secs(120);
+/// An emulated guest boots in a few seconds, and may have a disk to write before it begins.
+const BOOT_PATIENCE: Duration = Duration::from_secs(300);
+/// For how long the guest may take to go on at the target and to compare all that it has.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(180);
 /// Time between two looks at a console log.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Lines of the counter that the target has to add before the sweep.
@@ -78,7 +79,7 @@ impl Run<'_> {
 
         let processors = processors(&mut source, &mut target)?;
         let consoles = vec![source.console_path(), target.console_path()];
-        let watch = Watch::begin(Watched { consoles, processes: Vec::new() })?;
+        let watch = Watch::begin(Watched { guests: vec![consoles], processes: Vec::new() })?;
         let (bytes, spent) = (network.wire().bytes()?, processors.spent()?);
         let ordered = Instant::now();
         let measurement = self.migrate(&mut source, &mut target)?;
@@ -97,16 +98,23 @@ impl Run<'_> {
             kernel: &self.guest.kernel,
             initrd: &self.guest.initrd,
             append: &self.guest.append(self.workload),
+            has_disk: self.workload.disk().is_some(),
             directory: self.directory,
             is_encrypted: self.mode.is_encrypted(),
         };
+        if let Some(disk) = self.workload.disk() {
+            storage::create(&plan.disk(), disk.bytes())?;
+        }
         Machine::start(&plan, network.enter(host), self.interruption)
     }
 
     /// Sets both sides up, so that the order is all that is left.
     fn prepare(&self, source: &mut Machine, target: &mut Machine) -> Result<()> {
         for machine in [&mut *source, &mut *target] {
-            let capabilities = self.mode.capabilities();
+            let mut capabilities = self.mode.capabilities();
+            if self.has_disk() {
+                capabilities.push(json!({ "capability": storage::CAPABILITY, "state": true }));
+            }
             machine
                 .qmp
                 .execute("migrate-set-capabilities", &json!({ "capabilities": capabilities }))?;
@@ -117,11 +125,34 @@ impl Run<'_> {
         }
         let uri = json!({ "uri": uri() });
         target.qmp.execute("migrate-incoming", &uri)?;
-        Ok(())
+        if self.has_disk() { storage::export(target) } else { Ok(()) }
     }
 
+    fn has_disk(&self) -> bool {
+        self.workload.disk().is_some()
+    }
+
+    /// Disk first, if there is one: then the total is from there on, and by a clock outside.
     fn migrate(&self, source: &mut Machine, target: &mut Machine) -> Result<Measurement> {
+        if !self.has_disk() {
+            return self.migrate_memory(source, target, |_, _| Ok(()));
+        }
+        let begun = Instant::now();
+        storage::mirror(source, self.deadline)?;
+        let measurement = self.migrate_memory(source, target, |source, target| {
+            storage::switch_over(source, target, self.deadline)
+        })?;
+        Ok(Measurement { total_ms: begun.elapsed().as_secs_f64() * 1000.0, ..measurement })
+    }
+
+    fn migrate_memory(
+        &self,
+        source: &mut Machine,
+        target: &mut Machine,
+        switch_over: impl FnOnce(&mut Machine, &mut Machine) -> Result<()>,
+    ) -> Result<Measurement> {
         source.qmp.execute("migrate", &json!({ "uri": uri() }))?;
+        switch_over(source, target)?;
         let ended = source.qmp.wait(self.deadline, has_ended).with_context(|| {
             format!("{} does not get done: does the guest write faster than the link?", self.mode)
         })?;
@@ -149,12 +180,9 @@ impl Run<'_> {
     fn check_guest(&self, source: &Machine, target: &mut Machine) -> Result<()> {
         let (patience, every) = (SWEEP_PATIENCE, LOOK_AGAIN);
         target.type_in(crate::console::SWEEP)?;
-        self.interruption.wait(
-            "the guest's comparing all of its pages",
-            patience,
-            every,
-            || Ok(console(source, target)?.is_swept().then_some(())),
-        )?;
+        self.interruption.wait("the guest's comparing all that it has", patience, every, || {
+            Ok(console(source, target)?.is_swept(self.has_disk()).then_some(()))
+        })?;
         console(source, target)?.check()
     }
 }

@@ -26,6 +26,7 @@ pub struct Comparison {
     machine: Machine,
     contenders: Vec<Contestant>,
     verdict: Vec<Judged>,
+    remarks: Vec<String>,
 }
 
 /// A contender and its runs.
@@ -47,7 +48,12 @@ impl Comparison {
     ) -> Self {
         let contenders = by_contender(runs);
         let verdict = judge(bar, &contenders);
-        Self { link, workload, machine, contenders, verdict }
+        Self { link, workload, machine, contenders, verdict, remarks: Vec::new() }
+    }
+
+    /// The same with what its reader must know beside [`table::METHOD`].
+    pub fn with_remarks(self, remarks: Vec<String>) -> Self {
+        Self { remarks, ..self }
     }
 
     /// Whether a bar was missed. One side alone misses none.
@@ -77,7 +83,8 @@ impl Comparison {
 
     /// The same around another table.
     pub fn section_with(&self, command: &str, table: &str) -> String {
-        format!("{}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.machine, table::METHOD)
+        let method = [&[table::METHOD.to_owned()], &*self.remarks].concat().join("\n\n");
+        format!("{}\n\n{method}\n\nCommand: `{command}`\n\n{table}", self.machine)
     }
 }
 
@@ -155,6 +162,13 @@ mod tests {
         let comparison = compare(vec![(PEER, run(1000.0)), (Contender::Ours, run(1201.0))]);
         assert!(comparison.is_missed());
         assert!(comparison.table().contains("MISSED"), "{}", comparison.table());
+    }
+
+    #[test]
+    fn remarks_are_part_of_the_section() {
+        let comparison = compare(vec![(PEER, run(1000.0))]).with_remarks(vec!["Mind this.".into()]);
+        let section = comparison.section("cargo xtask bench");
+        assert!(section.contains("Mind this.\n\nCommand: `cargo xtask bench`"), "{section}");
     }
 
     #[test]

@@ -28,8 +28,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// What is watched.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// Where the guest's console is logged, at any time; a file may not be there yet.
-    pub consoles: Vec<PathBuf>,
+    /// Where each guest's console is logged, at any time; a file may not be there yet.
+    pub guests: Vec<Vec<PathBuf>>,
     /// Processes whose memory counts.
     pub processes: Vec<u32>,
 }
@@ -37,7 +37,7 @@ pub struct Watched {
 /// What was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// For how long the guest stood still, at most.
+    /// For how long a guest stood still, at most.
     pub pause: Duration,
     /// The most private memory that one of the processes had, in bytes.
     pub memory_bytes_max: u64,
@@ -66,7 +66,8 @@ impl Watch {
     pub fn end(self) -> Result<Seen> {
         drop(self.stop);
         let looking = self.thread.join().ok().context("the watcher has failed")?;
-        let pause = looking.beats.pause_max().context("the guest's heartbeats were not seen")?;
+        let pauses = looking.guests.iter().filter_map(|guest| guest.beats.pause_max());
+        let pause = pauses.max().context("no guest's heartbeats were seen")?;
         Ok(Seen { pause, memory_bytes_max: looking.memory_bytes_max })
     }
 }
@@ -91,23 +92,42 @@ impl Console {
     }
 }
 
+/// A guest, wherever it is.
+#[derive(Debug)]
+struct Guest {
+    consoles: Vec<Console>,
+    beats: Beats,
+}
+
+impl Guest {
+    fn new(paths: Vec<PathBuf>) -> Self {
+        let console = |path| Console { path, file: None, lines: Lines::default() };
+        Self { consoles: paths.into_iter().map(console).collect(), beats: Beats::default() }
+    }
+
+    fn look(&mut self, begun: Instant) {
+        for console in &mut self.consoles {
+            for line in console.look() {
+                self.beats.see(&line, begun.elapsed());
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Looking {
-    consoles: Vec<Console>,
+    guests: Vec<Guest>,
     processes: Vec<u32>,
     begun: Instant,
-    beats: Beats,
     memory_bytes_max: u64,
 }
 
 impl Looking {
     fn new(watched: Watched) -> Self {
-        let console = |path| Console { path, file: None, lines: Lines::default() };
         Self {
-            consoles: watched.consoles.into_iter().map(console).collect(),
+            guests: watched.guests.into_iter().map(Guest::new).collect(),
             processes: watched.processes,
             begun: Instant::now(),
-            beats: Beats::default(),
             memory_bytes_max: 0,
         }
     }
@@ -126,11 +146,7 @@ impl Looking {
     }
 
     fn look_at_consoles(&mut self) {
-        for console in &mut self.consoles {
-            for line in console.look() {
-                self.beats.see(&line, self.begun.elapsed());
-            }
-        }
+        self.guests.iter_mut().for_each(|guest| guest.look(self.begun));
     }
 
     fn look_at_memory(&mut self) {
@@ -149,7 +165,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name| directory.path().join(name);
         let mut looking = Looking::new(Watched {
-            consoles: vec![path("source"), path("target")],
+            guests: vec![vec![path("source"), path("target")], vec![path("other")]],
             processes: vec![std::process::id()],
         });
         let say = |looking: &mut Looking, name, text: &str| {
@@ -162,13 +178,16 @@ mod tests {
             "source",
             "NOVACRON-GUEST tick=1 uptime_ms=0 \nNOVACRON-GUEST tick=2 uptime_ms=0 \n",
         );
+        // Another guest's counter is its own.
+        say(&mut looking, "other", "NOVACRON-GUEST tick=9 uptime_ms=0 \n");
         let before = looking.begun.elapsed();
         say(
             &mut looking,
             "target",
             "NOVACRON-GUEST tick=2 uptime_ms=0 \nNOVACRON-GUEST tick=3 uptime_ms=0 \n",
         );
-        let pause = looking.beats.pause_max().unwrap();
+        let pause = looking.guests[0].beats.pause_max().unwrap();
+        assert_eq!(looking.guests[1].beats.pause_max(), None);
         assert!(pause <= looking.begun.elapsed() && before > Duration::ZERO, "{pause:?}");
         looking.look_at_memory();
         assert!(looking.memory_bytes_max > 100_000);

@@ -7,10 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::content::{self, Random};
+use crate::orders::Sweep;
 use crate::pace::Pace;
 use crate::parameters::Parameters;
 use crate::report;
@@ -64,7 +65,11 @@ impl Region {
         let file = OpenOptions::new().read(true).write(true).custom_flags(O_DIRECT).open(DEVICE);
         let file = file.map_err(|error| format!("{DEVICE}: {error}"))?;
         let device_bytes = device_bytes(&file).map_err(|error| format!("{DEVICE}: {error}"))?;
-        Self::over(file, device_bytes.min(parameters.disk_region_bytes))
+        let mut region = Self::over(file, device_bytes.min(parameters.disk_region_bytes))?;
+        if parameters.is_disk_filled {
+            region.fill().map_err(|error| format!("{DEVICE}: {error}"))?;
+        }
+        Ok(region)
     }
 
     fn over(file: File, bytes: u64) -> Result<Self, String> {
@@ -74,6 +79,11 @@ impl Region {
         }
         let buffer = Box::new(Block { bytes: [0; BLOCK_BYTES] });
         Ok(Self { file, buffer, shadow: vec![0; blocks], sequence: 0, random: Random::new(1, 1) })
+    }
+
+    /// Writes every block once.
+    fn fill(&mut self) -> io::Result<()> {
+        (0..self.shadow.len()).try_for_each(|_| self.write_next())
     }
 
     /// Writes the next block of the round.
@@ -92,6 +102,11 @@ impl Region {
     fn check_any(&mut self) -> io::Result<Option<Fault>> {
         let written = self.shadow.len().min(self.sequence as usize);
         let block = self.random.below(written.max(1));
+        self.check(block)
+    }
+
+    /// Reads back a block if it was written before.
+    fn check(&mut self, block: usize) -> io::Result<Option<Fault>> {
         let expected = self.shadow[block];
         if expected == 0 {
             return Ok(None);
@@ -170,20 +185,24 @@ impl Block {
     }
 }
 
-/// Writes and reads back until the program ends. An error of the device is a fault, and the end:
-/// the guest would only say the same again and again.
-pub fn run(mut region: Region, bytes_per_s: u64, tally: &Tally) {
-    if let Err(error) = work(&mut region, bytes_per_s, tally) {
+/// Writes and reads back until the program ends; an order to sweep reads back every block at once. An error of the
+/// device is a fault, and the end: the guest would only say the same again and again.
+pub fn run(mut region: Region, bytes_per_s: u64, tally: &Tally, sweeps: &Receiver<Sweep>) {
+    if let Err(error) = work(&mut region, bytes_per_s, tally, sweeps) {
         tally.fault(format_args!("disk error={error}"));
     }
 }
 
-fn work(region: &mut Region, bytes_per_s: u64, tally: &Tally) -> io::Result<()> {
-    let (whole, broken) = region.survey()?;
-    report::line(format_args!(
-        "disk blocks={} from_earlier_boot={whole} broken_by_earlier_boot={broken}",
-        region.shadow.len()
-    ));
+fn work(
+    region: &mut Region,
+    bytes_per_s: u64,
+    tally: &Tally,
+    sweeps: &Receiver<Sweep>,
+) -> io::Result<()> {
+    // What this boot has filled says nothing of an earlier one.
+    if region.sequence == 0 {
+        say_what_is_there(region)?;
+    }
     let mut pace = Pace::new(bytes_per_s, Instant::now());
     let mut due_bytes = 0;
     loop {
@@ -192,16 +211,44 @@ fn work(region: &mut Region, bytes_per_s: u64, tally: &Tally) -> io::Result<()> 
             due_bytes -= BLOCK_BYTES as u64;
             region.write_next()?;
             tally.disk_written();
-            if let Some(fault) = region.check_any()? {
-                tally.fault(format_args!(
-                    "disk block={} expected={} found={}",
-                    fault.block, fault.expected, fault.found
-                ));
-            }
-            tally.disk_checked();
+            let fault = region.check_any()?;
+            count(fault, tally);
         }
-        thread::sleep(ROUND);
+        match sweeps.recv_timeout(ROUND) {
+            Ok(Sweep) => sweep(region, tally)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
     }
+}
+
+fn say_what_is_there(region: &mut Region) -> io::Result<()> {
+    let (whole, broken) = region.survey()?;
+    report::line(format_args!(
+        "disk blocks={} from_earlier_boot={whole} broken_by_earlier_boot={broken}",
+        region.shadow.len()
+    ));
+    Ok(())
+}
+
+fn count(fault: Option<Fault>, tally: &Tally) {
+    if let Some(fault) = fault {
+        tally.fault(format_args!(
+            "disk block={} expected={} found={}",
+            fault.block, fault.expected, fault.found
+        ));
+    }
+    tally.disk_checked();
+}
+
+fn sweep(region: &mut Region, tally: &Tally) -> io::Result<()> {
+    for block in 0..region.shadow.len() {
+        let fault = region.check(block)?;
+        count(fault, tally);
+    }
+    let (blocks, faults) = (region.shadow.len(), tally.counts().faults);
+    report::line(format_args!("disk swept blocks={blocks} faults={faults}"));
+    Ok(())
 }
 
 fn offset(block: usize) -> u64 {
@@ -240,6 +287,19 @@ mod tests {
         (0..20).for_each(|_| region.write_next().unwrap());
         assert!((0..BLOCKS).all(|block| check_block(&mut region, block).is_none()));
         assert_eq!(region.survey().unwrap(), (BLOCKS, 0));
+    }
+
+    #[test]
+    fn a_region_that_was_filled_is_whole_and_a_sweep_finds_what_is_not() {
+        let mut region = region("filled");
+        region.fill().unwrap();
+        assert_eq!(region.survey().unwrap(), (BLOCKS, 0));
+        let tally = Tally::default();
+        sweep(&mut region, &tally).unwrap();
+        assert_eq!(tally.counts().faults, 0);
+        region.file.write_all_at(&[0; 4096], offset(6)).unwrap();
+        sweep(&mut region, &tally).unwrap();
+        assert_eq!((tally.counts().faults, tally.counts().disk_checked_blocks), (1, 16));
     }
 
     #[test]

@@ -39,18 +39,21 @@ fn main() -> ExitCode {
     };
     let tally = Arc::new(Tally::default());
     let (orders, inbox) = orders::channel();
-    let (sweeps, sweep_inbox) = orders::sweep_channel();
+    let (memory_sweeps, memory_inbox) = orders::sweep_channel();
+    let mut sweeps = vec![memory_sweeps];
 
     let working_set = memory::WorkingSet::filled(parameters.memory_pages);
     let region = disk::Region::open(&parameters);
     report::line(format_args!("ready {parameters}"));
 
     let (memory_tally, memory_rates) = (Arc::clone(&tally), parameters.memory_rates);
-    thread::spawn(move || memory::run(working_set, memory_rates, &memory_tally, &sweep_inbox));
+    thread::spawn(move || memory::run(working_set, memory_rates, &memory_tally, &memory_inbox));
     match region {
         Ok(region) => {
             let (disk_tally, rate) = (Arc::clone(&tally), parameters.disk_bytes_per_s);
-            thread::spawn(move || disk::run(region, rate, &disk_tally));
+            let (disk_sweeps, disk_inbox) = orders::sweep_channel();
+            sweeps.push(disk_sweeps);
+            thread::spawn(move || disk::run(region, rate, &disk_tally, &disk_inbox));
         }
         Err(reason) => report::line(format_args!("disk unused: {reason}")),
     }

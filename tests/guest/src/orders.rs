@@ -14,13 +14,13 @@ const ORDERS_MAX: usize = 16;
 pub enum Order {
     /// Print a summary.
     Status,
-    /// Compare every page of the working set now, and say so when done.
+    /// Compare every page of the working set and every block of the disk now, and say so when done.
     Sweep,
     /// End, so that the machine is powered off.
     PowerOff,
 }
 
-/// The order to compare every page, on its way to the thread that owns them.
+/// The order to compare everything, on its way to a thread that owns a part of it.
 #[derive(Debug)]
 pub struct Sweep;
 
@@ -29,7 +29,7 @@ pub fn channel() -> (SyncSender<Order>, Receiver<Order>) {
     sync_channel(ORDERS_MAX)
 }
 
-/// The way of sweeps to the memory thread: while one waits, another would add nothing.
+/// The way of sweeps to one of the threads: while one waits, another would add nothing.
 pub fn sweep_channel() -> (SyncSender<Sweep>, Receiver<Sweep>) {
     sync_channel(1)
 }
@@ -37,7 +37,7 @@ pub fn sweep_channel() -> (SyncSender<Sweep>, Receiver<Sweep>) {
 /// Prints the counter and serves orders until one of them is to power off.
 pub fn serve(
     inbox: &Receiver<Order>,
-    sweeps: &SyncSender<Sweep>,
+    sweeps: &[SyncSender<Sweep>],
     tally: &Tally,
     tick: Duration,
     now: Instant,
@@ -56,7 +56,7 @@ pub fn serve(
         match inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
             Ok(Order::Status) => print_status(ticks, uptime.ms(Instant::now()), tally),
             // Full means that one is waiting already; its line answers this order too.
-            Ok(Order::Sweep) => drop(sweeps.try_send(Sweep)),
+            Ok(Order::Sweep) => sweeps.iter().for_each(|way| drop(way.try_send(Sweep))),
             Ok(Order::PowerOff) => break,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }

@@ -20,6 +20,8 @@ pub struct Parameters {
     pub disk_bytes_per_s: u64,
     /// How much of the disk is used, at most.
     pub disk_region_bytes: u64,
+    /// Whether all of that is written before the work begins.
+    pub is_disk_filled: bool,
     /// Time between two lines of the counter.
     pub tick: Duration,
 }
@@ -32,6 +34,7 @@ struct Raw {
     full_rate: u64,
     disk_rate: u64,
     disk_region_mib: u64,
+    disk_fill: u64,
     tick_ms: u64,
 }
 
@@ -43,6 +46,7 @@ impl Default for Raw {
             full_rate: 0,
             disk_rate: 1,
             disk_region_mib: 32,
+            disk_fill: 0,
             tick_ms: 100,
         }
     }
@@ -71,6 +75,7 @@ impl Parameters {
             },
             disk_bytes_per_s: raw.disk_rate.saturating_mul(MIB),
             disk_region_bytes: raw.disk_region_mib.saturating_mul(MIB),
+            is_disk_filled: raw.disk_fill > 0,
             tick: Duration::from_millis(raw.tick_ms.max(1)),
         })
     }
@@ -90,6 +95,7 @@ impl Raw {
                 "memory_rate" => &mut raw.memory_rate,
                 "full_rate" => &mut raw.full_rate,
                 "disk_rate" => &mut raw.disk_rate,
+                "disk_fill" => &mut raw.disk_fill,
                 "disk_region_mib" => &mut raw.disk_region_mib,
                 "tick_ms" => &mut raw.tick_ms,
                 _ => return Err(format!("unknown parameter novacron.{name}")),
