@@ -136,7 +136,9 @@ impl Bench<'_> {
 
     /// What else the reader must know.
     fn remarks(&self) -> Vec<String> {
-        let batch = self.is_batch().then(|| together::remark(self.args.clones));
+        let batch = self
+            .is_batch()
+            .then(|| together::remark(self.args.clones, self.args.migrations_per_node));
         let disk = self.workload.disk().map(|_| storage::REMARK.to_owned());
         batch.into_iter().chain(disk).collect()
     }

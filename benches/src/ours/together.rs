@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use novacron_protocol::api::{BatchStatus, BatchView};
+use novacron_protocol::limits::MIGRATIONS_PER_NODE_DEFAULT;
 
 use super::cli::Cli;
 use super::record;
@@ -12,10 +13,12 @@ use crate::measurement::Measurement;
 /// For how long the coordinator may take to say what became of a migration.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the reader of such a comparison must know.
-pub fn remark(count: u32) -> String {
+/// What the reader of such a comparison must know; `at_once` is the fleet's limit if it was changed.
+pub fn remark(count: u32, at_once: Option<u32>) -> String {
+    let at_once = at_once.unwrap_or(MIGRATIONS_PER_NODE_DEFAULT);
     format!(
-        "NovaCron moved {count} guests of one tenant, booted from the same files, by one `novacron migrate batch`: its \
+        "NovaCron moved {count} guests of one tenant, booted from the same files, by one `novacron migrate batch`, \
+         at most {at_once} at once: its \
          total is from when that was accepted until the last guest had moved, by the coordinator's clock; memory, \
          downtime and rounds are those of the migration that had most of them, and what was seen is the longest pause \
          of any guest. A peer moved one such guest: its times, bytes and CPU are {count} times those of that move, as \
@@ -92,6 +95,12 @@ mod tests {
         let whole = sum(&batch("completed"), &migrations, 2).unwrap();
         assert_eq!((whole.total_ms, whole.memory_ms, whole.downtime_ms), (2500.0, 1200.0, 120.0));
         assert_eq!(whole.own_bytes, 150);
+    }
+
+    #[test]
+    fn the_reader_learns_how_many_moved_at_once() {
+        assert!(remark(4, None).contains("at most 3 at once"));
+        assert!(remark(4, Some(4)).contains("at most 4 at once"));
     }
 
     #[test]

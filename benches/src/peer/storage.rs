@@ -40,7 +40,7 @@ pub fn create(path: &Path, bytes: u64) -> Result<()> {
 
 /// The target exports its disk.
 pub fn export(target: &mut Machine) -> Result<()> {
-    target.qmp.execute("nbd-server-start", &json!({ "addr": address("data") }))?;
+    target.qmp.execute("nbd-server-start", &json!({ "addr": listening_address() }))?;
     let export = json!({
         "type": "nbd", "id": "export0", "node-name": DISK_NODE, "name": DISK_NODE, "writable": true,
     });
@@ -50,7 +50,7 @@ pub fn export(target: &mut Machine) -> Result<()> {
 /// Mirrors the whole disk; returns when the target has all of it and gets every further write.
 pub fn mirror(source: &mut Machine, patience: Duration) -> Result<()> {
     let node = json!({
-        "driver": "nbd", "node-name": MIRROR, "server": address(""), "export": DISK_NODE,
+        "driver": "nbd", "node-name": MIRROR, "server": address(), "export": DISK_NODE,
         "discard": "unmap",
     });
     source.qmp.execute("blockdev-add", &node)?;
@@ -76,13 +76,15 @@ pub fn switch_over(source: &mut Machine, target: &mut Machine, patience: Duratio
     source.qmp.execute("migrate-continue", &json!({ "state": "pre-switchover" })).map(drop)
 }
 
-/// The target's address, for a server with what it calls `data`, for a client as it is.
-fn address(wrapper: &str) -> Value {
-    let (host, port) = (Host::Target.address().to_string(), PORT.to_string());
-    if wrapper.is_empty() {
-        return json!({ "type": "inet", "host": host, "port": port });
-    }
-    json!({ "type": "inet", wrapper: { "host": host, "port": port } })
+/// The target's address, as a client names it.
+fn address() -> Value {
+    json!({ "type": "inet", "host": Host::Target.address(), "port": PORT.to_string() })
+}
+
+/// The same, as a server names it.
+fn listening_address() -> Value {
+    let data = json!({ "host": Host::Target.address(), "port": PORT.to_string() });
+    json!({ "type": "inet", "data": data })
 }
 
 fn is_ready_or_ended(event: &Event) -> bool {
@@ -119,8 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn servers_and_clients_write_addresses_differently() {
-        assert_eq!(address("data")["data"]["port"], "4445");
-        assert_eq!(address("")["host"], "192.0.2.2");
+    fn servers_and_clients_name_one_address_differently() {
+        let client = json!({ "type": "inet", "host": "192.0.2.2", "port": "4445" });
+        assert_eq!(address(), client);
+        assert_eq!(listening_address()["data"]["host"], client["host"]);
     }
 }
