@@ -31,6 +31,7 @@ mod network;
 mod ours;
 mod peer;
 mod report;
+mod reservoir;
 mod schedule;
 mod suite;
 mod watch;

@@ -16,6 +16,7 @@ use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
 use crate::network::{LinkArgs, Shape};
+use crate::reservoir::Reservoir;
 use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use cluster::{Cluster, SOURCE, TARGET};
@@ -79,6 +80,7 @@ impl Run<'_> {
         let guests = self.guests(cluster, &names);
         self.prepare(cluster, &names)?;
         guests.await_start()?;
+        let reservoir = Reservoir::fill(self.workload, self.clones)?;
         self.interruption.pause(self.workload.warm_up())?;
 
         let way = match self.back_after {
@@ -93,6 +95,7 @@ impl Run<'_> {
         let (consoles, processes) = (cluster.consoles()?, agents.processes.clone());
         let watch = Watch::begin(Watched { guests: consoles, processes })?;
         let (bytes, spent) = (wire.bytes()?, agents.spent()?);
+        drop(reservoir);
         let ordered = Instant::now();
         let json = self.order(cluster, way)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;

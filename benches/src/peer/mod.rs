@@ -23,6 +23,7 @@ use crate::guest::Guest;
 use crate::interruption::Interruption;
 use crate::measurement::Measurement;
 use crate::network::{Host, LinkArgs, Network, Tcp};
+use crate::reservoir::Reservoir;
 use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use machine::{Machine, Plan};
@@ -75,12 +76,14 @@ impl Run<'_> {
         })?;
         let mut target = self.machine(&network, Host::Target)?;
         self.prepare(&mut source, &mut target)?;
+        let reservoir = Reservoir::fill(self.workload, 1)?;
         self.interruption.pause(self.workload.warm_up())?;
 
         let processors = processors(&mut source, &mut target)?;
         let consoles = vec![source.console_path(), target.console_path()];
         let watch = Watch::begin(Watched { guests: vec![consoles], processes: Vec::new() })?;
         let (bytes, spent) = (network.wire().bytes()?, processors.spent()?);
+        drop(reservoir);
         let ordered = Instant::now();
         let measurement = self.migrate(&mut source, &mut target)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
