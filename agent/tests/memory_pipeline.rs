@@ -169,10 +169,12 @@ async fn a_guest_arrives_through_the_tunnel_equal_and_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_guest_sends_what_the_first_did_not_bring() {
-    let circle =
-        Circle { source: "node-01".parse().unwrap(), source_run: 1, tenant: String::new() };
+    let catalogues = Catalogues::default();
+    let source_run = catalogues.run();
+    let circle = Circle { source: "node-01".parse().unwrap(), source_run, tenant: String::new() };
     let shelf = Shelves::new(MEMORY_BYTES).open(&circle, 5).unwrap();
-    let catalogue = Catalogues::default().open(&"node-02".parse().unwrap(), shelf.offer());
+    let target = "node-02".parse().unwrap();
+    let catalogue = catalogues.open(source_run, &target, shelf.offer()).unwrap();
     let shared = Shared { shelf, catalogue };
     let first = move_a_guest(by_page(7), Some(&shared)).await;
     // Another migration has another seed.

@@ -36,8 +36,6 @@ pub(super) struct Context {
     pub shelves: Shelves,
     /// What its targets keep, as a source.
     pub catalogues: Catalogues,
-    /// A random number of this run of the agent.
-    pub run: u64,
     pub tasks: TaskTracker,
     /// The agent ends and waits no longer: what is under way stays as its record says.
     pub ending: CancellationToken,
@@ -84,7 +82,6 @@ impl Context {
             images: Images::new(settings.memory_cache_bytes),
             shelves: Shelves::new(settings.shared_cache_bytes),
             catalogues: Catalogues::default(),
-            run: rand::random(),
             settings,
             metrics: Arc::default(),
             tasks: TaskTracker::new(),

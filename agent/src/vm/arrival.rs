@@ -1,12 +1,14 @@
 //! The disks of a machine that arrives: they begin with whatever is here that may be alike, so that it need not be sent.
 //!
-//! That is what an earlier attempt at the same migration or an earlier visit of the machine left behind, or else a copy of the image of the name that the machine
-//! was made of. Neither has to be what it seems: the source is told what is in there, block by block, and sends what
-//! differs.
+//! That is what an earlier attempt at the same migration or an earlier visit of the machine left behind, or else a copy
+//! of the image of the name that the machine was made of. Neither has to be what it seems: the source is told what is in
+//! there, block by block, and sends what differs. But what is written there has to stay, so a file that was here before
+//! is used only if its own notes are in order, which a power cut may have torn.
 
 use std::path::Path;
 
 use novacron_protocol::disk::BEGINNING_BLOCKS_MAX;
+use novacron_protocol::vm::DiskFormat;
 
 use super::driver::Driver;
 use super::extents::Extents;
@@ -72,9 +74,10 @@ impl Driver {
         path: &Path,
     ) -> Result<Option<Extents>, OrderError> {
         let maker = &self.shared.disks;
-        let is_there =
-            path.is_file() && maker.size_bytes(path, disk.format).await? == disk.size_bytes;
-        if !is_there && !self.take_former(index, disk, path).await? {
+        let is_there = self.is_of_use(index, disk, path).await
+            || self.take_former(index, disk.format, path).await?
+                && self.is_of_use(index, disk, path).await;
+        if !is_there {
             let specified = self.record.as_ref().and_then(|record| record.spec.disks.get(index));
             match specified {
                 Some(specified) if !specified.image.is_empty() => {
@@ -86,14 +89,31 @@ impl Driver {
         Ok(Some(maker.extents(path, disk.format).await?))
     }
 
-    async fn take_former(&self, index: usize, disk: Disk, path: &Path) -> Result<bool, OrderError> {
+    async fn take_former(
+        &self,
+        index: usize,
+        format: DiskFormat,
+        path: &Path,
+    ) -> Result<bool, OrderError> {
         let (former, vm, to) = (self.shared.former.clone(), self.vm, path.to_owned());
-        let taken = blocking(move || {
-            let taken = former.take(vm, index, disk.format, &to);
+        blocking(move || {
+            let taken = former.take(vm, index, format, &to);
             taken.map_err(|source| OrderError::Directory { path: to, source })
-        });
-        Ok(taken.await?
-            && self.shared.disks.size_bytes(path, disk.format).await? == disk.size_bytes)
+        })
+        .await
+    }
+
+    async fn is_of_use(&self, index: usize, disk: Disk, path: &Path) -> bool {
+        if !path.is_file() {
+            return false;
+        }
+        let sound = self.shared.disks.is_sound(disk, path).await;
+        let is_sound = matches!(sound, Ok(true));
+        if !is_sound {
+            let reason = sound.err().map(|error| reason(&error));
+            tracing::warn!(index, reason, "what is here of a disk is damaged, or of another size");
+        }
+        is_sound
     }
 
     /// The machine is not this agent's any more, or was not yet: its disks may be of use when it comes back.

@@ -2,7 +2,8 @@
 //!
 //! Such a disk is no copy of a machine. Nothing ever runs from it: a machine that arrives may begin with the file, is
 //! told apart from it block by block, and runs only after a migration that has verified all of it. So it does not matter
-//! how old the content is, whether all of it was written, or what became of it since.
+//! how old the content is, whether all of it was written, or what became of it since; whether the file can be written at
+//! all is looked at when it is taken (see `arrival`).
 //!
 //! One directory per machine. They go, the oldest first, when there are too many bytes of them or the file system is
 //! nearly full, and after [`AGE_MAX`].

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use novacron_protocol::limits::DISK_BLOCK_BYTES;
 use novacron_protocol::vm::{DiskFormat, DiskSpec};
@@ -151,12 +152,16 @@ impl DiskMaker {
         self.make(&DiskSpec { size_bytes, image, format: disk.format }, path).await.map(drop)
     }
 
-    /// Bytes that the guest sees of a disk.
+    /// Whether a file, which nobody has open, can be written as this disk: that it has its size, and that qcow2's notes
+    /// of what is where agree. Otherwise QEMU might put new content where other content is. Clusters that nobody refers
+    /// to are in nobody's way.
     ///
     /// # Errors
-    /// [`ImageError`].
-    pub async fn size_bytes(&self, path: &Path, format: DiskFormat) -> Result<u64, ImageError> {
-        Ok(self.info(path, format_name(format)).await?.virtual_size)
+    /// [`ImageError`]; it is no such disk then, either.
+    pub async fn is_sound(&self, disk: Disk, path: &Path) -> Result<bool, ImageError> {
+        let size_bytes = self.info(path, format_name(disk.format)).await?.virtual_size;
+        let has_notes = disk.format == DiskFormat::Qcow2;
+        Ok(size_bytes == disk.size_bytes && (!has_notes || self.check(path, "qcow2").await?))
     }
 
     /// Where on a disk, which nobody has open, there is data.
@@ -199,6 +204,22 @@ impl DiskMaker {
         understood("info", &output)
     }
 
+    async fn check(&self, path: &Path, format: &str) -> Result<bool, ImageError> {
+        /// Exit code: there are clusters that nobody refers to, and no other problem.
+        const LEAKS_ONLY: i32 = 3;
+        let mut check = Command::new(&self.qemu_img);
+        check.args(["check", "-q", "-f", format, "--"]).arg(path);
+        // It says a line for each problem, of which there may be one per cluster.
+        check.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let checked = check.kill_on_drop(true).status().await;
+        let checked = checked.map_err(|source| self.no_tool(source))?;
+        Ok(checked.success() || checked.code() == Some(LEAKS_ONLY))
+    }
+
+    fn no_tool(&self, source: io::Error) -> ImageError {
+        ImageError::NoTool { binary: self.qemu_img.clone(), source }
+    }
+
     fn missing(&self, image: &str) -> ImageError {
         let entries = std::fs::read_dir(&self.images).into_iter().flatten().flatten();
         let mut there: Vec<String> = entries
@@ -227,7 +248,7 @@ impl DiskMaker {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|source| ImageError::NoTool { binary: self.qemu_img.clone(), source })?;
+            .map_err(|source| self.no_tool(source))?;
         if output.status.success() {
             return Ok(output.stdout);
         }

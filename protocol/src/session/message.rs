@@ -85,8 +85,8 @@ pub struct Offer {
     pub hash_seed: u64,
     /// The migration at whose end the source knows what the target had of the machine's memory, if it knows of one.
     pub base: Option<MigrationId>,
-    /// Which run of the source's agent it is, by a random number: what its targets keep for other machines is of use to
-    /// that run only.
+    /// A random number that the source draws anew whenever it has forgotten what its targets keep for other machines, as
+    /// when its agent was restarted: what they kept for an earlier one is of no use.
     pub source_run: u64,
     /// Disks in the order of the specification.
     pub disks: Vec<DiskOffer>,
@@ -96,7 +96,8 @@ pub struct Offer {
     pub start: bool,
 }
 
-/// Pages that a target keeps for further machines of the same tenant from the same run of the source's agent.
+/// Pages that a target keeps for further machines of the same tenant, from the same source with the same
+/// [`Offer::source_run`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShelfOffer {
     /// Which it is: never the same for two.

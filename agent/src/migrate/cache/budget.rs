@@ -61,6 +61,12 @@ impl Lease {
         taken
     }
 
+    /// Gives back what it has.
+    pub(crate) fn clear(&mut self) {
+        self.budget.inner.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = 0;
+    }
+
     /// Bytes that it has.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -69,7 +75,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.inner.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.clear();
     }
 }
 
@@ -89,6 +95,8 @@ mod tests {
         drop(first);
         assert!(second.grow(6));
         assert!(!second.grow(u64::MAX));
+        second.clear();
+        assert_eq!((budget.used_bytes(), second.bytes()), (0, 0));
         drop(second);
         assert_eq!(budget.used_bytes(), 0);
     }

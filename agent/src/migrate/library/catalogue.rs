@@ -137,6 +137,19 @@ impl Catalogue {
         }
     }
 
+    /// Forgets which content has which number. The numbers stay taken: the target has those pages, or they are on the way
+    /// to it.
+    pub(in crate::migrate) fn forget(&self) {
+        let mut state = self.lock();
+        state.entries = HashMap::new();
+        state.room.clear();
+    }
+
+    /// Whether nothing is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().entries.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,6 +231,18 @@ mod tests {
         assert_eq!(catalogue.reserve(40), Some(60));
         assert_eq!(catalogue.reserve(1), None);
         assert_eq!(catalogue.reserve(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_gives_its_room_back_but_not_its_numbers() {
+        let catalogue = catalogue(100, 10 * ENTRY_BYTES);
+        let (_, mine) = lane();
+        let first = catalogue.reserve(10).unwrap();
+        catalogue.enter(&[content(1)], first, 0, &mine);
+        catalogue.forget();
+        assert!(catalogue.is_empty());
+        assert_eq!(catalogue.find(content(1), &mine), Find::Absent);
+        assert_eq!(catalogue.reserve(10), Some(10));
     }
 
     #[test]

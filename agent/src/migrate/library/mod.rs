@@ -15,7 +15,8 @@
 //!
 //! There is one shelf at a time for each [`Circle`], and one catalogue for it. A shelf is append-only and has an
 //! identity, which the target tells when it takes an offer: nothing on it changes or goes for as long as a migration
-//! uses it. When it is full the next migration gets another one.
+//! uses it. When it is full the next migration gets another one. No number of a shelf is given twice, whatever the
+//! source has forgotten of what is on it.
 //!
 //! A page is referred to only once the target has said that it processed the batch with it, or behind that batch on the
 //! same lane. So a reference never waits and never points to nothing, whatever becomes of the migration that brought
@@ -42,7 +43,8 @@ use novacron_protocol::ids::NodeName;
 pub struct Circle {
     /// The host that machines come from.
     pub source: NodeName,
-    /// Which run of its agent: an agent that was restarted has no catalogue any more, and numbers pages anew.
+    /// Which run of its [`Catalogues`]: where another begins, as in an agent that was restarted, it is not known any more
+    /// which numbers were given.
     pub source_run: u64,
     /// Whose machines they are.
     pub tenant: String,

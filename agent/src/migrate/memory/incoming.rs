@@ -247,6 +247,9 @@ pub enum IncomingError {
     /// A file that the guest was booted from cannot be read.
     #[error("a file that the guest was booted from cannot be read")]
     BootFile(#[source] std::io::Error),
+    /// It was ended.
+    #[error("the migration is over")]
+    Over,
 }
 
 impl Incoming {

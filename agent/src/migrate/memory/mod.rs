@@ -30,7 +30,7 @@ mod tunnel_out;
 
 pub use boot_pages::BootFile;
 pub use counters::{MemoryCounters, MemoryTotals};
-pub use found_pages::find_pages;
+pub use found_pages::PagesSearch;
 pub use incoming::{Beginning, Incoming, IncomingEvent, IncomingPlan};
 pub use incoming::{IncomingError, IncomingForm};
 pub(crate) use outgoing::open;

@@ -27,6 +27,14 @@ use crate::migrate::relay::Outlets;
 use crate::qmp::Qmp;
 use crate::vm::SourceGuest;
 
+/// What the task has to know of its offer.
+struct Offered {
+    form: OutgoingForm,
+    hash_seed: u64,
+    base: Option<Image>,
+    source_run: u64,
+}
+
 /// Starts the task for a machine that was lent for a new migration.
 pub(in crate::migrate) fn begin(
     context: &Arc<Context>,
@@ -39,8 +47,9 @@ pub(in crate::migrate) fn begin(
     let form = choose_form(context, &guest, version, hash_seed);
     let mut offer = make_offer(context, &guest, &form, version, hash_seed);
     offer.base = base.as_ref().map(|base| base.origin.migration);
+    let offered = Offered { form, hash_seed, base, source_run: offer.source_run };
     let session = Source::begin(offer, limits(context));
-    spawn(context, guest, session, (form, hash_seed, base), commands);
+    spawn(context, guest, session, offered, commands);
 }
 
 /// Starts the task for a machine whose migration an earlier run of the agent left behind.
@@ -48,7 +57,8 @@ pub(in crate::migrate) fn resume(context: &Arc<Context>, guest: SourceGuest) {
     let (vm, role) = (guest.facts().vm, guest.role());
     let session = Source::resume(vm, role.migration, role.decision, limits(context));
     let commands = context.register_source(role.migration);
-    spawn(context, guest, session, (OutgoingForm::Tunnel, 0, None), commands);
+    let nothing = Offered { form: OutgoingForm::Tunnel, hash_seed: 0, base: None, source_run: 0 };
+    spawn(context, guest, session, nothing, commands);
 }
 
 fn limits(context: &Context) -> SourceLimits {
@@ -91,9 +101,10 @@ fn spawn(
     context: &Arc<Context>,
     guest: SourceGuest,
     session: Source,
-    (form, hash_seed, base): (OutgoingForm, u64, Option<Image>),
+    offered: Offered,
     commands: mpsc::Receiver<SourceCommand>,
 ) {
+    let Offered { form, hash_seed, base, source_run } = offered;
     let migration = guest.role().migration;
     let span = tracing::info_span!("migration", %migration, vm = %guest.facts().vm, end = "source");
     let remembered =
@@ -122,6 +133,7 @@ fn spawn(
         file_bytes: 0,
         hash_seed,
         base,
+        source_run,
         catalogue: None,
         held_pages: None,
         earlier: Earlier::default(),

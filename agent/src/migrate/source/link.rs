@@ -90,7 +90,9 @@ impl Run {
     /// What the target has already, of this machine and of others.
     fn target_has(&mut self, has_base: bool, shelf: Option<ShelfOffer>) {
         self.base = self.base.take().filter(|_| has_base);
-        self.catalogue = shelf.map(|shelf| self.context.catalogues.open(&self.target, shelf));
+        let catalogues = &self.context.catalogues;
+        self.catalogue =
+            shelf.and_then(|shelf| catalogues.open(self.source_run, &self.target, shelf));
     }
 
     pub(super) fn processed(&mut self, counts: &[(StreamHeader, u64)]) {

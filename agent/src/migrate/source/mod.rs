@@ -91,6 +91,8 @@ struct Run {
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
+    /// Of the offer.
+    source_run: u64,
     /// What the target has of other machines.
     catalogue: Option<Arc<Catalogue>>,
     /// What the target says that it has of the memory, until it is sent.

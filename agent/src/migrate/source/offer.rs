@@ -38,7 +38,7 @@ pub(super) fn make_offer(
         memory,
         hash_seed,
         base: None,
-        source_run: context.run,
+        source_run: context.catalogues.run(),
         disks: facts.hardware.disks.iter().map(disk).collect(),
         files: file_offers(context, &facts.hardware.boot),
         start: role.mode == MigrationMode::Warm,

@@ -104,7 +104,9 @@ impl Run {
         self.hash_seed = rand::random();
         self.form = choose_form(&self.context, guest, version, self.hash_seed);
         self.steering = Steering::new(course(&self.context, guest));
-        Ok(make_offer(&self.context, guest, &self.form, version, self.hash_seed))
+        let offer = make_offer(&self.context, guest, &self.form, version, self.hash_seed);
+        self.source_run = offer.source_run;
+        Ok(offer)
     }
 
     /// The target's memory does not begin as zeros.

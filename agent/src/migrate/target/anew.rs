@@ -2,6 +2,7 @@
 //! the guest's memory and on its disks stays, and the source is told what that is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::{Offer, TargetMessage};
@@ -15,7 +16,7 @@ use super::memory::incoming_form;
 use super::step::Step;
 use crate::migrate::control::Control;
 use crate::migrate::listener;
-use crate::migrate::memory::{Beginning, IncomingForm, find_pages};
+use crate::migrate::memory::{Beginning, IncomingForm, PagesSearch};
 use crate::migrate::relay::Inlets;
 use crate::reason::reason;
 
@@ -43,6 +44,9 @@ impl Run {
         self.steps = JoinSet::new();
         self.inlets = Inlets::default();
         self.memory_events = None;
+        if let Some(search) = self.search.take() {
+            search.end().await;
+        }
         if let Some(incoming) = self.incoming.take() {
             incoming.end().await;
         }
@@ -58,16 +62,17 @@ impl Run {
     /// The guest's new QEMU is there, and waits: what is in the memory is looked at, on a thread that may block.
     pub(super) fn look_at_memory(&mut self, hash_seed: u64) -> Result<(), String> {
         let receiving = self.receiving.as_ref().ok_or("the target's QEMU is gone")?;
-        let memory = receiving.memory.clone();
+        let (search, look) = PagesSearch::begin(Arc::clone(&receiving.memory), hash_seed);
+        self.search = Some(search);
         self.steps.spawn_blocking(move || {
-            let found = find_pages(&memory, hash_seed);
-            Step::MemoryFound(found.map(Box::new).map_err(|error| reason(&error)))
+            Step::MemoryFound(look().map(Box::new).map_err(|error| reason(&error)))
         });
         Ok(())
     }
 
     /// What is in the memory is known: the source is told, and sends what differs.
     pub(super) async fn memory_found(&mut self, table: PageTable) {
+        self.search = None;
         for piece in table.pieces() {
             self.send(TargetMessage::HoldsPages { piece }).await;
         }

@@ -64,6 +64,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, session: Target, is_anew:
         base: None,
         shelf: None,
         receiving: None,
+        search: None,
         incoming: None,
         memory_events: None,
         disks: None,

@@ -19,6 +19,7 @@ impl Run {
 
     pub(super) async fn refuse(&mut self) -> Result<(), Stuck> {
         self.steps.abort_all();
+        self.search = None;
         self.incoming = None;
         self.disks = None;
         self.receiving = None;

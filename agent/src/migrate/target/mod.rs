@@ -31,7 +31,7 @@ use super::cache::Image;
 use super::context::{Context, TargetCommand};
 use super::control::Dialogue;
 use super::library::Shelf;
-use super::memory::{Incoming, IncomingEvent};
+use super::memory::{Incoming, IncomingEvent, PagesSearch};
 use super::relay::Inlets;
 use crate::disk::{DiskEvent, IncomingDisks};
 use crate::vm::{IncomingGuest, Receiving};
@@ -70,6 +70,8 @@ struct Run {
     /// Where pages are kept for further machines.
     shelf: Option<Arc<Shelf>>,
     receiving: Option<Receiving>,
+    /// The look at the memory, as long as it takes.
+    search: Option<PagesSearch>,
     incoming: Option<Incoming>,
     memory_events: Option<mpsc::Receiver<IncomingEvent>>,
     disks: Option<IncomingDisks>,

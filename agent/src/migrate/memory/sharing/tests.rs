@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::migrate::cache::CacheBudget;
-use crate::migrate::library::{Circle, Shelf, Shelves};
+use crate::migrate::library::{Catalogues, Circle, Shelf, Shelves};
 
 const LANES: usize = 4;
 const BLOCK_PAGES: u64 = 1 << 20;
@@ -142,6 +142,7 @@ enum Step {
     Arrive(usize),
     Confirm(usize),
     Cut(usize),
+    Forget,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -152,6 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => lane.clone().prop_map(Step::Arrive),
         4 => lane.clone().prop_map(Step::Confirm),
         1 => lane.prop_map(Step::Cut),
+        1 => Just(Step::Forget),
     ]
 }
 
@@ -195,6 +197,7 @@ proptest! {
                     lanes[lane].processed.store(lanes[lane].arrived, Ordering::Release);
                 }
                 Step::Cut(lane) => lanes[lane].cut(),
+                Step::Forget => catalogue.forget(),
             }
         }
         finish(&mut lanes, &shelf);
@@ -247,6 +250,41 @@ fn of_machines_that_move_in_step_each_page_travels_once() {
     finish(&mut lanes, &shelf);
     assert!(lanes.iter().all(|lane| lane.sent == lane.held));
     assert_eq!(catalogue.reserve(2000 - 1280), Some(1280), "1280 pages were kept, not one more");
+}
+
+/// Fills the source's room with what it knows of other shelves.
+fn crowd_out(catalogues: &Catalogues, run: u64) {
+    for id in 100..103 {
+        let shelf = ShelfOffer { id, pages_max: u32::MAX };
+        let other = catalogues.open(run, &"c".parse().unwrap(), shelf).unwrap();
+        assert!(other.reserve(200_000).is_some(), "more than half of the room");
+    }
+}
+
+#[test]
+fn what_is_forgotten_here_and_kept_there_is_in_nobodys_way() {
+    let catalogues = Catalogues::default();
+    let (run, shelf, target) = (catalogues.run(), shelf(), "b".parse().unwrap());
+    let open = || catalogues.open(run, &target, shelf.offer()).unwrap();
+    let contents: Vec<_> = (0..300).collect();
+    let first = bytes_of(&mut Lane::new(&open()), &shelf, &contents);
+    let mut given_up = Lane::new(&open());
+    given_up.packet(&[400, 401, 402]);
+    given_up.sharing.voucher.end();
+    let mut late = Lane::new(&catalogue(&shelf, 1));
+    late.on_the_way = std::mem::take(&mut given_up.on_the_way);
+    drop(given_up);
+    crowd_out(&catalogues, run);
+
+    let mut next = Lane::new(&open());
+    next.packet(&[500]);
+    next.arrive(&shelf);
+    // It was on the way, and the target has not heard yet that it is of no use.
+    late.arrive(&shelf);
+    let second = bytes_of(&mut next, &shelf, &contents);
+    assert!(second.abs_diff(first) < PAGE_BYTES, "nothing is known, and all is sent: {second}");
+    let third = bytes_of(&mut Lane::new(&open()), &shelf, &contents);
+    assert!(third * 100 < first, "{third}");
 }
 
 #[test]
