@@ -1,40 +1,26 @@
-//! A guest's memory, mapped beside the QEMU that runs it.
+//! A guest's memory: a file beside the QEMU that runs it.
 //!
-//! The target of a migration puts pages where they belong instead of feeding them to QEMU's single
-//! loader thread. QEMU maps the same file, so these bytes may change under our feet at any moment.
+//! The target of a migration puts pages where they belong instead of feeding them to QEMU's single loader thread. QEMU maps
+//! the same file, so these bytes may change at any moment, and what is read may be a torn *page*, which the protocol
+//! excludes by its epochs.
 //!
-//! **Why this is sound.** No reference into the mapping is ever made except to `AtomicU64`, which
-//! allows change from elsewhere, and pages are copied word by word with relaxed atomic loads and
-//! stores. So any number of our threads may read and write any page at once without a data race;
-//! what they may see is a torn *page*, which the protocol excludes by its epochs, never undefined
-//! behaviour. A relaxed 8-byte access is a plain `mov`; a page is 512 of them.
-
-#![allow(unsafe_code)]
+//! It is written and read, not mapped: a mapping costs an entry of the page table for each page that is touched, be it
+//! only to see that it is zero, and no unsafe code is needed. For 512 MiB of which a fifth is not zero, taking the memory
+//! and filling it took 0.28 s of a processor with a mapping and 0.11 s without; for all of it, 0.35 and 0.19 s.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::num::NonZero;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// Bytes of a guest page on x86.
 pub const PAGE_BYTES: usize = 4096;
 
-const WORD_BYTES: usize = 8;
-
-/// The piece of memory that one thread reserves at a time: a few milliseconds of work.
-const RESERVE_BYTES: usize = 16 << 20;
-
-/// Threads that reserve memory: beyond a few, the kernel's own locks are what they wait for.
-const RESERVE_THREADS_MAX: usize = 4;
-
-/// Why guest memory cannot be mapped or reached.
+/// Why guest memory cannot be had or reached.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestMemoryError {
     /// The length is not a whole, positive number of pages, or does not fit the address space.
@@ -43,7 +29,7 @@ pub enum GuestMemoryError {
         /// What was asked for.
         len_bytes: u64,
     },
-    /// The file cannot be made, sized or mapped.
+    /// The file cannot be made, sized, written or read.
     #[error("cannot {what} guest memory {path}")]
     Unusable {
         /// What was tried.
@@ -80,28 +66,20 @@ pub enum GuestMemoryError {
 /// The memory of one guest, shared with its QEMU (`memory-backend-file,share=on`).
 #[derive(Debug)]
 pub struct GuestMemory {
-    /// Start of the mapping; page aligned, `len_bytes` long, valid until drop.
-    base: NonNull<u8>,
-    len_bytes: usize,
+    len_bytes: u64,
     file: File,
     path: PathBuf,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread, and is accessed only through atomics.
-unsafe impl Send for GuestMemory {}
-// SAFETY: as above; every method takes `&self` and touches the mapping through atomics only.
-unsafe impl Sync for GuestMemory {}
-
 impl GuestMemory {
-    /// Makes the file (which must not exist), sparse and so all zero, readable by its owner only,
-    /// and maps it.
+    /// Makes the file (which must not exist), sparse and so all zero, readable by its owner only.
     ///
     /// # Errors
     /// [`GuestMemoryError`] if the length is no whole number of pages or the system refuses.
     pub fn create(path: &Path, len_bytes: u64) -> Result<Self, GuestMemoryError> {
         let unusable =
             |what| move |source| GuestMemoryError::Unusable { what, path: path.to_owned(), source };
-        let len = checked_length(len_bytes)?;
+        check_length(len_bytes)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -110,26 +88,24 @@ impl GuestMemory {
             .open(path)
             .map_err(unusable("create"))?;
         file.set_len(len_bytes).map_err(unusable("size"))?;
-        let base = map_shared(&file, len).map_err(unusable("map"))?;
-        Ok(Self { base, len_bytes: len, file, path: path.to_owned() })
+        Ok(Self { len_bytes, file, path: path.to_owned() })
     }
 
-    /// Maps a file that an earlier process of this agent made; whatever is in there stays.
+    /// Opens a file that an earlier process of this agent made; whatever is in there stays.
     ///
     /// # Errors
     /// [`GuestMemoryError`] if there is none, or it has another length.
     pub fn open(path: &Path, len_bytes: u64) -> Result<Self, GuestMemoryError> {
         let unusable =
             |what| move |source| GuestMemoryError::Unusable { what, path: path.to_owned(), source };
-        let len = checked_length(len_bytes)?;
+        check_length(len_bytes)?;
         let file =
             OpenOptions::new().read(true).write(true).open(path).map_err(unusable("open"))?;
         let found_bytes = file.metadata().map_err(unusable("look at"))?.len();
         if found_bytes != len_bytes {
             return Err(GuestMemoryError::BadLength { len_bytes: found_bytes });
         }
-        let base = map_shared(&file, len).map_err(unusable("map"))?;
-        Ok(Self { base, len_bytes: len, file, path: path.to_owned() })
+        Ok(Self { len_bytes, file, path: path.to_owned() })
     }
 
     /// Whether the file's name still means this memory: a process that opens it shares it.
@@ -141,70 +117,30 @@ impl GuestMemory {
 
     /// Takes all of the memory from the system now. Without this a page that finds none when it is first touched
     /// ends the process that touches it, be it the agent or, long after the migration, the guest's QEMU; with it,
-    /// a host without the memory says so before a byte is moved. It also makes the pages' later arrival faster.
+    /// a host without the memory says so before a byte is moved.
     ///
-    /// Takes about a second per GiB and processor: not for the reactor.
+    /// Takes some 0.2 s per GiB: not for the reactor. The kernel takes pages that are reserved twice for touched ones.
     ///
     /// # Errors
     /// [`GuestMemoryError::Exhausted`].
     pub fn reserve(&self) -> Result<(), GuestMemoryError> {
-        let next_offset = AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let populate = || -> rustix::io::Result<()> {
-            loop {
-                let offset = next_offset.fetch_add(RESERVE_BYTES, Ordering::Relaxed);
-                if offset >= self.len_bytes {
-                    return Ok(());
-                }
-                self.populate(offset, RESERVE_BYTES.min(self.len_bytes - offset))?;
-            }
-        };
-        let populated = std::thread::scope(|scope| {
-            let others: Vec<_> =
-                (1..threads.min(RESERVE_THREADS_MAX)).map(|_| scope.spawn(populate)).collect();
-            let mine = populate();
-            let joined = others.into_iter().map(|other| other.join().unwrap_or(Err(Errno::INTR)));
-            joined.fold(mine, Result::and)
-        });
-        match populated {
-            Ok(()) => Ok(()),
-            // A kernel before 5.14.
-            Err(Errno::INVAL) => {
-                let flags = FallocateFlags::empty();
-                rustix::fs::fallocate(&self.file, flags, 0, self.len_bytes())
-                    .map_err(|errno| self.exhausted(errno))
-            }
-            Err(errno) => Err(self.exhausted(errno)),
-        }
-    }
-
-    /// Makes the kernel fill a part of the mapping as if it were written to, without changing it.
-    fn populate(&self, offset: usize, len_bytes: usize) -> rustix::io::Result<()> {
-        // SAFETY: the part lies inside the mapping; populating neither changes its content nor unmaps anything.
-        unsafe {
-            let start = self.base.as_ptr().add(offset);
-            rustix::mm::madvise(start.cast(), len_bytes, Advice::LinuxPopulateWrite)
-        }
+        let take = || rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, self.len_bytes);
+        rustix::io::retry_on_intr(take).map_err(|errno| self.exhausted(errno))
     }
 
     fn exhausted(&self, errno: Errno) -> GuestMemoryError {
-        let (path, len_bytes) = (self.path.clone(), self.len_bytes());
-        // What the kernel says when a page cannot be had is EFAULT, which explains nothing.
-        let source = match errno {
-            Errno::FAULT => Errno::NOSPC.into(),
-            errno => errno.into(),
-        };
-        GuestMemoryError::Exhausted { path, len_bytes, source }
+        let (path, len_bytes) = (self.path.clone(), self.len_bytes);
+        GuestMemoryError::Exhausted { path, len_bytes, source: errno.into() }
     }
 
     /// Bytes of the memory.
     pub fn len_bytes(&self) -> u64 {
-        self.len_bytes as u64
+        self.len_bytes
     }
 
     /// Pages of the memory.
     pub fn pages(&self) -> u64 {
-        (self.len_bytes / PAGE_BYTES) as u64
+        self.len_bytes / PAGE_BYTES as u64
     }
 
     /// The file, as long as it has a name: see [`Self::has_name`].
@@ -215,46 +151,60 @@ impl GuestMemory {
     /// Puts the content of one page.
     ///
     /// # Errors
-    /// [`GuestMemoryError::OutOfRange`].
+    /// [`GuestMemoryError::OutOfRange`], or the system's refusal.
     pub fn write_page(
         &self,
         page: u64,
         content: &[u8; PAGE_BYTES],
     ) -> Result<(), GuestMemoryError> {
-        let (source, _) = content.as_chunks::<WORD_BYTES>();
-        for (word, bytes) in self.words(page)?.iter().zip(source) {
-            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
-        }
-        Ok(())
+        let offset = self.offset(page)?;
+        let written = self.file.write_all_at(content, offset);
+        written.map_err(|source| self.unusable("write to", source))
     }
 
-    /// Makes one page zero. A page that is zero already is not written, so a sparse page stays sparse
-    /// (reading a hole of a shared mapping allocates on tmpfs; use [`Self::punch_holes`] to free).
+    /// Makes one page zero. A page that is zero already is not written, so one that nobody has touched stays so.
     ///
     /// # Errors
-    /// [`GuestMemoryError::OutOfRange`].
+    /// [`GuestMemoryError::OutOfRange`], or the system's refusal.
     pub fn zero_page(&self, page: u64) -> Result<(), GuestMemoryError> {
-        let words = self.words(page)?;
-        if words.iter().any(|word| word.load(Ordering::Relaxed) != 0) {
-            words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        let mut content = [0; PAGE_BYTES];
+        self.read_page(page, &mut content)?;
+        if content == [0; PAGE_BYTES] {
+            return Ok(());
         }
-        Ok(())
+        self.write_page(page, &[0; PAGE_BYTES])
     }
 
     /// Copies one page into `content`.
     ///
     /// # Errors
-    /// [`GuestMemoryError::OutOfRange`].
+    /// [`GuestMemoryError::OutOfRange`], or the system's refusal.
     pub fn read_page(
         &self,
         page: u64,
         content: &mut [u8; PAGE_BYTES],
     ) -> Result<(), GuestMemoryError> {
-        let (target, _) = content.as_chunks_mut::<WORD_BYTES>();
-        for (word, bytes) in self.words(page)?.iter().zip(target) {
-            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        Ok(())
+        let offset = self.offset(page)?;
+        let read = self.file.read_exact_at(content, offset);
+        read.map_err(|source| self.unusable("read", source))
+    }
+
+    /// The first run of pages at or after `page` that somebody has touched, reserved or not: all others are zero. A page may
+    /// be among them that is zero too.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn touched_pages(&self, page: u64) -> Result<Option<Range<u64>>, GuestMemoryError> {
+        let seek = |position| rustix::fs::seek(&self.file, position);
+        let refused = |errno: Errno| self.unusable("look through", errno.into());
+        let first = match seek(SeekFrom::Data(page.saturating_mul(PAGE_BYTES as u64))) {
+            Ok(first) => first,
+            // Nothing more, up to the end.
+            Err(Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(refused(errno)),
+        };
+        let end = seek(SeekFrom::Hole(first)).map_err(refused)?;
+        Ok(Some(first / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64)))
     }
 
     /// Makes a run of pages zero and gives their memory back to the system.
@@ -272,22 +222,11 @@ impl GuestMemory {
             .map_err(|errno| self.unusable("punch holes into", errno.into()))
     }
 
-    /// The words of one page.
-    fn words(&self, page: u64) -> Result<&[AtomicU64], GuestMemoryError> {
+    fn offset(&self, page: u64) -> Result<u64, GuestMemoryError> {
         if page >= self.pages() {
             return Err(self.out_of_range(page));
         }
-        let offset = page as usize * PAGE_BYTES;
-        // SAFETY: the page lies inside the mapping (checked above), which lives as long as `self`; it is
-        // page aligned, hence aligned for AtomicU64; every bit pattern is a valid AtomicU64; others may
-        // change it, which AtomicU64 allows.
-        let words = unsafe {
-            std::slice::from_raw_parts(
-                self.base.as_ptr().add(offset).cast::<AtomicU64>(),
-                PAGE_BYTES / WORD_BYTES,
-            )
-        };
-        Ok(words)
+        Ok(page * PAGE_BYTES as u64)
     }
 
     fn out_of_range(&self, page: u64) -> GuestMemoryError {
@@ -299,31 +238,12 @@ impl GuestMemory {
     }
 }
 
-impl Drop for GuestMemory {
-    fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `create` or `open`; no reference into it outlives `self`.
-        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len_bytes) };
-        if let Err(errno) = unmapped {
-            tracing::error!(%errno, path = %self.path.display(), "guest memory cannot be unmapped");
-        }
-    }
-}
-
-fn checked_length(len_bytes: u64) -> Result<usize, GuestMemoryError> {
-    usize::try_from(len_bytes)
-        .ok()
-        .filter(|&len| len > 0 && len.is_multiple_of(PAGE_BYTES) && isize::try_from(len).is_ok())
-        .ok_or(GuestMemoryError::BadLength { len_bytes })
-}
-
-fn map_shared(file: &File, len: usize) -> io::Result<NonNull<u8>> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory. If somebody cuts
-    // the file, an access raises SIGBUS: the process ends, memory safety does not.
-    let address = unsafe {
-        rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0)
-    }?;
-    NonNull::new(address.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at address zero"))
+fn check_length(len_bytes: u64) -> Result<(), GuestMemoryError> {
+    // The kernel counts the bytes of a file with a sign.
+    let is_good = len_bytes > 0
+        && len_bytes.is_multiple_of(PAGE_BYTES as u64)
+        && i64::try_from(len_bytes).is_ok();
+    is_good.then_some(()).ok_or(GuestMemoryError::BadLength { len_bytes })
 }
 
 #[cfg(test)]
@@ -380,6 +300,24 @@ mod tests {
         let mut read = [0; PAGE_BYTES];
         memory.read_page(4999, &mut read).unwrap();
         assert_eq!(read, [7; PAGE_BYTES]);
+    }
+
+    #[test]
+    fn what_nobody_has_touched_is_told_apart_reserved_or_not() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let memory = memory(&directory, 5000);
+        memory.zero_page(17).unwrap();
+        assert_eq!(memory.touched_pages(0).unwrap(), None);
+        memory.reserve().unwrap();
+        assert_eq!(memory.touched_pages(0).unwrap(), None);
+        for page in [3, 4, 4999] {
+            memory.write_page(page, &[7; PAGE_BYTES]).unwrap();
+        }
+        assert_eq!(memory.touched_pages(0).unwrap(), Some(3..5));
+        assert_eq!(memory.touched_pages(4).unwrap(), Some(4..5));
+        assert_eq!(memory.touched_pages(5).unwrap(), Some(4999..5000));
+        assert_eq!(memory.touched_pages(5000).unwrap(), None);
+        assert_eq!(memory.touched_pages(u64::MAX).unwrap(), None);
     }
 
     #[test]

@@ -92,19 +92,37 @@ impl HeldPages {
         if self.is_over {
             return Err(ApplyError::Over);
         }
+        let mut touched = 0..0;
         for page_index in pages.filter_map(|page| u32::try_from(page).ok()) {
-            let Some(known) = self.table.content(page_index) else { return Err(ApplyError::Over) };
-            if known == ContentHash::ZERO_PAGE {
-                memory.zero_page(page_index.into())?;
-                continue;
+            let page = u64::from(page_index);
+            if page >= touched.end {
+                touched = memory.touched_pages(page)?.unwrap_or(u64::MAX..u64::MAX);
             }
-            let mut content = [0; PAGE_BYTES];
-            memory.read_page(page_index.into(), &mut content)?;
-            if hasher.hash_bytes(&content) != known {
-                let remembered = self.shadow.get(page_index);
-                let remembered = remembered.ok_or(ApplyError::Overwritten { page_index })?;
-                memory.write_page(page_index.into(), remembered)?;
+            self.compare(memory, page_index, touched.contains(&page), hasher)?;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        memory: &GuestMemory,
+        page_index: u32,
+        is_touched: bool,
+        hasher: &PageHasher,
+    ) -> Result<(), ApplyError> {
+        let Some(known) = self.table.content(page_index) else { return Err(ApplyError::Over) };
+        let page = page_index.into();
+        if known == ContentHash::ZERO_PAGE {
+            if is_touched {
+                memory.zero_page(page)?;
             }
+            return Ok(());
+        }
+        let mut content = [0; PAGE_BYTES];
+        memory.read_page(page, &mut content)?;
+        if hasher.hash_bytes(&content) != known {
+            let remembered = self.shadow.get(page_index);
+            memory.write_page(page, remembered.ok_or(ApplyError::Overwritten { page_index })?)?;
         }
         Ok(())
     }
@@ -137,10 +155,13 @@ impl HeldPages {
         if self.is_over {
             return Err(ApplyError::Over);
         }
+        // What QEMU writes while it starts is swept away.
+        let was_zero = self.table.content(page_index) == Some(ContentHash::ZERO_PAGE);
         if self.table.applied(page_index, epoch, hash)? == Application::Superseded {
             return Ok(());
         }
         match page {
+            Page::Zero if was_zero => {}
             Page::Zero => {
                 self.shadow.clear(page_index);
                 memory.zero_page(page_index.into())?;
