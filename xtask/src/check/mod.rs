@@ -3,6 +3,7 @@
 
 mod code;
 mod edges;
+mod fuzz;
 mod mirrors;
 mod places;
 mod tidy;
@@ -27,6 +28,7 @@ pub struct Finding {
 /// Names every place that breaks one.
 pub fn rules(workspace: &Workspace) -> Result<()> {
     let mut findings = edges::findings(workspace)?;
+    findings.extend(fuzz::findings(workspace)?);
     let hosts = mirrors::hosts()?;
     for file in tracked::files(workspace)? {
         findings.extend(tidy::findings(&file, &hosts));
