@@ -29,6 +29,7 @@
 use super::handover::{SourceRecord, Verdict};
 use super::message::{Digests, MemoryOffer, Offer, SourceMessage, TargetMessage};
 use crate::ids::{MigrationId, VmId};
+use crate::limits::cut_reason;
 use crate::migration::MigrationPhase;
 
 /// Time limits of a source.
@@ -621,7 +622,8 @@ impl Source {
 
     fn fail(&mut self, reason: String) {
         if self.can_cancel().is_ok() {
-            self.retreat(SourceOutcome::Failed { reason });
+            // Much of what fails here is told by the target, in as many words as a message holds.
+            self.retreat(SourceOutcome::Failed { reason: cut_reason(reason) });
         }
     }
 

@@ -20,6 +20,7 @@ use link::Link;
 pub use moves::Move;
 pub use property::Property;
 use source_side::SourceSide;
+pub use source_side::offer;
 use target_side::TargetSide;
 
 /// How a guest's QEMU stands.

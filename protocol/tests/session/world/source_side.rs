@@ -40,7 +40,7 @@ pub struct SourceSide {
     pub writes_late: bool,
 }
 
-fn offer() -> Offer {
+pub fn offer() -> Offer {
     Offer {
         versions: MINOR_RANGE,
         migration: MIGRATION,
