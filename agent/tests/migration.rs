@@ -111,6 +111,7 @@ impl Pair {
             target_generation: plan.generation.next(),
             options: self.options,
             is_shut_down: false,
+            restarts: 0,
             decision: SourceRecord::Holds,
             memo: Vec::new(),
         };

@@ -39,6 +39,7 @@ pub(super) async fn perform(
         } => {
             let role = SourceRole {
                 is_shut_down: false,
+                restarts: 0,
                 migration,
                 target,
                 target_address,
