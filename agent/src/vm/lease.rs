@@ -341,6 +341,17 @@ impl IncomingGuest {
     }
 }
 
+/// What the record of a machine says of a migration from here.
+#[derive(Debug)]
+pub enum Departure {
+    /// Nothing: it was not begun here, or the machine has left.
+    None,
+    /// It is not over.
+    Open,
+    /// It ended like this, and the machine stayed.
+    Stayed(MigrationEnd),
+}
+
 /// A migration that was under way when the agent ended.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a handful of them, once, when the agent starts")]
