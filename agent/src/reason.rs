@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use novacron_protocol::limits::REASON_BYTES_MAX;
+use novacron_protocol::limits::cut_reason;
 
 /// The error and its causes in one line, cut to what a report may hold.
 pub fn reason(error: &dyn Error) -> String {
@@ -17,19 +17,13 @@ pub fn reason(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    truncate(text)
-}
-
-fn truncate(mut text: String) -> String {
-    if text.len() > REASON_BYTES_MAX {
-        let end = (0..=REASON_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
+    cut_reason(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::limits::REASON_BYTES_MAX;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]

@@ -40,6 +40,7 @@ fn source_role(mode: MigrationMode) -> SourceRole {
         target_generation: THERE,
         options: MigrationOptions::default(),
         is_shut_down: false,
+        restarts: 0,
         decision: SourceRecord::Holds,
         memo: Vec::new(),
     }
@@ -125,12 +126,14 @@ async fn a_lent_machine_is_the_migrations_until_it_is_kept() {
 async fn decisions_and_leases_survive_the_agent() {
     let host = started_host().await;
     let mut guest = lend(&host, MigrationMode::Live).await;
+    guest.count_restart(3).await.unwrap();
     guest.decide(SourceRecord::Released, b"remember".to_vec()).await.unwrap();
     drop(guest);
     let mut host = host.restart().await;
     let Some(Interrupted::Source(guest)) = host.interrupted.pop() else { panic!("no lease") };
     assert_eq!(guest.role().decision, SourceRecord::Released);
     assert_eq!(guest.role().memo, b"remember");
+    assert_eq!(guest.role().restarts, 3);
     assert!(guest.qmp().unwrap().status().await.unwrap().running);
     guest.remove().await.unwrap();
     assert_eq!(host.state(vm(1)), None);

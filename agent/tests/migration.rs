@@ -19,7 +19,9 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId};
-use novacron_protocol::migration::{MemoryPath, MigrationAccount, MigrationMode, MigrationOptions};
+use novacron_protocol::migration::{
+    MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
+};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
@@ -103,7 +105,15 @@ impl Pair {
         let expected =
             target.migrations.expect(vm, plan.generation.next(), spec, target_role).await;
         assert_eq!(expected, EffectOutcome::Done);
-        let source_role = SourceRole {
+        let (role, generation) = (self.source_role(migration, plan), plan.generation);
+        let migrations = source.migrations.clone();
+        let send = tokio::spawn(async move { migrations.send(vm, generation, role).await });
+        (migration, send)
+    }
+
+    fn source_role(&self, migration: MigrationId, plan: &Plan<'_>) -> SourceRole {
+        let target = &self.agents[1 - plan.from];
+        SourceRole {
             migration,
             target: target.name.clone(),
             target_address: target.address.to_string(),
@@ -111,12 +121,10 @@ impl Pair {
             target_generation: plan.generation.next(),
             options: self.options,
             is_shut_down: false,
+            restarts: 0,
             decision: SourceRecord::Holds,
             memo: Vec::new(),
-        };
-        let (migrations, generation) = (source.migrations.clone(), plan.generation);
-        let send = tokio::spawn(async move { migrations.send(vm, generation, source_role).await });
-        (migration, send)
+        }
     }
 }
 
@@ -147,6 +155,8 @@ impl Agent {
                     return end;
                 }
                 self.host.reporter.changed().await;
+                // A session that begins is a change: without this the timeout below would never have its turn.
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, told).await.expect("the end is reported")
@@ -486,7 +496,7 @@ async fn a_cancelled_migration_leaves_the_guest_at_the_source() {
     pair.agents[0].host.wait_for_console(vm, "tick=5 ").await;
     let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
     let (migration, send) = pair.order(vm, &plan).await;
-    assert_eq!(pair.agents[0].migrations.cancel(migration).await, EffectOutcome::Done);
+    assert_eq!(pair.agents[0].migrations.cancel(vm, migration).await, EffectOutcome::Done);
     assert_eq!(send.await.unwrap(), EffectOutcome::Done);
     let end = pair.agents[0].end_of(migration).await;
     assert_eq!(end.result, SourceResult::Cancelled);
@@ -508,4 +518,56 @@ async fn the_order_to_forget_may_overtake_the_one_to_expect() {
     let expected = target.migrations.expect(vm, Generation(2), busy_spec(), role).await;
     assert!(matches!(expected, EffectOutcome::Failed { .. }), "{expected:?}");
     assert_eq!(target.host.remains(vm), Vec::<PathBuf>::new());
+}
+
+/// A stopped machine at the first agent, and the order to send it, which was never given.
+async fn stopped_machine(pair: &Pair, vm: VmId, spec: &VmSpec) -> SourceRole {
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(pair.agents[0].host.order(vm, create).await, EffectOutcome::Done);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Cold, spec };
+    pair.source_role(MigrationId(Uuid::from_u128(7)), &plan)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_could_not_be_told_is_told_when_somebody_asks() {
+    let pair = Pair::new(settings()).await;
+    let (source, vm) = (&pair.agents[0], vm(8));
+    let role = stopped_machine(&pair, vm, &spec()).await;
+    // As a task leaves it that could write that the machine stays, and then not that the migration is over.
+    let guest = source.host.machines.lend(vm, Generation(1), role.clone()).await.unwrap();
+    let end = MigrationEnd {
+        target: role.target.clone(),
+        phase: MigrationPhase::Prepare,
+        result: SourceResult::Failed { reason: "the disk is full".to_owned() },
+    };
+    guest.keep(end.clone()).await.unwrap();
+    assert!(!source.host.reporter.has_ended(role.migration));
+    let sent = source.migrations.send(vm, Generation(1), role.clone()).await;
+    assert_eq!(sent, EffectOutcome::Done);
+    assert_eq!(source.end_of(role.migration).await, end);
+    source.host.reporter.committed(u64::MAX).await;
+    assert!(!source.host.reporter.has_ended(role.migration));
+    // Cancelling it, and sending it after that, says how it ended, too.
+    let cancelled = source.migrations.cancel(vm, role.migration).await;
+    assert_eq!(cancelled, EffectOutcome::Done);
+    assert_eq!(source.end_of(role.migration).await, end);
+    source.host.reporter.committed(u64::MAX).await;
+    let migration = role.migration;
+    assert_eq!(source.migrations.send(vm, Generation(1), role).await, EffectOutcome::Done);
+    assert_eq!(source.end_of(migration).await, end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_is_stuck_is_not_said_to_be_over() {
+    let pair = Pair::new(settings()).await;
+    let (source, vm) = (&pair.agents[0], vm(9));
+    let role = stopped_machine(&pair, vm, &spec()).await;
+    let migration = role.migration;
+    // As a task leaves it that could write nothing any more.
+    drop(source.host.machines.lend(vm, Generation(1), role.clone()).await.unwrap());
+    let cancelled = source.migrations.cancel(vm, migration).await;
+    assert!(matches!(cancelled, EffectOutcome::Failed { .. }), "{cancelled:?}");
+    let sent = source.migrations.send(vm, Generation(1), role).await;
+    assert!(matches!(sent, EffectOutcome::Failed { .. }), "{sent:?}");
+    assert!(!source.host.reporter.has_ended(migration));
 }

@@ -57,6 +57,16 @@ pub const DISK_BLOCK_BYTES: u64 = 64 * 1024;
 /// Bytes of the reason in a failure: what a person reads, not a dump.
 pub const REASON_BYTES_MAX: usize = 2048;
 
+/// A reason with as much of its beginning as fits [`REASON_BYTES_MAX`].
+#[must_use]
+pub fn cut_reason(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|&at| reason.is_char_boundary(at));
+        reason.truncate(end.unwrap_or(0));
+    }
+    reason
+}
+
 /// Migrations that run at once on one node unless the fleet's operators set another number.
 pub const MIGRATIONS_PER_NODE_DEFAULT: u32 = 3;
 

@@ -39,6 +39,7 @@ pub(super) async fn perform(
         } => {
             let role = SourceRole {
                 is_shut_down: false,
+                restarts: 0,
                 migration,
                 target,
                 target_address,
@@ -50,7 +51,7 @@ pub(super) async fn perform(
             };
             migrations.send(vm, generation, role).await
         }
-        Action::CancelMigration { migration } => migrations.cancel(migration).await,
+        Action::CancelMigration { migration } => migrations.cancel(vm, migration).await,
         Action::AbandonMigration { migration } => migrations.abandon(vm, migration).await,
         Action::Create { .. } | Action::Start | Action::Stop { .. } | Action::Destroy => {
             return None;

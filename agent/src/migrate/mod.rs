@@ -35,7 +35,10 @@ use self::context::{Context, SourceCommand, TargetCommand};
 use crate::metrics::{MigrationMetrics, Side};
 use crate::reason::reason;
 use crate::report::Reporter;
-use crate::vm::{Interrupted, LeaseError, Machines, SourceRole, TargetRole};
+use crate::vm::{Departure, Interrupted, LeaseError, Machines, SourceRole, TargetRole};
+
+/// Of a migration whose task could not write what it had to.
+const STUCK: &str = "this node's agent cannot end the migration before it is started again";
 
 /// How long migrations are waited for when the agent ends.
 const SHUT_DOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -132,7 +135,7 @@ impl Migrations {
     pub async fn send(&self, vm: VmId, generation: Generation, role: SourceRole) -> EffectOutcome {
         let migration = role.migration;
         if self.context.was_cancelled(migration) {
-            return self.end_unbegun(role).await;
+            return self.end_unbegun(vm, role).await;
         }
         if !self.context.sources().contains_key(&migration) {
             let commands = self.context.register_source(migration);
@@ -140,19 +143,49 @@ impl Migrations {
                 Ok(guest) => source::begin(&self.context, guest, commands),
                 Err(error) => {
                     self.context.sources().remove(&migration);
-                    return refused(&error);
+                    return match error {
+                        LeaseError::Over => self.end_again(vm, migration).await,
+                        error => refused(&error),
+                    };
                 }
             }
         }
+        self.sent(vm, migration).await
+    }
+
+    /// Waits for the end of a migration.
+    async fn sent(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
         let (over, ended) = oneshot::channel();
         let running = self.context.sources().get(&migration).cloned();
         if let Some(source) = running
             && source.send(SourceCommand::Wait(over)).await.is_ok()
+            && ended.await.is_ok()
         {
-            // An error means that there is no task for it any more.
-            let _ = ended.await;
+            return EffectOutcome::Done;
         }
-        EffectOutcome::Done
+        if self.context.ending.is_cancelled() {
+            // It goes on when the agent is started again, and its end is told then.
+            return EffectOutcome::Done;
+        }
+        self.end_again(vm, migration).await
+    }
+
+    /// What to say of a migration that has no task, or no longer. If the machine stayed, how it ended is told again: that
+    /// may be what could not be written.
+    async fn end_again(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
+        match self.context.machines.departure(vm, migration).await {
+            Ok(Departure::None) => EffectOutcome::Done,
+            Ok(Departure::Stayed(end)) => self.report_end(migration, end).await,
+            Ok(Departure::Open) => EffectOutcome::Failed { reason: STUCK.to_owned() },
+            Err(error) => EffectOutcome::Failed { reason: reason(&error) },
+        }
+    }
+
+    async fn report_end(&self, migration: MigrationId, end: MigrationEnd) -> EffectOutcome {
+        match self.context.reporter.migration_ended(migration, end).await {
+            Ok(()) => EffectOutcome::Done,
+            Err(error) => EffectOutcome::Failed { reason: reason(&error) },
+        }
     }
 
     /// Whether this agent sends the machine of this migration at this moment.
@@ -161,31 +194,33 @@ impl Migrations {
     }
 
     /// A migration that was cancelled before its order to begin came.
-    async fn end_unbegun(&self, role: SourceRole) -> EffectOutcome {
+    async fn end_unbegun(&self, vm: VmId, role: SourceRole) -> EffectOutcome {
+        if !matches!(self.context.machines.departure(vm, role.migration).await, Ok(Departure::None))
+        {
+            return self.end_again(vm, role.migration).await;
+        }
         let phase = MigrationPhase::Validate;
         let end = MigrationEnd { target: role.target, phase, result: SourceResult::Cancelled };
-        match self.context.reporter.migration_ended(role.migration, end).await {
-            Ok(()) => EffectOutcome::Done,
-            Err(error) => EffectOutcome::Failed { reason: reason(&error) },
-        }
+        self.report_end(role.migration, end).await
     }
 
     /// At the source: gives a migration up if the machine was not handed over. Done when that is over.
-    pub async fn cancel(&self, migration: MigrationId) -> EffectOutcome {
+    pub async fn cancel(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
         let (answer, possible) = oneshot::channel();
         let running = self.context.sources().get(&migration).cloned();
         let Some(source) = running else {
+            // Before its record is looked at: the order to begin may come meanwhile.
             self.context.remember_cancelled(migration);
-            return EffectOutcome::Done;
+            return self.end_again(vm, migration).await;
         };
         if source.send(SourceCommand::Cancel(answer)).await.is_err() {
-            return EffectOutcome::Done;
+            return self.end_again(vm, migration).await;
         }
         // Not before it is durable: a migration whose agent is restarted goes on.
         let reason = match possible.await {
             Ok(true) => return EffectOutcome::Done,
             Ok(false) => "the machine was handed over already",
-            Err(_) => "this node's agent cannot end the migration before it is started again",
+            Err(_) => STUCK,
         };
         EffectOutcome::Failed { reason: reason.to_owned() }
     }
@@ -230,8 +265,6 @@ impl Migrations {
 fn refused(error: &LeaseError) -> EffectOutcome {
     match error {
         LeaseError::Stale(stale) => EffectOutcome::Stale { held: stale.held },
-        // How is a report of its own.
-        LeaseError::Over => EffectOutcome::Done,
         error => EffectOutcome::Failed { reason: reason(error) },
     }
 }

@@ -81,6 +81,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LeaseError>>;
 #[derive(Debug)]
 pub(super) enum LeaseRequest {
     Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
+    CountRestart { restarts: u32, reply: Reply<()> },
     HoldDisks { reply: Reply<Qmp> },
     ShutDown { reply: Reply<()> },
     GoOn { reply: Reply<()> },
@@ -176,6 +177,16 @@ impl SourceGuest {
         self.line.ask(|reply| LeaseRequest::Decide { decision, memo, reply }).await?;
         self.role.decision = decision;
         self.role.memo = kept;
+        Ok(())
+    }
+
+    /// Makes durable how often the migration has started over.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; then it is not known whether it is durable.
+    pub async fn count_restart(&mut self, restarts: u32) -> Result<(), LeaseError> {
+        self.line.ask(|reply| LeaseRequest::CountRestart { restarts, reply }).await?;
+        self.role.restarts = restarts;
         Ok(())
     }
 
@@ -328,6 +339,17 @@ impl IncomingGuest {
         drop(self.files_held);
         self.line.ask(|reply| LeaseRequest::Reject { reply }).await
     }
+}
+
+/// What the record of a machine says of a migration from here.
+#[derive(Debug)]
+pub enum Departure {
+    /// Nothing: it was not begun here, or the machine has left.
+    None,
+    /// It is not over.
+    Open,
+    /// It ended like this, and the machine stayed.
+    Stayed(MigrationEnd),
 }
 
 /// A migration that was under way when the agent ended.

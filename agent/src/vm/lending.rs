@@ -147,6 +147,9 @@ impl Driver {
             LeaseRequest::Decide { decision, memo, reply } => {
                 answer(reply, self.decide(decision, memo).await);
             }
+            LeaseRequest::CountRestart { restarts, reply } => {
+                answer(reply, self.count_restart(restarts).await);
+            }
             LeaseRequest::HoldDisks { reply } => answer(reply, self.hold_disks().await),
             LeaseRequest::ShutDown { reply } => answer(reply, self.shut_down().await),
             LeaseRequest::GoOn { reply } => answer(reply, self.go_on().await),
@@ -181,6 +184,12 @@ impl Driver {
             return Err(LeaseError::Unfit(format!("a memo of over {MEMO_BYTES_MAX} bytes")));
         }
         let role = SourceRole { decision, memo, ..role.clone() };
+        self.save(|record| record.role = Role::Source(role)).await?;
+        Ok(())
+    }
+
+    async fn count_restart(&mut self, restarts: u32) -> Result<(), LeaseError> {
+        let role = SourceRole { restarts, ..self.source_role()?.clone() };
         self.save(|record| record.role = Role::Source(role)).await?;
         Ok(())
     }

@@ -24,7 +24,7 @@ use super::files::FileStore;
 use super::former::FormerDisks;
 use super::image::DiskMaker;
 use super::launch::Launcher;
-use super::lease::{IncomingGuest, Interrupted, LeaseError, SourceGuest};
+use super::lease::{Departure, IncomingGuest, Interrupted, LeaseError, SourceGuest};
 use super::machine::Order;
 use super::record::{Role, SourceRole, Stay, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
 use crate::host::Hypervisor;
@@ -199,6 +199,24 @@ impl Machines {
         let verdict: Option<VerdictRecord> =
             self.shared.records.get(RecordName::Verdict(migration)).await?;
         Ok(verdict.map(|verdict| verdict.decision.verdict()))
+    }
+
+    /// What is recorded of a migration from this node.
+    ///
+    /// # Errors
+    /// [`RecordsError`].
+    pub async fn departure(
+        &self,
+        vm: VmId,
+        migration: MigrationId,
+    ) -> Result<Departure, RecordsError> {
+        let record: Option<VmRecord> = self.shared.records.get(RecordName::Vm(vm)).await?;
+        let Some(VmRecord { role, stayed, .. }) = record else { return Ok(Departure::None) };
+        Ok(match (role, stayed) {
+            (Role::Source(role), _) if role.migration == migration => Departure::Open,
+            (_, Some(stay)) if stay.migration == migration => Departure::Stayed(stay.end),
+            _ => Departure::None,
+        })
     }
 
     /// Whether a migration was refused here.

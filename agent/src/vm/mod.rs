@@ -35,7 +35,9 @@ pub use console::Attachment;
 pub use directories::{Directories, MachineDirectories, SOCKET_NAME_BYTES_MAX};
 pub use extents::Extents;
 pub use files::{FileHash, FileStore};
-pub use lease::{GuestFacts, IncomingGuest, Interrupted, LeaseError, Receiving, SourceGuest};
+pub use lease::{
+    Departure, GuestFacts, IncomingGuest, Interrupted, LeaseError, Receiving, SourceGuest,
+};
 pub use machine::Order;
 pub use machines::{MachineOrder, Machines, Settings};
 pub use record::{

@@ -167,6 +167,8 @@ pub struct SourceRole {
     pub options: MigrationOptions,
     /// The guest was told to shut down for this migration: if the machine stays, it is started again.
     pub is_shut_down: bool,
+    /// How often the migration has started over because an agent was restarted.
+    pub restarts: u32,
     /// Who may run the machine, as far as the source decides it.
     pub decision: SourceRecord,
     /// What the session wants to remember, at most [`MEMO_BYTES_MAX`].
@@ -187,7 +189,7 @@ pub struct TargetRole {
 }
 
 impl Message for VmRecord {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     // The specification, the command line once more, the memo, and room for names, sizes and two reasons.
     const BYTES_MAX: usize = SPEC_BYTES_MAX + KERNEL_APPEND_BYTES_MAX + MEMO_BYTES_MAX + 16 * 1024;
     const NAME: &'static str = "machine record";

@@ -29,6 +29,7 @@
 use super::handover::{SourceRecord, Verdict};
 use super::message::{Digests, MemoryOffer, Offer, SourceMessage, TargetMessage};
 use crate::ids::{MigrationId, VmId};
+use crate::limits::cut_reason;
 use crate::migration::MigrationPhase;
 
 /// Time limits of a source.
@@ -40,7 +41,7 @@ pub struct SourceLimits {
     pub ask_interval_ms: u64,
     /// Milliseconds for which a link may be away before the release; 0 gives up at once.
     pub link_patience_ms: u64,
-    /// How often the migration may start over because the target has forgotten it.
+    /// How often the migration may start over because one of the agents was restarted.
     pub restarts_max: u32,
 }
 
@@ -119,9 +120,13 @@ pub enum SourceAction {
     GiveShut,
     /// Write this record, then say so.
     Persist(SourceRecord),
-    /// Undo what was begun, as for giving up, but keep the machine for this migration; then say what to offer. What is
-    /// said and sent from now on has nothing to do with what was before.
-    StartOver,
+    /// Write how often that was, so that a migration of which its own agent dies comes to an end. Then undo what was
+    /// begun, as for giving up, but keep the machine for this migration, and say what to offer. What is said and sent
+    /// from now on has nothing to do with what was before.
+    StartOver {
+        /// How often the migration has started over, with this one.
+        restarts: u32,
+    },
     /// Give up: undo the migration and have the guest in its earlier state, then say so. This is how it will have ended.
     TakeBack(SourceOutcome),
     /// Connect to the target again.
@@ -269,33 +274,44 @@ impl Source {
         }
     }
 
-    /// A migration that an earlier process of this agent left behind with this record.
+    /// A migration that an earlier process of this agent left behind with this record, after it had started over so
+    /// often.
     pub fn resume(
         vm: VmId,
         migration: MigrationId,
         record: SourceRecord,
+        restarts: u32,
         limits: SourceLimits,
     ) -> Self {
-        let (state, action) = match record {
-            SourceRecord::Holds => (State::StartingOver, SourceAction::StartOver),
-            SourceRecord::Released => {
-                (State::Released { connected: false, ask_at_ms: u64::MAX }, SourceAction::Connect)
-            }
-            SourceRecord::Confirmed => (State::Removing, SourceAction::Remove),
-        };
-        let phase = state.phase().unwrap_or(MigrationPhase::Validate);
-        Self {
+        let mut source = Self {
             vm,
             migration,
             offer: None,
             copies_early: false,
             is_anew: true,
-            restarts: 0,
+            restarts,
             limits,
             link: Link::Up,
-            state,
-            phase,
-            actions: vec![action],
+            state: State::StartingOver,
+            phase: MigrationPhase::Validate,
+            actions: Vec::new(),
+        };
+        source.take_up(record);
+        source.phase = source.state.phase().unwrap_or(source.phase);
+        source
+    }
+
+    fn take_up(&mut self, record: SourceRecord) {
+        match record {
+            SourceRecord::Holds => self.start_over(),
+            SourceRecord::Released => {
+                self.state = State::Released { connected: false, ask_at_ms: u64::MAX };
+                self.actions.push(SourceAction::Connect);
+            }
+            SourceRecord::Confirmed => {
+                self.state = State::Removing;
+                self.actions.push(SourceAction::Remove);
+            }
         }
     }
 
@@ -441,17 +457,23 @@ impl Source {
     }
 
     fn forgotten(&mut self) {
-        if !self.state.is_under_way() {
-            return;
+        if self.state.is_under_way() {
+            self.start_over();
         }
-        if self.restarts == self.limits.restarts_max {
-            return self.fail("the target forgot the migration again and again".to_owned());
+    }
+
+    fn start_over(&mut self) {
+        if self.restarts >= self.limits.restarts_max {
+            let times = self.limits.restarts_max + 1;
+            return self.fail(format!(
+                "agents were restarted in the middle of it {times} times: perhaps one dies of it"
+            ));
         }
         self.restarts += 1;
         self.is_anew = true;
         self.link = Link::Up;
         self.state = State::StartingOver;
-        self.actions.push(SourceAction::StartOver);
+        self.actions.push(SourceAction::StartOver { restarts: self.restarts });
     }
 
     fn started_over(&mut self, offer: Offer) {
@@ -621,7 +643,8 @@ impl Source {
 
     fn fail(&mut self, reason: String) {
         if self.can_cancel().is_ok() {
-            self.retreat(SourceOutcome::Failed { reason });
+            // Much of what fails here is told by the target, in as many words as a message holds.
+            self.retreat(SourceOutcome::Failed { reason: cut_reason(reason) });
         }
     }
 

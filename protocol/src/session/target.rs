@@ -13,6 +13,7 @@
 
 use super::handover::{TargetRecord, Verdict};
 use super::message::{Digests, SourceMessage, TargetMessage};
+use crate::limits::cut_reason;
 
 /// Time limits of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -326,7 +327,8 @@ impl Target {
     fn give_up(&mut self, reason: String) {
         // What may be offered anew is what is not decided.
         if self.may_be_offered_anew() {
-            self.state = State::Refusing { reason };
+            // It may be the source's, in as many words as a message holds.
+            self.state = State::Refusing { reason: cut_reason(reason) };
             self.actions.push(TargetAction::Persist(TargetRecord::Refused));
         }
     }

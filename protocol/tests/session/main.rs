@@ -4,4 +4,5 @@
 
 mod model;
 mod pair;
+mod reasons;
 mod world;

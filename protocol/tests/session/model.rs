@@ -228,6 +228,12 @@ fn whatever_fails_one_copy_runs_and_one_will() {
 }
 
 #[test]
+fn a_migration_that_may_not_start_over_again_ends() {
+    let conditions = Conditions { restarts_once: true, ..Conditions::default() };
+    check("it may start over once", conditions, faults_max());
+}
+
+#[test]
 fn a_damaged_guest_never_runs() {
     let conditions = Conditions { is_corrupt: true, ..Conditions::default() };
     check("what arrives is damaged", conditions, faults_max());

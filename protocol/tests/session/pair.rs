@@ -7,7 +7,7 @@
 //!
 //! Replay one seed: `NOVACRON_SEED=17 cargo test -p novacron-protocol --test session`.
 
-use novacron_protocol::session::source::SourceOutcome;
+use novacron_protocol::session::source::{SourceLimits, SourceOutcome};
 
 use crate::world::{Conditions, Move, World};
 
@@ -134,4 +134,37 @@ fn a_source_whose_agent_is_restarted_completes() {
 fn a_target_whose_agent_is_restarted_is_offered_everything_anew() {
     // After the release it refuses what it has lost, and the source has its guest back.
     complete_in_spite_of(Move::CrashTarget, |world| world.was_taken() && !world.may_be_released());
+}
+
+/// A source whose agent dies whenever it sends memory.
+fn die_of_it(seed: u64) -> SourceOutcome {
+    let mut dice = Dice(seed);
+    let mut world = World::new(Conditions::default());
+    let mut deaths = 0;
+    for _ in 0..STEPS_MAX {
+        if world.settled() {
+            break;
+        }
+        let dies = world.was_taken() && world.allows(Move::CrashSource);
+        let calm = |what: &Move| world.allows(*what) && !what.is_fault();
+        let moves: Vec<Move> = Move::ALL.into_iter().filter(calm).collect();
+        let next = match dies && dice.chance(75) {
+            true => Move::CrashSource,
+            false if moves.is_empty() => continue,
+            false => moves[usize::try_from(dice.below(moves.len() as u64)).unwrap()],
+        };
+        deaths += u32::from(next == Move::CrashSource);
+        world.happen(next);
+    }
+    assert!(world.settled(), "seed {seed}: not after {deaths} deaths");
+    assert!(world.wrong().is_empty(), "seed {seed}: {:?}", world.wrong());
+    assert!(deaths <= SourceLimits::default().restarts_max + 1, "seed {seed}: {deaths} deaths");
+    world.outcome().unwrap().clone()
+}
+
+#[test]
+fn a_source_whose_agent_dies_of_the_migration_takes_its_guest_back() {
+    let dies_of_it = |outcome: &SourceOutcome| matches!(outcome, SourceOutcome::Failed { reason } if reason.contains("perhaps one dies of it"));
+    let taken_back = (0..500).map(die_of_it).filter(dies_of_it).count();
+    assert!(taken_back > 100, "{taken_back}");
 }

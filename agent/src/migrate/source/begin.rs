@@ -55,7 +55,8 @@ pub(in crate::migrate) fn begin(
 /// Starts the task for a machine whose migration an earlier run of the agent left behind.
 pub(in crate::migrate) fn resume(context: &Arc<Context>, guest: SourceGuest) {
     let (vm, role) = (guest.facts().vm, guest.role());
-    let session = Source::resume(vm, role.migration, role.decision, limits(context));
+    let (decision, restarts) = (role.decision, role.restarts);
+    let session = Source::resume(vm, role.migration, decision, restarts, limits(context));
     let commands = context.register_source(role.migration);
     let nothing = Offered { form: OutgoingForm::Tunnel, hash_seed: 0, base: None, source_run: 0 };
     spawn(context, guest, session, nothing, commands);

@@ -21,7 +21,7 @@ impl Run {
             SourceAction::GiveReturnPath(bytes) => self.give_return_path(&bytes),
             SourceAction::GiveShut => self.give_shut(),
             SourceAction::Persist(record) => self.persist(record).await?,
-            SourceAction::StartOver => self.start_over().await,
+            SourceAction::StartOver { restarts } => self.start_over(restarts).await?,
             SourceAction::TakeBack(outcome) => self.take_back(outcome).await?,
             SourceAction::Remove => self.remove().await?,
             SourceAction::Finish(outcome) => self.finish(outcome).await?,

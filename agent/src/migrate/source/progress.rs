@@ -224,12 +224,12 @@ impl Run {
     pub(super) fn disk_counters(&self) -> DiskTotals {
         let Some(disks) = &self.disks else { return self.earlier.disks };
         let counters: &DiskCounters = &disks.counters();
-        DiskTotals {
-            bytes_disk: self.earlier.disks.bytes_disk + counters.bytes_disk(),
-            bytes_wire: self.earlier.disks.bytes_wire + counters.bytes_wire(),
+        self.earlier.disks.plus(DiskTotals {
+            bytes_disk: counters.bytes_disk(),
+            bytes_wire: counters.bytes_wire(),
             bytes_total: counters.bytes_total(),
             bytes_held: counters.bytes_held(),
-        }
+        })
     }
 }
 
@@ -240,6 +240,20 @@ pub(super) struct DiskTotals {
     pub(super) bytes_wire: u64,
     bytes_total: u64,
     pub(super) bytes_held: u64,
+}
+
+impl DiskTotals {
+    /// What earlier attempts have sent, and then this one. What the target had before anything was sent is what the first
+    /// attempt that came as far as the disks found: a later one finds what was sent as well.
+    fn plus(self, attempt: Self) -> Self {
+        let is_first = self.bytes_total == 0;
+        Self {
+            bytes_disk: self.bytes_disk + attempt.bytes_disk,
+            bytes_wire: self.bytes_wire + attempt.bytes_wire,
+            bytes_total: attempt.bytes_total,
+            bytes_held: if is_first { attempt.bytes_held } else { self.bytes_held },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -260,6 +274,22 @@ mod tests {
         assert_eq!(meter.dirty_bytes_per_second, None, "nothing was measured yet");
         assert_eq!(meter.bytes_left(DataSync, whole), 7);
         assert_eq!(meter.bytes_left(Switchover, whole), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_has_sent_is_not_what_the_target_had_before() {
+        let attempt = |bytes_wire, bytes_held| DiskTotals {
+            bytes_disk: 2 * bytes_wire,
+            bytes_wire,
+            bytes_total: 1000,
+            bytes_held,
+        };
+        let totals = DiskTotals::default().plus(attempt(100, 50)).plus(attempt(30, 250));
+        assert_eq!((totals.bytes_disk, totals.bytes_wire), (260, 130));
+        assert_eq!(totals.bytes_held, 50);
+        assert_eq!(totals.plus(DiskTotals::default().plus(attempt(0, 280))).bytes_held, 50);
+        let first_without_disks = DiskTotals::default().plus(DiskTotals::default());
+        assert_eq!(first_without_disks.plus(attempt(1, 70)).bytes_held, 70);
     }
 
     #[test]

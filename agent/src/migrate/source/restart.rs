@@ -13,7 +13,7 @@ use super::offer::make_offer;
 use super::progress::{DiskTotals, Meter};
 use super::steering::Steering;
 use super::warm::Warm;
-use super::{Run, qemu};
+use super::{Run, Stuck, qemu};
 use crate::migrate::cache::{Image, ImageOrigin, Shadow};
 use crate::migrate::memory::MemoryTotals;
 use crate::migrate::relay::Outlets;
@@ -29,14 +29,19 @@ pub(super) struct Earlier {
 }
 
 impl Run {
-    pub(super) async fn start_over(&mut self) {
+    pub(super) async fn start_over(&mut self, restarts: u32) -> Result<(), Stuck> {
         if let Some(connection) = self.dialogue.cut() {
             connection.close(CloseCode::Done, "it starts over");
+        }
+        // First of all: this agent may die of what follows, and with it every other migration is interrupted.
+        if let Some(guest) = &mut self.guest {
+            guest.count_restart(restarts).await.map_err(|error| Stuck(reason(&error)))?;
         }
         match self.try_start_over().await {
             Ok(offer) => self.handle(SourceEvent::StartedOver(Box::new(offer))),
             Err(reason) => self.fail(reason),
         }
+        Ok(())
     }
 
     async fn try_start_over(&mut self) -> Result<Offer, String> {

@@ -7,6 +7,8 @@ pub struct Conditions {
     pub is_corrupt: bool,
     /// Messages may be repeated and overtake each other, and outlive their connection, which QUIC's streams rule out.
     pub is_wild: bool,
+    /// It may start over once only.
+    pub restarts_once: bool,
     /// The way in which an agent does not keep to the rule.
     pub broken: Option<BrokenRule>,
 }

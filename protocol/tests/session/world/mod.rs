@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord, Verdict};
 use novacron_protocol::session::message::{Digests, SourceMessage, TargetMessage};
-use novacron_protocol::session::source::{SourceEvent, SourceOutcome};
+use novacron_protocol::session::source::{SourceEvent, SourceLimits, SourceOutcome};
 use novacron_protocol::session::target::TargetEvent;
 
 pub use conditions::{BrokenRule, Conditions};
@@ -20,6 +20,7 @@ use link::Link;
 pub use moves::Move;
 pub use property::Property;
 use source_side::SourceSide;
+pub use source_side::offer;
 use target_side::TargetSide;
 
 /// How a guest's QEMU stands.
@@ -62,9 +63,12 @@ impl World {
     /// A migration that begins.
     pub fn new(conditions: Conditions) -> Self {
         let writes_late = |rule| conditions.broken == Some(rule);
+        let limits = SourceLimits::default();
+        let restarts_max = if conditions.restarts_once { 1 } else { limits.restarts_max };
+        let limits = SourceLimits { restarts_max, ..limits };
         let mut world = Self {
             now_ms: 0,
-            source: SourceSide::new(writes_late(BrokenRule::SourceWritesLate)),
+            source: SourceSide::new(limits, writes_late(BrokenRule::SourceWritesLate)),
             target: TargetSide::new(
                 conditions.is_corrupt,
                 writes_late(BrokenRule::TargetWritesLate),

@@ -23,6 +23,9 @@ pub struct SourceSide {
     pub session: Source,
     /// What is durable.
     pub record: SourceRecord,
+    /// How often it has started over, durable as well.
+    restarts: u32,
+    limits: SourceLimits,
     pub writing: Option<Write<SourceRecord>>,
     /// What is to be done when the record is written.
     due: VecDeque<SourceAction>,
@@ -40,7 +43,7 @@ pub struct SourceSide {
     pub writes_late: bool,
 }
 
-fn offer() -> Offer {
+pub fn offer() -> Offer {
     Offer {
         versions: MINOR_RANGE,
         migration: MIGRATION,
@@ -61,10 +64,12 @@ fn offer() -> Offer {
 }
 
 impl SourceSide {
-    pub fn new(writes_late: bool) -> Self {
+    pub fn new(limits: SourceLimits, writes_late: bool) -> Self {
         Self {
-            session: Source::begin(offer(), SourceLimits::default()),
+            session: Source::begin(offer(), limits),
             record: SourceRecord::Holds,
+            restarts: 0,
+            limits,
             writing: None,
             due: VecDeque::new(),
             events: VecDeque::new(),
@@ -107,7 +112,8 @@ impl SourceSide {
                 }
                 SourceAction::Persist(record) => self.write(record, now_ms),
                 SourceAction::TakeBack(_) => self.take_back(wrong),
-                SourceAction::StartOver => {
+                SourceAction::StartOver { restarts } => {
+                    self.restarts = restarts;
                     self.start_over(wrong);
                     said.clear();
                 }
@@ -197,7 +203,7 @@ impl SourceSide {
         if self.qemu == Qemu::Switching {
             self.qemu = Qemu::Runs;
         }
-        let session = Source::resume(VM, MIGRATION, self.record, SourceLimits::default());
+        let session = Source::resume(VM, MIGRATION, self.record, self.restarts, self.limits);
         *self = Self {
             session,
             writing: None,
