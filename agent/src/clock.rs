@@ -1,14 +1,23 @@
-//! The wall clock, for what is compared with moments of other machines. Everything else uses `Instant`.
+//! The wall clock, for what is compared with moments of other machines, and the time since the host was started, for what
+//! is compared with moments of earlier runs of the agent. Everything else uses `Instant`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use novacron_protocol::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// Now.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Microseconds since the host was started, those for which it slept included.
+pub fn since_boot_us() -> u64 {
+    let since = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (since.tv_sec.unsigned_abs(), since.tv_nsec.unsigned_abs());
+    seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000)
 }
 
 /// The moment of this process's clock at which `moment` will be, if it is not past.

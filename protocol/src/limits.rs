@@ -71,7 +71,8 @@ pub fn cut_reason(mut reason: String) -> String {
 pub const MIGRATIONS_PER_NODE_DEFAULT: u32 = 3;
 
 /// What operators may set instead. Each takes a few threads and up to 16 MiB for each of its streams at both ends: 64
-/// of them, with four streams each, are 4 GiB.
+/// of them, with four streams each, are 4 GiB. A target keeps beside that, to the end of each, what it said of what it
+/// had: up to 64 MiB for disks, and as much for memory if the migration started over.
 pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 
 /// Machines of one batch.

@@ -79,6 +79,11 @@ impl Account {
         self.begun.elapsed()
     }
 
+    /// Since the newest mark.
+    pub fn since_newest_mark(&self) -> Duration {
+        self.at(Mark::Running).elapsed()
+    }
+
     /// From the beginning to the end.
     pub fn total(&self) -> Duration {
         self.at(Mark::Running).saturating_duration_since(self.begun)
@@ -108,6 +113,42 @@ impl Account {
             release_us: part(Mark::Verified, Mark::Released),
             resume_us: part(Mark::Released, Mark::Running),
         }
+    }
+}
+
+/// An account in which every number is another.
+#[cfg(test)]
+pub(crate) fn account_of_distinct_numbers() -> novacron_protocol::migration::MigrationAccount {
+    novacron_protocol::migration::MigrationAccount {
+        total_ms: 1,
+        prepare_ms: 2,
+        memory_ms: 3,
+        downtime_parts: DowntimeParts {
+            disk_drain_us: 4,
+            memory_drain_us: 5,
+            target_load_us: 6,
+            verify_us: 7,
+            release_us: 8,
+            resume_us: 9,
+        },
+        rounds: 10,
+        bytes_guest: 11,
+        bytes_wire: 12,
+        bytes_wire_memory: 13,
+        bytes_wire_disks: 14,
+        bytes_wire_files: 15,
+        bytes_link: 16,
+        bytes_disk: 17,
+        bytes_disk_held: 18,
+        bytes_disk_final: 19,
+        pages_zero: 20,
+        pages_same: 21,
+        pages_known: 22,
+        pages_differing: 23,
+        pages_packed: 24,
+        pages_raw: 25,
+        verified: true,
+        path: novacron_protocol::migration::MemoryPath::Tunnel,
     }
 }
 

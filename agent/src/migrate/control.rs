@@ -105,7 +105,8 @@ impl Control {
     }
 }
 
-/// Messages that one side may say in one migration: they are a few dozen, and all are kept.
+/// Messages that one side may say in one migration: a few dozen, and what the target has of disks and memory in pieces.
+/// All are kept to the end.
 const MESSAGES_MAX: usize = 4096;
 
 /// Whether a message is said again on the next connection if it was not heard; all are but those about hearing.

@@ -29,6 +29,8 @@ use novacron_transport::connection::CloseCode;
 use novacron_transport::{Acceptor, Endpoint};
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+pub(crate) use self::account::account_of_distinct_numbers;
 pub use settings::{InvalidMigrationSetting, MigrationSettings};
 
 use self::context::{Context, SourceCommand, TargetCommand};
@@ -175,7 +177,7 @@ impl Migrations {
     async fn end_again(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
         match self.context.machines.departure(vm, migration).await {
             Ok(Departure::None) => EffectOutcome::Done,
-            Ok(Departure::Stayed(end)) => self.report_end(migration, end).await,
+            Ok(Departure::Stayed(end)) => self.report_end(migration, *end).await,
             Ok(Departure::Open) => EffectOutcome::Failed { reason: STUCK.to_owned() },
             Err(error) => EffectOutcome::Failed { reason: reason(&error) },
         }

@@ -24,7 +24,7 @@ use crate::records::{RecordName, Records, RecordsError};
 struct ReportRecord(Report);
 
 impl Message for ReportRecord {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = 16 * 1024;
     const NAME: &'static str = "report record";
 }
@@ -188,7 +188,38 @@ fn is_report(name: RecordName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::effect::SourceResult;
+    use novacron_protocol::ids::{Generation, VmId};
+    use novacron_protocol::migration::MigrationPhase;
+    use novacron_protocol::wire::codec;
+    use uuid::Uuid;
+    use xxhash_rust::xxh3::xxh3_64;
+
     use super::*;
+
+    /// If this fails, the layout has changed: raise the version.
+    #[test]
+    fn golden_records() {
+        let migration = MigrationId(Uuid::from_u128(1));
+        let end = MigrationEnd {
+            target: "node-02".parse().unwrap(),
+            phase: MigrationPhase::Cleanup,
+            result: SourceResult::Completed(crate::migrate::account_of_distinct_numbers()),
+        };
+        let (vm, generation) = (VmId(Uuid::from_u128(2)), Generation(3));
+        let outcome = EffectOutcome::Failed { reason: "why".to_owned() };
+        let reports = [
+            Report::EffectDone { effect: EffectId(4), outcome },
+            Report::MigrationEnded { migration, end },
+            Report::HandedOver(Handover { migration, vm, generation }),
+        ];
+        let encode = |report| codec::encode(&ReportRecord(report)).unwrap();
+        let bytes: Vec<u8> = reports.into_iter().flat_map(encode).collect();
+        assert_eq!(
+            (ReportRecord::VERSION, bytes.len(), xxh3_64(&bytes)),
+            (2, 345, 7_314_987_604_209_929_108)
+        );
+    }
 
     #[tokio::test]
     async fn what_must_not_be_lost_is_sent_after_a_restart_until_it_is_committed() {

@@ -349,7 +349,7 @@ pub enum Departure {
     /// It is not over.
     Open,
     /// It ended like this, and the machine stayed.
-    Stayed(MigrationEnd),
+    Stayed(Box<MigrationEnd>),
 }
 
 /// A migration that was under way when the agent ended.

@@ -214,7 +214,7 @@ impl Machines {
         let Some(VmRecord { role, stayed, .. }) = record else { return Ok(Departure::None) };
         Ok(match (role, stayed) {
             (Role::Source(role), _) if role.migration == migration => Departure::Open,
-            (_, Some(stay)) if stay.migration == migration => Departure::Stayed(stay.end),
+            (_, Some(stay)) if stay.migration == migration => Departure::Stayed(Box::new(stay.end)),
             _ => Departure::None,
         })
     }

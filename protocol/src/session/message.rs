@@ -295,7 +295,7 @@ pub enum StreamHeader {
 }
 
 impl Message for SourceMessage {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the source";
 }
@@ -317,7 +317,83 @@ pub const CONTROL_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+    use xxhash_rust::xxh3::xxh3_64;
+
     use super::*;
+    use crate::version::MINOR_RANGE;
+    use crate::wire::codec;
+
+    fn of_all<M: Message>(messages: &[M]) -> (usize, u64) {
+        let encode = |message: &M| codec::encode(message).unwrap();
+        let bytes: Vec<u8> = messages.iter().flat_map(encode).collect();
+        (bytes.len(), xxh3_64(&bytes))
+    }
+
+    /// If this fails, the layout has changed: raise the version.
+    #[test]
+    fn golden_messages_of_a_source() {
+        let (migration, vm) = (MigrationId(Uuid::from_u128(1)), VmId(Uuid::from_u128(2)));
+        let offer = Offer {
+            versions: MINOR_RANGE,
+            migration,
+            vm,
+            generation: Generation(3),
+            mode: MigrationMode::Warm,
+            machine_type: "pc-q35-10.0".to_owned(),
+            qemu_version: "10.0.2".to_owned(),
+            cpu_model: "host".to_owned(),
+            memory: MemoryOffer::Pages { lanes: 4 },
+            hash_seed: 5,
+            base: Some(MigrationId(Uuid::from_u128(6))),
+            source_run: 7,
+            disks: vec![DiskOffer { size_bytes: 8, format: DiskFormat::Raw }],
+            files: vec![FileOffer { role: FileRole::Initrd, hash: [9; 32], bytes: 10 }],
+            start: true,
+        };
+        let messages = [
+            SourceMessage::Offer(offer),
+            SourceMessage::DisksSynchronised,
+            SourceMessage::Sent(Sent { digests: digests(1) }),
+            SourceMessage::Go,
+            SourceMessage::Resume { vm, migration, heard: 11 },
+            SourceMessage::Ask { vm, migration },
+            SourceMessage::Abort { reason: "why".to_owned() },
+        ];
+        assert_eq!(
+            (SourceMessage::VERSION, of_all(&messages)),
+            (3, (479, 18_185_077_712_355_377_594))
+        );
+    }
+
+    /// If this fails, the layout has changed: raise the version.
+    #[test]
+    fn golden_messages_of_a_target() {
+        let header = StreamHeader::Disk { disk: 1 };
+        let messages = [
+            TargetMessage::Taken {
+                minor: 1,
+                missing_files: vec![[2; 32]],
+                has_base: true,
+                shelf: Some(ShelfOffer { id: 3, pages_max: 4 }),
+            },
+            TargetMessage::Holds { disk: 5, piece: vec![6] },
+            TargetMessage::HoldsPages { piece: vec![7] },
+            TargetMessage::Prepared,
+            TargetMessage::ReturnPath(vec![8]),
+            TargetMessage::Ready { digests: digests(9), load_us: 10 },
+            TargetMessage::Resumed { heard: 11, streams: vec![(header, 12)] },
+            TargetMessage::Forgotten,
+            TargetMessage::Processed(vec![(header, 13)]),
+            TargetMessage::Verdict(Verdict::Refused),
+            TargetMessage::Running { resume_us: 14 },
+            TargetMessage::Failed { reason: "why".to_owned() },
+        ];
+        assert_eq!(
+            (TargetMessage::VERSION, of_all(&messages)),
+            (3, (334, 14_632_813_506_207_226_362))
+        );
+    }
 
     fn digests(region: u8) -> Digests {
         let memory =

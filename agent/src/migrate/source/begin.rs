@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::memo::Memo;
 use super::offer::make_offer;
 use super::pilot::Course;
 use super::restart::Earlier;
 use super::steering::Steering;
 use super::warm::Warm;
-use super::{Run, memo, progress};
+use super::{Run, progress};
 use crate::metrics::Tally;
 use crate::migrate::account::Account;
 use crate::migrate::cache::Image;
@@ -110,7 +111,7 @@ fn spawn(
     let span = tracing::info_span!("migration", %migration, vm = %guest.facts().vm, end = "source");
     let remembered =
         matches!(guest.role().decision, SourceRecord::Released | SourceRecord::Confirmed)
-            .then(|| memo::read(&guest.role().memo));
+            .then(|| Memo::read(&guest.role().memo));
     let run = Run {
         context: Arc::clone(context),
         facts: guest.facts().clone(),

@@ -71,7 +71,7 @@ impl Run {
                     TargetMessage::Ready { .. } => self.reach(Mark::TargetLoaded),
                     // It says so after the guest was told to run. `Running` may be lost with the link.
                     TargetMessage::Running { .. } | TargetMessage::Verdict(Verdict::Accepted) => {
-                        self.reach(Mark::Running);
+                        self.runs_there();
                     }
                     TargetMessage::Taken { has_base, shelf, .. } => {
                         self.target_has(*has_base, *shelf);

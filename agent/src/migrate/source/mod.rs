@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use novacron_protocol::disk::DiskContent;
 use novacron_protocol::ids::{MigrationId, NodeName};
-use novacron_protocol::migration::{MigrationAccount, MigrationMode};
+use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::Digests;
 use novacron_protocol::session::source::{Source, SourceEvent, SourceOutcome};
@@ -41,12 +41,14 @@ use super::control::Dialogue;
 use super::library::Catalogue;
 use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
+use crate::clock;
 use crate::disk::OutgoingDisks;
 use crate::metrics::Tally;
 use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
 pub(super) use begin::{begin, resume};
 use events::next_event;
+use memo::Memo;
 use restart::Earlier;
 use steering::Steering;
 use step::Step;
@@ -74,7 +76,8 @@ struct Run {
     session: Source,
     form: OutgoingForm,
     account: Account,
-    remembered: Option<MigrationAccount>,
+    /// What an earlier run of the agent remembered, if this one only ends the migration.
+    remembered: Option<Memo>,
     dialogue: Dialogue,
     outlets: Outlets,
     events: Option<broadcast::Receiver<Event>>,
@@ -201,6 +204,14 @@ impl Run {
 
     fn reach(&mut self, mark: Mark) {
         self.account.reach(mark, Instant::now());
+    }
+
+    /// The target says that the guest runs there.
+    fn runs_there(&mut self) {
+        self.reach(Mark::Running);
+        if let Some(remembered) = &mut self.remembered {
+            remembered.runs(clock::since_boot_us());
+        }
     }
 
     fn command(&mut self, command: SourceCommand) {

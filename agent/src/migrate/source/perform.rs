@@ -3,8 +3,10 @@
 use novacron_protocol::session::handover::SourceRecord;
 use novacron_protocol::session::source::{SourceAction, SourceEvent};
 
+use super::memo::Memo;
 use super::step::Step;
-use super::{Run, Stuck, memo};
+use super::{Run, Stuck};
+use crate::clock;
 use crate::migrate::account::Mark;
 use crate::migrate::files;
 use crate::reason::reason;
@@ -47,8 +49,18 @@ impl Run {
         self.steps.spawn_blocking(finish);
     }
 
+    /// The account so far: of a migration that is being released, until the newest mark, since the guest stands still.
+    fn memo(&self, record: SourceRecord) -> Memo {
+        let since_us = || {
+            let passed = self.account.since_newest_mark().as_micros();
+            clock::since_boot_us().saturating_sub(u64::try_from(passed).unwrap_or(u64::MAX))
+        };
+        let open_since_us = (record == SourceRecord::Released).then(since_us);
+        Memo::new(self.closed_account(), open_since_us)
+    }
+
     pub(super) async fn persist(&mut self, record: SourceRecord) -> Result<(), Stuck> {
-        let memo = memo::write(&self.closed_account());
+        let memo = self.memo(record).write();
         let Some(guest) = &mut self.guest else { return Ok(()) };
         let decided = guest.decide(record, memo).await;
         decided.map_err(|error| Stuck(reason(&error)))?;

@@ -179,7 +179,7 @@ impl Run {
     /// The account as far as it goes; what an earlier run of the agent remembered, if this one only ends it.
     pub(super) fn closed_account(&self) -> MigrationAccount {
         if let Some(remembered) = &self.remembered {
-            return remembered.clone();
+            return remembered.account().clone();
         }
         let (memory, disks) = (self.memory_totals(), self.disk_counters());
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
