@@ -306,16 +306,18 @@ impl IncomingGuest {
 
     /// Makes disks as `hardware` says, of what is here that may be alike, and starts a QEMU that waits. Kernels must be in
     /// the file store already. May be called again: then another QEMU takes the place of the first, over the same memory
-    /// and disks, whatever is in them.
+    /// and disks, whatever is in them. Borrows nothing: pages may arrive meanwhile. What is asked of the machine next waits
+    /// until this is done, even if nobody waits for it any more.
     ///
     /// # Errors
     /// [`LeaseError`]; `reject` is what is left to do.
-    pub async fn prepare(
+    pub fn prepare(
         &mut self,
         hardware: Hardware,
         processor: Processor,
-    ) -> Result<Receiving, LeaseError> {
-        self.line.ask(|reply| LeaseRequest::Prepare { hardware, processor, reply }).await
+    ) -> impl Future<Output = Result<Receiving, LeaseError>> + Send + use<> {
+        let line = self.line.clone();
+        async move { line.ask(|reply| LeaseRequest::Prepare { hardware, processor, reply }).await }
     }
 
     /// The machine is this agent's from the moment this is durable. Live: the guest is continued and runs when this

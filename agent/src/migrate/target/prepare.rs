@@ -13,7 +13,7 @@ use crate::disk::{DiskEvent, DisksPlan, IncomingDisks};
 use crate::migrate::cache::{Image, ImageOrigin};
 use crate::migrate::library::{Circle, Shelf};
 use crate::reason::reason;
-use crate::vm::{FileHash, Processor};
+use crate::vm::{FileHash, Processor, Receiving};
 
 impl Run {
     pub(super) async fn take_offer(&mut self, offer: Offer) {
@@ -52,7 +52,7 @@ impl Run {
         }
         self.send(TargetMessage::Taken { minor, missing_files, has_base, shelf }).await;
         if self.missing_files.is_empty() {
-            self.prepare().await;
+            self.prepare();
         }
     }
 
@@ -74,20 +74,22 @@ impl Run {
         self.context.shelves.open(&circle, rand::random())
     }
 
-    /// Everything that QEMU needs is here: starts it and opens it for disks and memory.
-    pub(super) async fn prepare(&mut self) {
-        if let Err(reason) = self.try_prepare().await {
-            self.fail(reason);
-        }
-    }
-
-    pub(super) async fn try_prepare(&mut self) -> Result<(), String> {
+    /// Everything that QEMU needs is here: has it started. Pages arrive meanwhile.
+    pub(super) fn prepare(&mut self) {
         let (Some(guest), Some(offer)) = (&mut self.guest, &self.offer) else {
-            return Err("there is no offer".to_owned());
+            return self.fail("there is no offer".to_owned());
         };
         let hardware = offer::hardware(offer, guest.spec());
         let processor = Processor::of_model(&offer.cpu_model);
-        let receiving = guest.prepare(hardware, processor).await.map_err(|error| reason(&error))?;
+        let prepared = guest.prepare(hardware, processor);
+        self.steps.spawn(async move {
+            Step::Started(prepared.await.map(Box::new).map_err(|error| reason(&error)))
+        });
+    }
+
+    /// QEMU waits: opens it for disks, and then for memory.
+    pub(super) fn started(&mut self, receiving: Receiving) {
+        let (Some(guest), Some(offer)) = (&self.guest, &self.offer) else { return };
         let plan = DisksPlan {
             run_directory: guest.directories().run.clone(),
             disks: offer.disks.clone(),
@@ -100,7 +102,6 @@ impl Run {
             let begun = IncomingDisks::begin(&qmp, plan).await;
             Step::DisksBegun(begun.map_err(|error| reason(&error)))
         });
-        Ok(())
     }
 
     /// The disks can be written, and it is known what they hold.

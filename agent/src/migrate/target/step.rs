@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 use super::Run;
 use super::streams::StreamFault;
 use crate::disk::{DiskEvent, IncomingDisks};
+use crate::vm::Receiving;
 
 /// Something that took its time is done.
 pub(super) enum Step {
     Stream(Result<(StreamHeader, FramedRecv<RecvStream>), StreamFault>),
     FileReceived(Result<[u8; 32], String>),
     LogReceived(Result<(), String>),
+    /// A QEMU that waits.
+    Started(Result<Box<Receiving>, String>),
     DisksBegun(Result<(IncomingDisks, mpsc::Receiver<DiskEvent>), String>),
     /// What is in the guest's memory.
     MemoryFound(Result<Box<PageTable>, String>),
@@ -29,13 +32,14 @@ impl Run {
             Step::FileReceived(Ok(hash)) => {
                 self.missing_files.retain(|file| file.hash != hash);
                 if self.missing_files.is_empty() {
-                    self.prepare().await;
+                    self.prepare();
                 }
             }
             Step::LogReceived(Ok(())) => {
                 self.loading.log = true;
                 self.check_loaded();
             }
+            Step::Started(Ok(receiving)) => self.started(*receiving),
             Step::DisksBegun(Ok((disks, events))) => self.disks_begun(disks, events).await,
             Step::MemoryFound(Ok(table)) => self.memory_found(*table).await,
             Step::DisksFinished(Ok(digests)) => {
@@ -46,6 +50,7 @@ impl Run {
             Step::Stream(Err(StreamFault::Nonsense(reason)))
             | Step::FileReceived(Err(reason))
             | Step::LogReceived(Err(reason))
+            | Step::Started(Err(reason))
             | Step::DisksBegun(Err(reason))
             | Step::MemoryFound(Err(reason))
             | Step::DisksFinished(Err(reason)) => self.fail(reason),
