@@ -1,12 +1,14 @@
-//! Memory that the machine has at hand when the order is given.
+//! Memory that the machine has at hand from the order on.
 //!
 //! These measurements are often made in a virtual machine whose host takes free memory back (free page reporting of
-//! virtio-balloon, two seconds after it was freed and in pieces of 2 MiB). Memory that is needed again comes back fault by
-//! fault: huge pages that had been taken back were written at 0.3 to 0.7 GB/s here, those that had just been freed at 7 to
-//! 8. So what a contender paid for new memory hung on what had run on the machine a minute before. Hosts of virtual
-//! machines have their memory.
+//! virtio-balloon, every two seconds and in pieces of 2 MiB). Memory that is needed again comes back fault by fault: huge
+//! pages that had been taken back were written at 0.3 to 0.7 GB/s here, those that had just been freed at 7 to 8. So what a
+//! contender paid for new memory hung on what had run on the machine a minute before, and on which part of two seconds it
+//! was ordered in. Hosts of virtual machines have their memory.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use memmap2::{Advice, MmapMut};
@@ -16,11 +18,15 @@ use crate::workload::Workload;
 /// Bytes at hand for each byte of the guest: its memory at the target, and what either end remembers of it.
 const TIMES: u64 = 3;
 const PAGE_BYTES: usize = 4096;
+/// What is let go at once: what is not needed soon is taken back.
+const PIECE_BYTES: usize = 8 << 20;
+/// Between two pieces: 0.8 GB/s, more than anybody needs.
+const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Memory that is held until it is dropped, at once before the order.
+/// Memory that is held until the order.
 #[derive(Debug)]
 pub struct Reservoir {
-    _held: MmapMut,
+    pieces: Vec<MmapMut>,
 }
 
 impl Reservoir {
@@ -29,13 +35,29 @@ impl Reservoir {
         let asked = workload.memory_bytes().saturating_mul(TIMES).saturating_mul(u64::from(guests));
         let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
         let available = available_bytes(&meminfo).context("/proc/meminfo is not as expected")?;
-        let bytes = usize::try_from(asked.min(available / 2))?;
-        let mut held = MmapMut::map_anon(bytes).context("cannot map memory")?;
-        // Ordinary pages are of other memory than the huge ones that agents ask for.
-        held.advise(Advice::HugePage).context("cannot have huge pages")?;
-        held.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
-        Ok(Self { _held: held })
+        let pieces = usize::try_from(asked.min(available / 2))? / PIECE_BYTES;
+        Ok(Self { pieces: (0..pieces).map(|_| piece()).collect::<Result<_>>()? })
     }
+
+    /// The order is given: lets the memory go, piece by piece, beside what happens.
+    pub fn flow(self) -> Result<()> {
+        let flow = move || {
+            for piece in self.pieces {
+                drop(piece);
+                thread::sleep(INTERVAL);
+            }
+        };
+        let begun = thread::Builder::new().name("reservoir".into()).spawn(flow);
+        begun.map(drop).context("cannot let memory go")
+    }
+}
+
+fn piece() -> Result<MmapMut> {
+    let mut piece = MmapMut::map_anon(PIECE_BYTES).context("cannot map memory")?;
+    // Ordinary pages are of other memory than the huge ones that agents ask for.
+    piece.advise(Advice::HugePage).context("cannot have huge pages")?;
+    piece.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    Ok(piece)
 }
 
 fn available_bytes(meminfo: &str) -> Option<u64> {

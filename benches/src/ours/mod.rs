@@ -95,7 +95,7 @@ impl Run<'_> {
         let (consoles, processes) = (cluster.consoles()?, agents.processes.clone());
         let watch = Watch::begin(Watched { guests: consoles, processes })?;
         let (bytes, spent) = (wire.bytes()?, agents.spent()?);
-        drop(reservoir);
+        reservoir.flow()?;
         let ordered = Instant::now();
         let json = self.order(cluster, way)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;

@@ -83,7 +83,7 @@ impl Run<'_> {
         let consoles = vec![source.console_path(), target.console_path()];
         let watch = Watch::begin(Watched { guests: vec![consoles], processes: Vec::new() })?;
         let (bytes, spent) = (network.wire().bytes()?, processors.spent()?);
-        drop(reservoir);
+        reservoir.flow()?;
         let ordered = Instant::now();
         let measurement = self.migrate(&mut source, &mut target)?;
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;

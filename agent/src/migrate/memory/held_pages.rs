@@ -82,23 +82,20 @@ impl HeldPages {
         self.is_begun || self.is_over
     }
 
-    /// Puts right what somebody else has written to some pages of guest memory.
+    /// Puts right what somebody else has written to some pages of guest memory, of which these are touched.
     pub(super) fn sweep(
         &mut self,
         memory: &GuestMemory,
-        pages: Range<usize>,
+        pages: Range<u32>,
+        touched: &mut TouchedPages,
         hasher: &PageHasher,
     ) -> Result<(), ApplyError> {
         if self.is_over {
             return Err(ApplyError::Over);
         }
-        let mut touched = 0..0;
-        for page_index in pages.filter_map(|page| u32::try_from(page).ok()) {
-            let page = u64::from(page_index);
-            if page >= touched.end {
-                touched = memory.touched_pages(page)?.unwrap_or(u64::MAX..u64::MAX);
-            }
-            self.compare(memory, page_index, touched.contains(&page), hasher)?;
+        for page_index in pages {
+            let is_touched = touched.has(memory, page_index.into())?;
+            self.compare(memory, page_index, is_touched, hasher)?;
         }
         Ok(())
     }
@@ -195,6 +192,22 @@ impl HeldPages {
         let hash = hasher.hash_bytes(&content);
         self.apply(memory, (page_index, epoch), hash, Page::Data(&content))?;
         Ok(Patched::Done)
+    }
+}
+
+/// Which pages somebody has touched, looked at from the first to the last: each run of them is looked for once, since the
+/// kernel goes over every page to find the next.
+#[derive(Debug, Default)]
+pub(super) struct TouchedPages {
+    run: Range<u64>,
+}
+
+impl TouchedPages {
+    fn has(&mut self, memory: &GuestMemory, page: u64) -> Result<bool, GuestMemoryError> {
+        if page >= self.run.end {
+            self.run = memory.touched_pages(page)?.unwrap_or(u64::MAX..u64::MAX);
+        }
+        Ok(self.run.contains(&page))
     }
 }
 

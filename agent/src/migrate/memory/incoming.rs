@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::boot_pages::{BootFile, BootPages};
 use super::feeder;
-use super::held_pages::{ApplyError, HeldPages};
+use super::held_pages::{ApplyError, HeldPages, TouchedPages};
 use super::lane_in::LaneIn;
 use crate::migrate::cache::{Image, ImageOrigin, Images};
 use crate::migrate::digest::memory_digest;
@@ -163,10 +163,11 @@ impl IncomingShared {
     /// Compares all of guest memory with what it is thought to be, a piece at a time: pages arrive meanwhile.
     fn sweep(&self) -> Result<(), ApplyError> {
         let hasher = PageHasher::new(self.hash_seed);
-        let pages = self.wait_begun().table().pages();
-        for first in (0..pages).step_by(SWEEP_PAGES) {
-            let piece = first..(first + SWEEP_PAGES).min(pages);
-            self.held_pages().sweep(&self.memory, piece, &hasher)?;
+        let pages = u32::try_from(self.wait_begun().table().pages()).unwrap_or(u32::MAX);
+        let mut touched = TouchedPages::default();
+        for first in (0..pages).step_by(SWEEP_PAGES as usize) {
+            let piece = first..first.saturating_add(SWEEP_PAGES).min(pages);
+            self.held_pages().sweep(&self.memory, piece, &mut touched, &hasher)?;
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl IncomingShared {
 }
 
 /// Pages that are compared while lanes wait: some hundred microseconds.
-const SWEEP_PAGES: usize = 512;
+const SWEEP_PAGES: u32 = 512;
 
 /// Puts what is known of guest memory there, on a thread that may block.
 fn begin_pages(
