@@ -21,7 +21,8 @@ by a clock outside: what passes there between two heartbeats on the console more
 the one that is judged, for all alike. *CPU* is that of both QEMUs without what runs the guest, or of both agents, from
 the order to its end; *memory* is the most that one agent has for itself. Bytes are those
 of both directions on the hosts' links, all headers included, as the shapers count them; *own count* is what the
-mover says. One coordinator. Every guest went on at its target and compared all of its pages.";
+mover says. From the order on the machine has free memory that its own host need not find first, for all alike
+(`benches/src/reservoir.rs`). One coordinator. Every guest went on at its target and compared all of its pages.";
 
 /// The figures of all contenders, and the verdict if there is one.
 pub fn comparison(comparison: &Comparison) -> String {
