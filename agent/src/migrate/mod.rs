@@ -36,6 +36,7 @@ pub use settings::{InvalidMigrationSetting, MigrationSettings};
 use self::context::{Context, SourceCommand, TargetCommand};
 use crate::metrics::{MigrationMetrics, Side};
 use crate::reason::reason;
+use crate::records::RecordsError;
 use crate::report::Reporter;
 use crate::vm::{Departure, Interrupted, LeaseError, Machines, SourceRole, TargetRole};
 
@@ -175,7 +176,16 @@ impl Migrations {
     /// What to say of a migration that has no task, or no longer. If the machine stayed, how it ended is told again: that
     /// may be what could not be written.
     async fn end_again(&self, vm: VmId, migration: MigrationId) -> EffectOutcome {
-        match self.context.machines.departure(vm, migration).await {
+        let departure = self.context.machines.departure(vm, migration).await;
+        self.say_again(migration, departure).await
+    }
+
+    async fn say_again(
+        &self,
+        migration: MigrationId,
+        departure: Result<Departure, RecordsError>,
+    ) -> EffectOutcome {
+        match departure {
             Ok(Departure::None) => EffectOutcome::Done,
             Ok(Departure::Stayed(end)) => self.report_end(migration, *end).await,
             Ok(Departure::Open) => EffectOutcome::Failed { reason: STUCK.to_owned() },
@@ -197,9 +207,9 @@ impl Migrations {
 
     /// A migration that was cancelled before its order to begin came.
     async fn end_unbegun(&self, vm: VmId, role: SourceRole) -> EffectOutcome {
-        if !matches!(self.context.machines.departure(vm, role.migration).await, Ok(Departure::None))
-        {
-            return self.end_again(vm, role.migration).await;
+        let departure = self.context.machines.departure(vm, role.migration).await;
+        if !matches!(departure, Ok(Departure::None)) {
+            return self.say_again(role.migration, departure).await;
         }
         let phase = MigrationPhase::Validate;
         let end = MigrationEnd { target: role.target, phase, result: SourceResult::Cancelled };

@@ -9,6 +9,7 @@ use novacron_protocol::pages::{
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::held_pages::TouchedPages;
 use super::incoming::IncomingError;
 use crate::sys::GuestMemory;
 
@@ -55,10 +56,13 @@ fn find_pages(
     let pages = u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
     let hasher = PageHasher::new(hash_seed);
     let (mut table, mut held) = (PageTable::new(pages), 0);
-    let mut content = [0; PAGE_BYTES];
+    let (mut touched, mut content) = (TouchedPages::default(), [0; PAGE_BYTES]);
     for page_index in 0..pages {
         if stop.is_cancelled() {
             return Err(IncomingError::Over);
+        }
+        if !touched.has(memory, page_index.into())? {
+            continue;
         }
         memory.read_page(page_index.into(), &mut content)?;
         let hash = hasher.hash_bytes(&content);
