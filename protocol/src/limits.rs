@@ -57,13 +57,20 @@ pub const DISK_BLOCK_BYTES: u64 = 64 * 1024;
 /// Bytes of the reason in a failure: what a person reads, not a dump.
 pub const REASON_BYTES_MAX: usize = 2048;
 
-/// A reason with as much of its beginning as fits [`REASON_BYTES_MAX`].
+/// As much of the beginning of a text as fits so many bytes.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A reason, cut to [`REASON_BYTES_MAX`].
 #[must_use]
 pub fn cut_reason(mut reason: String) -> String {
-    if reason.len() > REASON_BYTES_MAX {
-        let end = (0..=REASON_BYTES_MAX).rev().find(|&at| reason.is_char_boundary(at));
-        reason.truncate(end.unwrap_or(0));
-    }
+    reason.truncate(cut(&reason, REASON_BYTES_MAX).len());
     reason
 }
 

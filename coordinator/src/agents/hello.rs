@@ -2,7 +2,7 @@
 
 use novacron_protocol::effect::{Hello, MachineReport};
 use novacron_protocol::limits::{
-    LABEL_BYTES_MAX, LABELS_MAX, MACHINES_PER_NODE_MAX, PATH_BYTES_MAX,
+    self, LABEL_BYTES_MAX, LABELS_MAX, MACHINES_PER_NODE_MAX, PATH_BYTES_MAX,
 };
 use novacron_protocol::node::NodeFacts;
 use novacron_protocol::version::{MINOR_RANGE, VersionMismatch, agree};
@@ -70,11 +70,7 @@ fn bound(what: &'static str, found: usize, limit: usize) -> Result<(), Unwelcome
 /// The inventory with its reasons cut, so that the largest one fits a command.
 pub fn bounded_inventory(machines: Vec<MachineReport>) -> Vec<MachineReport> {
     let cut = |mut report: MachineReport| {
-        let mut end = report.reason.len().min(INVENTORY_REASON_BYTES_MAX);
-        while !report.reason.is_char_boundary(end) {
-            end -= 1;
-        }
-        report.reason.truncate(end);
+        report.reason.truncate(limits::cut(&report.reason, INVENTORY_REASON_BYTES_MAX).len());
         report
     };
     machines.into_iter().map(cut).collect()

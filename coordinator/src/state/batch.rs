@@ -8,7 +8,7 @@
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{BatchId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
-use novacron_protocol::limits::BATCH_ITEMS_MAX;
+use novacron_protocol::limits::{BATCH_ITEMS_MAX, cut};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::Message;
@@ -20,7 +20,7 @@ use super::fleet::{Applying, Fleet};
 use super::migration::{Asked, Cause, Ending, natural_mode};
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
-use super::vm::{Vm, cut};
+use super::vm::Vm;
 
 /// Batches that are kept, under way and ended: with 1,000 machines of at most 400 bytes each, 26 MB.
 pub const BATCHES_MAX: usize = 64;
@@ -302,7 +302,7 @@ fn has_moved(item: &BatchItem) -> bool {
 }
 
 fn item_reason(reason: &str) -> String {
-    cut(reason, ITEM_REASON_BYTES_MAX)
+    cut(reason, ITEM_REASON_BYTES_MAX).to_owned()
 }
 
 fn new_batch(now: &Applying, request: RequestId, asked: &MigrateBatch) -> Batch {

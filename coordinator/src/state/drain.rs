@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use novacron_protocol::limits::cut;
 use novacron_protocol::migration::MigrationOptions;
 use novacron_protocol::node::{NodeState, Scheduling};
 use novacron_protocol::time::Timestamp;
@@ -23,7 +24,6 @@ use super::fleet::{Applying, Fleet};
 use super::migration::{Asked, Cause, Ending, Migration, Step, natural_mode};
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
-use super::vm::cut;
 
 /// Migrations of one machine that may end badly before it is left alone until somebody asks again. With the pauses
 /// below that takes about twenty minutes.
@@ -290,6 +290,6 @@ impl Fleet {
 fn setback_reason(ending: Ending, reason: &str) -> String {
     match (ending, reason) {
         (Ending::Cancelled, "") => "its migration was cancelled".to_owned(),
-        _ => cut(reason, REASON_BYTES_MAX),
+        _ => cut(reason, REASON_BYTES_MAX).to_owned(),
     }
 }

@@ -29,7 +29,7 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
     EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId,
 };
-use novacron_protocol::limits::REASON_BYTES_MAX;
+use novacron_protocol::limits::{REASON_BYTES_MAX, cut};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
@@ -228,16 +228,7 @@ impl Fleet {
 
 /// A reason, cut to what a row may hold.
 pub(in crate::state) fn bounded(reason: &str) -> String {
-    cut(reason, REASON_BYTES_MAX)
-}
-
-/// The beginning of a text, at most so many bytes.
-pub(in crate::state) fn cut(text: &str, bytes_max: usize) -> String {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    cut(reason, REASON_BYTES_MAX).to_owned()
 }
 
 fn vm_event(vm: &Vm) -> EventKind {
