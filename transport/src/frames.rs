@@ -8,6 +8,7 @@ use std::io;
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
+use quinn::SendStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::connection::Violations;
@@ -63,14 +64,8 @@ impl<W: AsyncWrite + Unpin> FramedSend<W> {
     /// # Errors
     /// [`FrameError::TooLong`] before anything is written, else [`FrameError::Stream`].
     pub async fn send(&mut self, payload: Bytes) -> Result<(), FrameError> {
-        let (bytes, limit) = (payload.len(), self.frame_bytes_max);
-        let too_long = FrameError::TooLong { bytes, limit };
-        let Ok(length) = u32::try_from(bytes) else { return Err(too_long) };
-        if bytes > limit {
-            return Err(too_long);
-        }
+        let header = self.header_of(&payload)?;
         self.write_unsent().await?;
-        let header = Bytes::copy_from_slice(&length.to_le_bytes());
         self.unsent = Some(header.chain(payload));
         self.write_unsent().await
     }
@@ -103,6 +98,13 @@ impl<W: AsyncWrite + Unpin> FramedSend<W> {
         self.stream
     }
 
+    fn header_of(&self, payload: &Bytes) -> Result<Bytes, FrameError> {
+        let (bytes, limit) = (payload.len(), self.frame_bytes_max);
+        let length = u32::try_from(bytes).ok().filter(|_| bytes <= limit);
+        let length = length.ok_or(FrameError::TooLong { bytes, limit })?;
+        Ok(Bytes::copy_from_slice(&length.to_le_bytes()))
+    }
+
     async fn write_unsent(&mut self) -> Result<(), FrameError> {
         while let Some(unsent) = self.unsent.as_mut().filter(|unsent| unsent.has_remaining()) {
             let written = self.stream.write_buf(unsent).await.map_err(FrameError::Stream)?;
@@ -112,6 +114,22 @@ impl<W: AsyncWrite + Unpin> FramedSend<W> {
         }
         self.unsent = None;
         Ok(())
+    }
+}
+
+impl FramedSend<SendStream> {
+    /// As [`Self::send`], without copying the payload: it is let go when the peer has acknowledged it.
+    ///
+    /// Not cancel-safe: if the future is dropped, part of a frame may have been sent, and the stream has no meaning any
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_uncopied(&mut self, payload: Bytes) -> Result<(), FrameError> {
+        let header = self.header_of(&payload)?;
+        self.write_unsent().await?;
+        let written = self.stream.write_all_chunks(&mut [header, payload]).await;
+        written.map_err(|error| FrameError::Stream(error.into()))
     }
 }
 

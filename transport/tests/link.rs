@@ -194,9 +194,35 @@ async fn a_frame_that_breaks_the_rules_costs_the_connection() {
 async fn a_frame_over_the_limit_is_not_sent() {
     let pair = soon(pair()).await;
     let (mut send, _receive) = pair.at_client.open_frames(4).await.unwrap();
-    let error = send.send(Bytes::from_static(b"12345")).await.unwrap_err();
-    assert!(matches!(error, FrameError::TooLong { bytes: 5, limit: 4 }));
+    let long = Bytes::from_static(b"12345");
+    for error in
+        [send.send(long.clone()).await.unwrap_err(), send.send_uncopied(long).await.unwrap_err()]
+    {
+        assert!(matches!(error, FrameError::TooLong { bytes: 5, limit: 4 }));
+    }
     assert!(pair.at_client.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn frames_that_are_not_copied_arrive_among_those_that_are() {
+    const FRAME_BYTES: usize = 3 << 20;
+    let pair = soon(pair()).await;
+    let frame = |byte| Bytes::from(vec![byte; FRAME_BYTES]);
+    let serve = async {
+        let (_send, mut receive) = pair.at_server.accept_frames(FRAME_BYTES).await.unwrap();
+        for byte in 0..4 {
+            assert!(receive.receive().await.unwrap() == Some(frame(byte)), "frame {byte}");
+        }
+    };
+    let ask = async {
+        let (mut send, receive) = pair.at_client.open_frames(FRAME_BYTES).await.unwrap();
+        for byte in [0, 2] {
+            send.send(frame(byte)).await.unwrap();
+            send.send_uncopied(frame(byte + 1)).await.unwrap();
+        }
+        (send, receive)
+    };
+    soon(async { tokio::join!(serve, ask) }).await;
 }
 
 #[tokio::test]

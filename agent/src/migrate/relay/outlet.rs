@@ -318,7 +318,8 @@ async fn write_all(
     stream.send(codec::encode(&outlet.header).unwrap_or_default().into()).await?;
     while let Some(frame) = outlet.next().await {
         limit.take(frame.len()).await;
-        stream.send(frame).await?;
+        // Whoever aborts this has given the connection up.
+        stream.send_uncopied(frame).await?;
     }
     if !outlet.lock().is_over {
         stream.finish().await?;
