@@ -5,12 +5,12 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use common::agent::Agent;
 use common::{GREETING, Host, PATIENCE, spec, vm};
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
-use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
 use novacron_metrics::lint;
@@ -18,25 +18,16 @@ use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
-use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{ClusterId, Generation, MigrationId, VmId};
 use novacron_protocol::migration::{
     MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
 };
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
-use novacron_transport::authority::Grant;
-use novacron_transport::{ClusterAuthority, Endpoint, LinkSettings, Role};
+use novacron_transport::ClusterAuthority;
 use serde::Serialize;
 use uuid::Uuid;
-
-/// One agent as far as migrations need it.
-struct Agent {
-    name: NodeName,
-    host: Host,
-    migrations: Migrations,
-    address: SocketAddr,
-}
 
 struct Pair {
     agents: [Agent; 2],
@@ -48,25 +39,6 @@ fn settings() -> MigrationSettings {
     MigrationSettings::default()
 }
 
-async fn agent(authority: &ClusterAuthority, name: &str, settings: MigrationSettings) -> Agent {
-    let now = Timestamp::from_unix_ms(1_790_000_000_000);
-    let grant = Grant::new(Role::Agent, name.parse().unwrap(), now);
-    let credentials = authority.issue(&grant).unwrap();
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (endpoint, acceptor) =
-        Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap();
-    let address = endpoint.local_address().unwrap();
-    let mut host = Host::new().await;
-    let migrations =
-        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
-    migrations.recover(std::mem::take(&mut host.interrupted));
-    tokio::spawn({
-        let migrations = migrations.clone();
-        async move { migrations.serve(acceptor).await }
-    });
-    Agent { name: name.parse().unwrap(), host, migrations, address }
-}
-
 impl Pair {
     async fn new(settings: MigrationSettings) -> Self {
         // RUST_LOG=debug shows what both agents do.
@@ -74,8 +46,8 @@ impl Pair {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let now = Timestamp::from_unix_ms(1_790_000_000_000);
         let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
-        let first = agent(&authority, "node-01", settings).await;
-        let second = agent(&authority, "node-02", settings).await;
+        let first = Agent::start(&authority, "node-01", settings).await;
+        let second = Agent::start(&authority, "node-02", settings).await;
         Self { agents: [first, second], options: MigrationOptions::default(), next_migration: 0 }
     }
 

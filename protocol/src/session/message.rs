@@ -294,6 +294,21 @@ pub enum StreamHeader {
     },
 }
 
+impl SourceMessage {
+    /// Whether a source says this only after it has heard [`TargetMessage::Prepared`], in whatever mode the machine moves.
+    pub fn follows_prepared(&self) -> bool {
+        matches!(self, Self::DisksSynchronised | Self::Sent(_) | Self::Go)
+    }
+}
+
+impl StreamHeader {
+    /// Whether a source opens this stream only after it has heard [`TargetMessage::Prepared`]. Files go before it, and
+    /// memory may.
+    pub fn follows_prepared(&self) -> bool {
+        matches!(self, Self::Disk { .. } | Self::ConsoleLog)
+    }
+}
+
 impl Message for SourceMessage {
     const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
