@@ -131,7 +131,17 @@ impl Link {
         self.send.send(Bytes::from(codec::encode(&message).unwrap())).await.unwrap();
     }
 
+    /// The next message but those that say how busy the target's host is.
     async fn hear(&mut self) -> TargetMessage {
+        loop {
+            match self.hear_any().await {
+                TargetMessage::Load { .. } => {}
+                message => return message,
+            }
+        }
+    }
+
+    async fn hear_any(&mut self) -> TargetMessage {
         let frame = tokio::time::timeout(PATIENCE, self.receive.receive()).await;
         let frame = frame.expect("an answer in time").unwrap().expect("a message");
         codec::decode(&frame).unwrap()
@@ -197,4 +207,18 @@ async fn a_target_forgets_what_it_said_when_the_first_stream_begins_that_waits_f
     let (_, answer) = stage.resume(said).await;
     let streams = vec![(StreamHeader::ConsoleLog, 1)];
     assert!(matches!(answer, TargetMessage::Resumed { streams: taken, .. } if taken == streams));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_says_how_busy_its_host_is_without_that_being_counted() {
+    let stage = Stage::new().await;
+    let (mut link, said) = stage.prepared().await;
+    for _ in 0..2 {
+        match link.hear_any().await {
+            TargetMessage::Load { processors_permille } => assert!(processors_permille <= 1000),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (_, answer) = stage.resume(said).await;
+    assert!(matches!(answer, TargetMessage::Resumed { .. }), "{answer:?}");
 }

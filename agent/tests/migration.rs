@@ -117,21 +117,26 @@ impl Agent {
     }
 
     async fn end_of(&self, migration: MigrationId) -> MigrationEnd {
-        let ended = |report| match report {
+        self.told(|report| match report {
             Report::MigrationEnded { migration: of, end } if of == migration => Some(end),
             _ => None,
-        };
+        })
+        .await
+    }
+
+    /// What `find` finds in a report, once there is one.
+    async fn told<T>(&self, find: impl Fn(Report) -> Option<T>) -> T {
         let told = async {
             loop {
-                if let Some(end) = self.reports().into_iter().find_map(ended) {
-                    return end;
+                if let Some(found) = self.reports().into_iter().find_map(&find) {
+                    return found;
                 }
                 self.host.reporter.changed().await;
                 // A session that begins is a change: without this the timeout below would never have its turn.
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.expect("the end is reported")
+        tokio::time::timeout(PATIENCE, told).await.expect("it is reported")
     }
 
     fn was_handed(&self, vm: VmId, generation: Generation) -> bool {
@@ -409,6 +414,31 @@ async fn what_the_target_has_of_the_disks_is_not_sent() {
         assert!(pair.agents[from].host.former(vm).join("disk1.qcow2").exists());
         assert!(!pair.agents[1 - from].host.former(vm).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_says_how_busy_both_hosts_are() {
+    let mut pair = Pair::new(settings()).await;
+    put_noise(&pair.agents[0].host, "at-the-source", 4);
+    let mut spec = spec();
+    let image = "at-the-source".to_owned();
+    spec.disks.push(DiskSpec { size_bytes: 0, image, format: DiskFormat::Raw });
+    let vm = vm(10);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    // 4 MiB take four seconds.
+    pair.options.bandwidth_bits_per_second = Some(8_000_000);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    let (migration, _) = pair.order(vm, &plan).await;
+    let loads = pair.agents[0].told(|report| match report {
+        Report::Progress { migration: of, progress } if of == migration => {
+            progress.source_load_permille.zip(progress.target_load_permille)
+        }
+        _ => None,
+    });
+    let (source, target) = loads.await;
+    // Both are this one, which is busy with QEMU.
+    assert!((1..=1000).contains(&source) && (1..=1000).contains(&target), "{source} {target}");
+    completed(&pair.agents[0].end_of(migration).await);
 }
 
 #[derive(Serialize)]

@@ -129,7 +129,10 @@ impl Repeated for SourceMessage {
 
 impl Repeated for TargetMessage {
     fn is_repeated(&self) -> bool {
-        !matches!(self, Self::Resumed { .. } | Self::Forgotten | Self::Processed(_))
+        !matches!(
+            self,
+            Self::Resumed { .. } | Self::Forgotten | Self::Processed(_) | Self::Load { .. }
+        )
     }
 }
 

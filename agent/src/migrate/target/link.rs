@@ -71,6 +71,16 @@ impl Run {
         }
     }
 
+    /// How busy this host is, for whoever watches the migration.
+    pub(super) async fn tell_load(&mut self) {
+        let load = self.load.permille();
+        if self.dialogue.is_linked()
+            && let Some(processors_permille) = load
+        {
+            self.send(TargetMessage::Load { processors_permille }).await;
+        }
+    }
+
     /// All that the target has, which can be much, is said before it is prepared, and kept until the source is known to
     /// have heard that.
     pub(super) async fn send(&mut self, message: TargetMessage) {
