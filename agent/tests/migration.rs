@@ -5,12 +5,12 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use common::agent::Agent;
 use common::{GREETING, Host, PATIENCE, spec, vm};
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
-use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
 use novacron_metrics::lint;
@@ -18,25 +18,16 @@ use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MigrationEnd, ObservedState, Report, SourceResult,
 };
-use novacron_protocol::ids::{ClusterId, Generation, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{ClusterId, Generation, MigrationId, VmId};
 use novacron_protocol::migration::{
     MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
 };
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
-use novacron_transport::authority::Grant;
-use novacron_transport::{ClusterAuthority, Endpoint, LinkSettings, Role};
+use novacron_transport::ClusterAuthority;
 use serde::Serialize;
 use uuid::Uuid;
-
-/// One agent as far as migrations need it.
-struct Agent {
-    name: NodeName,
-    host: Host,
-    migrations: Migrations,
-    address: SocketAddr,
-}
 
 struct Pair {
     agents: [Agent; 2],
@@ -48,25 +39,6 @@ fn settings() -> MigrationSettings {
     MigrationSettings::default()
 }
 
-async fn agent(authority: &ClusterAuthority, name: &str, settings: MigrationSettings) -> Agent {
-    let now = Timestamp::from_unix_ms(1_790_000_000_000);
-    let grant = Grant::new(Role::Agent, name.parse().unwrap(), now);
-    let credentials = authority.issue(&grant).unwrap();
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (endpoint, acceptor) =
-        Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap();
-    let address = endpoint.local_address().unwrap();
-    let mut host = Host::new().await;
-    let migrations =
-        Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
-    migrations.recover(std::mem::take(&mut host.interrupted));
-    tokio::spawn({
-        let migrations = migrations.clone();
-        async move { migrations.serve(acceptor).await }
-    });
-    Agent { name: name.parse().unwrap(), host, migrations, address }
-}
-
 impl Pair {
     async fn new(settings: MigrationSettings) -> Self {
         // RUST_LOG=debug shows what both agents do.
@@ -74,8 +46,8 @@ impl Pair {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let now = Timestamp::from_unix_ms(1_790_000_000_000);
         let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
-        let first = agent(&authority, "node-01", settings).await;
-        let second = agent(&authority, "node-02", settings).await;
+        let first = Agent::start(&authority, "node-01", settings).await;
+        let second = Agent::start(&authority, "node-02", settings).await;
         Self { agents: [first, second], options: MigrationOptions::default(), next_migration: 0 }
     }
 
@@ -145,21 +117,26 @@ impl Agent {
     }
 
     async fn end_of(&self, migration: MigrationId) -> MigrationEnd {
-        let ended = |report| match report {
+        self.told(|report| match report {
             Report::MigrationEnded { migration: of, end } if of == migration => Some(end),
             _ => None,
-        };
+        })
+        .await
+    }
+
+    /// What `find` finds in a report, once there is one.
+    async fn told<T>(&self, find: impl Fn(Report) -> Option<T>) -> T {
         let told = async {
             loop {
-                if let Some(end) = self.reports().into_iter().find_map(ended) {
-                    return end;
+                if let Some(found) = self.reports().into_iter().find_map(&find) {
+                    return found;
                 }
                 self.host.reporter.changed().await;
                 // A session that begins is a change: without this the timeout below would never have its turn.
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.expect("the end is reported")
+        tokio::time::timeout(PATIENCE, told).await.expect("it is reported")
     }
 
     fn was_handed(&self, vm: VmId, generation: Generation) -> bool {
@@ -437,6 +414,31 @@ async fn what_the_target_has_of_the_disks_is_not_sent() {
         assert!(pair.agents[from].host.former(vm).join("disk1.qcow2").exists());
         assert!(!pair.agents[1 - from].host.former(vm).exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_says_how_busy_both_hosts_are() {
+    let mut pair = Pair::new(settings()).await;
+    put_noise(&pair.agents[0].host, "at-the-source", 4);
+    let mut spec = spec();
+    let image = "at-the-source".to_owned();
+    spec.disks.push(DiskSpec { size_bytes: 0, image, format: DiskFormat::Raw });
+    let vm = vm(10);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    // 4 MiB take four seconds.
+    pair.options.bandwidth_bits_per_second = Some(8_000_000);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    let (migration, _) = pair.order(vm, &plan).await;
+    let loads = pair.agents[0].told(|report| match report {
+        Report::Progress { migration: of, progress } if of == migration => {
+            progress.source_load_permille.zip(progress.target_load_permille)
+        }
+        _ => None,
+    });
+    let (source, target) = loads.await;
+    // Both are this one, which is busy with QEMU.
+    assert!((1..=1000).contains(&source) && (1..=1000).contains(&target), "{source} {target}");
+    completed(&pair.agents[0].end_of(migration).await);
 }
 
 #[derive(Serialize)]

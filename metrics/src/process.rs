@@ -35,11 +35,12 @@ impl Collector for Process {
 }
 
 fn times(moment: &mut Moment<'_>) -> fmt::Result {
-    if let Some(seconds) = processor_seconds() {
+    let Some(stat) = Stat::read() else { return Ok(()) };
+    if let Some(seconds) = stat.processor_seconds() {
         let help = "Processor time of this process, user and system";
         moment.counter("process_cpu_seconds", help, seconds)?;
     }
-    if let Some(seconds) = started_at() {
+    if let Some(seconds) = stat.started_at() {
         let help = "When this process was started, in seconds since 1970";
         moment.gauge("process_start_time_seconds", help, seconds)?;
     }
@@ -63,21 +64,30 @@ fn memory(moment: &mut Moment<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Seconds since 1970.
-fn started_at() -> Option<f64> {
-    let system = fs::read_to_string("/proc/stat").ok()?;
-    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(boot.trim().parse::<f64>().ok()? + ticks(START_TICKS)? / TICKS_PER_SECOND)
-}
+/// `/proc/self/stat`, as far as it is numbers.
+struct Stat(String);
 
-fn processor_seconds() -> Option<f64> {
-    Some((ticks(USER_TICKS)? + ticks(SYSTEM_TICKS)?) / TICKS_PER_SECOND)
-}
+impl Stat {
+    fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/stat").ok()?;
+        let (_, numbers) = text.rsplit_once(')')?;
+        Some(Self(numbers.to_owned()))
+    }
 
-fn ticks(place: usize) -> Option<f64> {
-    let text = fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, numbers) = text.rsplit_once(')')?;
-    numbers.split_whitespace().nth(place)?.parse().ok()
+    /// Seconds since 1970.
+    fn started_at(&self) -> Option<f64> {
+        let system = fs::read_to_string("/proc/stat").ok()?;
+        let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+        Some(boot.trim().parse::<f64>().ok()? + self.ticks(START_TICKS)? / TICKS_PER_SECOND)
+    }
+
+    fn processor_seconds(&self) -> Option<f64> {
+        Some((self.ticks(USER_TICKS)? + self.ticks(SYSTEM_TICKS)?) / TICKS_PER_SECOND)
+    }
+
+    fn ticks(&self, place: usize) -> Option<f64> {
+        self.0.split_whitespace().nth(place)?.parse().ok()
+    }
 }
 
 /// A number of `/proc/self/status`.

@@ -169,6 +169,10 @@ pub struct MigrationProgress {
     pub content_bytes_per_second: u64,
     /// Bytes of memory that the guest writes per second, page by page, as QEMU measured last; none before it has.
     pub dirty_bytes_per_second: Option<u64>,
+    /// Thousandths of the source host's processors that are in use, since the report before; none if it cannot tell.
+    pub source_load_permille: Option<u16>,
+    /// The same of the target's host, over a second; none before it has said it and while the link is away.
+    pub target_load_permille: Option<u16>,
     /// Milliseconds since the source began.
     pub elapsed_ms: u64,
 }
@@ -350,6 +354,8 @@ mod tests {
             wire_bits_per_second: 1,
             content_bytes_per_second: content,
             dirty_bytes_per_second: dirty,
+            source_load_permille: None,
+            target_load_permille: None,
             elapsed_ms: 1,
         }
     }

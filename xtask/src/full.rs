@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything, on release builds, with one line of totals at the end.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -9,19 +10,20 @@ use crate::lint::{self, Profile};
 use crate::stages::Stages;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
-use crate::{check, guest, packages, process, product};
+use crate::{check, guest, packages, process, product, promtool};
 
 /// Runs every stage; the tests last, because what is before them is quicker to fail.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let stages = Stages::start();
     stages.run("packages", packages::ensure)?;
     stages.run("guest", || guest::ensure(workspace))?;
+    let promtool = stages.run("promtool", || Ok(promtool::ensure(workspace)))?;
     stages.run("format", || lint::format(workspace))?;
     stages.run("rules", || check::rules(workspace))?;
     // The release profile here too: build scripts compile C libraries once, not twice.
     stages.run("clippy", || lint::clippy(workspace, Profile::Release))?;
     stages.run("build", || build(workspace))?;
-    let totals = stages.run("tests", || execute(workspace))?;
+    let totals = stages.run("tests", || execute(workspace, promtool.as_deref()))?;
     stages.finish();
     totals.report()
 }
@@ -34,10 +36,13 @@ fn build(workspace: &Workspace) -> Result<()> {
 }
 
 /// Runs all test binaries, whatever fails, and adds up what they say.
-fn execute(workspace: &Workspace) -> Result<Totals> {
+fn execute(workspace: &Workspace, promtool: Option<&Path>) -> Result<Totals> {
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--locked", "--workspace", "--release", "--no-fail-fast"]);
     cargo.env(product::DIRECTORY_VARIABLE, workspace.release_directory());
+    if let Some(promtool) = promtool {
+        cargo.env(promtool::PROGRAM_VARIABLE, promtool);
+    }
     let child = cargo.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let totals = watch(child)?;
     if totals.is_empty() {

@@ -13,6 +13,7 @@ mod model;
 mod packages;
 mod process;
 mod product;
+mod promtool;
 mod quick;
 mod stages;
 mod totals;

@@ -3,12 +3,14 @@
 mod accelerator;
 mod capacity;
 mod hypervisor;
+mod load;
 
 use novacron_protocol::node::{Accelerator, NodeFacts};
 use novacron_protocol::version::PROTOCOL_VERSION;
 
 pub use accelerator::{NoKvm, Verdict};
 pub use hypervisor::{Hypervisor, QemuProblem, Unfit, look_for_qemu};
+pub use load::ProcessorLoad;
 
 use crate::config::Config;
 use crate::records::Records;

@@ -9,6 +9,8 @@ use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError, FramedRecv, FramedSend};
 use quinn::{RecvStream, SendStream};
 
+use super::said::{MESSAGES_MAX, Said};
+
 /// Bytes of a control frame: a message and its version.
 const FRAME_BYTES_MAX: usize = CONTROL_BYTES_MAX + 2;
 
@@ -27,6 +29,14 @@ pub enum ControlError {
     /// The other agent counts messages that were not said.
     #[error("the other agent has heard more than was said")]
     Miscounted,
+    /// The other agent has acted on messages that it says it has not heard.
+    #[error("the other agent says that it has heard {heard} messages, and has acted on {shown}")]
+    Unheard {
+        /// What it says.
+        heard: u64,
+        /// What it has shown.
+        shown: u64,
+    },
     /// More was said than a migration has to say.
     #[error("more than {MESSAGES_MAX} messages in one migration")]
     TooMany,
@@ -105,10 +115,6 @@ impl Control {
     }
 }
 
-/// Messages that one side may say in one migration: a few dozen, and what the target has of disks and memory in pieces.
-/// All are kept to the end.
-const MESSAGES_MAX: usize = 4096;
-
 /// Whether a message is said again on the next connection if it was not heard; all are but those about hearing.
 pub trait Repeated {
     /// See the trait.
@@ -123,7 +129,10 @@ impl Repeated for SourceMessage {
 
 impl Repeated for TargetMessage {
     fn is_repeated(&self) -> bool {
-        !matches!(self, Self::Resumed { .. } | Self::Forgotten | Self::Processed(_))
+        !matches!(
+            self,
+            Self::Resumed { .. } | Self::Forgotten | Self::Processed(_) | Self::Load { .. }
+        )
     }
 }
 
@@ -131,14 +140,14 @@ impl Repeated for TargetMessage {
 #[derive(Debug, Default)]
 pub struct Dialogue {
     control: Option<Control>,
-    said: Vec<Bytes>,
+    said: Said,
     heard: u64,
 }
 
 impl Dialogue {
     /// Begins anew on this connection, on which so many messages were heard already.
     pub fn begin(&mut self, control: Control, heard: u64) {
-        *self = Self { control: Some(control), said: Vec::new(), heard };
+        *self = Self { control: Some(control), said: Said::default(), heard };
     }
 
     /// Goes on on another connection, of which the other side has heard so many messages: what it has not is said
@@ -151,13 +160,19 @@ impl Dialogue {
         mut control: Control,
         they_heard: u64,
     ) -> Result<(), ControlError> {
-        let they_heard = usize::try_from(they_heard).unwrap_or(usize::MAX);
-        let again = self.said.get(they_heard..).ok_or(ControlError::Miscounted)?;
-        for message in again {
+        for message in self.said.after(they_heard)? {
             control.send.send(message.clone()).await?;
         }
         self.control = Some(control);
         Ok(())
+    }
+
+    /// Whether that can be.
+    ///
+    /// # Errors
+    /// [`ControlError::Miscounted`] and [`ControlError::Unheard`].
+    pub fn can_go_on(&self, they_heard: u64) -> Result<(), ControlError> {
+        self.said.after(they_heard).map(drop)
     }
 
     /// The link is lost; the connection, if there was one, to be closed.
@@ -187,15 +202,22 @@ impl Dialogue {
     pub async fn say<M: Message + Repeated>(&mut self, message: &M) -> Result<(), ControlError> {
         let bytes = Bytes::from(codec::encode(message)?);
         if message.is_repeated() {
-            if self.said.len() >= MESSAGES_MAX {
-                return Err(ControlError::TooMany);
-            }
-            self.said.push(bytes.clone());
+            self.said.push(bytes.clone())?;
         }
         match &mut self.control {
             Some(control) => Ok(control.send.send(bytes).await?),
             None => Ok(()),
         }
+    }
+
+    /// The other side will show by what it does that it has heard everything until now.
+    pub fn mark(&mut self) {
+        self.said.mark();
+    }
+
+    /// It has: nothing of that is kept to be said again.
+    pub fn forget_marked(&mut self) {
+        self.said.forget_marked();
     }
 
     /// The next message, or never while there is no link. Cancel-safe.

@@ -14,6 +14,7 @@ pub mod library;
 mod listener;
 pub mod memory;
 pub mod relay;
+mod said;
 mod settings;
 mod source;
 mod target;

@@ -3,6 +3,8 @@
 // Each test uses a part of it, and tests may unwrap.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod agent;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use novacron_sdk::Client;
 
 use crate::args::{BatchMigrate, Wait};
 use crate::failure::{Exit, Failure};
-use crate::output::{Printer, batch_line, notice};
+use crate::output::{News, Printer, batch_line, notice};
 
 /// `novacron migrate batch`.
 ///
@@ -29,14 +29,8 @@ pub fn follow(
     client: &Client,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let mut said = String::new();
-    let show = |view: &BatchView| {
-        let line = batch_line(view);
-        if watch && line != said {
-            notice(&line);
-            said = line;
-        }
-    };
+    let mut news = News::new(watch);
+    let show = |view: &BatchView| news.say(batch_line(view));
     let view = client.batch_wait(view.batch_id, wait.timeout, show)?;
     printer.one(&view)?;
     match view.status {

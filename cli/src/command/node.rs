@@ -6,7 +6,7 @@ use novacron_sdk::Client;
 
 use crate::args::{NodeCommand, NodeDrain};
 use crate::failure::{Exit, Failure};
-use crate::output::{Printer, drain_line, notice};
+use crate::output::{News, Printer, drain_line, notice};
 
 /// `novacron node`.
 ///
@@ -38,14 +38,8 @@ fn begin(drain: &NodeDrain, client: &Client, printer: Printer) -> Result<(), Fai
 
 /// Follows the draining of a node until nothing moves any more, prints the node and fails if something is left.
 fn follow(drain: &NodeDrain, client: &Client, printer: Printer) -> Result<(), Failure> {
-    let mut said = String::new();
-    let show = |view: &NodeView| {
-        let line = drain_line(view);
-        if drain.watch && line != said {
-            notice(&line);
-            said = line;
-        }
-    };
+    let mut news = News::new(drain.watch);
+    let show = |view: &NodeView| news.say(drain_line(view));
     let view = client.drain_wait(&drain.node, drain.wait.timeout, show)?;
     printer.one(&view)?;
     match view.scheduling {

@@ -136,6 +136,28 @@ pub fn notice(text: &str) {
     anstream::eprintln!("{text}");
 }
 
+/// One line that is said again when it has changed.
+#[derive(Debug)]
+pub struct News {
+    is_wanted: bool,
+    said: String,
+}
+
+impl News {
+    /// Nothing was said yet; nothing will be if it is not wanted.
+    pub fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, said: String::new() }
+    }
+
+    /// Says how it stands now, unless that is what was said last.
+    pub fn say(&mut self, line: String) {
+        if self.is_wanted && line != self.said {
+            notice(&line);
+            self.said = line;
+        }
+    }
+}
+
 /// Says why a command failed: one line, and what would help.
 pub fn failure(failure: &Failure) {
     use clap::builder::styling::AnsiColor;

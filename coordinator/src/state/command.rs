@@ -39,7 +39,7 @@ pub struct Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }

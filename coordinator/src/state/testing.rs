@@ -93,6 +93,8 @@ pub(crate) fn progress(phase: MigrationPhase, bytes: u64) -> MigrationProgress {
         wire_bits_per_second: 8_000_000,
         content_bytes_per_second: 10,
         dirty_bytes_per_second: Some(5),
+        source_load_permille: Some(150),
+        target_load_permille: Some(120),
         elapsed_ms: 10,
     }
 }

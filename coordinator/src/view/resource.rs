@@ -4,7 +4,9 @@ use novacron_protocol::api::{
     BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
     MigrationView, NodeView, VmView,
 };
-use novacron_protocol::migration::{DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount};
+use novacron_protocol::migration::{
+    DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount, MigrationProgress,
+};
 use novacron_protocol::time::Timestamp;
 
 use crate::state::Fleet;
@@ -99,6 +101,10 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         account.map(|account| account.bytes_wire),
         progress.map(|progress| progress.bytes_wire),
     );
+    let load = |of: fn(&MigrationProgress) -> Option<u16>| {
+        let permille = progress.filter(|_| !migration.step.is_ended()).and_then(of)?;
+        Some(f64::from(permille) / 1000.0)
+    };
     let rounds = account.map(|account| account.rounds).or(progress.map(|progress| progress.rounds));
     let of = |number: fn(&MigrationAccount) -> u64| account.map_or(0, number);
     MigrationView {
@@ -121,8 +127,8 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
         dirty_bytes_per_second: progress.and_then(|progress| progress.dirty_bytes_per_second),
         metrics: MigrationMetrics {
             transfer_rate_mbps: rate_mbps(migration),
-            source_vm_load: None,
-            target_vm_load: None,
+            source_vm_load: load(|progress| progress.source_load_permille),
+            target_vm_load: load(|progress| progress.target_load_permille),
         },
         total_ms: account.map(|account| account.total_ms),
         prepare_ms: account.map(|account| account.prepare_ms),
@@ -282,6 +288,8 @@ mod tests {
         }
         let metrics: Vec<_> = document["metrics"].as_object().unwrap().keys().collect();
         assert_eq!(metrics, ["source_vm_load", "target_vm_load", "transfer_rate_mbps"]);
+        assert_eq!(document["metrics"]["source_vm_load"], 0.15);
+        assert_eq!(document["metrics"]["target_vm_load"], 0.12);
     }
 
     #[test]

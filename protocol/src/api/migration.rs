@@ -126,10 +126,10 @@ pub struct MigrationView {
 pub struct MigrationMetrics {
     /// Megabits per second on the wire.
     pub transfer_rate_mbps: f64,
-    /// Share of the source host's processors in use, 0 to 1; none until agents measure it.
+    /// Share of the source host's processors in use, by whomever, 0 to 1; none before it is measured and after the end.
     #[serde(default)]
     pub source_vm_load: Option<f64>,
-    /// Share of the target host's processors in use, 0 to 1; none until agents measure it.
+    /// The same of the target's host; none while the two cannot reach each other, too.
     #[serde(default)]
     pub target_vm_load: Option<f64>,
 }

@@ -7,7 +7,7 @@ use super::{BlockHash, BlockTable};
 use crate::held_runs::{self, MalformedPiece};
 
 /// Blocks with content that all disks of a machine may begin with: 64 MiB of hashes for 256 GiB. Disks that hold more
-/// begin blank, since each hash is kept to the end of the migration.
+/// begin blank, since each hash is kept, to be said again, until the source has heard it.
 pub const BEGINNING_BLOCKS_MAX: u64 = 1 << 22;
 
 /// Bytes of one piece.

@@ -100,7 +100,7 @@ pub enum StreamResponse {
 }
 
 impl Message for AgentMessage {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const BYTES_MAX: usize = CONTROL_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "agent message";
 }

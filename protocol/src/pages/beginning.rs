@@ -7,8 +7,8 @@
 use super::{ContentHash, PageTable};
 use crate::held_runs::{self, MalformedPiece};
 
-/// Pages with content that are told: 64 MiB of hashes for 16 GiB, each kept to the end of the migration. A target that
-/// holds more makes the rest of them zero.
+/// Pages with content that are told: 64 MiB of hashes for 16 GiB, each kept, to be said again, until the source has heard
+/// it. A target that holds more makes the rest of them zero.
 pub const BEGINNING_PAGES_MAX: usize = 1 << 22;
 
 /// Bytes of one piece.

@@ -256,6 +256,11 @@ pub enum TargetMessage {
     Forgotten,
     /// How many frames of each data stream have been processed: the source need not keep them. Does not count as heard.
     Processed(Vec<(StreamHeader, u64)>),
+    /// How busy the target's host is, about once a second. Does not count as heard.
+    Load {
+        /// Thousandths of its processors that were in use since the last time.
+        processors_permille: u16,
+    },
     /// What the target has durably decided.
     Verdict(Verdict),
     /// The guest runs at the target.
@@ -294,6 +299,21 @@ pub enum StreamHeader {
     },
 }
 
+impl SourceMessage {
+    /// Whether a source says this only after it has heard [`TargetMessage::Prepared`], in whatever mode the machine moves.
+    pub fn follows_prepared(&self) -> bool {
+        matches!(self, Self::DisksSynchronised | Self::Sent(_) | Self::Go)
+    }
+}
+
+impl StreamHeader {
+    /// Whether a source opens this stream only after it has heard [`TargetMessage::Prepared`]. Files go before it, and
+    /// memory may.
+    pub fn follows_prepared(&self) -> bool {
+        matches!(self, Self::Disk { .. } | Self::ConsoleLog)
+    }
+}
+
 impl Message for SourceMessage {
     const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
@@ -301,7 +321,7 @@ impl Message for SourceMessage {
 }
 
 impl Message for TargetMessage {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const BYTES_MAX: usize = CONTROL_BYTES_MAX;
     const NAME: &'static str = "migration message of the target";
 }
@@ -385,13 +405,14 @@ mod tests {
             TargetMessage::Resumed { heard: 11, streams: vec![(header, 12)] },
             TargetMessage::Forgotten,
             TargetMessage::Processed(vec![(header, 13)]),
+            TargetMessage::Load { processors_permille: 14 },
             TargetMessage::Verdict(Verdict::Refused),
             TargetMessage::Running { resume_us: 14 },
             TargetMessage::Failed { reason: "why".to_owned() },
         ];
         assert_eq!(
             (TargetMessage::VERSION, of_all(&messages)),
-            (3, (334, 14_632_813_506_207_226_362))
+            (4, (342, 14_399_276_680_105_915_552))
         );
     }
 

@@ -66,7 +66,7 @@ impl Kernel {
     }
 }
 
-/// Downloads and unpacks beside `directory`, and puts it in place when it is whole.
+/// Brings it to `directory`.
 fn fetch(directory: &Path) -> Result<()> {
     let package = match package()? {
         Some(package) => package,
@@ -75,27 +75,7 @@ fn fetch(directory: &Path) -> Result<()> {
             package()?.with_context(|| format!("apt does not know {META_PACKAGE}"))?
         }
     };
-    println!("Downloading {package}, to be unpacked in {} and not installed", directory.display());
-    let work = directory.with_extension("new");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    let tree = work.join("tree");
-    fs::create_dir_all(&tree)?;
-    let mut download = Command::new("apt-get");
-    download.args(["download", "--quiet=2", &package]).current_dir(&work);
-    if rustix::process::geteuid().is_root() {
-        // As another user apt could not write into this directory, and would warn about it.
-        download.args(["--option", "APT::Sandbox::User=root"]);
-    }
-    process::run(&mut download)?;
-    let archive = fs::read_dir(&work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get download left no package in {}", work.display()))?;
-    process::run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&tree))?;
-    fs::rename(&tree, directory).context("cannot put the unpacked kernel in place")?;
-    fs::remove_dir_all(&work).context("cannot remove the downloaded package")
+    packages::unpack(&package, directory)
 }
 
 /// The package of the kernel itself, which the meta package depends on.

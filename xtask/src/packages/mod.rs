@@ -1,11 +1,12 @@
 //! The Debian packages that the demo and the tests need: found missing, planned, and installed, or
-//! named where we may not install.
+//! named where we may not install. And packages that are unpacked and not installed.
 //!
 //! Nothing is touched when nothing is missing, and apt is not even asked.
 
 mod need;
 mod plan;
 mod sources;
+mod unpack;
 
 use std::process::Command;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::process;
 use need::Need;
 use plan::{Plan, Release};
+pub use unpack::unpack;
 
 /// Makes sure that every need is met; installs what is missing if we may.
 ///

@@ -77,6 +77,9 @@ impl Run {
                         self.target_has(*has_base, *shelf);
                     }
                     TargetMessage::Processed(counts) => return self.processed(counts),
+                    TargetMessage::Load { processors_permille } => {
+                        return self.progress.target_load(Some(*processors_permille));
+                    }
                     TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),
                     TargetMessage::HoldsPages { piece } => return self.target_holds_pages(piece),
                     _ => {}
@@ -107,6 +110,7 @@ impl Run {
     pub(super) fn link_lost(&mut self, reason: String) {
         tracing::info!(reason, "the link to the target is lost");
         self.outlets.detach();
+        self.progress.target_load(None);
         self.count();
         if let Some(connection) = self.dialogue.cut() {
             self.count_interruption();

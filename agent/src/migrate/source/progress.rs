@@ -9,6 +9,7 @@ use novacron_protocol::migration::{
 
 use super::{Run, Step};
 use crate::disk::{DiskCounters, DiskProgress};
+use crate::host::ProcessorLoad;
 use crate::migrate::account::Mark;
 use crate::migrate::memory::{MemoryTotals, OutgoingForm};
 use crate::qmp::RamCounters;
@@ -24,6 +25,8 @@ pub(super) struct Meter {
     dirty_bytes_per_second: Option<u64>,
     memory_left_bytes: Option<u64>,
     disks_left_bytes: Option<u64>,
+    load: ProcessorLoad,
+    target_load_permille: Option<u16>,
 }
 
 /// Samples of a counter, for its rate.
@@ -47,6 +50,11 @@ pub(super) enum Remaining {
 }
 
 impl Meter {
+    /// How busy the target's host is, or that nobody knows.
+    pub(super) fn target_load(&mut self, permille: Option<u16>) {
+        self.target_load_permille = permille;
+    }
+
     /// QEMU's newest estimate.
     pub(super) fn remaining(&mut self, estimate: Remaining) {
         match estimate {
@@ -172,6 +180,8 @@ impl Run {
                 .saturating_mul(8),
             content_bytes_per_second: self.progress.content.bytes_per_second(now, done),
             dirty_bytes_per_second: self.progress.dirty_bytes_per_second,
+            source_load_permille: self.progress.load.permille(),
+            target_load_permille: self.progress.target_load_permille,
             elapsed_ms: u64::try_from(self.account.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::Run;
 use super::load::Loading;
+use crate::host::ProcessorLoad;
 use crate::migrate::context::{COMMANDS_MAX, Context};
 use crate::migrate::control::Dialogue;
 use crate::migrate::relay::Inlets;
@@ -71,6 +72,7 @@ fn spawn(context: &Arc<Context>, guest: IncomingGuest, session: Target, is_anew:
         disk_events: None,
         loading: Loading::default(),
         go_at: None,
+        load: ProcessorLoad::default(),
         steps: JoinSet::new(),
         waiting: Vec::new(),
         outcome: None,

@@ -30,7 +30,10 @@ impl Run {
                 Self::say_forgotten(control);
             }
             SourceMessage::Resume { heard, .. } if self.offer.is_some() => {
-                self.resume_link(control, heard).await;
+                match self.dialogue.can_go_on(heard) {
+                    Ok(()) => self.resume_link(control, heard).await,
+                    Err(error) => listener::dismiss(control, &reason(&error)),
+                }
             }
             SourceMessage::Ask { .. } => {
                 self.dialogue.begin(control, 1);
@@ -73,7 +76,27 @@ impl Run {
         }
     }
 
+    /// How busy this host is, for whoever watches the migration.
+    pub(super) async fn tell_load(&mut self) {
+        let load = self.load.permille();
+        if self.dialogue.is_linked()
+            && let Some(processors_permille) = load
+        {
+            self.send(TargetMessage::Load { processors_permille }).await;
+        }
+    }
+
+    /// All that the target has, which can be much, is said before it is prepared, and kept until the source is known to
+    /// have heard that.
     pub(super) async fn send(&mut self, message: TargetMessage) {
+        let ends_telling = message == TargetMessage::Prepared;
+        self.say(message).await;
+        if ends_telling {
+            self.dialogue.mark();
+        }
+    }
+
+    async fn say(&mut self, message: TargetMessage) {
         match tokio::time::timeout(SAY_PATIENCE, self.dialogue.say(&message)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.link_lost(&reason(&error)),
@@ -86,6 +109,9 @@ impl Run {
             Ok(message) => message,
             Err(error) => return self.link_lost(&reason(&error)),
         };
+        if message.follows_prepared() {
+            self.dialogue.forget_marked();
+        }
         if message == SourceMessage::Go {
             self.go_at.get_or_insert_with(Instant::now);
             if self.receiving.as_ref().is_some_and(|receiving| receiving.qmp.is_closed()) {

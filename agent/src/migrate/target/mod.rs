@@ -34,6 +34,7 @@ use super::library::Shelf;
 use super::memory::{Incoming, IncomingEvent, PagesSearch};
 use super::relay::Inlets;
 use crate::disk::{DiskEvent, IncomingDisks};
+use crate::host::ProcessorLoad;
 use crate::vm::{IncomingGuest, Receiving};
 pub(super) use begin::{begin, resume};
 use load::Loading;
@@ -48,6 +49,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How often the source is told what has been processed: at 10 Gbit/s, 5 ms are 6 MB that it keeps.
 const NEWS_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How often the source is told how busy this host is: as often as anybody is told how far a migration is.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the task cannot go on; the machine stays as its record says until the agent starts again.
 struct Stuck(String);
@@ -78,6 +82,7 @@ struct Run {
     disk_events: Option<mpsc::Receiver<DiskEvent>>,
     loading: Loading,
     go_at: Option<Instant>,
+    load: ProcessorLoad,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,
     outcome: Option<TargetOutcome>,
@@ -108,6 +113,8 @@ impl Run {
         tokio::pin!(patience);
         let mut news = tokio::time::interval(NEWS_INTERVAL);
         news.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut loads = tokio::time::interval(LOAD_INTERVAL);
+        loads.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.perform_all().await?;
             if self.outcome.is_some() {
@@ -134,6 +141,7 @@ impl Run {
                 () = qemu_ended(self.receiving.as_ref()) => self.qemu_ended(),
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
                 _ = news.tick(), if self.receiving.is_some() || self.incoming.is_some() => self.tell_news().await,
+                _ = loads.tick() => self.tell_load().await,
                 () = &mut patience, if self.offer.is_none() => {
                     self.fail("the source did not come".to_owned());
                 }

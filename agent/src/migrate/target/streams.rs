@@ -43,6 +43,9 @@ impl Run {
     }
 
     pub(super) fn begin_stream(&mut self, header: StreamHeader, frames: FramedRecv<RecvStream>) {
+        if header.follows_prepared() {
+            self.dialogue.forget_marked();
+        }
         let begun = match header {
             StreamHeader::File { hash } => self.begin_file(hash, frames),
             _ => self.begin_or_resume(header, frames),

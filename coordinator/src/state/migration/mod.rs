@@ -148,7 +148,7 @@ impl Step {
 }
 
 impl Message for Migration {
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "migration row";
 }

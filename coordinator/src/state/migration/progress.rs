@@ -88,6 +88,8 @@ fn merged(old: Option<MigrationProgress>, new: &MigrationProgress) -> MigrationP
         wire_bits_per_second: new.wire_bits_per_second,
         content_bytes_per_second: new.content_bytes_per_second,
         dirty_bytes_per_second: new.dirty_bytes_per_second.or(old.dirty_bytes_per_second),
+        source_load_permille: new.source_load_permille,
+        target_load_permille: new.target_load_permille,
         elapsed_ms: old.elapsed_ms.max(new.elapsed_ms),
     }
 }

@@ -92,7 +92,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2474;
-const LOG_HASH: u64 = 8_720_500_756_379_464_265;
-const ROWS_BYTES: usize = 2841;
-const ROWS_HASH: u64 = 6_578_211_295_253_268_280;
+const LOG_BYTES: usize = 2480;
+const LOG_HASH: u64 = 4_255_455_086_119_674_871;
+const ROWS_BYTES: usize = 2847;
+const ROWS_HASH: u64 = 7_168_588_938_694_091_165;

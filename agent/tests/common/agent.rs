@@ -1,0 +1,47 @@
+//! An agent as far as migrations need it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_protocol::ids::NodeName;
+use novacron_protocol::time::Timestamp;
+use novacron_transport::authority::Grant;
+use novacron_transport::{Acceptor, ClusterAuthority, Endpoint, LinkSettings, Role};
+
+use super::Host;
+
+pub struct Agent {
+    pub name: NodeName,
+    pub host: Host,
+    pub migrations: Migrations,
+    pub address: SocketAddr,
+}
+
+impl Agent {
+    pub async fn start(
+        authority: &ClusterAuthority,
+        name: &str,
+        settings: MigrationSettings,
+    ) -> Self {
+        let (endpoint, acceptor) = endpoint(authority, name);
+        let address = endpoint.local_address().unwrap();
+        let mut host = Host::new().await;
+        let migrations =
+            Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
+        migrations.recover(std::mem::take(&mut host.interrupted));
+        tokio::spawn({
+            let migrations = migrations.clone();
+            async move { migrations.serve(acceptor).await }
+        });
+        Self { name: name.parse().unwrap(), host, migrations, address }
+    }
+}
+
+/// Where the agent of this name is reached, and reaches others.
+pub fn endpoint(authority: &ClusterAuthority, name: &str) -> (Endpoint, Acceptor) {
+    let now = Timestamp::from_unix_ms(1_790_000_000_000);
+    let grant = Grant::new(Role::Agent, name.parse().unwrap(), now);
+    let credentials = authority.issue(&grant).unwrap();
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Endpoint::bind(loopback, &credentials, &[Role::Agent], LinkSettings::migration()).unwrap()
+}
