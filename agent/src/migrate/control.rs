@@ -9,6 +9,8 @@ use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError, FramedRecv, FramedSend};
 use quinn::{RecvStream, SendStream};
 
+use crate::hold::{self, Moment, Performed};
+
 /// Bytes of a control frame: a message and its version.
 const FRAME_BYTES_MAX: usize = CONTROL_BYTES_MAX + 2;
 
@@ -87,9 +89,12 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn say<M: Message>(&mut self, message: &M) -> Result<(), ControlError> {
+    pub async fn say<M: Message + Performed>(&mut self, message: &M) -> Result<(), ControlError> {
         let bytes = codec::encode(message)?;
-        Ok(self.send.send(Bytes::from(bytes)).await?)
+        hold::at(message.step(), Moment::Before);
+        self.send.send(Bytes::from(bytes)).await?;
+        hold::at(message.step(), Moment::After);
+        Ok(())
     }
 
     /// The next message. Cancel-safe.
@@ -184,18 +189,23 @@ impl Dialogue {
     ///
     /// # Errors
     /// [`ControlError`]: the link is as good as lost.
-    pub async fn say<M: Message + Repeated>(&mut self, message: &M) -> Result<(), ControlError> {
+    pub async fn say<M: Message + Repeated + Performed>(
+        &mut self,
+        message: &M,
+    ) -> Result<(), ControlError> {
         let bytes = Bytes::from(codec::encode(message)?);
+        hold::at(message.step(), Moment::Before);
         if message.is_repeated() {
             if self.said.len() >= MESSAGES_MAX {
                 return Err(ControlError::TooMany);
             }
             self.said.push(bytes.clone());
         }
-        match &mut self.control {
-            Some(control) => Ok(control.send.send(bytes).await?),
-            None => Ok(()),
+        if let Some(control) = &mut self.control {
+            control.send.send(bytes).await?;
         }
+        hold::at(message.step(), Moment::After);
+        Ok(())
     }
 
     /// The next message, or never while there is no link. Cancel-safe.

@@ -43,6 +43,7 @@ use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::clock;
 use crate::disk::OutgoingDisks;
+use crate::hold::{self, Moment, Performed};
 use crate::metrics::Tally;
 use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
@@ -187,7 +188,10 @@ impl Run {
             }
             for action in actions {
                 tracing::debug!(?action);
+                let step = action.step();
+                hold::at(step, Moment::Before);
                 self.perform(action).await?;
+                hold::at(step, Moment::After);
             }
         }
     }
