@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use novacron_agent::hold::{Hold, Step};
 use novacron_agent::metrics::Side;
+use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::api::MigrationView;
 
 use crate::agent::Agent;
@@ -119,7 +120,28 @@ impl Round {
         let held = agents.of(self.hold.step.side);
         held.wait_until_it_is_held()?;
         agents.perform(self.deed, held, &[], &attempt)?;
-        attempt.settle()
+        let view = attempt.settle()?;
+        self.check_status(road, &view)?;
+        Ok(view)
+    }
+
+    fn check_status(&self, road: Road, view: &MigrationView) -> Result<()> {
+        let expected = match road {
+            Road::Cancelled => MigrationStatus::Cancelled,
+            Road::Lost => MigrationStatus::Failed,
+            _ if self.may_fail() => return Ok(()),
+            _ => MigrationStatus::Completed,
+        };
+        ensure!(view.status == expected, "it should have ended {expected:?}: {view:#?}");
+        Ok(())
+    }
+
+    /// Whether the guest may stay where it is: nothing has been agreed yet; or it stands still, which it does for ten
+    /// seconds at most, and never again at a target that has lost it.
+    fn may_fail(&self) -> bool {
+        let unagreed = ["Connect", "Offer", "Taken"];
+        let standing = ["Sent", "Load", "Ready", "PersistAccepted", "VerdictWaiting"];
+        unagreed.iter().chain(&standing).any(|name| *name == self.hold.step.name)
     }
 }
 

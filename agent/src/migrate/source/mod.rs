@@ -92,6 +92,8 @@ struct Run {
     warm: Warm,
     log: Option<OutgoingLog>,
     digests: Digests,
+    /// What the target lacks, until it is prepared: what was on its way when the link was lost is sent again.
+    missing_files: Vec<[u8; 32]>,
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
