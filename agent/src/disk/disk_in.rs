@@ -10,6 +10,7 @@ use novacron_protocol::disk::{
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::flusher::Flusher;
 use super::nbd::{ClientError, NbdClient};
 use crate::migrate::relay::{Inlet, InletError};
 
@@ -32,6 +33,7 @@ pub(super) enum DiskInError {
 pub(super) struct DiskIn {
     pub stream: Inlet,
     pub client: NbdClient<UnixStream>,
+    pub flusher: Flusher,
     pub content: DiskContent,
     pub runtime: Handle,
     pub stop: CancellationToken,
@@ -48,6 +50,7 @@ impl DiskIn {
             self.write(&record)?;
             self.records_applied.fetch_add(1, Ordering::Relaxed);
         }
+        self.flusher.finish()?;
         self.client.flush()?;
         self.client.disconnect()?;
         Ok(self.content.digest())
@@ -66,8 +69,12 @@ impl DiskIn {
 
     fn write(&mut self, record: &Record<'_>) -> Result<(), ClientError> {
         match record.content {
-            RunContent::Zero(bytes) => self.client.write_zeroes(record.offset, bytes),
-            RunContent::Data(data) => self.client.write(record.offset, data),
+            RunContent::Zero(bytes) => self.client.write_zeroes(record.offset, bytes)?,
+            RunContent::Data(data) => {
+                self.client.write(record.offset, data)?;
+                self.flusher.wrote(data.len());
+            }
         }
+        Ok(())
     }
 }

@@ -12,6 +12,8 @@ use crate::vm::Extents;
 #[derive(Debug)]
 pub(super) struct Held {
     pub client: NbdClient<UnixStream>,
+    /// A second connection.
+    pub flushes: NbdClient<UnixStream>,
     pub content: DiskContent,
 }
 

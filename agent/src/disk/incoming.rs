@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DiskError;
 use super::disk_in::DiskIn;
+use super::flusher::{FlushTrigger, Flusher};
 use super::held::{Held, read};
 use super::nbd::{ClientError, NbdClient};
 use crate::migrate::relay::Inlet;
@@ -46,7 +47,7 @@ enum Incoming {
     /// Its stream has not come.
     Awaited(Box<Held>),
     /// A thread applies it.
-    Arriving(oneshot::Receiver<Result<[u8; 16], String>>),
+    Arriving(oneshot::Receiver<Result<[u8; 16], String>>, FlushTrigger),
     /// All of it is there.
     Applied([u8; 16]),
     /// It will not be there.
@@ -101,16 +102,17 @@ impl IncomingDisks {
             let node = disk_node(disk);
             let exported = self.qmp.block_export_add(&node, &node).await;
             exported.map_err(DiskError::qemu("export a disk"))?;
-            let client = connect(socket, node).await;
-            let client = client.map_err(|source| DiskError::Export { disk, source })?;
+            let unusable = |source| DiskError::Export { disk, source };
+            let client = connect(socket, node.clone()).await.map_err(unusable)?;
+            let flushes = connect(socket, node).await.map_err(unusable)?;
             let (here_bytes, offered_bytes) = (client.size_bytes(), offer.size_bytes);
             if here_bytes != offered_bytes {
                 return Err(DiskError::OtherSize { disk, here_bytes, offered_bytes });
             }
             let content = DiskContent::new(here_bytes, plan.hash_seed)?;
             let extents = plan.held.get(disk).cloned().unwrap_or_default();
-            let held = read(Held { client, content }, extents, self.stop.clone()).await;
-            let held = held.map_err(|source| DiskError::Export { disk, source })?;
+            let held = read(Held { client, flushes, content }, extents, self.stop.clone()).await;
+            let held = held.map_err(unusable)?;
             self.disks.push(Incoming::Awaited(Box::new(held)));
         }
         Ok(())
@@ -139,14 +141,19 @@ impl IncomingDisks {
             Some(slot @ Incoming::Awaited(_)) => slot,
             _ => return Err(unexpected),
         };
-        let Incoming::Awaited(held) = std::mem::replace(slot, Incoming::Arriving(arriving)) else {
+        let begun = Incoming::Failed("it could not be begun".to_owned());
+        let Incoming::Awaited(held) = std::mem::replace(slot, begun) else {
             return Err(unexpected);
         };
-        let Held { client, content } = *held;
+        let Held { client, flushes, content } = *held;
+        let no_thread = |source| DiskError::Thread { disk, source };
+        let flusher = Flusher::start(flushes, disk).map_err(no_thread)?;
+        *slot = Incoming::Arriving(arriving, flusher.trigger());
         let disk_in = DiskIn {
             stream,
             content,
             client,
+            flusher,
             runtime: Handle::current(),
             stop: self.stop.clone(),
             records_applied: Arc::clone(&self.records_applied),
@@ -162,7 +169,16 @@ impl IncomingDisks {
         };
         let thread = std::thread::Builder::new().name(format!("disk-in-{disk}")).spawn(body);
         // It ends with its stream, and holds nothing but the connection to QEMU.
-        thread.map(drop).map_err(|source| DiskError::Thread { disk, source })
+        thread.map(drop).map_err(no_thread)
+    }
+
+    /// All of the disks has been copied once: what has arrived is made durable while the guest still runs.
+    pub fn make_durable(&self) {
+        for disk in &self.disks {
+            if let Incoming::Arriving(_, trigger) = disk {
+                trigger.flush();
+            }
+        }
     }
 
     /// Returns once all streams have ended and everything is durable in the disks, which are QEMU's alone from then
@@ -191,7 +207,7 @@ impl IncomingDisks {
 
 impl Incoming {
     async fn applied(&mut self, disk: usize) -> Result<[u8; 16], DiskError> {
-        if let Self::Arriving(outcome) = self {
+        if let Self::Arriving(outcome, _) = self {
             *self = match outcome.await {
                 Ok(Ok(digest)) => Self::Applied(digest),
                 Ok(Err(reason)) => Self::Failed(reason),
@@ -201,7 +217,7 @@ impl Incoming {
         match self {
             Self::Applied(digest) => Ok(*digest),
             Self::Failed(reason) => Err(DiskError::Failed { disk, reason: reason.clone() }),
-            Self::Awaited(_) | Self::Arriving(_) => Err(DiskError::NoStream { disk }),
+            Self::Awaited(_) | Self::Arriving(..) => Err(DiskError::NoStream { disk }),
         }
     }
 }

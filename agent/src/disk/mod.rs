@@ -20,6 +20,7 @@ mod counters;
 mod disk_in;
 mod disk_out;
 mod error;
+mod flusher;
 mod follow;
 mod held;
 mod incoming;

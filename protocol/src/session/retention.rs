@@ -31,25 +31,35 @@ pub struct Miscounted {
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Retention {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Kept>,
     kept_from: u64,
     written: u64,
     kept_bytes: usize,
+    kept_work: usize,
     waiting_bytes: usize,
 }
 
+/// A frame, and what the other side has to do for it, in a unit of the caller's.
+#[derive(Debug, Clone)]
+struct Kept {
+    frame: Bytes,
+    work: usize,
+}
+
 impl Retention {
-    /// A frame that is to be written; its number is how many were pushed before.
-    pub fn push(&mut self, frame: Bytes) {
+    /// A frame that is to be written; its number is how many were pushed before. `work` is what the other side has to
+    /// do for it, in a unit of the caller's.
+    pub fn push(&mut self, frame: Bytes, work: usize) {
         self.kept_bytes += frame.len();
+        self.kept_work += work;
         self.waiting_bytes += frame.len();
-        self.frames.push_back(frame);
+        self.frames.push_back(Kept { frame, work });
     }
 
     /// The next frame to write; it counts as written.
     pub fn write_next(&mut self) -> Option<Bytes> {
         let at = usize::try_from(self.written - self.kept_from).ok()?;
-        let frame = self.frames.get(at)?.clone();
+        let frame = self.frames.get(at)?.frame.clone();
         self.written += 1;
         self.waiting_bytes -= frame.len();
         Some(frame)
@@ -64,10 +74,11 @@ impl Retention {
             return Err(self.miscounted(count));
         }
         while self.kept_from < count
-            && let Some(frame) = self.frames.pop_front()
+            && let Some(kept) = self.frames.pop_front()
         {
             self.kept_from += 1;
-            self.kept_bytes -= frame.len();
+            self.kept_bytes -= kept.frame.len();
+            self.kept_work -= kept.work;
         }
         Ok(())
     }
@@ -82,7 +93,7 @@ impl Retention {
         }
         let again = usize::try_from(taken - self.kept_from).unwrap_or(usize::MAX);
         self.written = taken;
-        self.waiting_bytes = self.frames.iter().skip(again).map(Bytes::len).sum();
+        self.waiting_bytes = self.frames.iter().skip(again).map(|kept| kept.frame.len()).sum();
         Ok(())
     }
 
@@ -94,6 +105,11 @@ impl Retention {
     /// Bytes of frames that are kept.
     pub fn kept_bytes(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// Work that the other side has still to do, as far as it has said.
+    pub fn kept_work(&self) -> usize {
+        self.kept_work
     }
 
     /// Bytes of frames that were not written yet.
@@ -124,7 +140,7 @@ mod tests {
     #[test]
     fn frames_that_are_not_there_cannot_be_meant() {
         let mut retention = Retention::default();
-        (0..3).for_each(|number| retention.push(frame(number)));
+        (0..3).for_each(|number| retention.push(frame(number), 1));
         assert!(retention.processed(1).is_err(), "nothing was written");
         assert_eq!(retention.write_next(), Some(frame(0)));
         assert_eq!(retention.write_next(), Some(frame(1)));
@@ -133,6 +149,7 @@ mod tests {
         assert!(retention.resume(3).is_err(), "the third was not written");
         assert!(retention.processed(1).is_ok(), "old news");
         assert_eq!((retention.kept_bytes(), retention.waiting_bytes()), (8, 8));
+        assert_eq!(retention.kept_work(), 1, "two of three are done");
     }
 
     /// What happens to a stream.
@@ -167,7 +184,7 @@ mod tests {
             for what in happens {
                 match what {
                     Happens::Push => {
-                        retention.push(frame(pushed));
+                        retention.push(frame(pushed), 1);
                         pushed += 1;
                     }
                     Happens::Arrive if !is_cut => arrived.extend(retention.write_next()),
@@ -185,6 +202,8 @@ mod tests {
                 arrived.push(frame);
             }
             prop_assert!(retention.is_written() && retention.waiting_bytes() == 0);
+            prop_assert!(retention.processed(pushed).is_ok());
+            prop_assert_eq!((retention.kept_bytes(), retention.kept_work()), (0, 0));
             prop_assert_eq!(arrived, (0..pushed).map(frame).collect::<Vec<_>>());
         }
     }

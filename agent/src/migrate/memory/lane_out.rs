@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use novacron_protocol::pages::{
-    BATCH_PAGES_MAX, BatchContent, BatchEncoder, BatchHeader, ContentHash, EncodeError, PAGE_BYTES,
-    PageHasher, PageOutsideTable,
+    BATCH_PAGES_MAX, BatchContent, BatchEncoder, BatchHeader, ContentHash, EncodeError, Form,
+    PAGE_BYTES, PageHasher, PageOutsideTable,
 };
 use novacron_protocol::qemu::BlockList;
 use novacron_protocol::qemu::multifd::{
@@ -198,7 +198,11 @@ impl LaneOut {
         if let (Some(sharing), Some(kept)) = (&self.sharing, &kept) {
             sharing.sent(kept, sequence);
         }
-        self.stream.send(Bytes::from(batch))?;
+        self.stream.wait_for_target();
+        // Compressing harder would make a target that is behind no faster.
+        clock.idle();
+        let pages = encoded.forms.total() - encoded.forms.of(Form::Zero);
+        self.stream.send_pages(Bytes::from(batch), pages)?;
         clock.waited();
         self.batches.store(sequence + 1, Ordering::Release);
         Ok(())

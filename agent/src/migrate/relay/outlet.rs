@@ -19,6 +19,11 @@ const KEPT_BYTES_MAX: usize = 16 << 20;
 /// Bytes that may wait before they are written to a connection. They are old by the time they arrive, so there is little
 /// of them; but a thread that prepares frames while others are sent keeps the link busy.
 const WAITING_BYTES_MAX: usize = 512 << 10;
+/// Guest pages with content that one lane has sent and the target has not put where they belong. It is fast at that, some
+/// microseconds each, but differences of pages are so small that the bytes above would let a hundred thousand of them
+/// pile up, and a guest that is stopped waits for all of them. Fewer would keep lanes waiting for the target's word,
+/// which comes every 5 ms.
+const KEPT_PAGES_MAX: usize = 1024;
 
 /// Why a frame cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,10 +106,24 @@ impl Outlet {
     /// # Errors
     /// [`OutletError::Over`].
     pub fn send(&self, frame: Bytes) -> Result<(), OutletError> {
+        self.send_pages(frame, 0)
+    }
+
+    /// As [`Self::send`], a frame with so many guest pages that the target has to put where they belong.
+    ///
+    /// # Errors
+    /// [`OutletError::Over`].
+    pub fn send_pages(&self, frame: Bytes, pages: usize) -> Result<(), OutletError> {
         let state = self.inner.lock();
         let waits = |state: &mut State| state.waits();
         let state = self.inner.room.wait_while(state, waits);
-        self.push(state.unwrap_or_else(PoisonError::into_inner), frame)
+        self.push(state.unwrap_or_else(PoisonError::into_inner), frame, pages)
+    }
+
+    /// Blocks the thread while the target is behind with putting pages where they belong, or until it is over.
+    pub fn wait_for_target(&self) {
+        let waits = |state: &mut State| !state.is_over && is_behind(&state.retention);
+        drop(self.inner.room.wait_while(self.inner.lock(), waits));
     }
 
     /// As [`Self::send`], but waits no longer than this.
@@ -119,14 +138,19 @@ impl Outlet {
         if timeout.timed_out() {
             return Err(OutletError::Stalled { seconds: patience.as_secs() });
         }
-        self.push(state, frame)
+        self.push(state, frame, 0)
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State>, frame: Bytes) -> Result<(), OutletError> {
+    fn push(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        frame: Bytes,
+        pages: usize,
+    ) -> Result<(), OutletError> {
         if state.is_over {
             return Err(OutletError::Over);
         }
-        state.retention.push(frame);
+        state.retention.push(frame, pages);
         drop(state);
         self.inner.work.notify_one();
         Ok(())
@@ -157,6 +181,10 @@ impl Outlet {
 
 fn is_full(retention: &Retention) -> bool {
     retention.waiting_bytes() >= WAITING_BYTES_MAX || retention.kept_bytes() >= KEPT_BYTES_MAX
+}
+
+fn is_behind(retention: &Retention) -> bool {
+    retention.kept_work() >= KEPT_PAGES_MAX
 }
 
 /// All outlets of a migration, and the connection that they write to at the moment.
@@ -296,4 +324,39 @@ async fn write_all(
         stream.finish().await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Bytes {
+        Bytes::from_static(b"differences")
+    }
+
+    #[test]
+    fn a_target_is_behind_with_pages_however_few_bytes_they_are() {
+        let mut retention = Retention::default();
+        retention.push(frame(), KEPT_PAGES_MAX - 1);
+        assert!(!is_behind(&retention));
+        retention.push(frame(), 1);
+        assert!(is_behind(&retention) && !is_full(&retention));
+        while retention.write_next().is_some() {}
+        retention.processed(1).unwrap();
+        assert!(!is_behind(&retention));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_target_when_it_is_over() {
+        let mut outlets = Outlets::default();
+        let outlet = outlets.open(StreamHeader::Lane { lane: 0 }, 1000);
+        outlet.send_pages(frame(), KEPT_PAGES_MAX).unwrap();
+        let waiting = std::thread::spawn({
+            let outlet = outlet.clone();
+            move || outlet.wait_for_target()
+        });
+        outlets.end();
+        waiting.join().unwrap();
+        assert_eq!(outlet.send(frame()), Err(OutletError::Over));
+    }
 }

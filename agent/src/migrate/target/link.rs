@@ -35,6 +35,11 @@ impl Run {
             SourceMessage::Ask { .. } => {
                 self.dialogue.begin(control, 1);
                 self.handle(TargetEvent::LinkBack);
+                if message == SourceMessage::DisksSynchronised
+                    && let Some(disks) = &self.disks
+                {
+                    disks.make_durable();
+                }
                 self.handle(TargetEvent::Message(message));
             }
             _ => listener::dismiss(control, "this migration has a source already"),
