@@ -22,6 +22,7 @@ pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod hold;
 pub mod host;
 pub mod link;
 pub mod metrics;

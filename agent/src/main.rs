@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novacron_agent::agent;
 use novacron_agent::config::{Config, LogFormat, LogSettings};
+use novacron_agent::hold;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -96,7 +97,10 @@ async fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Join { token, coordinator, .. } => {
             agent::join(&config, &token, &coordinator).await?;
         }
-        Command::Serve { .. } => agent::serve(config, until_told()?).await?,
+        Command::Serve { .. } => {
+            hold::begin(std::env::var_os(hold::VARIABLE).as_deref())?;
+            agent::serve(config, until_told()?).await?;
+        }
         Command::Probe { .. } => print!("{}", agent::probe(&config).await?),
     }
     Ok(())

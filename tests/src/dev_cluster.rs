@@ -41,8 +41,19 @@ impl DevCluster {
     /// # Errors
     /// What it said, if it failed.
     pub fn dev(&self, arguments: &[&str]) -> Result<String> {
+        self.dev_with(arguments, &[])
+    }
+
+    /// The same, with variables in the environment of what it starts.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub fn dev_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<String> {
         let directory = self.directory().to_str().context("the directory's path is not text")?;
-        self.run(&[&["dev"], arguments, &["--dir", directory]].concat())
+        let arguments = [&["dev"], arguments, &["--dir", directory]].concat();
+        let mut command = self.command(&arguments);
+        command.envs(variables.iter().copied());
+        said(&arguments, &command.output().context("cannot run novacron")?)
     }
 
     /// Runs `novacron` as a client of this cluster and gives what it prints.
@@ -50,12 +61,7 @@ impl DevCluster {
     /// # Errors
     /// What it said, if it failed.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.output(arguments)?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("`novacron {}` failed ({}):\n{said}", arguments.join(" "), output.status);
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        said(arguments, &self.output(arguments)?)
     }
 
     /// The same, for results in JSON.
@@ -81,10 +87,14 @@ impl DevCluster {
     /// # Errors
     /// It cannot be run.
     pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        self.command(arguments).output().context("cannot run novacron")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("novacron"));
         command.args(arguments).env(PROGRAMS_VARIABLE, &self.programs);
         command.env("NOVACRON_CONFIG", self.config());
-        command.output().context("cannot run novacron")
+        command
     }
 
     /// Where one of the programs is.
@@ -128,6 +138,15 @@ impl DevCluster {
             eprintln!("--- {}\n{}", entry.file_name().display(), tail.join("\n"));
         }
     }
+}
+
+/// What `novacron` printed, if it did not fail.
+fn said(arguments: &[&str], output: &Output) -> Result<String> {
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`novacron {}` failed ({}):\n{said}", arguments.join(" "), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The directory of the programs: the variable's, or that of this build's profile.

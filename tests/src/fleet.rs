@@ -30,6 +30,9 @@ const WORKLOAD: &str = "novacron.memory_mib=64 novacron.memory_rate=2 novacron.d
 /// What an idle guest does: memory and disk stay as they are, and its kernel is where every other's is.
 const IDLE: &str = "nokaslr novacron.memory_mib=1 novacron.memory_rate=0 novacron.full_rate=0 \
                     novacron.disk_rate=0 novacron.tick_ms=50";
+/// What a guest does that is moved very often: little, but everything of it is checked.
+const SMALL: &str = "novacron.memory_mib=16 novacron.memory_rate=2 novacron.disk_rate=1 \
+                     novacron.disk_region_mib=4 novacron.tick_ms=50";
 /// Ticks after which the disk holds a good part of the region.
 const BUSY_TICKS: u64 = 60;
 /// Ticks by which a guest must go on to be called running: half a second of its time.
@@ -68,13 +71,9 @@ impl Fleet {
         replay: &str,
         test: impl FnOnce(&Self) -> Result<()>,
     ) {
-        let result = Self::up().and_then(|fleet| {
+        let result = Self::up(3).and_then(|fleet| {
             prepare(&fleet)?;
-            let result = test(&fleet);
-            if result.is_err() {
-                fleet.cluster.print_logs();
-            }
-            result
+            fleet.show(test)
         });
         if let Err(error) = result {
             panic!(
@@ -83,9 +82,25 @@ impl Fleet {
         }
     }
 
-    fn up() -> Result<Self> {
+    /// Runs a part of a test on a cluster of its own with one coordinator. If it fails, the logs are printed.
+    ///
+    /// # Errors
+    /// Those of the test.
+    pub fn with_small(test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        Self::up(1)?.show(test)
+    }
+
+    fn show(&self, test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let result = test(self);
+        if result.is_err() {
+            self.cluster.print_logs();
+        }
+        result
+    }
+
+    fn up(coordinators: u8) -> Result<Self> {
         let began = Instant::now();
-        let cluster = DevCluster::up(3, 2)?;
+        let cluster = DevCluster::up(coordinators, 2)?;
         let record = fs::read_to_string(cluster.directory().join("dev.json"))?;
         let record: Value = serde_json::from_str(&record)?;
         let tag = record["tag"].as_str().context("dev.json has no tag")?.to_owned();
@@ -131,8 +146,16 @@ impl Fleet {
     /// # Errors
     /// What it said.
     pub fn dev(&self, arguments: &[&str]) -> Result<()> {
+        self.dev_with(arguments, &[])
+    }
+
+    /// The same, with variables in the environment of what it starts.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn dev_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         self.note(&format!("novacron dev {}", arguments.join(" ")));
-        self.cluster.dev(arguments).map(drop)
+        self.cluster.dev_with(arguments, variables).map(drop)
     }
 
     /// Gives both nodes' links a rate, where there are links.
@@ -174,6 +197,16 @@ impl Fleet {
         let labels = [(TENANT_LABEL.to_owned(), tenant.to_owned())].into();
         let append = Some(format!("{} {IDLE}", fs::read_to_string(guest_file("arguments")?)?));
         self.boot_as(&VmCreate { labels, append, ..machine(name, node)? })
+    }
+
+    /// Boots a small guest on a node, which moves quickly, and waits until it is busy.
+    ///
+    /// # Errors
+    /// It cannot be made or does not boot.
+    pub fn boot_small(&self, name: &str, node: &str) -> Result<Guest<'_>> {
+        let append = Some(format!("{} {SMALL}", fs::read_to_string(guest_file("arguments")?)?));
+        let (memory, disk) = (Some(128 << 20), Some(16 << 20));
+        self.boot_as(&VmCreate { memory, disk, append, ..machine(name, node)? })
     }
 
     /// Boots a guest of this specification and waits until it is busy.

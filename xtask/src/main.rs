@@ -16,6 +16,7 @@ mod product;
 mod promtool;
 mod quick;
 mod stages;
+mod steps;
 mod totals;
 mod workspace;
 
@@ -52,6 +53,8 @@ enum Chore {
         #[arg(long, default_value_t = model::FAULTS)]
         faults: u32,
     },
+    /// Kill an agent, and cut its link, before and after every step of a migration of a real guest.
+    Steps,
     /// Run the benches; arguments are handed on to them.
     #[command(disable_help_flag = true)]
     Bench {
@@ -89,6 +92,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
+        Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),
         Chore::Packages => packages::ensure(),

@@ -10,6 +10,7 @@ use novacron_transport::{Connection, FrameError, FramedRecv, FramedSend};
 use quinn::{RecvStream, SendStream};
 
 use super::said::{MESSAGES_MAX, Said};
+use crate::hold::{self, Moment, Performed};
 
 /// Bytes of a control frame: a message and its version.
 const FRAME_BYTES_MAX: usize = CONTROL_BYTES_MAX + 2;
@@ -97,9 +98,12 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn say<M: Message>(&mut self, message: &M) -> Result<(), ControlError> {
+    pub async fn say<M: Message + Performed>(&mut self, message: &M) -> Result<(), ControlError> {
         let bytes = codec::encode(message)?;
-        Ok(self.send.send(Bytes::from(bytes)).await?)
+        hold::at(message.step(), Moment::Before);
+        self.send.send(Bytes::from(bytes)).await?;
+        hold::at(message.step(), Moment::After);
+        Ok(())
     }
 
     /// The next message. Cancel-safe.
@@ -199,15 +203,20 @@ impl Dialogue {
     ///
     /// # Errors
     /// [`ControlError`]: the link is as good as lost.
-    pub async fn say<M: Message + Repeated>(&mut self, message: &M) -> Result<(), ControlError> {
+    pub async fn say<M: Message + Repeated + Performed>(
+        &mut self,
+        message: &M,
+    ) -> Result<(), ControlError> {
         let bytes = Bytes::from(codec::encode(message)?);
+        hold::at(message.step(), Moment::Before);
         if message.is_repeated() {
             self.said.push(bytes.clone())?;
         }
-        match &mut self.control {
-            Some(control) => Ok(control.send.send(bytes).await?),
-            None => Ok(()),
+        if let Some(control) = &mut self.control {
+            control.send.send(bytes).await?;
         }
+        hold::at(message.step(), Moment::After);
+        Ok(())
     }
 
     /// The other side will show by what it does that it has heard everything until now.

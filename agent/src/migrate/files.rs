@@ -31,6 +31,13 @@ pub enum FileTransferError {
     Stream(#[from] FrameError),
 }
 
+impl FileTransferError {
+    /// Whether the connection or the other end is at fault, of which the control stream tells.
+    pub(super) fn is_of_link(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::Stream(_))
+    }
+}
+
 /// Files from which the guest was booted, in the order of the offer: both ends have them.
 pub(super) fn boot_files(context: &Context, boot: &BootFiles) -> Vec<BootFile> {
     let BootFiles::Kernel { kernel, initrd, .. } = boot else { return Vec::new() };
@@ -68,20 +75,31 @@ pub(super) struct FileReader {
     runtime: Handle,
     piece: Bytes,
     remaining_bytes: u64,
+    is_cut: bool,
 }
 
 impl FileReader {
     /// Reads `bytes` bytes from `stream`. For a thread outside of the runtime that `runtime` names.
     pub(super) fn new(stream: FramedRecv<RecvStream>, runtime: Handle, bytes: u64) -> Self {
-        Self { stream, runtime, piece: Bytes::new(), remaining_bytes: bytes }
+        Self { stream, runtime, piece: Bytes::new(), remaining_bytes: bytes, is_cut: false }
+    }
+
+    /// Whether the stream ended before the file did.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    fn next_piece(&mut self) -> io::Result<Bytes> {
+        let piece = self.runtime.block_on(self.stream.receive());
+        self.is_cut = matches!(piece, Err(FrameError::Stream(_) | FrameError::CutOff { .. }));
+        Ok(piece.map_err(io::Error::other)?.unwrap_or_default())
     }
 }
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.piece.is_empty() {
-            let piece = self.runtime.block_on(self.stream.receive()).map_err(io::Error::other)?;
-            self.piece = piece.unwrap_or_default();
+            self.piece = self.next_piece()?;
         }
         let count = self.piece.len().min(buffer.len());
         self.remaining_bytes = (self.remaining_bytes)

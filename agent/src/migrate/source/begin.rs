@@ -132,6 +132,7 @@ fn spawn(
         warm: Warm::default(),
         log: None,
         digests: Digests::default(),
+        missing_files: Vec::new(),
         file_bytes: 0,
         hash_seed,
         base,

@@ -49,7 +49,10 @@ impl Run {
             return self.fail(reason(&error));
         }
         match self.dialogue.go_on(control, heard).await {
-            Ok(()) => self.handle(SourceEvent::Connected),
+            Ok(()) => {
+                self.send_files();
+                self.handle(SourceEvent::Connected);
+            }
             Err(error) => self.link_lost(reason(&error)),
         }
     }
@@ -76,6 +79,7 @@ impl Run {
                     TargetMessage::Taken { has_base, shelf, .. } => {
                         self.target_has(*has_base, *shelf);
                     }
+                    TargetMessage::Prepared => self.missing_files.clear(),
                     TargetMessage::Processed(counts) => return self.processed(counts),
                     TargetMessage::Load { processors_permille } => {
                         return self.progress.target_load(Some(*processors_permille));

@@ -43,6 +43,7 @@ use super::memory::{Outgoing, OutgoingEvent, OutgoingForm};
 use super::relay::Outlets;
 use crate::clock;
 use crate::disk::OutgoingDisks;
+use crate::hold::{self, Moment, Performed};
 use crate::metrics::Tally;
 use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
@@ -91,6 +92,8 @@ struct Run {
     warm: Warm,
     log: Option<OutgoingLog>,
     digests: Digests,
+    /// What the target lacks, until it is prepared: what was on its way when the link was lost is sent again.
+    missing_files: Vec<[u8; 32]>,
     file_bytes: u64,
     hash_seed: u64,
     base: Option<Image>,
@@ -187,7 +190,10 @@ impl Run {
             }
             for action in actions {
                 tracing::debug!(?action);
+                let step = action.step();
+                hold::at(step, Moment::Before);
                 self.perform(action).await?;
+                hold::at(step, Moment::After);
             }
         }
     }

@@ -16,7 +16,10 @@ impl Run {
         match action {
             SourceAction::Connect => self.connect(),
             SourceAction::Send(message) => self.send(message).await,
-            SourceAction::SendFiles { missing_files } => self.send_files(&missing_files),
+            SourceAction::SendFiles { missing_files } => {
+                self.missing_files = missing_files;
+                self.send_files();
+            }
             SourceAction::SynchroniseDisks => self.synchronise_disks().await,
             SourceAction::CopyMemory => self.copy_memory().await,
             SourceAction::AllowSwitchover => self.allow_switchover(),
@@ -31,15 +34,13 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn send_files(&mut self, missing: &[[u8; 32]]) {
+    pub(super) fn send_files(&mut self) {
         let Some(connection) = self.dialogue.connection().cloned() else { return };
-        for &hash in missing {
+        for &hash in &self.missing_files {
             let connection = connection.clone();
             let path = self.context.machines.files().path(crate::vm::FileHash(hash));
-            self.steps.spawn(async move {
-                let sent = files::send(&connection, &path, hash).await;
-                Step::FilesSent(sent.map_err(|error| reason(&error)))
-            });
+            self.steps
+                .spawn(async move { Step::FileSent(files::send(&connection, &path, hash).await) });
         }
     }
 

@@ -91,6 +91,7 @@ impl Run {
         self.outlets = Outlets::default();
         self.memory_events = None;
         self.contents.clear();
+        self.missing_files.clear();
         self.held_pages = None;
         self.bytes_disk_at_stop = None;
         self.warm = Warm::default();

@@ -5,13 +5,15 @@ use novacron_protocol::session::source::SourceEvent;
 use super::link::{ResumeFault, Resumption};
 use super::{Run, progress};
 use crate::migrate::control::Control;
+use crate::migrate::files::FileTransferError;
 use crate::migrate::relay::Outlets;
+use crate::reason::reason;
 
 /// Something that took its time is done.
 pub(super) enum Step {
     Connected(Result<Control, String>),
     Resumed(Result<Resumption, ResumeFault>),
-    FilesSent(Result<u64, String>),
+    FileSent(Result<u64, FileTransferError>),
     DisksReady(Result<(), String>),
     /// A disk that was in step failed.
     DiskFailed(String),
@@ -46,7 +48,10 @@ impl Run {
             Step::Resumed(Err(ResumeFault::Over(reason))) => {
                 self.fail(format!("the target gave up: {reason}"));
             }
-            Step::FilesSent(Ok(bytes)) => self.file_bytes += bytes,
+            Step::FileSent(Ok(bytes)) => self.file_bytes += bytes,
+            // It is sent again when the link is back.
+            Step::FileSent(Err(error)) if error.is_of_link() => {}
+            Step::FileSent(Err(error)) => self.fail(reason(&error)),
             Step::DisksReady(Ok(())) => self.disks_ready(),
             Step::DisksDrained(Ok(digests)) => self.disks_drained(digests).await,
             Step::LogSent(Ok(())) => {}
@@ -57,8 +62,7 @@ impl Run {
             Step::Left(left_bytes) => self.round_looked(left_bytes).await,
             Step::ShutDown(Ok(())) => self.guest_is_down(),
             Step::Told => {}
-            Step::FilesSent(Err(reason))
-            | Step::DisksReady(Err(reason))
+            Step::DisksReady(Err(reason))
             | Step::DiskFailed(reason)
             | Step::ShutDown(Err(reason))
             | Step::DisksDrained(Err(reason))

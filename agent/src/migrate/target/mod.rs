@@ -34,6 +34,7 @@ use super::library::Shelf;
 use super::memory::{Incoming, IncomingEvent, PagesSearch};
 use super::relay::Inlets;
 use crate::disk::{DiskEvent, IncomingDisks};
+use crate::hold::{self, Moment, Performed};
 use crate::host::ProcessorLoad;
 use crate::vm::{IncomingGuest, Receiving};
 pub(super) use begin::{begin, resume};
@@ -164,7 +165,10 @@ impl Run {
             }
             for action in actions {
                 tracing::debug!(?action);
+                let step = action.step();
+                hold::at(step, Moment::Before);
                 self.perform(action).await?;
+                hold::at(step, Moment::After);
             }
         }
     }

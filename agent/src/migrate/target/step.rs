@@ -14,7 +14,7 @@ use crate::vm::Receiving;
 /// Something that took its time is done.
 pub(super) enum Step {
     Stream(Result<(StreamHeader, FramedRecv<RecvStream>), StreamFault>),
-    FileReceived(Result<[u8; 32], String>),
+    FileReceived(Result<[u8; 32], StreamFault>),
     LogReceived(Result<(), String>),
     /// A QEMU that waits.
     Started(Result<Box<Receiving>, String>),
@@ -30,9 +30,13 @@ impl Run {
         match step {
             Step::Stream(Ok((header, frames))) => self.begin_stream(header, frames),
             Step::FileReceived(Ok(hash)) => {
-                self.missing_files.retain(|file| file.hash != hash);
-                if self.missing_files.is_empty() {
-                    self.prepare();
+                // One that was cut when it had arrived comes again.
+                let missing = self.missing_files.iter().position(|file| file.hash == hash);
+                if let Some(index) = missing {
+                    self.missing_files.swap_remove(index);
+                    if self.missing_files.is_empty() {
+                        self.prepare();
+                    }
                 }
             }
             Step::LogReceived(Ok(())) => {
@@ -46,9 +50,9 @@ impl Run {
                 self.loading.disks = Some(digests);
                 self.check_loaded();
             }
-            Step::Stream(Err(StreamFault::Cut)) => {}
+            Step::Stream(Err(StreamFault::Cut)) | Step::FileReceived(Err(StreamFault::Cut)) => {}
             Step::Stream(Err(StreamFault::Nonsense(reason)))
-            | Step::FileReceived(Err(reason))
+            | Step::FileReceived(Err(StreamFault::Nonsense(reason)))
             | Step::LogReceived(Err(reason))
             | Step::Started(Err(reason))
             | Step::DisksBegun(Err(reason))

@@ -93,14 +93,23 @@ impl Run {
         hash: [u8; 32],
         frames: FramedRecv<RecvStream>,
     ) -> Result<(), String> {
-        let offer = self.missing_files.iter().find(|file| file.hash == hash);
-        let bytes = offer.ok_or("a file came that was not asked for")?.bytes;
+        let offered = self.offer.iter().flat_map(|offer| &offer.files);
+        let offered = offered.into_iter().find(|file| file.hash == hash);
+        let bytes = offered.ok_or("a file came that was not offered")?.bytes;
+        if self.missing_files.iter().all(|file| file.hash != hash) {
+            // It had arrived when the link was lost, which its source cannot know.
+            return Ok(());
+        }
         let store = self.context.machines.files().clone();
         let runtime = tokio::runtime::Handle::current();
         self.steps.spawn_blocking(move || {
             let mut reader = FileReader::new(frames, runtime, bytes);
             let received = store.receive_expected(&mut reader, FileHash(hash));
-            Step::FileReceived(received.map(|()| hash).map_err(|error| reason(&error)))
+            Step::FileReceived(match received {
+                Ok(()) => Ok(hash),
+                Err(_) if reader.is_cut() => Err(StreamFault::Cut),
+                Err(error) => Err(StreamFault::Nonsense(reason(&error))),
+            })
         });
         Ok(())
     }
