@@ -38,11 +38,6 @@ impl Run {
             SourceMessage::Ask { .. } => {
                 self.dialogue.begin(control, 1);
                 self.handle(TargetEvent::LinkBack);
-                if message == SourceMessage::DisksSynchronised
-                    && let Some(disks) = &self.disks
-                {
-                    disks.make_durable();
-                }
                 self.handle(TargetEvent::Message(message));
             }
             _ => listener::dismiss(control, "this migration has a source already"),
@@ -111,6 +106,11 @@ impl Run {
         };
         if message.follows_prepared() {
             self.dialogue.forget_marked();
+        }
+        if message == SourceMessage::DisksSynchronised
+            && let Some(disks) = &self.disks
+        {
+            disks.make_durable();
         }
         if message == SourceMessage::Go {
             self.go_at.get_or_insert_with(Instant::now);
