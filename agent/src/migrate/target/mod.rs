@@ -51,8 +51,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How often the source is told what has been processed: at 10 Gbit/s, 5 ms are 6 MB that it keeps.
 const NEWS_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often the source is told how busy this host is: as often as anybody is told how far a migration is.
-const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the source is told how busy this host is: often enough that short migrations say it too.
+const LOAD_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the task cannot go on; the machine stays as its record says until the agent starts again.
 struct Stuck(String);
