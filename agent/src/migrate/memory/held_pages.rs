@@ -82,38 +82,36 @@ impl HeldPages {
         self.is_begun || self.is_over
     }
 
-    /// Puts right what somebody else has written to some pages of guest memory, of which these are touched.
+    /// Puts right what somebody else has written to some pages of guest memory, in which this was found a moment ago.
     pub(super) fn sweep(
-        &mut self,
+        &self,
         memory: &GuestMemory,
-        pages: Range<u32>,
-        touched: &mut TouchedPages,
+        found: impl Iterator<Item = (u32, ContentHash)>,
         hasher: &PageHasher,
     ) -> Result<(), ApplyError> {
         if self.is_over {
             return Err(ApplyError::Over);
         }
-        for page_index in pages {
-            let is_touched = touched.has(memory, page_index.into())?;
-            self.compare(memory, page_index, is_touched, hasher)?;
+        for (page_index, found) in found {
+            let known = self.table.content(page_index).ok_or(ApplyError::Over)?;
+            if found != known {
+                self.put_right(memory, page_index, known, hasher)?;
+            }
         }
         Ok(())
     }
 
-    fn compare(
+    /// It may have been found before something arrived for it: what counts is what is there now.
+    fn put_right(
         &self,
         memory: &GuestMemory,
         page_index: u32,
-        is_touched: bool,
+        known: ContentHash,
         hasher: &PageHasher,
     ) -> Result<(), ApplyError> {
-        let Some(known) = self.table.content(page_index) else { return Err(ApplyError::Over) };
         let page = page_index.into();
         if known == ContentHash::ZERO_PAGE {
-            if is_touched {
-                memory.zero_page(page)?;
-            }
-            return Ok(());
+            return Ok(memory.zero_page(page)?);
         }
         let mut content = [0; PAGE_BYTES];
         memory.read_page(page, &mut content)?;
@@ -213,6 +211,21 @@ impl TouchedPages {
         }
         Ok(self.run.contains(&page))
     }
+
+    /// What is in a page; in one that nobody has touched are zeros.
+    pub(super) fn look(
+        &mut self,
+        memory: &GuestMemory,
+        page_index: u32,
+        hasher: &PageHasher,
+    ) -> Result<ContentHash, GuestMemoryError> {
+        if !self.has(memory, page_index.into())? {
+            return Ok(ContentHash::ZERO_PAGE);
+        }
+        let mut content = [0; PAGE_BYTES];
+        memory.read_page(page_index.into(), &mut content)?;
+        Ok(hasher.hash_bytes(&content))
+    }
 }
 
 /// Writes an image into guest memory, which is all zero. A page that is not what the image's table says would be found
@@ -228,4 +241,88 @@ fn restore(memory: &GuestMemory, base: Image) -> Result<(PageTable, Shadow), Inc
         memory.write_page(page_index.into(), content)?;
     }
     Ok((table, shadow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGES: u32 = 6;
+    const EPOCH: u32 = 1;
+    const OURS: [u8; PAGE_BYTES] = [1; PAGE_BYTES];
+    const THEIRS: [u8; PAGE_BYTES] = [2; PAGE_BYTES];
+
+    /// Memory of which some pages have arrived, and whoever else writes to it.
+    struct Memory {
+        _directory: tempfile::TempDir,
+        memory: GuestMemory,
+        held: HeldPages,
+        hasher: PageHasher,
+    }
+
+    impl Memory {
+        fn new(budget_bytes: u64) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let len_bytes = u64::from(PAGES) * PAGE_BYTES as u64;
+            let memory = GuestMemory::create(&directory.path().join("ram"), len_bytes).unwrap();
+            let images = Images::new(budget_bytes);
+            let held = HeldPages::begin(&memory, Beginning::Zeros, &images).unwrap();
+            Self { _directory: directory, memory, held, hasher: PageHasher::new(7) }
+        }
+
+        fn arrives(&mut self, page_index: u32) {
+            let hash = self.hasher.hash_bytes(&OURS);
+            let page = (page_index, EPOCH);
+            self.held.apply(&self.memory, page, hash, Page::Data(&OURS)).unwrap();
+        }
+
+        fn look(&self) -> Vec<ContentHash> {
+            let mut touched = TouchedPages::default();
+            let look = |page_index| touched.look(&self.memory, page_index, &self.hasher).unwrap();
+            (0..PAGES).map(look).collect()
+        }
+
+        fn sweep(&self, found: Vec<ContentHash>) -> Result<(), ApplyError> {
+            self.held.sweep(&self.memory, (0..).zip(found), &self.hasher)
+        }
+
+        /// The first byte of each page.
+        fn bytes(&self) -> Vec<u8> {
+            let mut content = [0; PAGE_BYTES];
+            let mut read = |page_index: u32| {
+                self.memory.read_page(page_index.into(), &mut content).unwrap();
+                content[0]
+            };
+            (0..PAGES).map(&mut read).collect()
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_written_is_put_right() {
+        let mut memory = Memory::new(64 << 20);
+        [0, 2].into_iter().for_each(|page_index| memory.arrives(page_index));
+        [2, 3].into_iter().for_each(|page| memory.memory.write_page(page, &THEIRS).unwrap());
+        assert_eq!(memory.bytes(), [1, 0, 2, 2, 0, 0]);
+        memory.sweep(memory.look()).unwrap();
+        assert_eq!(memory.bytes(), [1, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_arrives_between_looking_and_comparing_stays() {
+        let mut memory = Memory::new(64 << 20);
+        memory.memory.write_page(4, &THEIRS).unwrap();
+        let found = memory.look();
+        [1, 4].into_iter().for_each(|page_index| memory.arrives(page_index));
+        memory.sweep(found).unwrap();
+        assert_eq!(memory.bytes(), [0, 1, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_is_overwritten_and_not_remembered_ends_the_migration() {
+        let mut memory = Memory::new(0);
+        memory.arrives(5);
+        memory.memory.write_page(5, &THEIRS).unwrap();
+        let swept = memory.sweep(memory.look());
+        assert!(matches!(swept, Err(ApplyError::Overwritten { page_index: 5 })), "{swept:?}");
+    }
 }

@@ -160,14 +160,16 @@ impl IncomingShared {
         self.page_applied.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares all of guest memory with what it is thought to be, a piece at a time: pages arrive meanwhile.
+    /// Compares all of guest memory with what it is thought to be. Pages arrive meanwhile: nobody waits while it is read.
     fn sweep(&self) -> Result<(), ApplyError> {
         let hasher = PageHasher::new(self.hash_seed);
         let pages = u32::try_from(self.wait_begun().table().pages()).unwrap_or(u32::MAX);
         let mut touched = TouchedPages::default();
         for first in (0..pages).step_by(SWEEP_PAGES as usize) {
             let piece = first..first.saturating_add(SWEEP_PAGES).min(pages);
-            self.held_pages().sweep(&self.memory, piece, &mut touched, &hasher)?;
+            let look = |page_index| touched.look(&self.memory, page_index, &hasher);
+            let found = piece.clone().map(look).collect::<Result<Vec<_>, _>>()?;
+            self.held_pages().sweep(&self.memory, piece.zip(found), &hasher)?;
         }
         Ok(())
     }
@@ -177,7 +179,7 @@ impl IncomingShared {
     }
 }
 
-/// Pages that are compared while lanes wait: some hundred microseconds.
+/// Pages that are compared at once, when they were read: what is found differs the more often, the later that is.
 const SWEEP_PAGES: u32 = 512;
 
 /// Puts what is known of guest memory there, on a thread that may block.
