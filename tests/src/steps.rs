@@ -104,6 +104,12 @@ impl Road {
 }
 
 impl Round {
+    /// Whether a link is cut on its way.
+    pub fn needs_links(&self) -> bool {
+        let is_cut_before = matches!(Road::to(self.hold.step), Road::After(Deed::Cut, _));
+        self.deed == Deed::Cut || is_cut_before
+    }
+
     /// Moves the guest to the other node, does the deed on the way, and checks that all is in order.
     ///
     /// # Errors

@@ -101,6 +101,10 @@ fn undisturbed(guest: &Guest<'_>) -> Result<()> {
 fn try_round(round: Round, guest: &Guest<'_>) -> Result<()> {
     let began = Instant::now();
     guest.fleet.note(&format!("round {round}"));
+    if round.needs_links() && !guest.fleet.has_links {
+        guest.fleet.note("there are no links to cut without root");
+        return Ok(());
+    }
     let view = round.run(guest).with_context(|| format!("in round {round}"))?;
     let (status, seconds) = (view.status, began.elapsed().as_secs_f64());
     println!("RESULT {round} {status:?} {seconds:.1} s {}", view.reason);
