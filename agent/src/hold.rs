@@ -100,7 +100,7 @@ steps! { TARGET_MESSAGES, Target, TargetMessage:
     Self::Verdict(Verdict::Refused) => "VerdictRefused",
     Self::Running { .. } => "Running",
     Self::Failed { .. } => "Failed",
-    Self::Load { .. } => "HostLoad",
+    Self::HostLoad { .. } => "HostLoad",
 }
 
 /// Something that one side of a migration performs or says.
@@ -124,11 +124,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = match self.side {
-            Side::Source => "source",
-            Side::Target => "target",
-        };
-        write!(formatter, "{side}:{}", self.name)
+        write!(formatter, "{}:{}", self.side.word(), self.name)
     }
 }
 

@@ -135,7 +135,7 @@ impl Link {
     async fn hear(&mut self) -> TargetMessage {
         loop {
             match self.hear_any().await {
-                TargetMessage::Load { .. } => {}
+                TargetMessage::HostLoad { .. } => {}
                 message => return message,
             }
         }
@@ -215,7 +215,7 @@ async fn a_target_says_how_busy_its_host_is_without_that_being_counted() {
     let (mut link, said) = stage.prepared().await;
     for _ in 0..2 {
         match link.hear_any().await {
-            TargetMessage::Load { processors_permille } => assert!(processors_permille <= 1000),
+            TargetMessage::HostLoad { processors_permille } => assert!(processors_permille <= 1000),
             other => panic!("{other:?}"),
         }
     }

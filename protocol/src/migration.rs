@@ -171,7 +171,7 @@ pub struct MigrationProgress {
     pub dirty_bytes_per_second: Option<u64>,
     /// Thousandths of the source host's processors that are in use, since the report before; none if it cannot tell.
     pub source_load_permille: Option<u16>,
-    /// The same of the target's host, over a second; none before it has said it and while the link is away.
+    /// The same of the target's host, since it said so before; none before it has said it and while the link is away.
     pub target_load_permille: Option<u16>,
     /// Milliseconds since the source began.
     pub elapsed_ms: u64,

@@ -228,12 +228,12 @@ impl Agents<'_> {
     fn cut(&self, held: &Agent<'_>, attempt: &Attempt<'_>) -> Result<()> {
         let fleet = self.guest.fleet;
         fleet.dev(&["link", NODES[0], NODES[1], "--down"])?;
-        let logs = [&self.source, &self.target].map(|agent| (agent, agent.log_bytes()));
+        let logs =
+            [(&self.source, self.source.log_bytes()?), (&self.target, self.target.log_bytes()?)];
         held.go_on()?;
         until("the cut is noticed, or all is over", PATIENCE, || {
             for (agent, bytes) in &logs {
-                let bytes = *bytes.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-                if has_lost_its_link(&agent.log_since(bytes)?) {
+                if has_lost_its_link(&agent.log_since(*bytes)?) {
                     return Ok(Some(()));
                 }
             }

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RunContent};
 use tokio_util::sync::CancellationToken;
 
+use super::flusher::Flusher;
 use super::nbd::{CHUNK_BYTES, ClientError, NbdClient};
 use crate::vm::Extents;
 
@@ -12,8 +13,7 @@ use crate::vm::Extents;
 #[derive(Debug)]
 pub(super) struct Held {
     pub client: NbdClient<UnixStream>,
-    /// A second connection.
-    pub flushes: NbdClient<UnixStream>,
+    pub flusher: Flusher,
     pub content: DiskContent,
 }
 

@@ -105,13 +105,15 @@ impl IncomingDisks {
             let unusable = |source| DiskError::Export { disk, source };
             let client = connect(socket, node.clone()).await.map_err(unusable)?;
             let flushes = connect(socket, node).await.map_err(unusable)?;
+            let flusher = Flusher::start(flushes, disk);
+            let flusher = flusher.map_err(|source| DiskError::Thread { disk, source })?;
             let (here_bytes, offered_bytes) = (client.size_bytes(), offer.size_bytes);
             if here_bytes != offered_bytes {
                 return Err(DiskError::OtherSize { disk, here_bytes, offered_bytes });
             }
             let content = DiskContent::new(here_bytes, plan.hash_seed)?;
             let extents = plan.held.get(disk).cloned().unwrap_or_default();
-            let held = read(Held { client, flushes, content }, extents, self.stop.clone()).await;
+            let held = read(Held { client, flusher, content }, extents, self.stop.clone()).await;
             let held = held.map_err(unusable)?;
             self.disks.push(Incoming::Awaited(Box::new(held)));
         }
@@ -137,18 +139,12 @@ impl IncomingDisks {
         let unexpected = DiskError::UnexpectedStream { disk };
         let disk = usize::from(disk);
         let (outcome, arriving) = oneshot::channel();
-        let slot = match self.disks.get_mut(disk) {
-            Some(slot @ Incoming::Awaited(_)) => slot,
-            _ => return Err(unexpected),
-        };
-        let begun = Incoming::Failed("it could not be begun".to_owned());
-        let Incoming::Awaited(held) = std::mem::replace(slot, begun) else {
+        let Some(Incoming::Awaited(held)) = self.disks.get(disk) else { return Err(unexpected) };
+        let arriving = Incoming::Arriving(arriving, held.flusher.trigger());
+        let Incoming::Awaited(held) = std::mem::replace(&mut self.disks[disk], arriving) else {
             return Err(unexpected);
         };
-        let Held { client, flushes, content } = *held;
-        let no_thread = |source| DiskError::Thread { disk, source };
-        let flusher = Flusher::start(flushes, disk).map_err(no_thread)?;
-        *slot = Incoming::Arriving(arriving, flusher.trigger());
+        let Held { client, flusher, content } = *held;
         let disk_in = DiskIn {
             stream,
             content,
@@ -169,7 +165,7 @@ impl IncomingDisks {
         };
         let thread = std::thread::Builder::new().name(format!("disk-in-{disk}")).spawn(body);
         // It ends with its stream, and holds nothing but the connection to QEMU.
-        thread.map(drop).map_err(no_thread)
+        thread.map(drop).map_err(|source| DiskError::Thread { disk, source })
     }
 
     /// All of the disks has been copied once: what has arrived is made durable while the guest still runs.

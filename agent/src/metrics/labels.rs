@@ -15,7 +15,7 @@ pub enum Side {
 }
 
 impl Side {
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Target => "target",

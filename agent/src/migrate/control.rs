@@ -135,7 +135,7 @@ impl Repeated for TargetMessage {
     fn is_repeated(&self) -> bool {
         !matches!(
             self,
-            Self::Resumed { .. } | Self::Forgotten | Self::Processed(_) | Self::Load { .. }
+            Self::Resumed { .. } | Self::Forgotten | Self::Processed(_) | Self::HostLoad { .. }
         )
     }
 }

@@ -256,8 +256,8 @@ pub enum TargetMessage {
     Forgotten,
     /// How many frames of each data stream have been processed: the source need not keep them. Does not count as heard.
     Processed(Vec<(StreamHeader, u64)>),
-    /// How busy the target's host is, about once a second. Does not count as heard.
-    Load {
+    /// How busy the target's host is, a few times a second. Does not count as heard.
+    HostLoad {
         /// Thousandths of its processors that were in use since the last time.
         processors_permille: u16,
     },
@@ -405,7 +405,7 @@ mod tests {
             TargetMessage::Resumed { heard: 11, streams: vec![(header, 12)] },
             TargetMessage::Forgotten,
             TargetMessage::Processed(vec![(header, 13)]),
-            TargetMessage::Load { processors_permille: 14 },
+            TargetMessage::HostLoad { processors_permille: 14 },
             TargetMessage::Verdict(Verdict::Refused),
             TargetMessage::Running { resume_us: 14 },
             TargetMessage::Failed { reason: "why".to_owned() },

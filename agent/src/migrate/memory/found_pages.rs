@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use novacron_protocol::pages::{
-    BEGINNING_PAGES_MAX, ContentHash, PAGE_BYTES, PageHasher, PageTable,
-};
+use novacron_protocol::pages::{BEGINNING_PAGES_MAX, ContentHash, PageHasher, PageTable};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -56,16 +54,12 @@ fn find_pages(
     let pages = u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
     let hasher = PageHasher::new(hash_seed);
     let (mut table, mut held) = (PageTable::new(pages), 0);
-    let (mut touched, mut content) = (TouchedPages::default(), [0; PAGE_BYTES]);
+    let mut touched = TouchedPages::default();
     for page_index in 0..pages {
         if stop.is_cancelled() {
             return Err(IncomingError::Over);
         }
-        if !touched.has(memory, page_index.into())? {
-            continue;
-        }
-        memory.read_page(page_index.into(), &mut content)?;
-        let hash = hasher.hash_bytes(&content);
+        let hash = touched.look(memory, page_index, &hasher)?;
         if hash == ContentHash::ZERO_PAGE {
             continue;
         }
@@ -82,6 +76,8 @@ fn find_pages(
 
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::pages::PAGE_BYTES;
+
     use super::*;
 
     fn memory(directory: &tempfile::TempDir, len_bytes: u64) -> Arc<GuestMemory> {

@@ -201,11 +201,7 @@ pub(super) struct TouchedPages {
 }
 
 impl TouchedPages {
-    pub(super) fn has(
-        &mut self,
-        memory: &GuestMemory,
-        page: u64,
-    ) -> Result<bool, GuestMemoryError> {
+    fn has(&mut self, memory: &GuestMemory, page: u64) -> Result<bool, GuestMemoryError> {
         if page >= self.run.end {
             self.run = memory.touched_pages(page)?.unwrap_or(u64::MAX..u64::MAX);
         }

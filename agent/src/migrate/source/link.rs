@@ -81,7 +81,7 @@ impl Run {
                     }
                     TargetMessage::Prepared => self.missing_files.clear(),
                     TargetMessage::Processed(counts) => return self.processed(counts),
-                    TargetMessage::Load { processors_permille } => {
+                    TargetMessage::HostLoad { processors_permille } => {
                         return self.progress.target_load(Some(*processors_permille));
                     }
                     TargetMessage::Holds { disk, piece } => return self.target_holds(*disk, piece),

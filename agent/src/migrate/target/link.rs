@@ -77,7 +77,7 @@ impl Run {
         if self.dialogue.is_linked()
             && let Some(processors_permille) = load
         {
-            self.send(TargetMessage::Load { processors_permille }).await;
+            self.send(TargetMessage::HostLoad { processors_permille }).await;
         }
     }
 
