@@ -18,6 +18,8 @@ use crate::sealed::{Kind, SealedDirectory, SealedError};
 const KIND: Kind = Kind { magic: *b"novaseal", suffix: ".seal" };
 const NAME: &str = "tables";
 const DATABASE_NAME: &str = "sled";
+/// The file of the database that sled locks while it is open.
+const LOCKED_NAME: &str = "db";
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// The directory of the tables, locked for this process, and the seal in it.
@@ -58,10 +60,20 @@ impl Seal {
         Ok(self.files.remove(NAME)?)
     }
 
-    /// Syncs the database, whose process has closed it, and seals it.
+    /// Waits until nothing in this process has the database any more, syncs it and seals it.
     pub(super) fn close(&self) -> Result<(), DiskError> {
+        let _released = self.wait_for_release()?;
         let checksum = self.checksum(Operation::Sync)?;
         self.files.write(NAME, &[], &checksum.to_le_bytes())
+    }
+
+    /// sled's threads may hold its file, and with it the lock on it, for a moment after the last
+    /// handle is dropped. Opened again in that moment, the database would be refused as in use.
+    fn wait_for_release(&self) -> Result<File, DiskError> {
+        let path = self.database_path().join(LOCKED_NAME);
+        File::open(&path)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(failed(Operation::Lock, &path))
     }
 
     /// Removes the database and its seal, the seal first.
@@ -124,4 +136,37 @@ fn add(checksum: u32, root: &Path, path: &Path, sync: bool) -> io::Result<u32> {
 fn failed(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError { operation, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn closing_waits_until_nothing_has_the_database() {
+        let directory = tempfile::tempdir().unwrap();
+        let seal = Seal::open(directory.path().to_owned()).unwrap();
+        fs::create_dir(seal.database_path()).unwrap();
+        let database = File::create(seal.database_path().join(LOCKED_NAME)).unwrap();
+        database.lock().unwrap();
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| seal.close());
+            while !closing.is_finished() && !waits_for_a_lock() {
+                thread::yield_now();
+            }
+            assert!(!closing.is_finished(), "closed while something had the database");
+            drop(database);
+            closing.join().unwrap().unwrap();
+        });
+        seal.check_and_break().unwrap();
+    }
+
+    /// Whether a thread of this process waits for the lock of a file: proc_locks(5).
+    fn waits_for_a_lock() -> bool {
+        let process = format!(" {} ", std::process::id());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&process))
+    }
 }

@@ -50,7 +50,7 @@ fn closed_tables_are_there_again() {
     let directory = tempfile::tempdir().unwrap();
     built_and_closed(directory.path());
     let (tables, reason) = Tables::open_or_rebuild(directory.path()).unwrap();
-    assert!(reason.is_none());
+    assert!(reason.is_none(), "refused: {reason:?}");
     assert_built(&tables);
 }
 
