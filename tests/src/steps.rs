@@ -142,12 +142,17 @@ impl Round {
         Ok(())
     }
 
-    /// Whether the guest may stay where it is: nothing has been agreed yet; or it stands still, which it does for ten
-    /// seconds at most, and never again at a target that has lost it.
+    /// Whether the guest may stay where it is: nothing has been agreed yet; it stands still while nobody knows of the cut,
+    /// which it does for ten seconds at most (a killed agent says that it was, once it is back); or it was given to a
+    /// target that has lost it, which does not get it twice.
     fn may_fail(&self) -> bool {
         let unagreed = ["Connect", "Offer", "Taken"];
-        let standing = ["Sent", "Load", "Ready", "PersistAccepted", "VerdictWaiting"];
-        unagreed.iter().chain(&standing).any(|name| *name == self.hold.step.name)
+        let standing = ["Sent", "Load", "Ready"];
+        let given = ["PersistAccepted", "VerdictWaiting"];
+        let name = self.hold.step.name;
+        unagreed.contains(&name)
+            || given.contains(&name)
+            || self.deed == Deed::Cut && standing.contains(&name)
     }
 }
 

@@ -102,6 +102,9 @@ pub enum Closed {
     /// Nothing came for the idle timeout: the peer or the path is gone.
     #[error("nothing came from the peer within the idle timeout")]
     Lost,
+    /// The peer's process is another one than that which opened the connection, and told us so.
+    #[error("the peer was started again")]
+    Restarted,
     /// QUIC or TLS failed: for example, the peer did not accept our certificate.
     #[error("the transport failed")]
     Transport(#[source] ConnectionError),
@@ -112,6 +115,7 @@ impl From<ConnectionError> for Closed {
         match error {
             ConnectionError::LocallyClosed => Closed::Here,
             ConnectionError::TimedOut => Closed::Lost,
+            ConnectionError::Reset => Closed::Restarted,
             ConnectionError::ApplicationClosed(close) => Closed::ByPeer {
                 code: CloseCode::from_wire(close.error_code),
                 reason: String::from_utf8_lossy(&close.reason).into_owned(),

@@ -19,6 +19,7 @@ use crate::connection::{self, CloseCode, Closed, Connection};
 use crate::counters::Counters;
 use crate::credentials::Credentials;
 use crate::identity::{self, ExpectedPeer, Identity, IdentityError, Role};
+use crate::reset;
 use crate::settings::{InvalidSetting, LinkSettings};
 use crate::tls::{self, TlsError};
 
@@ -151,7 +152,7 @@ impl Endpoint {
         settings: LinkSettings,
     ) -> Result<Self, EndpointError> {
         let client = client_config(tls::link_client(credentials)?, &settings)?;
-        let quic = bind(address, server, &settings)?;
+        let quic = bind(address, Some(credentials), server, &settings)?;
         let local = Arc::new(credentials.identity().clone());
         Ok(Self { quic, client, local, settings, counters: Arc::default() })
     }
@@ -351,15 +352,21 @@ pub(crate) fn server_config(
     Ok(server)
 }
 
+/// A socket of a member, or of somebody who is none yet.
 pub(crate) fn bind(
     address: SocketAddr,
+    member: Option<&Credentials>,
     server: Option<ServerConfig>,
     settings: &LinkSettings,
 ) -> Result<quinn::Endpoint, EndpointError> {
     let bind = || {
         let socket = UdpSocket::bind(address)?;
         enlarge_buffers(&socket, settings.socket_buffer_bytes);
-        quinn::Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+        let config = match member {
+            Some(credentials) => reset::endpoint_config(credentials, socket.local_addr()?),
+            None => EndpointConfig::default(),
+        };
+        quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
     };
     bind().map_err(|source| EndpointError::Bind { address, source })
 }

@@ -26,6 +26,8 @@ mod files;
 pub mod frames;
 mod hex;
 pub mod identity;
+mod keyed;
+mod reset;
 pub mod settings;
 pub mod tls;
 pub mod token;

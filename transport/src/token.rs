@@ -19,7 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hmac::{Hmac, Mac};
+use hmac::Mac;
 use novacron_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 use crate::authority::Fingerprint;
 use crate::hex;
 use crate::identity::{Role, SubjectName};
+use crate::keyed;
 
 const PREFIX: &str = "novacron-join";
 const ID_BYTES: usize = 8;
@@ -168,10 +169,7 @@ impl Proof {
 }
 
 fn mask(key: &SecretHash, claim: &Claim<'_>) -> [u8; 32] {
-    // HMAC pads a short key to its block with zeros; doing it here leaves no error to handle.
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(&key.0);
-    let mut hmac = <Hmac<Sha256> as Mac>::new(&block.into());
+    let mut hmac = keyed::hmac(&key.0);
     let mut add = |field: &[u8]| {
         hmac.update(&(field.len() as u64).to_le_bytes());
         hmac.update(field);

@@ -312,3 +312,34 @@ async fn an_operator_cannot_listen() {
     let error = Endpoint::bind(LOOPBACK, &credentials, &[Role::Agent], LinkSettings::control());
     assert!(matches!(error, Err(EndpointError::MayNotServe { .. })));
 }
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A killed process says nothing. Its successor does, as soon as something comes for a connection of the old one.
+#[test]
+fn a_peer_that_was_killed_and_started_again_is_noticed_at_once() {
+    let authority = authority();
+    let server = issue(&authority, Role::Coordinator, "c1");
+    let (killed, survivor) = (runtime(), runtime());
+    let (endpoint, mut acceptor, address) =
+        killed.block_on(async { listen(&server, &[Role::Agent]) });
+    let listening = killed.spawn(async move { acceptor.accept().await });
+    let client = issue(&authority, Role::Agent, "node-01");
+    let at_client = survivor
+        .block_on(soon(async { dialler(&client).connect(address, &coordinator()).await.unwrap() }));
+    let at_server = killed.block_on(soon(listening)).unwrap().unwrap();
+    // In this order: nothing that could say goodbye is left when the connection ends.
+    drop(killed);
+    drop((at_server, endpoint));
+
+    survivor.block_on(soon(async {
+        let settings = LinkSettings::control();
+        let _again = Endpoint::bind(address, &server, &[Role::Agent], settings).unwrap();
+        // Sent until something is heard.
+        let _stream =
+            at_client.open_frames(64).await.unwrap().0.send(Bytes::from_static(b"hello")).await;
+        assert!(matches!(at_client.closed().await, Closed::Restarted));
+    }));
+}

@@ -96,7 +96,7 @@ pub async fn enrol(
 ) -> Result<Enrolled, EnrolError> {
     let settings = LinkSettings::enrolment();
     let client = endpoint::client_config(tls::enrolment_client(token.authority())?, &settings)?;
-    let local = endpoint::bind(any_port(address), None, &settings)?;
+    let local = endpoint::bind(any_port(address), None, None, &settings)?;
     let server_name = tls::ENROLMENT_SERVER_NAME;
     let quic = endpoint::dial(&local, client, address, server_name, &settings).await?;
     let outcome = apply(&quic, address, token, &Wish { role, name, hosts }).await;

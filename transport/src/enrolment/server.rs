@@ -88,7 +88,7 @@ impl EnrolmentServer {
     ) -> Result<Self, EndpointError> {
         let settings = LinkSettings::enrolment();
         let server = endpoint::server_config(tls::enrolment_server(credentials)?, &settings)?;
-        let quic = endpoint::bind(address, Some(server), &settings)?;
+        let quic = endpoint::bind(address, None, Some(server), &settings)?;
         let credentials = credentials.clone();
         Ok(Self { quic, settings, credentials, authority, counters: Arc::default() })
     }
