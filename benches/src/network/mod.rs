@@ -39,7 +39,7 @@ impl Network {
         execute_all(&network.plan.create())?;
         let hosts = Host::ALL.map(|host| network.plan.namespace(host));
         if let Some(tcp) = tcp {
-            execute_all(&hosts.each_ref().map(|namespace| tcp.choose(namespace)))?;
+            tcp.choose(&hosts)?;
         }
         network.emulator = link.join(&Host::ALL.map(|host| network.plan.end(host)))?;
         Ok(network)
