@@ -63,6 +63,9 @@ pub struct Migrate {
     /// guest was, so theirs is as any other.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub back_after_s: Option<u64>,
+    /// The link between ours is cut for so many seconds while memory is being copied. Peers do not survive that.
+    #[arg(long, value_name = "S", requires = "no_peers", conflicts_with = "clones", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub cut_s: Option<u64>,
     /// Guests of one tenant that ours moves together, as one batch; peers move one, and their figures are those of as
     /// many such moves.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "back_after_s", value_parser = clap::value_parser!(u32).range(1..=16))]

@@ -24,6 +24,7 @@ mod growth;
 mod guest;
 mod idle;
 mod interruption;
+mod link_cut;
 mod measurement;
 mod micro;
 mod migrate;

@@ -126,7 +126,8 @@ impl Bench<'_> {
         let back = self.args.back_after_s.map(|seconds| format!("back after {seconds} s"));
         let clones = self.is_batch().then(|| format!("{} clones together", self.args.clones));
         let at_once = self.args.migrations_per_node.map(|most| format!("{most} at once"));
-        let parts = [Some(self.args.link.to_string()), tcp, back, clones, at_once];
+        let cut = self.args.cut_s.map(|seconds| format!("cut for {seconds} s"));
+        let parts = [Some(self.args.link.to_string()), tcp, back, cut, clones, at_once];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
@@ -202,6 +203,7 @@ impl Bench<'_> {
             clones: self.args.clones,
             migrations_per_node: self.args.migrations_per_node,
             back_after: self.args.back_after_s.map(Duration::from_secs),
+            cut: self.args.cut_s.map(Duration::from_secs),
             directory,
             keep_logs: self.args.keep_logs,
             interruption: self.interruption,

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::args::Suite;
-use crate::{growth, migrate};
+use crate::{growth, link_cut, migrate};
 
 /// A comparison by name: its words on the command line.
 struct Scenario {
@@ -13,8 +13,14 @@ struct Scenario {
     words: &'static str,
 }
 
-/// The scenario with guests of several sizes, which is no comparison with others.
-const GROWTH: &str = "growth";
+/// What is no comparison with others, because they cannot do it or have nothing to do with it.
+const ALONE: [Alone; 2] =
+    [Alone { name: "growth", run: growth::run }, Alone { name: "link-cut", run: link_cut::run }];
+
+struct Alone {
+    name: &'static str,
+    run: fn(runs: u32, is_recorded: bool) -> Result<ExitCode>,
+}
 
 /// Peers that do not encrypt. Only some of them end at all where the guest writes faster than the link carries.
 const SCENARIOS: [Scenario; 10] = [
@@ -78,7 +84,8 @@ const SCENARIOS: [Scenario; 10] = [
 
 /// Runs the scenarios that are asked for, all of them unless said. The exit code says whether a bar was missed.
 pub fn run(suite: &Suite) -> Result<ExitCode> {
-    let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).chain([GROWTH]).collect();
+    let alone = ALONE.iter().map(|alone| alone.name);
+    let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).chain(alone).collect();
     for name in &suite.only {
         ensure!(names.contains(&name.as_str()), "there is no `{name}`: {}", names.join(", "));
     }
@@ -94,10 +101,12 @@ pub fn run(suite: &Suite) -> Result<ExitCode> {
 }
 
 fn run_one(name: &str, suite: &Suite) -> Result<ExitCode> {
-    match SCENARIOS.iter().find(|scenario| scenario.name == name) {
-        Some(scenario) => migrate::run(&migrate::typed(scenario.words, suite.runs, suite.record)?),
-        None => growth::run(suite.runs, suite.record),
+    if let Some(alone) = ALONE.iter().find(|alone| alone.name == name) {
+        return (alone.run)(suite.runs, suite.record);
     }
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    let scenario = scenario.with_context(|| format!("there is no `{name}`"))?;
+    migrate::run(&migrate::typed(scenario.words, suite.runs, suite.record)?)
 }
 
 #[cfg(test)]

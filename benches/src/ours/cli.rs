@@ -50,7 +50,8 @@ impl<'a> Cli<'a> {
         let name = format!("novacron {}", arguments.join(" "));
         // Into files: nobody has to read them while it runs.
         let base = self.directory.parent().unwrap_or(&self.directory);
-        let (output, errors) = (base.join("cli.out"), base.join("cli.err"));
+        let files = tempfile::tempdir_in(base).context("cannot make a directory")?;
+        let (output, errors) = (files.path().join("out"), files.path().join("err"));
         let mut child = self.spawn(arguments, &output, &errors).with_context(|| name.clone())?;
         let typed = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
         let status = wait(&mut child).with_context(|| name.clone())?;

@@ -3,6 +3,7 @@
 
 mod cli;
 mod cluster;
+mod cut;
 mod guests;
 mod record;
 pub mod together;
@@ -20,6 +21,7 @@ use crate::reservoir::Reservoir;
 use crate::watch::{Processors, Watch, Watched};
 use crate::workload::Workload;
 use cluster::{Cluster, SOURCE, TARGET};
+use cut::Cut;
 use guests::{GUEST_PATIENCE, Guests};
 
 /// Machines that are never started. They have both nodes hold kernel and initrd, as the hosts of plain QEMUs do: else
@@ -50,6 +52,8 @@ pub struct Run<'a> {
     pub deadline: Duration,
     /// For how long it stays elsewhere before its way back is measured.
     pub back_after: Option<Duration>,
+    /// For how long the link is cut in the middle.
+    pub cut: Option<Duration>,
     /// Where files may be put.
     pub directory: &'a Path,
     /// Whether data and logs of a run that fails stay.
@@ -97,7 +101,13 @@ impl Run<'_> {
         let (bytes, spent) = (wire.bytes()?, agents.spent()?);
         reservoir.flow()?;
         let ordered = Instant::now();
-        let json = self.order(cluster, way)?;
+        let order = || self.order(cluster, way);
+        let json = match self.cut {
+            None => order()?,
+            Some(away) => {
+                Cut { cluster, wire: &wire, away, interruption: self.interruption }.during(order)?
+            }
+        };
         let order_ms = ordered.elapsed().as_secs_f64() * 1000.0;
         let (wire, spent) = (wire.bytes()? - bytes, agents.spent()? - spent);
         guests.await_more()?;
