@@ -117,7 +117,7 @@ pub struct Patch<'a> {
 
 impl<'a> Patch<'a> {
     /// The patch that `runs` are, from the first to the last byte; `None` if they are not runs inside a page.
-    pub(super) fn parse(runs: &'a [u8]) -> Option<Self> {
+    pub fn parse(runs: &'a [u8]) -> Option<Self> {
         let mut rest = runs;
         let mut ended_at = 0;
         while !rest.is_empty() {

@@ -8,8 +8,8 @@ use novacron_protocol::pages::{
     Patch,
 };
 
-use super::incoming::{Beginning, IncomingError};
-use crate::migrate::cache::{Image, Images, Shadow};
+use super::incoming::Beginning;
+use crate::migrate::cache::{Images, Shadow};
 use crate::sys::{GuestMemory, GuestMemoryError};
 
 /// See the module. What it says of a page and what is in the guest's memory change together.
@@ -30,6 +30,8 @@ pub(super) enum ApplyError {
     Memory(#[from] GuestMemoryError),
     #[error("QEMU wrote to page {page_index} of the guest's memory while it started")]
     Overwritten { page_index: u32 },
+    #[error("what this host remembers of the guest's memory is damaged (page {page_index})")]
+    Damaged { page_index: u32 },
     #[error("the migration is over")]
     Over,
 }
@@ -44,26 +46,21 @@ pub(super) enum Patched {
 }
 
 impl HeldPages {
-    /// Guest memory is as `beginning` says; of an image that is to be put there, if it fits.
-    pub(super) fn begin(
-        memory: &GuestMemory,
-        beginning: Beginning,
-        images: &Images,
-    ) -> Result<Self, IncomingError> {
-        let pages = u32::try_from(memory.pages())
-            .map_err(|_| IncomingError::TooManyPages(memory.pages()))?;
+    /// Of so many pages of guest memory, which are as `beginning` says; those of an image get there by
+    /// [`Self::sweep`], unless something else arrives for them before.
+    pub(super) fn begin(pages: u32, beginning: Beginning, images: &Images) -> Self {
         let empty_shadow = || {
             images.make_room(u64::from(pages) * PAGE_BYTES as u64);
             Shadow::new(pages as usize, images.budget())
         };
         let (table, shadow) = match beginning {
             Beginning::Image(base) if base.table.pages() == pages as usize => {
-                restore(memory, base)?
+                (base.table, base.shadow)
             }
             Beginning::Found(table) if table.pages() == pages as usize => (table, empty_shadow()),
             _ => (PageTable::new(pages), empty_shadow()),
         };
-        Ok(Self { table, shadow, is_begun: true, is_over: false })
+        Self { table, shadow, is_begun: true, is_over: false }
     }
 
     /// For memory that is not seen page by page.
@@ -82,7 +79,8 @@ impl HeldPages {
         self.is_begun || self.is_over
     }
 
-    /// Puts right what somebody else has written to some pages of guest memory, in which this was found a moment ago.
+    /// Makes some pages of guest memory what they are known to be, in which this was found a moment ago: what an image
+    /// holds was not put there yet, and QEMU may have written to others.
     pub(super) fn sweep(
         &self,
         memory: &GuestMemory,
@@ -115,11 +113,32 @@ impl HeldPages {
         }
         let mut content = [0; PAGE_BYTES];
         memory.read_page(page, &mut content)?;
-        if hasher.hash_bytes(&content) != known {
-            let remembered = self.shadow.get(page_index);
-            memory.write_page(page, remembered.ok_or(ApplyError::Overwritten { page_index })?)?;
+        if hasher.hash_bytes(&content) == known {
+            return Ok(());
         }
-        Ok(())
+        let remembered = self.shadow.get(page_index);
+        let remembered = remembered.ok_or(ApplyError::Overwritten { page_index })?;
+        // It may be months old. At the end the digests would differ, which says less.
+        if hasher.hash_bytes(remembered) != known {
+            return Err(ApplyError::Damaged { page_index });
+        }
+        Ok(memory.write_page(page, remembered)?)
+    }
+
+    /// What a page holds, wherever that is known: guest memory may have to be put right yet.
+    fn content(
+        &self,
+        memory: &GuestMemory,
+        page_index: u32,
+    ) -> Result<[u8; PAGE_BYTES], GuestMemoryError> {
+        if let Some(remembered) = self.shadow.get(page_index) {
+            return Ok(*remembered);
+        }
+        let mut content = [0; PAGE_BYTES];
+        if self.table.content(page_index) != Some(ContentHash::ZERO_PAGE) {
+            memory.read_page(page_index.into(), &mut content)?;
+        }
+        Ok(content)
     }
 
     pub(super) fn table(&self) -> &PageTable {
@@ -184,8 +203,7 @@ impl HeldPages {
             BaseState::Awaited => return Ok(Patched::Awaited),
             BaseState::Ready => {}
         }
-        let mut content = [0; PAGE_BYTES];
-        memory.read_page(page_index.into(), &mut content)?;
+        let mut content = self.content(memory, page_index)?;
         patch.apply(&mut content);
         let hash = hasher.hash_bytes(&content);
         self.apply(memory, (page_index, epoch), hash, Page::Data(&content))?;
@@ -224,24 +242,13 @@ impl TouchedPages {
     }
 }
 
-/// Writes an image into guest memory, which is all zero. A page that is not what the image's table says would be found
-/// at the end only, when the digests differ; here it costs a hash.
-fn restore(memory: &GuestMemory, base: Image) -> Result<(PageTable, Shadow), IncomingError> {
-    let Image { table, shadow, hash_seed, .. } = base;
-    let hasher = PageHasher::new(hash_seed);
-    for page_index in (0..=u32::MAX).take(table.pages()) {
-        let Some(content) = shadow.get(page_index) else { continue };
-        if table.content(page_index) != Some(hasher.hash_bytes(content)) {
-            return Err(IncomingError::DamagedImage { page_index });
-        }
-        memory.write_page(page_index.into(), content)?;
-    }
-    Ok((table, shadow))
-}
-
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::ids::{MigrationId, VmId};
+    use uuid::Uuid;
+
     use super::*;
+    use crate::migrate::cache::{CacheBudget, Image, ImageOrigin};
 
     const PAGES: u32 = 6;
     const EPOCH: u32 = 1;
@@ -258,11 +265,32 @@ mod tests {
 
     impl Memory {
         fn new(budget_bytes: u64) -> Self {
+            Self::beginning(Beginning::Zeros, budget_bytes)
+        }
+
+        /// Page 1 of the image is ours, and page 2 should be.
+        fn with_image(page_2: &[u8; PAGE_BYTES]) -> Self {
+            let hasher = PageHasher::new(7);
+            let mut table = PageTable::new(PAGES);
+            let mut shadow = Shadow::new(PAGES as usize, &CacheBudget::new(64 << 20));
+            for (page_index, content) in [(1, &OURS), (2, page_2)] {
+                table.begin_page(page_index, hasher.hash_bytes(&OURS)).unwrap();
+                shadow.put(page_index, content);
+            }
+            let origin = ImageOrigin {
+                vm: VmId(Uuid::from_u128(1)),
+                migration: MigrationId(Uuid::from_u128(2)),
+            };
+            let image = Image { origin, hash_seed: 7, table, shadow };
+            Self::beginning(Beginning::Image(image), 64 << 20)
+        }
+
+        fn beginning(beginning: Beginning, budget_bytes: u64) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let len_bytes = u64::from(PAGES) * PAGE_BYTES as u64;
             let memory = GuestMemory::create(&directory.path().join("ram"), len_bytes).unwrap();
             let images = Images::new(budget_bytes);
-            let held = HeldPages::begin(&memory, Beginning::Zeros, &images).unwrap();
+            let held = HeldPages::begin(PAGES, beginning, &images);
             Self { _directory: directory, memory, held, hasher: PageHasher::new(7) }
         }
 
@@ -270,6 +298,14 @@ mod tests {
             let hash = self.hasher.hash_bytes(&OURS);
             let page = (page_index, EPOCH);
             self.held.apply(&self.memory, page, hash, Page::Data(&OURS)).unwrap();
+        }
+
+        /// Its first byte is 9 from now on.
+        fn changes(&mut self, page_index: u32) {
+            let patch = Patch::parse(&[0, 0, 9]).unwrap();
+            let page = (page_index, EPOCH);
+            let patched = self.held.patch(&self.memory, page, 0, &patch, &self.hasher).unwrap();
+            assert_eq!(patched, Patched::Done);
         }
 
         fn look(&self) -> Vec<ContentHash> {
@@ -320,5 +356,34 @@ mod tests {
         memory.memory.write_page(5, &THEIRS).unwrap();
         let swept = memory.sweep(memory.look());
         assert!(matches!(swept, Err(ApplyError::Overwritten { page_index: 5 })), "{swept:?}");
+    }
+
+    #[test]
+    fn an_image_gets_there_as_far_as_nothing_else_has_arrived() {
+        let mut memory = Memory::with_image(&OURS);
+        memory.changes(1);
+        assert_eq!(memory.bytes(), [0, 9, 0, 0, 0, 0]);
+        memory.sweep(memory.look()).unwrap();
+        assert_eq!(memory.bytes(), [0, 9, 1, 0, 0, 0]);
+        memory.changes(2);
+        memory.changes(3);
+        assert_eq!(memory.bytes(), [0, 9, 9, 9, 0, 0]);
+    }
+
+    #[test]
+    fn what_changes_a_page_that_somebody_else_has_written_is_applied_to_what_is_known() {
+        let mut memory = Memory::new(64 << 20);
+        [1, 2].into_iter().for_each(|page| memory.memory.write_page(page, &THEIRS).unwrap());
+        memory.changes(1);
+        let mut content = [0; PAGE_BYTES];
+        memory.memory.read_page(1, &mut content).unwrap();
+        assert_eq!((content[0], content[1]), (9, 0));
+    }
+
+    #[test]
+    fn a_damaged_image_ends_the_migration() {
+        let memory = Memory::with_image(&THEIRS);
+        let swept = memory.sweep(memory.look());
+        assert!(matches!(swept, Err(ApplyError::Damaged { page_index: 2 })), "{swept:?}");
     }
 }

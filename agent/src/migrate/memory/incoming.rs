@@ -72,7 +72,7 @@ pub struct IncomingPlan {
 pub enum Beginning {
     /// Zeros.
     Zeros,
-    /// Zeros, into which this is put first.
+    /// Zeros; this is put there later.
     Image(Image),
     /// This is there.
     Found(PageTable),
@@ -160,7 +160,7 @@ impl IncomingShared {
         self.page_applied.wait_while(held, waits).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares all of guest memory with what it is thought to be. Pages arrive meanwhile: nobody waits while it is read.
+    /// Makes all of guest memory what it is known to be. Pages arrive meanwhile: nobody waits while it is read.
     fn sweep(&self) -> Result<(), ApplyError> {
         let hasher = PageHasher::new(self.hash_seed);
         let pages = u32::try_from(self.wait_begun().table().pages()).unwrap_or(u32::MAX);
@@ -182,24 +182,17 @@ impl IncomingShared {
 /// Pages that are compared at once, when they were read: what is found differs the more often, the later that is.
 const SWEEP_PAGES: u32 = 512;
 
-/// Puts what is known of guest memory there, on a thread that may block.
+/// Takes room for what is known of guest memory, on a thread that may block: older images may have to go.
 fn begin_pages(
     shared: &Arc<IncomingShared>,
     beginning: Beginning,
     images: Images,
 ) -> Result<JoinHandle<()>, IncomingError> {
     let pages = shared.memory.pages();
-    u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
+    let pages = u32::try_from(pages).map_err(|_| IncomingError::TooManyPages(pages))?;
     let shared = Arc::clone(shared);
     Ok(tokio::task::spawn_blocking(move || {
-        match HeldPages::begin(&shared.memory, beginning, &images) {
-            Ok(held) => *shared.held_pages() = held,
-            Err(error) => {
-                shared.end();
-                let _ =
-                    shared.events.blocking_send(IncomingEvent::Failed { reason: reason(&error) });
-            }
-        }
+        *shared.held_pages() = HeldPages::begin(pages, beginning, &images);
         shared.page_applied.notify_all();
     }))
 }
@@ -215,7 +208,7 @@ pub struct Incoming {
     qemu_socket: PathBuf,
     lanes_begun: Vec<bool>,
     main_begun: bool,
-    /// Puts there what memory begins with.
+    /// Takes room for what memory begins with.
     beginning: Option<JoinHandle<()>>,
     feeder: Option<AbortHandle>,
 }
@@ -241,12 +234,6 @@ pub enum IncomingError {
     /// Guest memory cannot be cleared.
     #[error("guest memory cannot be prepared")]
     Memory(#[from] GuestMemoryError),
-    /// What this host remembers of the guest's memory is not what it was.
-    #[error("what this host remembers of the guest's memory is damaged (page {page_index})")]
-    DamagedImage {
-        /// A page that is not what it was.
-        page_index: u32,
-    },
     /// A file that the guest was booted from cannot be read.
     #[error("a file that the guest was booted from cannot be read")]
     BootFile(#[source] std::io::Error),
@@ -257,7 +244,7 @@ pub enum IncomingError {
 
 impl Incoming {
     /// Ready for streams; pages are applied as they come, also while the guest's QEMU is still being started. Guest
-    /// memory must be as the plan says; an image is put there meanwhile, and pages wait for that.
+    /// memory must be as the plan says, or all zero where it begins with an image, which [`Self::feed`] puts there.
     ///
     /// # Errors
     /// [`IncomingError`].
@@ -308,7 +295,8 @@ impl Incoming {
         self.shared.end();
     }
 
-    /// The guest's QEMU waits for its stream. It may have written to memory while it started; that is put right first.
+    /// The guest's QEMU waits for its stream. Before it gets any, memory is made what it is known to be: an image is put
+    /// there as far as nothing else has arrived, and what QEMU has written while it started is put right.
     pub fn feed(&self) {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {

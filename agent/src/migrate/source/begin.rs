@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::gate::Gate;
 use super::memo::Memo;
 use super::offer::make_offer;
 use super::pilot::Course;
@@ -143,6 +144,7 @@ fn spawn(
         progress: progress::Meter::default(),
         tally: Tally::begin(Arc::clone(&context.metrics), migration),
         steering: Steering::new(course(context, &guest)),
+        gate: Gate::default(),
         steps: JoinSet::new(),
         waiting: Vec::new(),
         cancelling: Vec::new(),

@@ -63,16 +63,25 @@ impl Run {
     }
 
     pub(super) fn allow_switchover(&mut self) {
-        let allowed = self.outgoing.as_ref().map_or(Ok(()), Outgoing::allow_switchover);
-        if let Err(error) = allowed {
-            self.fail(format!("QEMU does not take the return path: {error}"));
+        if self.gate.allow() {
+            self.open_gate();
         }
     }
 
     pub(super) fn give_return_path(&mut self, bytes: &[u8]) {
-        let given =
-            self.outgoing.as_ref().map_or(Ok(()), |outgoing| outgoing.give_return_path(bytes));
-        if let Err(error) = given {
+        self.tell_qemu(|outgoing| outgoing.give_return_path(bytes));
+        if self.gate.answered() {
+            self.open_gate();
+        }
+    }
+
+    fn open_gate(&mut self) {
+        self.tell_qemu(Outgoing::allow_switchover);
+    }
+
+    fn tell_qemu(&mut self, tell: impl FnOnce(&Outgoing) -> std::io::Result<()>) {
+        let told = self.outgoing.as_ref().map_or(Ok(()), tell);
+        if let Err(error) = told {
             self.fail(format!("QEMU does not take the return path: {error}"));
         }
     }

@@ -8,6 +8,7 @@ mod counts;
 mod disks;
 mod end;
 mod events;
+mod gate;
 mod link;
 mod memo;
 mod memory;
@@ -49,6 +50,7 @@ use crate::qmp::{Event, Qmp};
 use crate::vm::{GuestFacts, SourceGuest};
 pub(super) use begin::{begin, resume};
 use events::next_event;
+use gate::Gate;
 use memo::Memo;
 use restart::Earlier;
 use steering::Steering;
@@ -107,6 +109,7 @@ struct Run {
     progress: progress::Meter,
     tally: Tally,
     steering: Steering,
+    gate: Gate,
     steps: JoinSet<Step>,
     waiting: Vec<oneshot::Sender<()>>,
     /// Who gave it up, and is told when that is durable.

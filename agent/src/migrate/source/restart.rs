@@ -9,6 +9,7 @@ use novacron_transport::CloseCode;
 use tokio::task::JoinSet;
 
 use super::begin::{choose_form, course};
+use super::gate::Gate;
 use super::offer::make_offer;
 use super::progress::{DiskTotals, Meter};
 use super::steering::Steering;
@@ -110,6 +111,7 @@ impl Run {
         self.hash_seed = rand::random();
         self.form = choose_form(&self.context, guest, version, self.hash_seed);
         self.steering = Steering::new(course(&self.context, guest));
+        self.gate = Gate::default();
         let offer = make_offer(&self.context, guest, &self.form, version, self.hash_seed);
         self.source_run = offer.source_run;
         Ok(offer)
