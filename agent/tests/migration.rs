@@ -335,6 +335,21 @@ async fn a_running_machine_moves_warm_and_boots_at_the_target() {
     target.wait_for_console(vm, &GREETING.repeat(2)).await;
 }
 
+/// QEMU resets every device when a guest shuts down, also the network card that a migration has brought.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_came_live_leaves_warm() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(12), busy_spec());
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, "tick=5 ").await;
+    for (from, mode) in [(0, MigrationMode::Live), (1, MigrationMode::Warm)] {
+        let plan = Plan { from, generation: Generation(1 + from as u64), mode, spec: &spec };
+        let end = pair.migrate(vm, &plan).await;
+        assert!(completed(&end).verified);
+        assert_eq!(pair.agents[1 - from].host.state(vm), Some(ObservedState::Running));
+    }
+}
+
 /// Writes the greeting and then halts for ever: no button wakes it.
 fn put_deaf_guest(host: &Host) {
     let mut image = std::fs::read(host.directory.path().join("images/echo.img")).unwrap();

@@ -265,6 +265,8 @@ impl Driver {
             }
             tokio::time::sleep(CONTINUE_INTERVAL).await;
         }
+        // The target may have called the network already.
+        self.announce();
         Ok(())
     }
 
@@ -376,12 +378,18 @@ impl Driver {
         let qmp = self.qmp().cloned().ok_or(LeaseError::NoProcess)?;
         qmp.cont().await?;
         self.machine.took(Step::Continue);
+        self.announce();
+        Ok(())
+    }
+
+    /// Tells the network that the guest is here, whatever it has heard from elsewhere.
+    fn announce(&self) {
+        let Some(qmp) = self.qmp().cloned() else { return };
         tokio::spawn(async move {
             if let Err(error) = qmp.announce_self().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "new place not announced");
+                tracing::warn!(error = reason(&error), "the guest's place is not announced");
             }
         });
-        Ok(())
     }
 
     async fn rest_arrived(&mut self, start: bool) -> Result<(), LeaseError> {

@@ -37,10 +37,12 @@ impl Run {
         let capabilities = [(Capability::ReturnPath, true), (Capability::Events, true)];
         let qmp = &receiving.qmp;
         qmp.set_capabilities(&capabilities).await.map_err(|error| reason(&error))?;
-        // By itself it would call the network here when it has loaded the guest, which may yet go back to the source. It is
-        // told to announce the guest when that runs.
-        let silent = MigrateParameters { announce_rounds: Some(0), ..Default::default() };
-        qmp.set_migrate_parameters(&silent).await.map_err(|error| reason(&error))?;
+        // By itself it would call the network several times when it has loaded the guest, which may yet go back to the
+        // source; it is told to announce the guest when that runs. Never not at all: then QEMU takes the timer of a
+        // network card's announcements away, and does without it when the guest resets the card, which ends QEMU (seen
+        // in 10.0). A source that takes its guest back announces it, too.
+        let brief = MigrateParameters { announce_rounds: Some(1), ..Default::default() };
+        qmp.set_migrate_parameters(&brief).await.map_err(|error| reason(&error))?;
         qmp.migrate_incoming(&run.join(SOCKET_NAME)).await.map_err(|error| reason(&error))?;
         incoming.feed();
         Ok(())
