@@ -23,6 +23,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Host(HostCommand),
+    /// Slows a process down for the agent that started this, which says by how much
+    #[command(hide = true)]
+    Throttle {
+        /// The process
+        #[arg(long)]
+        pid: i32,
+    },
+}
+
+/// What needs the configuration.
+#[derive(Debug, Subcommand)]
+enum HostCommand {
     /// Makes this host a node of a cluster, with a token from `novacron`'s operator
     Join {
         /// The configuration
@@ -55,12 +69,16 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
-    let path = match &command {
-        Command::Join { config, .. } | Command::Serve { config } | Command::Probe { config } => {
-            config
-        }
-    };
+    match Arguments::parse().command {
+        Command::Host(command) => host(command),
+        Command::Throttle { pid } => throttle(pid),
+    }
+}
+
+fn host(command: HostCommand) -> ExitCode {
+    let (HostCommand::Join { config: path, .. }
+    | HostCommand::Serve { config: path }
+    | HostCommand::Probe { config: path }) = &command;
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -74,6 +92,14 @@ fn main() -> ExitCode {
             eprintln!("novacron-agent: {error:#}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// Says nothing: nobody listens, and the agent sees how it ends.
+fn throttle(pid: i32) -> ExitCode {
+    match novacron_agent::vm::throttle::run(pid) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
     }
 }
 
@@ -92,16 +118,16 @@ fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn run(command: Command, config: Config) -> anyhow::Result<()> {
+async fn run(command: HostCommand, config: Config) -> anyhow::Result<()> {
     match command {
-        Command::Join { token, coordinator, .. } => {
+        HostCommand::Join { token, coordinator, .. } => {
             agent::join(&config, &token, &coordinator).await?;
         }
-        Command::Serve { .. } => {
+        HostCommand::Serve { .. } => {
             hold::begin(std::env::var_os(hold::VARIABLE).as_deref())?;
             agent::serve(config, until_told()?).await?;
         }
-        Command::Probe { .. } => print!("{}", agent::probe(&config).await?),
+        HostCommand::Probe { .. } => print!("{}", agent::probe(&config).await?),
     }
     Ok(())
 }

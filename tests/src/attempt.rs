@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use novacron_protocol::migration::{MigrationPhase, MigrationStatus};
+use novacron_protocol::migration::{MigrationMode, MigrationPhase, MigrationStatus};
 use novacron_protocol::vm::VmState;
-use novacron_sdk::api::MigrationView;
+use novacron_sdk::api::{MigrationView, VmMigrate};
 
 use crate::fleet::{Guest, PATIENCE};
 use crate::wait::until;
@@ -57,10 +57,18 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// It is refused.
     pub fn begin(guest: &'a Guest<'a>) -> Result<Self> {
+        Self::begin_as(guest, |target| VmMigrate::to(target, MigrationMode::Live))
+    }
+
+    /// The same by this order.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn begin_as(guest: &'a Guest<'a>, order: impl FnOnce(&str) -> VmMigrate) -> Result<Self> {
         guest.fleet.wait_until_nodes_are_ready()?;
         let (_, target) = guest.here_and_there()?;
         let witness = Witness::begin(&guest.places());
-        let ordered = guest.migrate(target)?;
+        let ordered = guest.migrate_as(&order(target))?;
         Ok(Self { guest, witness, ordered })
     }
 

@@ -306,9 +306,17 @@ impl Guest<'_> {
     /// # Errors
     /// It is refused.
     pub fn migrate(&self, target: &str) -> Result<MigrationView> {
-        self.fleet.note(&format!("{} shall move to {target}", self.name));
-        let order = VmMigrate::to(target, MigrationMode::Live);
-        Ok(self.fleet.client.vm_migrate(&self.name, &order)?)
+        self.migrate_as(&VmMigrate::to(target, MigrationMode::Live))
+    }
+
+    /// Orders this migration.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn migrate_as(&self, order: &VmMigrate) -> Result<MigrationView> {
+        let ordered = self.fleet.client.vm_migrate(&self.name, order)?;
+        self.fleet.note(&format!("{} shall move to {}", self.name, ordered.target));
+        Ok(ordered)
     }
 
     /// The whole log of its console.

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use novacron_protocol::migration::MigrationStatus;
-use novacron_sdk::api::MigrationView;
+use novacron_protocol::migration::{MigrationMode, MigrationStatus};
+use novacron_sdk::api::{MigrationView, VmCreate, VmMigrate};
+use novacron_tests::agent::Agent;
 use novacron_tests::attempt::{Attempt, Moment};
-use novacron_tests::fleet::{Fleet, Guest, NODES, PATIENCE};
+use novacron_tests::fleet::{Fleet, Guest, NODES, PATIENCE, guest_file, machine};
 use novacron_tests::wait::until;
 
 /// On this link memory takes seconds: long enough to be hit in a phase.
@@ -189,5 +190,30 @@ fn a_migration_that_is_cancelled() {
             ensure_status(&view, MigrationStatus::Cancelled)?;
         }
         Ok(())
+    });
+}
+
+/// Writes other pages faster than [`SLOW`] carries, as long as it has all of its time.
+const TOO_FAST: &str = "novacron.memory_mib=32 novacron.memory_rate=1 novacron.full_rate=40";
+
+#[test]
+fn a_guest_that_is_slowed_down_while_its_target_is_restarted() {
+    Fleet::run("--test failures a_guest_that_is_slowed_down", |fleet| {
+        let arguments = std::fs::read_to_string(guest_file("arguments")?)?;
+        let append = Some(format!("{arguments} {TOO_FAST}"));
+        let guest = fleet.boot_as(&VmCreate { append, ..machine("web-01", NODES[0])? })?;
+        fleet.set_rate(SLOW)?;
+        let order = |target: &str| VmMigrate {
+            auto_converge: true,
+            ..VmMigrate::to(target, MigrationMode::Live)
+        };
+        let attempt = Attempt::begin_as(&guest, order)?;
+        let source = Agent { fleet, node: attempt.source() };
+        until("the guest is slowed down", PATIENCE, || {
+            Ok(source.log_since(0)?.contains("the guest is slowed down").then_some(()))
+        })?;
+        fleet.dev(&["kill", attempt.target()])?;
+        fleet.dev(&["start", attempt.target()])?;
+        ensure_status(&attempt.settle()?, MigrationStatus::Completed)
     });
 }

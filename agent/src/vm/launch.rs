@@ -246,6 +246,8 @@ impl Launcher {
     pub async fn find(&self, vm: VmId) -> io::Result<Option<Running>> {
         let directories = self.directories.machine(vm);
         let Some(process) = find_by(&directories.pid())? else { return Ok(None) };
+        // An agent that was killed may have left it stopped: see `throttle`.
+        process.go_on();
         let qmp = match qmp::connect(&directories.qmp(), TAKE_UP_DEADLINE).await {
             Ok(qmp) => Some(qmp),
             Err(error) => {

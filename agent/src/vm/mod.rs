@@ -28,6 +28,7 @@ pub mod network;
 mod orders;
 pub mod process;
 pub mod record;
+pub mod throttle;
 pub mod tpm;
 
 pub use command_line::{RAM_BLOCK, disk_node};
@@ -43,3 +44,4 @@ pub use machines::{MachineOrder, Machines, Settings};
 pub use record::{
     BootFiles, Disk, Hardware, MEMO_BYTES_MAX, Processor, SourceRole, TargetRole, VmRecord,
 };
+pub use throttle::Throttle;

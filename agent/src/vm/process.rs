@@ -99,6 +99,14 @@ impl Process {
         }
     }
 
+    /// Lets it go on, if it was stopped.
+    pub fn go_on(&self) {
+        match pidfd_send_signal(self.handle.get_ref(), Signal::CONT) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => (),
+            Err(error) => tracing::error!(pid = self.pid(), %error, "a process cannot go on"),
+        }
+    }
+
     /// Ends it at once and waits until it is gone.
     pub async fn kill_and_wait(&self) {
         self.kill();

@@ -17,6 +17,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 impl Run {
     /// The guest stays, and how that came about is durable with it: otherwise the migration could begin once more.
     pub(super) async fn take_back(&mut self, outcome: SourceOutcome) -> Result<(), Stuck> {
+        self.steering.release();
         self.undo().await;
         if let Some(guest) = self.guest.take() {
             let end = self.end(result_of(outcome));

@@ -34,6 +34,7 @@ impl Run {
 
     pub(super) fn guest_stopped(&mut self) {
         self.reach(Mark::Stopped);
+        self.steering.release();
         self.bytes_disk_at_stop = Some(self.disk_counters().bytes_disk);
         self.handle(SourceEvent::GuestStopped);
         self.finish_log();

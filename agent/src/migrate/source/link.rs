@@ -114,6 +114,7 @@ impl Run {
     pub(super) fn link_lost(&mut self, reason: String) {
         tracing::info!(reason, "the link to the target is lost");
         self.outlets.detach();
+        self.steering.release();
         self.progress.target_load(None);
         self.count();
         if let Some(connection) = self.dialogue.cut() {

@@ -29,7 +29,6 @@ impl Run {
             form: self.form,
             downtime_limit_ms: self.steering.course().downtime_limit_ms,
             switchover_bandwidth: self.steering.first_bandwidth(),
-            auto_converge: self.steering.course().is_throttling,
             pause_before_switchover: self.disks.is_some(),
         };
         let run = self.facts.directories.run.clone();

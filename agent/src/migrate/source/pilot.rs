@@ -5,11 +5,12 @@
 //! bandwidth is told to QEMU such that the threshold becomes what the last round's pace sends in the time that is
 //! aimed at. The aim begins far below what is allowed, since a few more rounds cost little while they shrink; when they
 //! no longer do, it grows to what is needed, up to what is allowed. Where even that is not enough, the guest writes
-//! faster than the link carries.
+//! faster than the link carries; where that was asked for, it is slowed down until it does not.
 //!
 //! Sources: `migration_update_counters` and `migration_iteration_run` of QEMU; that remaining work is a saw tooth, so
 //! that only values at the end of a round compare, was learnt by everybody who sampled it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::progress::per_second;
@@ -23,19 +24,23 @@ const AIM_MS_FIRST: u64 = 8;
 const STAGNATION_PERCENT: u64 = 70;
 /// Such rounds one after the other, before the aim grows.
 const STAGNANT_ROUNDS: u32 = 2;
-/// Such rounds, with the aim at its limit, after which the guest counts as too fast…
-const HOPELESS_ROUNDS: u32 = 8;
-/// … if they have taken at least so many milliseconds: a guest may be busy for a while.
+/// Milliseconds of such rounds, with the aim at its limit, after which the guest counts as too fast: it may be busy for a
+/// while.
 const HOPELESS_MS: u64 = 30_000;
 /// The same with throttling, which takes a while to bite.
 const HOPELESS_THROTTLED_MS: u64 = 300_000;
+/// A guest that is slowed down is to write at most this share (in percent) of what can be sent: then each round leaves
+/// half of the one before.
+const THROTTLED_WRITES_PERCENT: u64 = 50;
+/// Percent of its time that a guest loses at least, and at most, where it is slowed down.
+const THROTTLE_PERCENT: RangeInclusive<u8> = 20..=95;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Course {
     /// Milliseconds that the guest may stand still, as far as sending is concerned.
     pub downtime_limit_ms: u64,
-    /// Whether QEMU slows the guest down.
+    /// Whether the guest may be slowed down.
     pub is_throttling: bool,
 }
 
@@ -55,10 +60,39 @@ pub(super) struct RoundEnd {
 /// What is to be done after a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Advice {
-    /// Tell QEMU this bandwidth in bytes per second: its threshold follows from it.
-    Bandwidth(u64),
+    /// Go on like this.
+    Go(Setting),
     /// Give up: the guest writes faster than the link carries.
-    Hopeless(Pace),
+    Hopeless(Verdict),
+}
+
+/// How to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// Bytes per second that QEMU is told: its threshold follows from it.
+    pub bandwidth: u64,
+    /// Percent of its time that the guest loses.
+    pub throttle_percent: u8,
+}
+
+/// Why there is no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pace: Pace,
+    /// Milliseconds for which the guest would stand still if it was stopped now, and may.
+    needed_ms: u64,
+    allowed_ms: u64,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pace, needed_ms, allowed_ms } = self;
+        write!(
+            formatter,
+            "{pace}: what it has written since would keep it standing still for {needed_ms} ms, and {allowed_ms} ms are \
+             allowed"
+        )
+    }
 }
 
 /// How fast things go, in bytes of guest memory per second.
@@ -90,6 +124,7 @@ pub(super) struct Pilot {
     left_before_bytes: Option<u64>,
     stagnant: u32,
     stagnant_since_ms: u64,
+    throttle_percent: u8,
 }
 
 impl Pilot {
@@ -101,6 +136,7 @@ impl Pilot {
             left_before_bytes: None,
             stagnant: 0,
             stagnant_since_ms: 0,
+            throttle_percent: 0,
         }
     }
 
@@ -116,11 +152,15 @@ impl Pilot {
         self.note_progress(round);
         if self.stagnant >= STAGNANT_ROUNDS {
             self.raise_aim(round, pace);
+            if self.is_too_slow(round, pace) {
+                if self.is_hopeless(round) {
+                    return Advice::Hopeless(self.verdict(round, pace));
+                }
+                self.throttle(pace);
+            }
         }
-        if self.is_hopeless(round, pace) {
-            return Advice::Hopeless(pace);
-        }
-        Advice::Bandwidth(self.bandwidth(pace.sent))
+        let bandwidth = self.bandwidth(pace.sent);
+        Advice::Go(Setting { bandwidth, throttle_percent: self.throttle_percent })
     }
 
     fn note_progress(&mut self, round: RoundEnd) {
@@ -145,12 +185,33 @@ impl Pilot {
         self.aim_ms = wanted.min(self.course.downtime_limit_ms);
     }
 
-    fn is_hopeless(&self, round: RoundEnd, pace: Pace) -> bool {
+    fn is_too_slow(&self, round: RoundEnd, pace: Pace) -> bool {
+        needed_ms(round.left_bytes, pace.sent) > self.course.downtime_limit_ms
+    }
+
+    fn is_hopeless(&self, round: RoundEnd) -> bool {
         let patience_ms =
             if self.course.is_throttling { HOPELESS_THROTTLED_MS } else { HOPELESS_MS };
-        self.stagnant >= HOPELESS_ROUNDS
-            && round.now_ms.saturating_sub(self.stagnant_since_ms) >= patience_ms
-            && needed_ms(round.left_bytes, pace.sent) > self.course.downtime_limit_ms
+        round.now_ms.saturating_sub(self.stagnant_since_ms) >= patience_ms
+    }
+
+    fn verdict(&self, round: RoundEnd, pace: Pace) -> Verdict {
+        let needed_ms = needed_ms(round.left_bytes, pace.sent);
+        Verdict { pace, needed_ms, allowed_ms: self.course.downtime_limit_ms }
+    }
+
+    /// So that the guest writes what is wanted, if it writes in proportion to its time; never less than before, since a
+    /// guest that writes the same pages again and again seems slower than it is.
+    fn throttle(&mut self, pace: Pace) {
+        if !self.course.is_throttling {
+            return;
+        }
+        let wanted = u128::from(pace.sent) * u128::from(THROTTLED_WRITES_PERCENT);
+        let time_left = u128::from(100 - self.throttle_percent.min(99));
+        let time_wanted = time_left * wanted / (u128::from(pace.dirtied.max(1)) * 100);
+        let percent = 100 - u8::try_from(time_wanted).unwrap_or(100).min(100);
+        let (least, most) = THROTTLE_PERCENT.into_inner();
+        self.throttle_percent = percent.clamp(self.throttle_percent.max(least), most);
     }
 
     /// The bandwidth that, times the limit that QEMU knows, is the threshold that is wanted.
@@ -187,18 +248,21 @@ mod tests {
         set: u64,
         now_ms: u64,
         left_bytes: u64,
+        throttle_percent: u64,
     }
 
     impl Simulation {
         fn new(dirty: u64, sent: u64, set: u64) -> Self {
-            Self { dirty, sent, set: set * MB, now_ms: 0, left_bytes: 512 * MB }
+            let (left_bytes, set) = (512 * MB, set * MB);
+            Self { dirty, sent, set, now_ms: 0, left_bytes, throttle_percent: 0 }
         }
 
         fn round(&mut self) -> RoundEnd {
             let bytes = self.left_bytes;
             let took_us = bytes / self.sent;
             self.now_ms += took_us / 1000;
-            self.left_bytes = (self.dirty * took_us).min(self.set);
+            let written = self.dirty * took_us * (100 - self.throttle_percent) / 100;
+            self.left_bytes = written.min(self.set);
             RoundEnd { now_ms: self.now_ms, bytes, took_us, left_bytes: self.left_bytes }
         }
     }
@@ -208,16 +272,17 @@ mod tests {
     }
 
     /// Rounds until QEMU would stop the guest, and for how many milliseconds.
-    fn run(mut simulation: Simulation) -> Result<(u32, u64), Pace> {
-        let mut pilot = Pilot::new(course(false));
+    fn run(mut simulation: Simulation, course: Course) -> Result<(u32, u64), Verdict> {
+        let mut pilot = Pilot::new(course);
         for round in 1..100_000 {
             let end = simulation.round();
             match pilot.round_ended(end) {
-                Advice::Hopeless(pace) => return Err(pace),
-                Advice::Bandwidth(bandwidth) => {
-                    if end.left_bytes < bandwidth / 1000 * LIMIT_MS {
+                Advice::Hopeless(verdict) => return Err(verdict),
+                Advice::Go(setting) => {
+                    if end.left_bytes < setting.bandwidth / 1000 * LIMIT_MS {
                         return Ok((round, end.left_bytes / 1000 / simulation.sent));
                     }
+                    simulation.throttle_percent = setting.throttle_percent.into();
                 }
             }
         }
@@ -227,7 +292,8 @@ mod tests {
     #[test]
     fn a_guest_that_is_slower_than_the_link_stops_for_a_moment() {
         for (dirty, sent) in [(1, 100), (20, 115), (50, 1000), (200, 1000)] {
-            let (rounds, downtime_ms) = run(Simulation::new(dirty, sent, 256)).unwrap();
+            let (rounds, downtime_ms) =
+                run(Simulation::new(dirty, sent, 256), course(false)).unwrap();
             assert!(downtime_ms <= AIM_MS_FIRST, "{dirty} of {sent}: {downtime_ms} ms");
             assert!(rounds < 8, "{dirty} of {sent}: {rounds} rounds");
         }
@@ -235,26 +301,47 @@ mod tests {
 
     #[test]
     fn a_guest_that_is_nearly_as_fast_stops_for_as_long_as_it_must() {
-        let (rounds, downtime_ms) = run(Simulation::new(95, 100, 20)).unwrap();
+        let (rounds, downtime_ms) = run(Simulation::new(95, 100, 20), course(false)).unwrap();
         assert!((100..=LIMIT_MS).contains(&downtime_ms), "{downtime_ms} ms");
         assert!(rounds < 20, "{rounds} rounds");
     }
 
     #[test]
-    fn a_guest_that_is_too_fast_is_given_up_with_its_pace() {
-        let pace = run(Simulation::new(200, 100, 256)).unwrap_err();
-        assert_eq!(pace.sent / MB, 100);
-        assert!(pace.to_string().contains("100.0 MB/s can be sent"), "{pace}");
+    fn a_guest_that_is_too_fast_is_given_up_and_the_reason_says_why() {
+        let verdict = run(Simulation::new(200, 100, 256), course(false)).unwrap_err();
+        let said = verdict.to_string();
+        for part in ["100.0 MB/s can be sent", "standing still for 2560 ms", "300 ms are allowed"] {
+            assert!(said.contains(part), "{said}");
+        }
     }
 
     #[test]
-    fn throttling_is_given_time() {
-        let mut simulation = Simulation::new(200, 100, 256);
-        let mut pilot = Pilot::new(course(true));
-        while simulation.now_ms < HOPELESS_THROTTLED_MS {
-            let advice = pilot.round_ended(simulation.round());
-            assert!(matches!(advice, Advice::Bandwidth(_)), "at {} ms", simulation.now_ms);
+    fn giving_up_takes_little_more_than_half_a_minute_of_stagnation() {
+        // Rounds of 64 s, of 2.6 s and of 0.2 s.
+        for (dirty, sent, set) in [(8, 4, 256), (200, 100, 256), (2000, 1000, 200)] {
+            let mut simulation = Simulation::new(dirty, sent, set);
+            let mut pilot = Pilot::new(Course { downtime_limit_ms: 100, is_throttling: false });
+            let first_ms = simulation.round().now_ms;
+            while matches!(pilot.round_ended(simulation.round()), Advice::Go(_)) {}
+            let round_ms = set * 1000 / sent;
+            let at_most_ms = HOPELESS_MS + 3 * round_ms;
+            assert!(simulation.now_ms - first_ms <= at_most_ms, "{sent}: {} ms", simulation.now_ms);
         }
+    }
+
+    #[test]
+    fn a_guest_that_is_too_fast_is_slowed_down_as_far_as_it_must() {
+        for (dirty, sent) in [(110, 100), (200, 100), (1000, 100), (30, 4)] {
+            let (rounds, downtime_ms) =
+                run(Simulation::new(dirty, sent, 256), course(true)).unwrap();
+            assert!(downtime_ms <= LIMIT_MS, "{dirty} of {sent}: {downtime_ms} ms");
+            assert!(rounds < 20, "{dirty} of {sent}: {rounds} rounds");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_no_throttling_helps_is_given_up_too() {
+        assert!(run(Simulation::new(10_000, 100, 256), course(true)).is_err());
     }
 
     #[test]
@@ -262,7 +349,8 @@ mod tests {
         let mut pilot = Pilot::new(Course { downtime_limit_ms: 3, is_throttling: false });
         let end = RoundEnd { now_ms: 1, bytes: 900 * MB, took_us: 1_000_000, left_bytes: MB };
         // 3 ms at 900 MB/s, written as a bandwidth over 3 ms.
-        assert_eq!(pilot.round_ended(end), Advice::Bandwidth(900 * MB));
+        let setting = Setting { bandwidth: 900 * MB, throttle_percent: 0 };
+        assert_eq!(pilot.round_ended(end), Advice::Go(setting));
     }
 
     #[test]
@@ -270,7 +358,10 @@ mod tests {
         let mut pilot = Pilot::new(Course { downtime_limit_ms: 0, is_throttling: false });
         for (bytes, took_us, left_bytes) in [(0, 0, 0), (u64::MAX, 0, u64::MAX), (0, u64::MAX, 1)] {
             let end = RoundEnd { now_ms: u64::MAX, bytes, took_us, left_bytes };
-            assert!(matches!(pilot.round_ended(end), Advice::Bandwidth(1..)));
+            assert!(matches!(
+                pilot.round_ended(end),
+                Advice::Go(Setting { bandwidth: 1.., throttle_percent: 0 })
+            ));
         }
     }
 }

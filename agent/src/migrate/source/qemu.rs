@@ -35,8 +35,6 @@ pub(super) struct QemuPlan {
     pub downtime_limit_ms: u64,
     /// Bytes per second that QEMU shall reckon with until the first round is over.
     pub switchover_bandwidth: u64,
-    /// Slow a guest down that writes too fast.
-    pub auto_converge: bool,
     /// Stop before the switchover until the disks are drained.
     pub pause_before_switchover: bool,
 }
@@ -58,7 +56,9 @@ pub(super) async fn begin_memory(
         (Capability::PauseBeforeSwitchover, plan.pause_before_switchover),
         // The source's agent says it, not the target's QEMU: when both sides are ready.
         (Capability::SwitchoverAck, true),
-        (Capability::AutoConverge, plan.auto_converge),
+        // QEMU's own looks at dirty pages from its main loop, which then waits for whatever sending waits for: a link that
+        // is away stops the guest, and ending the migration ends QEMU (10.0).
+        (Capability::AutoConverge, false),
     ])
     .await?;
     qmp.set_migrate_parameters(&MigrateParameters {

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::pilot::{Advice, Course, Pilot, RoundEnd};
+use super::pilot::{Advice, Course, Pilot, RoundEnd, Setting};
 use super::{Run, Step};
 use crate::migrate::account::Mark;
 use crate::qmp::MigrateParameters;
 use crate::reason::reason;
+use crate::vm::Throttle;
 
 /// Rounds that follow each other more quickly are counted as one: an idle guest's QEMU begins thousands in a second.
 const ROUND_MIN: Duration = Duration::from_millis(5);
@@ -23,6 +24,7 @@ pub(super) struct Steering {
     bandwidth: u64,
     round: Option<Round>,
     is_asking: bool,
+    throttle: Option<Throttle>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,7 @@ impl Steering {
     pub(super) fn new(course: Course) -> Self {
         let pilot = Pilot::new(course);
         let bandwidth = pilot.first_bandwidth();
-        Self { course, pilot, bandwidth, round: None, is_asking: false }
+        Self { course, pilot, bandwidth, round: None, is_asking: false, throttle: None }
     }
 
     pub(super) fn course(&self) -> Course {
@@ -60,6 +62,11 @@ impl Steering {
         let ended = self.round.replace(Round { began: now, bytes_before: bytes })?;
         let took_us = u64::try_from(now.duration_since(ended.began).as_micros());
         Some((bytes.saturating_sub(ended.bytes_before), took_us.unwrap_or(u64::MAX)))
+    }
+
+    /// The guest has all of its time again: it stands still, or nothing of it moves at the moment.
+    pub(super) fn release(&mut self) {
+        self.throttle = None;
     }
 
     /// Whether QEMU has to be told, and if so, that it is.
@@ -95,11 +102,31 @@ impl Run {
         let advice = self.steering.pilot.round_ended(round);
         tracing::debug!(?round, ?advice, "a round ended");
         match advice {
-            Advice::Bandwidth(bandwidth) => self.tell_bandwidth(bandwidth),
-            Advice::Hopeless(pace) => self.fail(format!(
-                "{pace}, so it would never end; allow a longer --downtime-limit, slow the guest down with \
-                 --auto-converge, or move it when it writes less"
+            Advice::Go(Setting { bandwidth, throttle_percent }) => {
+                self.tell_bandwidth(bandwidth);
+                self.slow_down(throttle_percent);
+            }
+            Advice::Hopeless(verdict) => self.fail(format!(
+                "{verdict}; allow a longer --downtime-limit, slow the guest down with --auto-converge, or move it when \
+                 it writes less"
             )),
+        }
+    }
+
+    fn slow_down(&mut self, percent: u8) {
+        let begun = match &mut self.steering.throttle {
+            None if percent == 0 => return,
+            Some(throttle) => throttle.set(percent),
+            none => Throttle::of(&self.facts.directories).and_then(|mut throttle| {
+                throttle.set(percent)?;
+                *none = Some(throttle);
+                Ok(())
+            }),
+        };
+        match begun {
+            Ok(()) => {}
+            // There is a verdict for a guest that stays too fast.
+            Err(error) => tracing::warn!(%error, "the guest cannot be slowed down"),
         }
     }
 
