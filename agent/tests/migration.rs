@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::agent::Agent;
-use common::{GREETING, Host, PATIENCE, spec, vm};
+use common::{DROWSY_IMAGE, GREETING, Host, PATIENCE, spec, vm};
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
@@ -24,7 +24,7 @@ use novacron_protocol::migration::{
 };
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
+use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, VmSpec};
 use novacron_transport::ClusterAuthority;
 use serde::Serialize;
 use uuid::Uuid;
@@ -164,7 +164,7 @@ fn busy_spec() -> VmSpec {
     VmSpec {
         memory_bytes: 192 << 20,
         disks: Vec::new(),
-        boot: novacron_protocol::vm::Boot::Kernel {
+        boot: Boot::Kernel {
             kernel: path("vmlinuz"),
             initrd: path("initrd"),
             append: format!("{arguments} novacron.memory_mib=48 novacron.memory_rate=8"),
@@ -365,6 +365,18 @@ async fn a_guest_that_does_not_shut_down_stays_or_is_forced() {
     assert_eq!(log, GREETING);
 
     pair.options.force_shutdown = true;
+    completed(&pair.migrate(vm, &plan).await);
+    pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_is_not_up_yet_when_it_is_told_to_shut_down_is_told_again() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, mut spec) = (vm(12), spec());
+    DROWSY_IMAGE.clone_into(&mut spec.disks[0].image);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
     completed(&pair.migrate(vm, &plan).await);
     pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
 }

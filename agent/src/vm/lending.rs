@@ -218,7 +218,11 @@ impl Driver {
             Some(qmp) => qmp.status().await.ok().map(|seen| seen.status),
             None => None,
         };
-        let has_ended = self.running.is_none() || status == Some(RunState::Shutdown);
+        // One that does not answer may have crashed while it shut down, and be about to end.
+        let has_ended = match status {
+            Some(status) => status == RunState::Shutdown,
+            None => self.has_ended_soon().await,
+        };
         if !has_ended {
             return;
         }

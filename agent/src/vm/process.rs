@@ -8,25 +8,60 @@
 //! between the fork and QEMU's writing of that file. A pidfd then stands for the process itself.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
+use tokio::sync::watch::{self, error::RecvError};
 
-use crate::sys::watch;
+use crate::clock;
+use crate::sys;
 
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     handle: AsyncFd<OwnedFd>,
+    /// How it ended, once it has; only of one that this process has started: its parent alone is told.
+    status: Option<watch::Receiver<Option<ExitStatus>>>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this status, or by this signal.
+    Known(ExitStatus),
+    /// Nobody knows: an earlier run of the agent started it.
+    Unknown,
+}
+
+impl Ending {
+    /// Whether it may have ended as it should: by itself and without a complaint.
+    pub fn may_be_orderly(self) -> bool {
+        match self {
+            Self::Known(status) => status.success(),
+            Self::Unknown => true,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(status) => status.fmt(formatter),
+            Self::Unknown => {
+                formatter.write_str("how is not known, since the agent was restarted meanwhile")
+            }
+        }
+    }
 }
 
 impl Process {
@@ -35,7 +70,8 @@ impl Process {
     /// # Errors
     /// What the system says; a program that cannot be executed shows in the log only.
     pub fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Self> {
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+        let mut log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+        writeln!(log, "{MARK}{}", clock::now())?;
         let mut child = Command::new("setsid")
             .arg(program)
             .args(arguments)
@@ -48,9 +84,10 @@ impl Process {
         let pid = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Before anybody waits for the child, so the pid is still its own.
         let process = Self::open(pid)?;
+        let (ended, status) = watch::channel(None);
         // While this agent lives it is the parent and has to take the exit status; init does that afterwards.
-        tokio::spawn(async move { child.wait().await });
-        Ok(process)
+        tokio::spawn(async move { ended.send_replace(child.wait().await.ok()) });
+        Ok(Self { status: Some(status), ..process })
     }
 
     /// The process that has `argument` among its arguments, if one is alive.
@@ -74,8 +111,8 @@ impl Process {
     }
 
     fn open(pid: Pid) -> io::Result<Self> {
-        let handle = watch(pidfd_open(pid, PidfdFlags::empty())?)?;
-        Ok(Self { pid, handle })
+        let handle = sys::watch(pidfd_open(pid, PidfdFlags::empty())?)?;
+        Ok(Self { pid, handle, status: None })
     }
 
     /// Its pid, for people.
@@ -89,6 +126,14 @@ impl Process {
         if let Err(error) = self.handle.readable().await {
             tracing::error!(pid = self.pid(), %error, "a process cannot be watched");
         }
+    }
+
+    /// How it ended: of one that has. Returns soon after [`Self::ended`] does. Cancel-safe.
+    pub async fn ending(&self) -> Ending {
+        let Some(mut status) = self.status.clone() else { return Ending::Unknown };
+        let known = status.wait_for(Option::is_some).await;
+        let known = known.map(|known| *known).unwrap_or_else(|RecvError { .. }| None);
+        known.map_or(Ending::Unknown, Ending::Known)
     }
 
     /// Ends it at once.
@@ -113,10 +158,24 @@ fn has_argument(pid: Pid, argument: &OsStr) -> bool {
     command_line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
 }
 
-/// The last lines of a log, short enough for a reason.
+/// How the line begins that a log gets before a process writes to it: what is above is of an earlier one.
+const MARK: &str = "== started at ";
+
+/// The last lines that the newest process has written to its log, short enough for a reason.
 pub fn log_tail(path: &Path) -> String {
     let tail = read_tail(path).unwrap_or_default();
-    String::from_utf8_lossy(&tail).trim().to_owned()
+    let tail = String::from_utf8_lossy(&tail);
+    let words = match tail.rsplit_once(MARK) {
+        // Behind the mark's own line.
+        Some((_, newest)) => newest.split_once('\n').map_or("", |(_, words)| words),
+        None => &tail,
+    };
+    words.trim().to_owned()
+}
+
+/// The last line that the newest process has written to its log; empty if it has written none.
+pub fn last_words(path: &Path) -> String {
+    log_tail(path).lines().last().unwrap_or_default().to_owned()
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<u8>> {
@@ -150,8 +209,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_found_by_its_argument_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("log");
-        let mark = log.display().to_string();
+        let (log, followed) = (directory.path().join("log"), directory.path().join("followed"));
+        fs::write(&followed, "").unwrap();
+        let mark = followed.display().to_string();
         // It ends with this test, in case nobody ends it.
         let test = format!("--pid={}", std::process::id());
         let arguments = ["--follow".to_owned(), test, mark.clone()];
@@ -161,6 +221,9 @@ mod tests {
         assert_eq!(found.pid(), spawned.pid());
         found.kill_and_wait().await;
         spawned.ended().await;
+        assert_eq!(spawned.ending().await.to_string(), "signal: 9 (SIGKILL)");
+        assert!(!spawned.ending().await.may_be_orderly());
+        assert_eq!(found.ending().await, Ending::Unknown);
         assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
     }
 
@@ -171,5 +234,22 @@ mod tests {
         let process = Process::spawn(Path::new("/nowhere/qemu"), &[], &log).unwrap();
         process.ended().await;
         assert!(log_tail(&log).contains("/nowhere/qemu"), "{}", log_tail(&log));
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_those_of_the_newest_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let run = async |script: &str| {
+            let arguments = ["-c".to_owned(), script.to_owned()];
+            let process = Process::spawn(Path::new("/bin/sh"), &arguments, &log).unwrap();
+            process.ended().await;
+            process.ending().await.to_string()
+        };
+        assert_eq!(run("echo first; echo second >&2; exit 3").await, "exit status: 3");
+        assert_eq!(log_tail(&log), "first\nsecond");
+        assert_eq!(last_words(&log), "second");
+        assert_eq!(run("true").await, "exit status: 0");
+        assert_eq!(last_words(&log), "");
     }
 }
