@@ -381,6 +381,26 @@ async fn a_guest_that_is_not_up_yet_when_it_is_told_to_shut_down_is_told_again()
     pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kernel_is_sent_no_faster_than_was_asked() {
+    const KERNEL_BYTES: u64 = 1 << 20;
+    let mut pair = Pair::new(settings()).await;
+    pair.options.bandwidth_bits_per_second = Some(KERNEL_BYTES * 8 / 2);
+    let host = &pair.agents[0].host;
+    put_noise(host, "kernel", 1);
+    let kernel = host.directory.path().join("images/kernel.raw").display().to_string();
+    let boot = Boot::Kernel { kernel, initrd: String::new(), append: String::new() };
+    let (vm, spec) = (vm(13), VmSpec { boot, disks: Vec::new(), ..spec() });
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(host.order(vm, create).await, EffectOutcome::Done);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Cold, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    assert_eq!(account.bytes_wire_files, KERNEL_BYTES);
+    // Two seconds, but for what may leave at once.
+    assert!(account.total_ms >= 1900, "{account:#?}");
+}
+
 /// Numbers that look random, as an image of the host.
 fn put_noise(host: &Host, image: &str, mebibytes: usize) {
     let mut state = 88_172_645_463_325_252_u64;

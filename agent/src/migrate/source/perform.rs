@@ -37,10 +37,11 @@ impl Run {
     pub(super) fn send_files(&mut self) {
         let Some(connection) = self.dialogue.connection().cloned() else { return };
         for &hash in &self.missing_files {
-            let connection = connection.clone();
+            let (connection, limit) = (connection.clone(), self.outlets.limit().clone());
             let path = self.context.machines.files().path(crate::vm::FileHash(hash));
-            self.steps
-                .spawn(async move { Step::FileSent(files::send(&connection, &path, hash).await) });
+            self.steps.spawn(async move {
+                Step::FileSent(files::send(&connection, &limit, &path, hash).await)
+            });
         }
     }
 
