@@ -19,7 +19,7 @@ use super::lease::{IncomingGuest, LeaseRequest, Reply, SourceGuest};
 use super::machine::{IO_ERROR, Machine, Observation, POWER_BUTTON_INTERVAL, State, Step};
 use super::machines::{MachineOrder, Shared};
 use super::orders::OrderError;
-use super::process::{Ending, last_words};
+use super::process::{Ending, last_words, log_tail};
 use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
 use crate::qmp::{Event, GuestStatus, Qmp};
 use crate::reason::reason;
@@ -344,6 +344,7 @@ impl Driver {
     /// The process is gone: whatever it left is removed, whoever waits is told.
     async fn process_ended(&mut self) {
         let directories = self.shared.launcher.directories.machine(self.vm);
+        let log = log_tail(&directories.log());
         let words = last_words(&directories.log());
         let words = if words.is_empty() { "it left no word".to_owned() } else { words };
         let ending = match self.running.take() {
@@ -356,13 +357,13 @@ impl Driver {
         self.shared.launcher.clean_up(self.vm).await;
         let reason = cut_reason(format!("QEMU ended by itself ({ending}): {words}"));
         if *self.machine.state() != State::Stopping && self.shall_run() && !self.is_shut_down() {
-            tracing::error!(%reason, "machine failed");
+            tracing::error!(%reason, log, "machine failed");
             let failure = reason.clone();
             self.update(|record| record.failure = Some(failure)).await;
         } else if !ending.may_be_orderly() {
-            tracing::warn!(%ending, %words, "QEMU did not end as it should");
+            tracing::warn!(%ending, log, "QEMU did not end as it should");
         } else if ending == Ending::Unknown {
-            tracing::info!(%ending, %words, "QEMU has ended");
+            tracing::info!(%ending, log, "QEMU has ended");
         }
         self.machine.observe(Observation::ProcessEnded(reason));
         for stop in self.stops.drain(..) {

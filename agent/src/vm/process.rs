@@ -10,19 +10,19 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 use tokio::sync::watch::{self, error::RecvError};
 
-use crate::clock;
 use crate::sys;
 
 /// A running process.
@@ -70,8 +70,7 @@ impl Process {
     /// # Errors
     /// What the system says; a program that cannot be executed shows in the log only.
     pub fn spawn(program: &Path, arguments: &[String], log: &Path) -> io::Result<Self> {
-        let mut log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
-        writeln!(log, "{MARK}{}", clock::now())?;
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
         let mut child = Command::new("setsid")
             .arg(program)
             .args(arguments)
@@ -158,23 +157,24 @@ fn has_argument(pid: Pid, argument: &OsStr) -> bool {
     command_line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
 }
 
-/// How the line begins that a log gets before a process writes to it: what is above is of an earlier one.
-const MARK: &str = "== started at ";
+/// What was written longer ago than this is not about the end: a process that crashes says nothing, and may have complained
+/// of something else long before. Longer than any process takes from its last word to its end.
+const LAST_WORDS_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// The last lines that the newest process has written to its log, short enough for a reason.
+/// The last lines of a log, short enough for a reason.
 pub fn log_tail(path: &Path) -> String {
     let tail = read_tail(path).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&tail);
-    let words = match tail.rsplit_once(MARK) {
-        // Behind the mark's own line.
-        Some((_, newest)) => newest.split_once('\n').map_or("", |(_, words)| words),
-        None => &tail,
-    };
-    words.trim().to_owned()
+    String::from_utf8_lossy(&tail).trim().to_owned()
 }
 
-/// The last line that the newest process has written to its log; empty if it has written none.
+/// The last line of the log of a process that has just ended, if it was written at its end; else empty.
 pub fn last_words(path: &Path) -> String {
+    let written_at = fs::metadata(path).and_then(|metadata| metadata.modified());
+    // A clock that was set back meanwhile proves nothing.
+    let is_old = |at: SystemTime| at.elapsed().is_ok_and(|age| age > LAST_WORDS_AGE_MAX);
+    if written_at.is_ok_and(is_old) {
+        return String::new();
+    }
     log_tail(path).lines().last().unwrap_or_default().to_owned()
 }
 
@@ -202,16 +202,15 @@ mod tests {
                 }
             }
         };
-        let patience = std::time::Duration::from_secs(20);
+        let patience = Duration::from_secs(20);
         tokio::time::timeout(patience, found).await.expect("the process is never found")
     }
 
     #[tokio::test]
     async fn a_process_is_found_by_its_argument_until_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let (log, followed) = (directory.path().join("log"), directory.path().join("followed"));
-        fs::write(&followed, "").unwrap();
-        let mark = followed.display().to_string();
+        let log = directory.path().join("log");
+        let mark = log.display().to_string();
         // It ends with this test, in case nobody ends it.
         let test = format!("--pid={}", std::process::id());
         let arguments = ["--follow".to_owned(), test, mark.clone()];
@@ -237,19 +236,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_words_are_those_of_the_newest_process() {
+    async fn the_last_words_are_those_of_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let run = async |script: &str| {
-            let arguments = ["-c".to_owned(), script.to_owned()];
-            let process = Process::spawn(Path::new("/bin/sh"), &arguments, &log).unwrap();
-            process.ended().await;
-            process.ending().await.to_string()
-        };
-        assert_eq!(run("echo first; echo second >&2; exit 3").await, "exit status: 3");
+        let arguments = ["-c".to_owned(), "echo first; echo second >&2; exit 3".to_owned()];
+        let process = Process::spawn(Path::new("/bin/sh"), &arguments, &log).unwrap();
+        process.ended().await;
+        assert_eq!(process.ending().await.to_string(), "exit status: 3");
         assert_eq!(log_tail(&log), "first\nsecond");
         assert_eq!(last_words(&log), "second");
-        assert_eq!(run("true").await, "exit status: 0");
+        let long_ago = SystemTime::now() - 2 * LAST_WORDS_AGE_MAX;
+        fs::File::open(&log).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(last_words(&log), "");
+        assert_eq!(last_words(Path::new("/nowhere/log")), "");
     }
 }
