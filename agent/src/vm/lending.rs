@@ -147,6 +147,7 @@ impl Driver {
             LeaseRequest::Decide { decision, memo, reply } => {
                 answer(reply, self.decide(decision, memo).await);
             }
+            LeaseRequest::Remember { memo, reply } => answer(reply, self.remember(memo).await),
             LeaseRequest::CountRestart { restarts, reply } => {
                 answer(reply, self.count_restart(restarts).await);
             }
@@ -186,6 +187,14 @@ impl Driver {
         let role = SourceRole { decision, memo, ..role.clone() };
         self.save(|record| record.role = Role::Source(role)).await?;
         Ok(())
+    }
+
+    async fn remember(&mut self, memo: Vec<u8>) -> Result<(), LeaseError> {
+        match self.source_role()?.decision {
+            SourceRecord::Holds => self.decide(SourceRecord::Holds, memo).await,
+            // What was decided came with what was known then, and may be asked for late.
+            _ => Ok(()),
+        }
     }
 
     async fn count_restart(&mut self, restarts: u32) -> Result<(), LeaseError> {

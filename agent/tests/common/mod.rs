@@ -247,12 +247,25 @@ async fn take_up(
         },
         disk_cache_bytes: 1 << 30,
     };
-    let records = Records::open(directory).unwrap();
+    let records = open_records(directory).await;
     let reporter = Reporter::load(records.clone()).await.unwrap();
     let taken_up =
         Machines::take_up(settings, records.clone(), reporter.clone(), clock::now()).await;
     let (machines, interrupted) = taken_up.unwrap();
     (machines, reporter, interrupted, records)
+}
+
+/// The tasks of an agent that has just ended may still have them for a moment.
+async fn open_records(directory: &Path) -> Records {
+    let opened = async {
+        loop {
+            match Records::open(directory) {
+                Ok(records) => return records,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(PATIENCE, opened).await.expect("the records are free")
 }
 
 /// With this done after the greeting.

@@ -116,6 +116,8 @@ impl Run {
         self.outlets.detach();
         self.progress.target_load(None);
         self.count();
+        // This agent may be about to end.
+        self.remember();
         if let Some(connection) = self.dialogue.cut() {
             self.count_interruption();
             // Whatever else travels on it is of no use any more, and threads may wait for it.
