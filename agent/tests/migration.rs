@@ -6,7 +6,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::agent::Agent;
 use common::{DROWSY_IMAGE, GREETING, Host, PATIENCE, spec, vm};
@@ -426,7 +426,7 @@ async fn the_record_counts_what_was_sent_before_the_source_was_restarted() {
     let arriving = pair.agents[1].host.directory.path().join("vms").join(vm.to_string());
     let has_come = async {
         while !arriving.exists() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, has_come).await.unwrap();
