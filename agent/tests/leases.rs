@@ -21,6 +21,7 @@ use novacron_protocol::effect::{EffectOutcome, MigrationEnd, ObservedState, Sour
 use novacron_protocol::ids::{Generation, MigrationId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord, Verdict};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -77,7 +78,10 @@ fn end() -> MigrationEnd {
 }
 
 async fn started_host() -> Host {
-    let host = Host::new().await;
+    started(Host::new().await).await
+}
+
+async fn started(host: Host) -> Host {
     host.create_and_start(vm(1)).await;
     host.wait_for_console(vm(1), GREETING).await;
     host
@@ -210,6 +214,22 @@ async fn a_guest_that_was_shut_down_for_a_migration_is_started_again_if_it_stays
     guest.keep(end()).await.unwrap();
     assert_eq!(host.state(vm(1)), Some(ObservedState::Running));
     wait_for_boots(&host, 3).await;
+}
+
+#[tokio::test]
+async fn a_guest_whose_qemu_crashes_while_it_shuts_down_for_a_migration_is_started_again() {
+    let host = started(Host::with_slow_ends().await).await;
+    let guest = lend(&host, MigrationMode::Warm).await;
+    guest.shut_down().await.unwrap();
+    let qmp = guest.qmp().unwrap().clone();
+    wait_until_shut_down(&qmp).await;
+    kill_process(Pid::from_raw(host.pid(vm(1))).unwrap(), Signal::SEGV).unwrap();
+    timeout(PATIENCE, qmp.closed()).await.unwrap();
+    // The migration has failed because of that, and gives the machine back at once.
+    guest.keep(end()).await.unwrap();
+    assert_eq!(host.state(vm(1)), Some(ObservedState::Running), "{:?}", host.report(vm(1)));
+    wait_for_boots(&host, 2).await;
+    host.wait_for(vm(1), ObservedState::Running).await;
 }
 
 #[tokio::test]

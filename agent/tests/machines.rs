@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
+use common::{DROWSY_IMAGE, GREETING, Host, PATIENCE, read_until, spec, vm};
+use novacron_agent::qmp::Event;
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
 use novacron_protocol::ids::Generation;
@@ -102,12 +104,69 @@ async fn a_killed_process_is_a_failure_and_can_be_started_again() {
     host.create_and_start(vm).await;
     kill_process(Pid::from_raw(host.pid(vm)).unwrap(), Signal::KILL).unwrap();
     host.wait_for(vm, ObservedState::Failed).await;
-    assert!(host.report(vm).unwrap().reason.contains("QEMU ended by itself"));
+    let reason = host.report(vm).unwrap().reason;
+    assert_eq!(reason, "QEMU ended by itself (signal: 9 (SIGKILL)): it left no word");
     let host = host.restart().await;
+    assert_eq!(host.report(vm).unwrap().reason, reason);
     assert_eq!(host.state(vm), Some(ObservedState::Failed));
     assert_eq!(host.order(vm, START).await, EffectOutcome::Done);
     assert_eq!(host.state(vm), Some(ObservedState::Running));
+
+    // An agent that is not the parent does not know.
+    let host = host.restart().await;
+    kill_process(Pid::from_raw(host.pid(vm)).unwrap(), Signal::KILL).unwrap();
+    host.wait_for(vm, ObservedState::Failed).await;
+    let reason = host.report(vm).unwrap().reason;
+    assert!(reason.contains("how is not known"), "{reason}");
     assert_eq!(host.order(vm, DESTROY).await, EffectOutcome::Done);
+}
+
+/// What the agent has logged, of the test's own thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_how_qemu_ended_if_it_crashed_when_the_guest_shut_down() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let host = Host::new().await;
+    let vm = vm(11);
+    // A blank disk: nothing obeys the button.
+    let blank = create(|spec| spec.disks[0].image = String::new());
+    assert_eq!(host.order(vm, blank).await, EffectOutcome::Done);
+    assert_eq!(host.order(vm, START).await, EffectOutcome::Done);
+    let operator = host.run_directory(vm).join("o.sock");
+    let qmp = novacron_agent::qmp::connect(&operator, PATIENCE).await.unwrap();
+    let mut events = qmp.events();
+    let is_press =
+        |event: &Event| matches!(event, Event::Other { name, .. } if name == "POWERDOWN");
+    let crash = async {
+        // At the second press the machine has been stopping since the first.
+        for _ in 0..2 {
+            while !is_press(&events.recv().await.unwrap()) {}
+        }
+        kill_process(Pid::from_raw(host.pid(vm)).unwrap(), Signal::SEGV).unwrap();
+    };
+    let (outcome, _, ()) = tokio::join!(host.order(vm, STOP), host.order(vm, STOP), crash);
+    assert_eq!(outcome, EffectOutcome::Done);
+    assert_eq!(host.state(vm), Some(ObservedState::Stopped));
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("QEMU did not end as it should"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("WARN") && line.contains("SIGSEGV"), "{line}");
 }
 
 #[tokio::test]
@@ -121,7 +180,7 @@ async fn a_guest_that_powers_off_while_the_agent_is_away_is_stopped_not_failed()
     let qmp = novacron_agent::qmp::connect(&operator, PATIENCE).await.unwrap();
     let mut events = qmp.events();
     qmp.power_down().await.unwrap();
-    while !matches!(events.recv().await.unwrap(), novacron_agent::qmp::Event::Shutdown(_)) {}
+    while !matches!(events.recv().await.unwrap(), Event::Shutdown(_)) {}
     drop(qmp);
     let host = host.restart().await;
     assert_eq!(host.state(vm), Some(ObservedState::Stopped));
@@ -140,6 +199,18 @@ async fn a_guest_that_does_not_shut_down_says_what_helps() {
     assert!(given_up.contains("--force"), "{given_up}");
     assert_eq!(host.state(vm), Some(ObservedState::Running));
     assert_eq!(host.order(vm, STOP_BY_FORCE).await, EffectOutcome::Done);
+}
+
+#[tokio::test]
+async fn the_button_is_pressed_again_for_a_guest_that_does_not_hear_it_at_first() {
+    let host = Host::new().await;
+    let vm = vm(10);
+    let drowsy = create(|spec| DROWSY_IMAGE.clone_into(&mut spec.disks[0].image));
+    assert_eq!(host.order(vm, drowsy).await, EffectOutcome::Done);
+    assert_eq!(host.order(vm, START).await, EffectOutcome::Done);
+    host.wait_for_console(vm, GREETING).await;
+    assert_eq!(host.order(vm, STOP).await, EffectOutcome::Done);
+    assert_eq!(host.state(vm), Some(ObservedState::Stopped));
 }
 
 #[tokio::test]

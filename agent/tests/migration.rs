@@ -6,9 +6,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use common::agent::Agent;
-use common::{GREETING, Host, PATIENCE, spec, vm};
+use common::{DROWSY_IMAGE, GREETING, Host, PATIENCE, spec, vm};
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
@@ -24,12 +25,13 @@ use novacron_protocol::migration::{
 };
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
+use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, VmSpec};
 use novacron_transport::ClusterAuthority;
 use serde::Serialize;
 use uuid::Uuid;
 
 struct Pair {
+    authority: ClusterAuthority,
     agents: [Agent; 2],
     options: MigrationOptions,
     next_migration: u128,
@@ -48,7 +50,8 @@ impl Pair {
         let authority = ClusterAuthority::create(ClusterId(Uuid::from_u128(9)), now).unwrap();
         let first = Agent::start(&authority, "node-01", settings).await;
         let second = Agent::start(&authority, "node-02", settings).await;
-        Self { agents: [first, second], options: MigrationOptions::default(), next_migration: 0 }
+        let options = MigrationOptions::default();
+        Self { authority, agents: [first, second], options, next_migration: 0 }
     }
 
     /// Moves a machine and returns how its source says that it ended.
@@ -164,7 +167,7 @@ fn busy_spec() -> VmSpec {
     VmSpec {
         memory_bytes: 192 << 20,
         disks: Vec::new(),
-        boot: novacron_protocol::vm::Boot::Kernel {
+        boot: Boot::Kernel {
             kernel: path("vmlinuz"),
             initrd: path("initrd"),
             append: format!("{arguments} novacron.memory_mib=48 novacron.memory_rate=8"),
@@ -382,6 +385,79 @@ async fn a_guest_that_does_not_shut_down_stays_or_is_forced() {
     pair.options.force_shutdown = true;
     completed(&pair.migrate(vm, &plan).await);
     pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_is_not_up_yet_when_it_is_told_to_shut_down_is_told_again() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, mut spec) = (vm(12), spec());
+    DROWSY_IMAGE.clone_into(&mut spec.disks[0].image);
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Warm, spec: &spec };
+    completed(&pair.migrate(vm, &plan).await);
+    pair.agents[1].host.wait_for_console(vm, &GREETING.repeat(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kernel_is_sent_no_faster_than_was_asked() {
+    const KERNEL_BYTES: u64 = 1 << 20;
+    let mut pair = Pair::new(settings()).await;
+    pair.options.bandwidth_bits_per_second = Some(KERNEL_BYTES * 8 / 2);
+    let host = &pair.agents[0].host;
+    put_noise(host, "kernel", 1);
+    let kernel = host.directory.path().join("images/kernel.raw").display().to_string();
+    let boot = Boot::Kernel { kernel, initrd: String::new(), append: String::new() };
+    let (vm, spec) = (vm(13), VmSpec { boot, disks: Vec::new(), ..spec() });
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(host.order(vm, create).await, EffectOutcome::Done);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Cold, spec: &spec };
+    let end = pair.migrate(vm, &plan).await;
+    let account = completed(&end);
+    assert_eq!(account.bytes_wire_files, KERNEL_BYTES);
+    // Two seconds, but for what may leave at once.
+    assert!(account.total_ms >= 1900, "{account:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_counts_what_was_sent_before_the_source_was_restarted() {
+    const KERNEL_BYTES: u64 = 1 << 20;
+    let mut pair = Pair::new(settings()).await;
+    // The kernel takes a second, the disk four.
+    pair.options.bandwidth_bits_per_second = Some(KERNEL_BYTES * 8);
+    let host = &pair.agents[0].host;
+    put_noise(host, "kernel", 1);
+    put_noise(host, "noise", 4);
+    let kernel = host.directory.path().join("images/kernel.raw").display().to_string();
+    let boot = Boot::Kernel { kernel, initrd: String::new(), append: String::new() };
+    let (vm, mut spec) = (vm(14), VmSpec { boot, ..spec() });
+    spec.disks[0] = DiskSpec { size_bytes: 0, image: "noise".into(), format: DiskFormat::Raw };
+    let create = MachineOrder::Create(Box::new(spec.clone()));
+    assert_eq!(host.order(vm, create).await, EffectOutcome::Done);
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Cold, spec: &spec };
+    let ordered = Instant::now();
+    let (migration, send) = pair.order(vm, &plan).await;
+    // Files are sent before the target makes disks.
+    let arriving = pair.agents[1].host.directory.path().join("vms").join(vm.to_string());
+    let has_come = async {
+        while !arriving.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, has_come).await.unwrap();
+    send.abort();
+    let _ = send.await;
+
+    let Pair { authority, agents: [source, target], .. } = pair;
+    let source = source.restart(&authority, settings()).await;
+    let end = source.end_of(migration).await;
+    let account = completed(&end);
+    assert_eq!(account.bytes_wire_files, KERNEL_BYTES);
+    assert!(account.bytes_wire_disks >= 4 * KERNEL_BYTES && account.verified, "{account:#?}");
+    // All the time, but for what the end takes.
+    let whole = ordered.elapsed();
+    assert!(u128::from(account.total_ms) * 10 >= whole.as_millis() * 9, "{whole:?}: {account:#?}");
+    drop(target);
 }
 
 /// Numbers that look random, as an image of the host.

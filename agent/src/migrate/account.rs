@@ -49,6 +49,12 @@ impl Account {
         Self { begun: now, marks: [None; MARKS] }
     }
 
+    /// A migration that began so long ago.
+    pub fn begin_before(elapsed: Duration) -> Self {
+        let now = Instant::now();
+        Self::begin(now.checked_sub(elapsed).unwrap_or(now))
+    }
+
     /// A mark is reached. Only the first time counts.
     pub fn reach(&mut self, mark: Mark, now: Instant) {
         self.marks[mark as usize].get_or_insert(now);

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::memory::{BootFile, OutgoingError, open};
+use super::relay::Limit;
 use crate::vm::{BootFiles, FileHash};
 
 /// Bytes of a file in one frame.
@@ -47,9 +48,10 @@ pub(super) fn boot_files(context: &Context, boot: &BootFiles) -> Vec<BootFile> {
     [file(FileRole::Kernel, *kernel)].into_iter().chain(initrd).collect()
 }
 
-/// Sends the file at `path` as the content of `hash`; returns its length in bytes.
+/// Sends the file at `path` as the content of `hash`, no faster than `limit` allows; returns its length in bytes.
 pub(super) async fn send(
     connection: &Connection,
+    limit: &Limit,
     path: &Path,
     hash: [u8; 32],
 ) -> Result<u64, FileTransferError> {
@@ -63,6 +65,7 @@ pub(super) async fn send(
             break;
         }
         sent += count as u64;
+        limit.take(count).await;
         stream.send(Bytes::from(piece)).await?;
     }
     stream.finish().await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use novacron_protocol::effect::{EffectOutcome, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, VmId};
+use novacron_protocol::limits::cut_reason;
 use novacron_protocol::vm::VmSpec;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 
 use super::launch::Running;
 use super::lease::{IncomingGuest, LeaseRequest, Reply, SourceGuest};
-use super::machine::{IO_ERROR, Machine, Observation, State, Step};
+use super::machine::{IO_ERROR, Machine, Observation, POWER_BUTTON_INTERVAL, State, Step};
 use super::machines::{MachineOrder, Shared};
-use super::process::log_tail;
+use super::orders::OrderError;
+use super::process::{Ending, last_words, log_tail};
 use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
 use crate::qmp::{Event, GuestStatus, Qmp};
 use crate::reason::reason;
@@ -91,6 +93,8 @@ enum Input {
     /// Events were lost, or QMP was closed while the process lives.
     AskAgain,
     ProcessEnded,
+    /// The guest may not have heard the button.
+    PressAgain,
     StopOverdue,
 }
 
@@ -104,6 +108,7 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) running: Option<Running>,
     pub(super) stops: Vec<StopWaiter>,
+    pub(super) press_again_at: Option<Instant>,
     /// Memory of a machine that arrives, until it is accepted or refused.
     pub(super) arriving: Option<Arc<GuestMemory>>,
     events: Option<broadcast::Receiver<Event>>,
@@ -122,6 +127,7 @@ impl Driver {
             machine: Machine::new(State::Absent),
             running: None,
             stops: Vec::new(),
+            press_again_at: None,
             arriving: None,
             events: None,
             io_error: String::new(),
@@ -150,6 +156,7 @@ impl Driver {
                 Input::Said(event) => self.hear(event).await,
                 Input::AskAgain => self.ask_again().await,
                 Input::ProcessEnded => self.process_ended().await,
+                Input::PressAgain => self.press_again().await,
                 Input::StopOverdue => self.give_up_stops(),
             }
             self.publish();
@@ -177,6 +184,7 @@ impl Driver {
             },
             () = when(self.ask_again_at, tokio::time::sleep_until) => Input::AskAgain,
             () = when(stop_overdue_at, tokio::time::sleep_until) => Input::StopOverdue,
+            () = when(self.press_again_at, tokio::time::sleep_until) => Input::PressAgain,
             request = queue.recv() => match request {
                 Some(request) => Input::Asked(request),
                 // Cannot be while this driver holds a sender; if it were, nobody could ask any more.
@@ -294,14 +302,34 @@ impl Driver {
         self.ask_again_at = None;
         let is_lost = self.qmp().is_none_or(Qmp::is_closed);
         if is_lost && self.running.is_some() {
-            let found = self.shared.launcher.find(self.vm).await.ok().flatten();
-            self.set_running(found);
+            self.find_again().await;
         }
         if self.running.is_none() {
             self.process_ended().await;
         } else if self.is_owner() && *self.machine.state() != State::Stopping {
             self.observe_status().await;
         }
+    }
+
+    /// QMP was lost. A process that is about to end has lost its arguments and is not found, but ends in its own time.
+    async fn find_again(&mut self) {
+        let found = self.shared.launcher.find(self.vm).await.ok().flatten();
+        let (known, found) = match (self.running.take(), found) {
+            (None, found) => return self.set_running(found),
+            (Some(known), None) => (known, None),
+            (Some(known), Some(found)) if known.process.pid() != found.process.pid() => {
+                return self.set_running(Some(found));
+            }
+            (Some(known), Some(found)) => (known, found.qmp),
+        };
+        // Its parent goes on knowing how it ends.
+        self.set_running(Some(Running { process: known.process, qmp: found }));
+    }
+
+    /// Whether the process is over now: one that does not answer may be about to end.
+    pub(super) async fn has_ended_soon(&self) -> bool {
+        let Some(running) = &self.running else { return true };
+        tokio::time::timeout(QUIT_DEADLINE, running.process.ended()).await.is_ok()
     }
 
     /// A guest that stands still for no reason is told to go on, until it does.
@@ -316,17 +344,26 @@ impl Driver {
     /// The process is gone: whatever it left is removed, whoever waits is told.
     async fn process_ended(&mut self) {
         let directories = self.shared.launcher.directories.machine(self.vm);
-        let words = log_tail(&directories.log());
+        let log = log_tail(&directories.log());
+        let words = last_words(&directories.log());
         let words = if words.is_empty() { "it left no word".to_owned() } else { words };
-        self.running = None;
+        let ending = match self.running.take() {
+            Some(running) => running.process.ending().await,
+            None => Ending::Unknown,
+        };
         self.events = None;
         self.ask_again_at = None;
+        self.press_again_at = None;
         self.shared.launcher.clean_up(self.vm).await;
-        let reason = format!("QEMU ended by itself: {words}");
-        if *self.machine.state() != State::Stopping && self.shall_run() {
-            tracing::error!(%reason, "machine failed");
+        let reason = cut_reason(format!("QEMU ended by itself ({ending}): {words}"));
+        if *self.machine.state() != State::Stopping && self.shall_run() && !self.is_shut_down() {
+            tracing::error!(%reason, log, "machine failed");
             let failure = reason.clone();
             self.update(|record| record.failure = Some(failure)).await;
+        } else if !ending.may_be_orderly() {
+            tracing::warn!(%ending, log, "QEMU did not end as it should");
+        } else if ending == Ending::Unknown {
+            tracing::info!(%ending, log, "QEMU has ended");
         }
         self.machine.observe(Observation::ProcessEnded(reason));
         for stop in self.stops.drain(..) {
@@ -348,6 +385,21 @@ impl Driver {
             running.process.kill_and_wait().await;
         }
         self.process_ended().await;
+    }
+
+    /// Presses the power button, as often as it takes while somebody waits.
+    pub(super) async fn press_power(&mut self) -> Result<(), OrderError> {
+        self.press_again_at = Some(Instant::now() + POWER_BUTTON_INTERVAL);
+        Ok(self.qmp().ok_or(OrderError::NoAnswer)?.power_down().await?)
+    }
+
+    async fn press_again(&mut self) {
+        let is_waited_for = !self.stops.is_empty() && *self.machine.state() == State::Stopping;
+        if !is_waited_for {
+            self.press_again_at = None;
+        } else if let Err(error) = self.press_power().await {
+            tracing::warn!(error = reason(&error), "the power button cannot be pressed again");
+        }
     }
 
     fn give_up_stops(&mut self) {
@@ -392,6 +444,12 @@ impl Driver {
 
     pub(super) fn shall_run(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.desired == Desired::Running)
+    }
+
+    /// Whether the guest was told to shut down for a migration: it is started again, if it is not elsewhere.
+    fn is_shut_down(&self) -> bool {
+        let role = self.record.as_ref().map(|record| &record.role);
+        matches!(role, Some(Role::Source(role)) if role.is_shut_down)
     }
 
     fn is_owner(&self) -> bool {

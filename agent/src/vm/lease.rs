@@ -81,6 +81,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, LeaseError>>;
 #[derive(Debug)]
 pub(super) enum LeaseRequest {
     Decide { decision: SourceRecord, memo: Vec<u8>, reply: Reply<()> },
+    Remember { memo: Vec<u8>, reply: Reply<()> },
     CountRestart { restarts: u32, reply: Reply<()> },
     HoldDisks { reply: Reply<Qmp> },
     ShutDown { reply: Reply<()> },
@@ -178,6 +179,18 @@ impl SourceGuest {
         self.role.decision = decision;
         self.role.memo = kept;
         Ok(())
+    }
+
+    /// Makes durable what is to be remembered as long as nothing is decided; after that it does nothing. Borrows nothing.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub fn remember(
+        &self,
+        memo: Vec<u8>,
+    ) -> impl Future<Output = Result<(), LeaseError>> + Send + use<> {
+        let line = self.line.clone();
+        async move { line.ask(|reply| LeaseRequest::Remember { memo, reply }).await }
     }
 
     /// Makes durable how often the migration has started over.

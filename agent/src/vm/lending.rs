@@ -147,6 +147,7 @@ impl Driver {
             LeaseRequest::Decide { decision, memo, reply } => {
                 answer(reply, self.decide(decision, memo).await);
             }
+            LeaseRequest::Remember { memo, reply } => answer(reply, self.remember(memo).await),
             LeaseRequest::CountRestart { restarts, reply } => {
                 answer(reply, self.count_restart(restarts).await);
             }
@@ -188,6 +189,14 @@ impl Driver {
         Ok(())
     }
 
+    async fn remember(&mut self, memo: Vec<u8>) -> Result<(), LeaseError> {
+        match self.source_role()?.decision {
+            SourceRecord::Holds => self.decide(SourceRecord::Holds, memo).await,
+            // What was decided came with what was known then, and may be asked for late.
+            _ => Ok(()),
+        }
+    }
+
     async fn count_restart(&mut self, restarts: u32) -> Result<(), LeaseError> {
         let role = SourceRole { restarts, ..self.source_role()?.clone() };
         self.save(|record| record.role = Role::Source(role)).await?;
@@ -218,7 +227,11 @@ impl Driver {
             Some(qmp) => qmp.status().await.ok().map(|seen| seen.status),
             None => None,
         };
-        let has_ended = self.running.is_none() || status == Some(RunState::Shutdown);
+        // One that does not answer may have crashed while it shut down, and be about to end.
+        let has_ended = match status {
+            Some(status) => status == RunState::Shutdown,
+            None => self.has_ended_soon().await,
+        };
         if !has_ended {
             return;
         }

@@ -15,11 +15,17 @@
 //! While a machine is `Sending` or `Expecting` the migration decides about its process, and every order about the
 //! machine is refused.
 
+use std::time::Duration;
+
 use novacron_protocol::effect::ObservedState;
 use novacron_protocol::ids::MigrationId;
 
 use super::record::Desired;
 use crate::qmp::{GuestStatus, RunState, ShutdownReason};
+
+/// How often the power button is pressed of a guest that was told to shut down: one that is not up yet does not hear it.
+/// Long enough for a guest that heard it to show that it did, where a second press would mean something else.
+pub const POWER_BUTTON_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a machine stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub use files::{FileHash, FileStore};
 pub use lease::{
     Departure, GuestFacts, IncomingGuest, Interrupted, LeaseError, Receiving, SourceGuest,
 };
-pub use machine::Order;
+pub use machine::{Order, POWER_BUTTON_INTERVAL};
 pub use machines::{MachineOrder, Machines, Settings};
 pub use record::{
     BootFiles, Disk, Hardware, MEMO_BYTES_MAX, Processor, SourceRole, TargetRole, VmRecord,

@@ -119,7 +119,7 @@ impl Driver {
             Step::Relaunch => self.relaunch_guest().await?,
             Step::Continue => self.qmp().ok_or(OrderError::NoAnswer)?.cont().await?,
             Step::PressPower => {
-                self.qmp().ok_or(OrderError::NoAnswer)?.power_down().await?;
+                self.press_power().await?;
                 self.machine.took(step);
                 return Ok(Progress::GuestAsked);
             }

@@ -8,25 +8,60 @@
 //! between the fork and QEMU's writing of that file. A pidfd then stands for the process itself.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
+use tokio::sync::watch::{self, error::RecvError};
 
-use crate::sys::watch;
+use crate::sys;
 
 /// A running process.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     handle: AsyncFd<OwnedFd>,
+    /// How it ended, once it has; only of one that this process has started: its parent alone is told.
+    status: Option<watch::Receiver<Option<ExitStatus>>>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this status, or by this signal.
+    Known(ExitStatus),
+    /// Nobody knows: an earlier run of the agent started it.
+    Unknown,
+}
+
+impl Ending {
+    /// Whether it may have ended as it should: by itself and without a complaint.
+    pub fn may_be_orderly(self) -> bool {
+        match self {
+            Self::Known(status) => status.success(),
+            Self::Unknown => true,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(status) => status.fmt(formatter),
+            Self::Unknown => {
+                formatter.write_str("how is not known, since the agent was restarted meanwhile")
+            }
+        }
+    }
 }
 
 impl Process {
@@ -48,9 +83,10 @@ impl Process {
         let pid = pid.ok_or_else(|| io::Error::other("the process has no pid"))?;
         // Before anybody waits for the child, so the pid is still its own.
         let process = Self::open(pid)?;
+        let (ended, status) = watch::channel(None);
         // While this agent lives it is the parent and has to take the exit status; init does that afterwards.
-        tokio::spawn(async move { child.wait().await });
-        Ok(process)
+        tokio::spawn(async move { ended.send_replace(child.wait().await.ok()) });
+        Ok(Self { status: Some(status), ..process })
     }
 
     /// The process that has `argument` among its arguments, if one is alive.
@@ -74,8 +110,8 @@ impl Process {
     }
 
     fn open(pid: Pid) -> io::Result<Self> {
-        let handle = watch(pidfd_open(pid, PidfdFlags::empty())?)?;
-        Ok(Self { pid, handle })
+        let handle = sys::watch(pidfd_open(pid, PidfdFlags::empty())?)?;
+        Ok(Self { pid, handle, status: None })
     }
 
     /// Its pid, for people.
@@ -89,6 +125,14 @@ impl Process {
         if let Err(error) = self.handle.readable().await {
             tracing::error!(pid = self.pid(), %error, "a process cannot be watched");
         }
+    }
+
+    /// How it ended: of one that has. Returns soon after [`Self::ended`] does. Cancel-safe.
+    pub async fn ending(&self) -> Ending {
+        let Some(mut status) = self.status.clone() else { return Ending::Unknown };
+        let known = status.wait_for(Option::is_some).await;
+        let known = known.map(|known| *known).unwrap_or_else(|RecvError { .. }| None);
+        known.map_or(Ending::Unknown, Ending::Known)
     }
 
     /// Ends it at once.
@@ -121,10 +165,25 @@ fn has_argument(pid: Pid, argument: &OsStr) -> bool {
     command_line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
 }
 
+/// What was written longer ago than this is not about the end: a process that crashes says nothing, and may have complained
+/// of something else long before. Longer than any process takes from its last word to its end.
+const LAST_WORDS_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// The last lines of a log, short enough for a reason.
 pub fn log_tail(path: &Path) -> String {
     let tail = read_tail(path).unwrap_or_default();
     String::from_utf8_lossy(&tail).trim().to_owned()
+}
+
+/// The last line of the log of a process that has just ended, if it was written at its end; else empty.
+pub fn last_words(path: &Path) -> String {
+    let written_at = fs::metadata(path).and_then(|metadata| metadata.modified());
+    // A clock that was set back meanwhile proves nothing.
+    let is_old = |at: SystemTime| at.elapsed().is_ok_and(|age| age > LAST_WORDS_AGE_MAX);
+    if written_at.is_ok_and(is_old) {
+        return String::new();
+    }
+    log_tail(path).lines().last().unwrap_or_default().to_owned()
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<u8>> {
@@ -151,7 +210,7 @@ mod tests {
                 }
             }
         };
-        let patience = std::time::Duration::from_secs(20);
+        let patience = Duration::from_secs(20);
         tokio::time::timeout(patience, found).await.expect("the process is never found")
     }
 
@@ -169,6 +228,9 @@ mod tests {
         assert_eq!(found.pid(), spawned.pid());
         found.kill_and_wait().await;
         spawned.ended().await;
+        assert_eq!(spawned.ending().await.to_string(), "signal: 9 (SIGKILL)");
+        assert!(!spawned.ending().await.may_be_orderly());
+        assert_eq!(found.ending().await, Ending::Unknown);
         assert!(Process::find(OsStr::new(&mark)).unwrap().is_none());
     }
 
@@ -179,5 +241,21 @@ mod tests {
         let process = Process::spawn(Path::new("/nowhere/qemu"), &[], &log).unwrap();
         process.ended().await;
         assert!(log_tail(&log).contains("/nowhere/qemu"), "{}", log_tail(&log));
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_those_of_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let arguments = ["-c".to_owned(), "echo first; echo second >&2; exit 3".to_owned()];
+        let process = Process::spawn(Path::new("/bin/sh"), &arguments, &log).unwrap();
+        process.ended().await;
+        assert_eq!(process.ending().await.to_string(), "exit status: 3");
+        assert_eq!(log_tail(&log), "first\nsecond");
+        assert_eq!(last_words(&log), "second");
+        let long_ago = SystemTime::now() - 2 * LAST_WORDS_AGE_MAX;
+        fs::File::open(&log).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(last_words(&log), "");
+        assert_eq!(last_words(Path::new("/nowhere/log")), "");
     }
 }

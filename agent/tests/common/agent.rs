@@ -8,6 +8,8 @@ use novacron_protocol::time::Timestamp;
 use novacron_transport::authority::Grant;
 use novacron_transport::{Acceptor, ClusterAuthority, Endpoint, LinkSettings, Role};
 
+use tokio::task::JoinHandle;
+
 use super::Host;
 
 pub struct Agent {
@@ -15,6 +17,7 @@ pub struct Agent {
     pub host: Host,
     pub migrations: Migrations,
     pub address: SocketAddr,
+    serving: JoinHandle<()>,
 }
 
 impl Agent {
@@ -23,17 +26,35 @@ impl Agent {
         name: &str,
         settings: MigrationSettings,
     ) -> Self {
+        Self::begin(authority, name, settings, Host::new().await)
+    }
+
+    /// The agent ends in an orderly way and starts again, at another address; guests go on.
+    pub async fn restart(self, authority: &ClusterAuthority, settings: MigrationSettings) -> Self {
+        let Self { name, host, migrations, serving, .. } = self;
+        migrations.shut_down().await;
+        serving.abort();
+        let _ = serving.await;
+        drop(migrations);
+        Self::begin(authority, name.as_str(), settings, host.restart().await)
+    }
+
+    fn begin(
+        authority: &ClusterAuthority,
+        name: &str,
+        settings: MigrationSettings,
+        mut host: Host,
+    ) -> Self {
         let (endpoint, acceptor) = endpoint(authority, name);
         let address = endpoint.local_address().unwrap();
-        let mut host = Host::new().await;
         let migrations =
             Migrations::new(host.machines.clone(), host.reporter.clone(), endpoint, settings);
         migrations.recover(std::mem::take(&mut host.interrupted));
-        tokio::spawn({
+        let serving = tokio::spawn({
             let migrations = migrations.clone();
             async move { migrations.serve(acceptor).await }
         });
-        Self { name: name.parse().unwrap(), host, migrations, address }
+        Self { name: name.parse().unwrap(), host, migrations, address, serving }
     }
 }
 

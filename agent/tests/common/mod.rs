@@ -6,6 +6,7 @@
 pub mod agent;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +39,20 @@ const BOOT_SECTOR: [u8; 67] = [
 /// What the boot sector writes.
 pub const GREETING: &str = "hello\r\n";
 
+/// What comes before the echo in a guest that does not obey the first press of the button: it waits for it, and forgets
+/// it.
+const DROWSINESS: [u8; 20] = [
+    0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, 0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa,
+    0xb8, 0x00, 0x01, 0xef,
+];
+/// Where in the boot sector the greeting has been written.
+const GREETED_AT: usize = 30;
+/// Where in the boot sector is written, in one byte, where the greeting begins.
+const GREETING_PLACE_AT: usize = 6;
+
+/// The image with a boot sector that obeys the second press.
+pub const DROWSY_IMAGE: &str = "drowsy";
+
 /// The image with that boot sector.
 pub const IMAGE: &str = "echo";
 
@@ -47,32 +62,59 @@ pub struct Host {
     pub reporter: Reporter,
     pub interrupted: Vec<Interrupted>,
     pub records: Records,
+    programs: Programs,
+}
+
+/// What a host runs machines with.
+struct Programs {
+    qemu: PathBuf,
     swtpm: PathBuf,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self { qemu: "qemu-system-x86_64".into(), swtpm: "swtpm".into() }
+    }
 }
 
 impl Host {
     pub async fn new() -> Self {
-        Self::with_swtpm("swtpm").await
+        Self::with(HostDirectory(tempfile::tempdir().unwrap()), Programs::default()).await
     }
 
     /// A host with another TPM program, or none.
     pub async fn with_swtpm(swtpm: &str) -> Self {
-        let swtpm = PathBuf::from(swtpm);
+        let programs = Programs { swtpm: swtpm.into(), ..Programs::default() };
+        Self::with(HostDirectory(tempfile::tempdir().unwrap()), programs).await
+    }
+
+    /// A host on which QEMU's process lives for a second after QEMU has let go of everything: as one does that dumps its
+    /// core, or frees much memory.
+    pub async fn with_slow_ends() -> Self {
         let directory = HostDirectory(tempfile::tempdir().unwrap());
+        let qemu = directory.path().join("slow-end");
+        let Programs { qemu: real, swtpm } = Programs::default();
+        fs::write(&qemu, format!("#!/bin/sh\n{} \"$@\"\nsleep 1\n", real.display())).unwrap();
+        fs::set_permissions(&qemu, fs::Permissions::from_mode(0o700)).unwrap();
+        Self::with(directory, Programs { qemu, swtpm }).await
+    }
+
+    async fn with(directory: HostDirectory, programs: Programs) -> Self {
         let images = directory.path().join("images");
         fs::create_dir(&images).unwrap();
-        fs::write(images.join(format!("{IMAGE}.img")), boot_image()).unwrap();
-        let (machines, reporter, interrupted, records) = take_up(directory.path(), &swtpm).await;
-        Self { directory, machines, reporter, interrupted, records, swtpm }
+        fs::write(images.join(format!("{IMAGE}.img")), boot_image(&[])).unwrap();
+        fs::write(images.join(format!("{DROWSY_IMAGE}.img")), boot_image(&DROWSINESS)).unwrap();
+        let (machines, reporter, interrupted, records) = take_up(directory.path(), &programs).await;
+        Self { directory, machines, reporter, interrupted, records, programs }
     }
 
     /// The agent ends and starts again; guests go on.
     pub async fn restart(self) -> Self {
-        let Self { directory, machines, reporter, interrupted, records, swtpm } = self;
+        let Self { directory, machines, reporter, interrupted, records, programs } = self;
         machines.shut_down().await;
         drop((machines, reporter, interrupted, records));
-        let (machines, reporter, interrupted, records) = take_up(directory.path(), &swtpm).await;
-        Self { directory, machines, reporter, interrupted, records, swtpm }
+        let (machines, reporter, interrupted, records) = take_up(directory.path(), &programs).await;
+        Self { directory, machines, reporter, interrupted, records, programs }
     }
 
     pub async fn order(&self, vm: VmId, order: MachineOrder) -> EffectOutcome {
@@ -184,10 +226,10 @@ fn collect(directory: &Path, mark: &str, found: &mut Vec<PathBuf>) {
 
 async fn take_up(
     directory: &Path,
-    swtpm: &Path,
+    programs: &Programs,
 ) -> (Machines, Reporter, Vec<Interrupted>, Records) {
-    let qemu = PathBuf::from("qemu-system-x86_64");
-    let version = look_for_qemu(&qemu).await;
+    let Programs { qemu, swtpm } = programs;
+    let version = look_for_qemu(qemu).await;
     let version = version.unwrap_or_else(|problem| panic!("{problem}; or run `cargo xtask test`"));
     let settings = Settings {
         directories: Directories {
@@ -195,9 +237,9 @@ async fn take_up(
             images: directory.join("images"),
             memory: directory.join("memory"),
         },
-        qemu,
+        qemu: qemu.clone(),
         qemu_img: "qemu-img".into(),
-        swtpm: swtpm.to_owned(),
+        swtpm: swtpm.clone(),
         hypervisor: Hypervisor {
             qemu: Ok(version),
             accelerator: Accelerator::Tcg,
@@ -205,7 +247,7 @@ async fn take_up(
         },
         disk_cache_bytes: 1 << 30,
     };
-    let records = Records::open(directory).unwrap();
+    let records = open_records(directory).await;
     let reporter = Reporter::load(records.clone()).await.unwrap();
     let taken_up =
         Machines::take_up(settings, records.clone(), reporter.clone(), clock::now()).await;
@@ -213,10 +255,25 @@ async fn take_up(
     (machines, reporter, interrupted, records)
 }
 
-fn boot_image() -> Vec<u8> {
-    let mut image = vec![0; 1 << 20];
-    image[..BOOT_SECTOR.len()].copy_from_slice(&BOOT_SECTOR);
-    image[BOOT_SECTOR.len()..][..GREETING.len()].copy_from_slice(GREETING.as_bytes());
+/// The tasks of an agent that has just ended may still have them for a moment.
+async fn open_records(directory: &Path) -> Records {
+    let opened = async {
+        loop {
+            match Records::open(directory) {
+                Ok(records) => return records,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(PATIENCE, opened).await.expect("the records are free")
+}
+
+/// With this done after the greeting.
+fn boot_image(after_greeting: &[u8]) -> Vec<u8> {
+    let (before, after) = BOOT_SECTOR.split_at(GREETED_AT);
+    let mut image = [before, after_greeting, after, GREETING.as_bytes()].concat();
+    image[GREETING_PLACE_AT] += after_greeting.len() as u8;
+    image.resize(1 << 20, 0);
     image[510..512].copy_from_slice(&[0x55, 0xaa]);
     image
 }

@@ -49,7 +49,7 @@ impl Limit {
     }
 
     /// Waits until so many bytes may be sent. Cancel-safe; what was taken stays taken.
-    pub(super) async fn take(&self, bytes: usize) {
+    pub(in crate::migrate) async fn take(&self, bytes: usize) {
         let Some(bucket) = &self.bucket else { return };
         let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let wait_us = {

@@ -208,6 +208,11 @@ impl Outlets {
         Self { outlets, connection: Some(connection), limit, writers }
     }
 
+    /// What all streams of the migration share, those of no outlet as well.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
     /// A further stream.
     pub fn open(&mut self, header: StreamHeader, frame_bytes_max: usize) -> Outlet {
         let inner = Arc::new(Inner {

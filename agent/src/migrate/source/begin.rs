@@ -1,7 +1,6 @@
 //! How the task of a source begins: of a machine that was lent for a migration, or that an earlier run left behind.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use novacron_protocol::qemu::{QemuVersion, StreamLayout, StreamLimits};
 use novacron_protocol::session::handover::SourceRecord;
@@ -12,13 +11,14 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::gate::Gate;
-use super::memo::Memo;
+use super::memo::{self, Memo};
 use super::offer::make_offer;
 use super::pilot::Course;
 use super::restart::Earlier;
 use super::steering::Steering;
 use super::warm::Warm;
 use super::{Run, progress};
+use crate::clock;
 use crate::metrics::Tally;
 use crate::migrate::account::Account;
 use crate::migrate::cache::Image;
@@ -110,6 +110,8 @@ fn spawn(
     let Offered { form, hash_seed, base, source_run } = offered;
     let migration = guest.role().migration;
     let span = tracing::info_span!("migration", %migration, vm = %guest.facts().vm, end = "source");
+    let earlier_run = Memo::of_earlier_run(&guest.role().memo);
+    let elapsed = earlier_run.as_ref().map(|memo| memo.elapsed(clock::since_boot_us()));
     let remembered =
         matches!(guest.role().decision, SourceRecord::Released | SourceRecord::Confirmed)
             .then(|| Memo::read(&guest.role().memo));
@@ -121,8 +123,10 @@ fn spawn(
         events: guest.qmp().map(Qmp::events),
         session,
         form,
-        account: Account::begin(Instant::now()),
+        account: Account::begin_before(elapsed.unwrap_or_default()),
         remembered,
+        carried: earlier_run.map_or_else(memo::empty, |memo| memo.account().clone()),
+        remembered_at: None,
         dialogue: Dialogue::default(),
         outlets: Outlets::default(),
         outgoing: None,

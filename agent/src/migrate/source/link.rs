@@ -117,6 +117,8 @@ impl Run {
         self.steering.release();
         self.progress.target_load(None);
         self.count();
+        // This agent may be about to end.
+        self.remember();
         if let Some(connection) = self.dialogue.cut() {
             self.count_interruption();
             // Whatever else travels on it is of no use any more, and threads may wait for it.

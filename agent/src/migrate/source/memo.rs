@@ -1,5 +1,7 @@
-//! What a source remembers beside its decision: the account so far, so that a migration whose source was restarted in
-//! the middle of the hand-over still has its record.
+//! What a source remembers beside its decision: the account so far, so that a migration whose source was restarted, before
+//! the hand-over or in the middle of it, still has its whole record.
+
+use std::time::Duration;
 
 use novacron_protocol::migration::{DowntimeParts, MemoryPath, MigrationAccount};
 use novacron_protocol::wire::codec::{self, Message};
@@ -12,18 +14,24 @@ pub(super) struct Memo {
     /// The end of what the account covers, in microseconds since the host was started, while the machine is not known to
     /// run at the target: what comes after it is downtime, too.
     open_since_us: Option<u64>,
+    /// When the migration began here, in microseconds since the host was started.
+    begun_us: u64,
 }
 
 impl Message for Memo {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = 2048;
     const NAME: &'static str = "migration memo";
 }
 
 impl Memo {
     /// Of a migration that was accounted for until this moment, or else to its end.
-    pub(super) fn new(account: MigrationAccount, open_since_us: Option<u64>) -> Self {
-        Self { account, open_since_us }
+    pub(super) fn new(
+        account: MigrationAccount,
+        open_since_us: Option<u64>,
+        begun_us: u64,
+    ) -> Self {
+        Self { account, open_since_us, begun_us }
     }
 
     /// The bytes to remember.
@@ -34,7 +42,18 @@ impl Memo {
 
     /// What an earlier run remembered; all zero if there is nothing.
     pub(super) fn read(bytes: &[u8]) -> Self {
-        codec::decode(bytes).unwrap_or_else(|_| Self::new(empty(), None))
+        Self::of_earlier_run(bytes).unwrap_or_else(|| Self::new(empty(), None, 0))
+    }
+
+    /// What an earlier run remembered, if there was one.
+    pub(super) fn of_earlier_run(bytes: &[u8]) -> Option<Self> {
+        codec::decode(bytes).ok()
+    }
+
+    /// How long ago the migration began. If the host was started again since, what is known of that.
+    pub(super) fn elapsed(&self, now_us: u64) -> Duration {
+        let known = Duration::from_millis(self.account.total_ms);
+        now_us.checked_sub(self.begun_us).map_or(known, Duration::from_micros)
     }
 
     pub(super) fn account(&self) -> &MigrationAccount {
@@ -57,7 +76,32 @@ impl Memo {
     }
 }
 
-fn empty() -> MigrationAccount {
+/// What a run of the agent has sent, and before it what earlier runs had; times and the outcome are the newest run's. What
+/// the target had before anything was sent is what the first found: a later one finds what was sent as well.
+pub(super) fn sent_in_all(earlier: &MigrationAccount, now: MigrationAccount) -> MigrationAccount {
+    let had_disks = earlier.bytes_disk.saturating_add(earlier.bytes_disk_held) > 0;
+    MigrationAccount {
+        rounds: now.rounds.saturating_add(earlier.rounds),
+        bytes_guest: now.bytes_guest.saturating_add(earlier.bytes_guest),
+        bytes_wire: now.bytes_wire.saturating_add(earlier.bytes_wire),
+        bytes_wire_memory: now.bytes_wire_memory.saturating_add(earlier.bytes_wire_memory),
+        bytes_wire_disks: now.bytes_wire_disks.saturating_add(earlier.bytes_wire_disks),
+        bytes_wire_files: now.bytes_wire_files.saturating_add(earlier.bytes_wire_files),
+        bytes_link: now.bytes_link.saturating_add(earlier.bytes_link),
+        bytes_disk: now.bytes_disk.saturating_add(earlier.bytes_disk),
+        bytes_disk_held: if had_disks { earlier.bytes_disk_held } else { now.bytes_disk_held },
+        pages_zero: now.pages_zero.saturating_add(earlier.pages_zero),
+        pages_same: now.pages_same.saturating_add(earlier.pages_same),
+        pages_known: now.pages_known.saturating_add(earlier.pages_known),
+        pages_differing: now.pages_differing.saturating_add(earlier.pages_differing),
+        pages_packed: now.pages_packed.saturating_add(earlier.pages_packed),
+        pages_raw: now.pages_raw.saturating_add(earlier.pages_raw),
+        ..now
+    }
+}
+
+/// The account of a migration that nothing is known of.
+pub(super) fn empty() -> MigrationAccount {
     MigrationAccount {
         total_ms: 0,
         prepare_ms: 0,
@@ -93,19 +137,37 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_anything_else_is_empty() {
         let account = MigrationAccount { total_ms: 17, verified: true, ..empty() };
-        let memo = Memo::new(account, Some(4));
+        let memo = Memo::new(account, Some(4), 5);
         assert_eq!(Memo::read(&memo.write()), memo);
-        assert_eq!(Memo::read(b"?"), Memo::new(empty(), None));
+        assert_eq!(Memo::read(b"?"), Memo::new(empty(), None, 0));
+        assert_eq!(Memo::of_earlier_run(b""), None);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_sent_counts_and_its_time_too() {
+        let distinct = crate::migrate::account_of_distinct_numbers();
+        let now = MigrationAccount { total_ms: 700, bytes_wire_files: 1, ..empty() };
+        let whole = sent_in_all(&distinct, now);
+        assert_eq!((whole.total_ms, whole.verified), (700, false));
+        assert_eq!(whole.bytes_wire_files, distinct.bytes_wire_files + 1);
+        assert_eq!(whole.bytes_disk_final, 0);
+        let twice = sent_in_all(&distinct, distinct.clone());
+        assert_eq!(twice.bytes_disk_held, distinct.bytes_disk_held);
+        assert_eq!((twice.bytes_wire, twice.pages_raw), (24, 50));
+
+        let memo = Memo::new(MigrationAccount { total_ms: 9, ..empty() }, None, 1_000_000);
+        assert_eq!(memo.elapsed(21_000_000), Duration::from_secs(20));
+        assert_eq!(memo.elapsed(500), Duration::from_millis(9), "the host was started again");
     }
 
     /// If this fails, the layout has changed: raise the version.
     #[test]
     fn golden_memo() {
         let account = crate::migrate::account_of_distinct_numbers();
-        let bytes = Memo::new(account, Some(26)).write();
+        let bytes = Memo::new(account, Some(26), 27).write();
         assert_eq!(
             (Memo::VERSION, bytes.len(), xxh3_64(&bytes)),
-            (2, 212, 7_901_398_125_304_757_093)
+            (3, 220, 1_062_995_451_063_917_973)
         );
     }
 
@@ -118,7 +180,7 @@ mod tests {
             downtime_parts,
             ..empty()
         };
-        Memo::new(account, Some(7_000_000))
+        Memo::new(account, Some(7_000_000), 2_000_000)
     }
 
     fn thirty_milliseconds() -> DowntimeParts {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use novacron_protocol::disk::DiskContent;
 use novacron_protocol::ids::{MigrationId, NodeName};
-use novacron_protocol::migration::MigrationMode;
+use novacron_protocol::migration::{MigrationAccount, MigrationMode};
 use novacron_protocol::pages::PageTable;
 use novacron_protocol::session::message::Digests;
 use novacron_protocol::session::source::{Source, SourceEvent, SourceOutcome};
@@ -81,6 +81,10 @@ struct Run {
     account: Account,
     /// What an earlier run of the agent remembered, if this one only ends the migration.
     remembered: Option<Memo>,
+    /// What earlier runs of the agent have sent, as far as the last of them remembered.
+    carried: MigrationAccount,
+    /// When this run's share was remembered last.
+    remembered_at: Option<Instant>,
     dialogue: Dialogue,
     outlets: Outlets,
     events: Option<broadcast::Receiver<Event>>,

@@ -7,6 +7,7 @@ use novacron_protocol::migration::{
     MemoryPath, MigrationAccount, MigrationMode, MigrationPhase, MigrationProgress,
 };
 
+use super::memo::sent_in_all;
 use super::{Run, Step};
 use crate::disk::{DiskCounters, DiskProgress};
 use crate::host::ProcessorLoad;
@@ -132,6 +133,7 @@ impl Run {
             let reason = crate::reason::reason(&error);
             return self.fail(reason);
         }
+        self.remember_now_and_then();
         self.ask_what_remains();
     }
 
@@ -156,21 +158,26 @@ impl Run {
 
     fn progress(&mut self) -> MigrationProgress {
         let (memory, disks) = (self.memory_totals(), self.disk_counters());
-        let bytes_wire = memory.bytes_wire + disks.bytes_wire + self.file_bytes;
+        let carried = &self.carried;
+        let bytes_wire =
+            memory.bytes_wire + disks.bytes_wire + self.file_bytes + carried.bytes_wire;
+        let bytes_guest = memory.bytes_guest + carried.bytes_guest;
+        let bytes_disk = disks.bytes_disk + carried.bytes_disk;
+        let rounds = memory.rounds + self.warm.rounds() + carried.rounds;
         let memory_bytes = match self.mode {
             MigrationMode::Cold | MigrationMode::Warm => 0,
             MigrationMode::Live => self.facts.spec.memory_bytes,
         };
         let whole = Whole { memory_bytes, disks_bytes: disks.bytes_total };
         let bytes_remaining = self.progress.bytes_left(self.session.phase(), whole);
-        let done = memory.bytes_guest + disks.bytes_disk;
+        let done = bytes_guest + bytes_disk;
         let now = Instant::now();
         MigrationProgress {
             phase: self.session.phase(),
-            rounds: memory.rounds + self.warm.rounds(),
-            bytes_guest: memory.bytes_guest,
+            rounds,
+            bytes_guest,
             bytes_wire,
-            bytes_disk: disks.bytes_disk,
+            bytes_disk,
             bytes_remaining,
             bytes_total: done + bytes_remaining,
             wire_bits_per_second: self
@@ -193,7 +200,7 @@ impl Run {
         }
         let (memory, disks) = (self.memory_totals(), self.disk_counters());
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        MigrationAccount {
+        let of_this_run = MigrationAccount {
             total_ms: milliseconds(self.account.total()),
             prepare_ms: milliseconds(self.account.prepare()),
             memory_ms: milliseconds(self.account.memory()),
@@ -223,7 +230,8 @@ impl Run {
                 (MigrationMode::Live, OutgoingForm::Pages(_)) => MemoryPath::Pages,
                 (MigrationMode::Live, OutgoingForm::Tunnel) => MemoryPath::Tunnel,
             },
-        }
+        };
+        sent_in_all(&self.carried, of_this_run)
     }
 
     pub(super) fn memory_totals(&self) -> MemoryTotals {

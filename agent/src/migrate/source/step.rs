@@ -48,7 +48,10 @@ impl Run {
             Step::Resumed(Err(ResumeFault::Over(reason))) => {
                 self.fail(format!("the target gave up: {reason}"));
             }
-            Step::FileSent(Ok(bytes)) => self.file_bytes += bytes,
+            Step::FileSent(Ok(bytes)) => {
+                self.file_bytes += bytes;
+                self.remember();
+            }
             // It is sent again when the link is back.
             Step::FileSent(Err(error)) if error.is_of_link() => {}
             Step::FileSent(Err(error)) => self.fail(reason(&error)),

@@ -7,6 +7,7 @@ use super::progress::per_second;
 use super::{Run, Step};
 use crate::qmp::{Qmp, RunState};
 use crate::reason::reason;
+use crate::vm::POWER_BUTTON_INTERVAL;
 
 /// Bytes that may be left when the guest is told to shut down: what 1 Gbit/s carries in 70 ms, and less than a guest
 /// writes while it shuts down.
@@ -183,14 +184,20 @@ impl Run {
     }
 }
 
-/// Until the guest has shut down; after so long it is stopped, or that is an error.
+/// Until the guest has shut down, whose power button was pressed just now, and is again from time to time; after so long
+/// it is stopped, or that is an error.
 async fn wait_until_down(qmp: &Qmp, patience: Duration, force: bool) -> Result<(), String> {
     let down = async {
         let mut events = qmp.events();
+        let mut pressed_at = Instant::now();
         loop {
             let seen = qmp.status().await.map_err(|error| reason(&error))?;
             if seen.status == RunState::Shutdown {
                 return Ok(());
+            }
+            if pressed_at.elapsed() >= POWER_BUTTON_INTERVAL {
+                pressed_at = Instant::now();
+                qmp.power_down().await.map_err(|error| reason(&error))?;
             }
             let _ = tokio::time::timeout(ASK_INTERVAL, events.recv()).await;
         }

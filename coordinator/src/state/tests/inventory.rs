@@ -1,4 +1,4 @@
-use novacron_protocol::effect::{Action, ObservedState, SourceResult};
+use novacron_protocol::effect::{Action, MachineReport, ObservedState, Report, SourceResult};
 use novacron_protocol::ids::Generation;
 use novacron_protocol::vm::VmState;
 
@@ -55,6 +55,26 @@ fn an_old_copy_is_destroyed_once_the_new_one_is_known_to_be_accepted() {
     assert_eq!((&orders[0].action, orders[0].generation), (&Action::Destroy, Generation(1)));
     scene.settle_all("node-01");
     assert_eq!(scene.state(vm), VmState::Running, "the machine itself is at the target");
+}
+
+#[test]
+fn a_machine_that_fails_while_it_moves_keeps_its_reason() {
+    let mut scene = scene();
+    let vm = scene.running("web", "node-01");
+    let migration = scene.sending(vm, "node-02");
+    let reason = "QEMU ended by itself (signal: 11 (SIGSEGV)): it left no word".to_owned();
+    let report = MachineReport { reason: reason.clone(), ..held(vm, 1, ObservedState::Failed) };
+    scene.report("node-01", vec![Report::Machine(report)]).unwrap();
+    assert_eq!(scene.state(vm), VmState::Migrating);
+    let why = "disk 0 failed on its way".to_owned();
+    scene.source_ends(migration, SourceResult::Failed { reason: why });
+    assert_eq!(scene.state(vm), VmState::Failed);
+    assert_eq!(scene.vm(vm).reason, reason);
+
+    scene.apply(Body::StartVm { vm }).unwrap();
+    assert_eq!(scene.vm(vm).reason, "", "it is another attempt");
+    scene.settle_all("node-01");
+    assert_eq!(scene.vm(vm).reason, "");
 }
 
 #[test]

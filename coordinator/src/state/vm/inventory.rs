@@ -23,7 +23,8 @@ impl Fleet {
                 return;
             }
             let rest = observed_rest(report.state);
-            if vm.task.is_none() && (vm.rest != rest || !report.reason.is_empty()) {
+            // Whatever its node has been told to do ends with a reason of its own.
+            if vm.task_effect().is_none() && (vm.rest != rest || !report.reason.is_empty()) {
                 vm.reason = bounded(&report.reason);
             }
             vm.rest = rest;
