@@ -136,7 +136,7 @@ fn exit_of(code: Code) -> Exit {
             Exit::Conflict
         }
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::Internal => Exit::Failed,
+        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
     }
 }
 
@@ -148,6 +148,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NameTaken => Some("`novacron vm list` shows the names in use"),
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),
+        Code::NodeUnreachable => {
+            Some("`novacron node list` shows its state; is its agent running, and its host up?")
+        }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!(exit(Code::NotAllowed), Exit::NotAllowed);
         assert_eq!(exit(Code::OutcomeUnknown), Exit::TimedOut);
         assert_eq!(exit(Code::Internal), Exit::Failed);
+        assert_eq!(exit(Code::NodeUnreachable), exit(Code::Unavailable));
     }
 
     #[test]

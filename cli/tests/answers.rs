@@ -84,6 +84,7 @@ fn each_refusal_has_its_exit_code_and_its_line() {
         (Code::NoCapacity, 4),
         (Code::NotAllowed, 5),
         (Code::Internal, 1),
+        (Code::NodeUnreachable, 1),
     ] {
         let run = Place::new(vec![problem(code)]).run("vm start web-01 -o json");
         assert_eq!((run.code, run.stdout.as_str()), (exit, ""), "{code:?}");
@@ -155,6 +156,25 @@ fn a_batch_of_which_every_machine_was_refused_has_failed() {
         Place::new(vec![batch("in_progress")]).run("migrate batch --from node-01 --to node-02");
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("batch-status"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cluster_that_is_down_is_said_to_be_before_the_patience_ends() {
+    let place = Place::new(vec![]);
+    let began = std::time::Instant::now();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("https://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let run = place.run(&format!("vm list --endpoint {nobody}"));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("no coordinator answers; trying again for up to "),
+        "{}",
+        run.stderr
+    );
+    assert!(lines[1].starts_with("error: no coordinator answers (https://"), "{}", run.stderr);
+    assert!(began.elapsed().as_secs() < 10, "it took {:?}", began.elapsed());
 }
 
 #[test]

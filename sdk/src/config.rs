@@ -28,7 +28,8 @@ pub struct Config {
     pub endpoints: Vec<String>,
     /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub credentials: PathBuf,
-    /// For how long a call goes on trying while no coordinator answers or none has a quorum.
+    /// For how long a call goes on trying while no coordinator answers or none has a quorum; at most 5 s while nobody
+    /// listens at any endpoint.
     pub patience: Duration,
 }
 
