@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use novacron_protocol::api::{Code, Problem};
-use novacron_sdk::Error;
+use novacron_sdk::{ConfigError, Error};
 
 /// What the process ends with. Part of the contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,18 +88,26 @@ impl From<Error> for Failure {
                 .hint("is the cluster up, and do the endpoints in the configuration point at it?"),
             Error::TimedOut { .. } => Self::new(Exit::TimedOut, chain(&error))
                 .hint("it may still happen; `--timeout` waits longer"),
-            Error::Config(config) => Self::usage(chain(config)).hint(
-                "`novacron dev up` makes a cluster on this machine and prints the line that makes this program use it",
-            ),
-            Error::Answer { .. } => {
-                Self::failed(chain(&error)).hint("do this program and the coordinators have the same version?")
+            Error::Config(config) if is_nothing_configured(config) => {
+                Self::usage(chain(config)).hint(NO_CLUSTER)
             }
+            Error::Config(config) => Self::usage(chain(config)),
+            Error::Answer { .. } => Self::failed(chain(&error))
+                .hint("do this program and the coordinators have the same version?"),
         }
     }
 }
 
-impl From<novacron_sdk::ConfigError> for Failure {
-    fn from(error: novacron_sdk::ConfigError) -> Self {
+/// For somebody who has no cluster yet.
+const NO_CLUSTER: &str = "`novacron dev up` makes a cluster on this machine and prints the line that makes this program use it";
+
+/// Whether there is no configuration at all, rather than a wrong one.
+fn is_nothing_configured(error: &ConfigError) -> bool {
+    matches!(error, ConfigError::NoEndpoints { file } if !file.exists())
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
         Error::from(error).into()
     }
 }
@@ -128,7 +136,7 @@ fn exit_of(code: Code) -> Exit {
             Exit::Conflict
         }
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::Internal => Exit::Failed,
+        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
     }
 }
 
@@ -140,6 +148,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NameTaken => Some("`novacron vm list` shows the names in use"),
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),
+        Code::NodeUnreachable => {
+            Some("`novacron node list` shows its state; is its agent running, and its host up?")
+        }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
@@ -163,6 +174,7 @@ mod tests {
         assert_eq!(exit(Code::NotAllowed), Exit::NotAllowed);
         assert_eq!(exit(Code::OutcomeUnknown), Exit::TimedOut);
         assert_eq!(exit(Code::Internal), Exit::Failed);
+        assert_eq!(exit(Code::NodeUnreachable), exit(Code::Unavailable));
     }
 
     #[test]

@@ -25,12 +25,21 @@ const MIGRATION: &str = r#"{"migration_id":"0b8f5a66-8f4c-4a57-9d6e-000000000002
     "pages_zero":0,"pages_same":0,"pages_sent":0,"verified":false,"memory_path":null,
     "created_at":"2026-01-01T00:00:00Z","ended_at":null,"revision":9,"_links":{}}"#;
 
+const BATCH: &str = r#"{"batch_id":"0b8f5a66-8f4c-4a57-9d6e-000000000003","from":"node-01","to":"node-02",
+    "labels":{},"mode":null,"options":{},"abort_on_failure":false,"status":"STATUS",
+    "counts":{"items":5,"refused":5,"queued":0,"in_progress":0,"completed":0,"failed":0,"cancelled":0},
+    "created_at":"2026-01-01T00:00:00Z","ended_at":null,"revision":9,"_links":{}}"#;
+
 fn vm(state: &str) -> String {
     answer("200 OK", &VM.replace("STATE", state))
 }
 
 fn migration(status: &str) -> String {
     answer("200 OK", &MIGRATION.replace("STATUS", status))
+}
+
+fn batch(status: &str) -> String {
+    answer("200 OK", &BATCH.replace("STATUS", status))
 }
 
 fn problem(code: Code) -> String {
@@ -75,6 +84,7 @@ fn each_refusal_has_its_exit_code_and_its_line() {
         (Code::NoCapacity, 4),
         (Code::NotAllowed, 5),
         (Code::Internal, 1),
+        (Code::NodeUnreachable, 1),
     ] {
         let run = Place::new(vec![problem(code)]).run("vm start web-01 -o json");
         assert_eq!((run.code, run.stdout.as_str()), (exit, ""), "{code:?}");
@@ -124,6 +134,69 @@ fn what_takes_too_long_ends_with_6() {
         Place::new(vec![vm("stopping"), vm("stopping")]).run("vm stop web-01 --wait --timeout 0s");
     assert_eq!((run.code, run.stdout.as_str()), (6, ""));
     assert!(run.stderr.contains("web-01 is stopping"), "{}", run.stderr);
+}
+
+#[test]
+fn a_migration_that_takes_too_long_is_in_a_phase_that_has_its_usual_name() {
+    let place = Place::new(vec![migration("in_progress"), migration("in_progress")]);
+    let run = place.run("vm migrate web-01 --target node-02 --live --wait --timeout 0s");
+    assert_eq!(run.code, 6);
+    assert!(run.stderr.contains("is in phase data_sync"), "{}", run.stderr);
+}
+
+#[test]
+fn a_batch_of_which_every_machine_was_refused_has_failed() {
+    let place = Place::new(vec![batch("failed")]);
+    let run = place.run("migrate batch --from node-01 --to node-02 -o json");
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.stdout).unwrap()["status"], "failed");
+    assert!(run.stderr.starts_with("error: node-01 to node-02: 0 of 5 moved"), "{}", run.stderr);
+    assert!(!run.stderr.contains("--watch"), "{}", run.stderr);
+    let run =
+        Place::new(vec![batch("in_progress")]).run("migrate batch --from node-01 --to node-02");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("batch-status"), "{}", run.stderr);
+}
+
+#[test]
+fn a_cluster_that_is_down_is_said_to_be_before_the_patience_ends() {
+    let place = Place::new(vec![]);
+    let began = std::time::Instant::now();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("https://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let run = place.run(&format!("vm list --endpoint {nobody}"));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("no coordinator answers; trying again for up to "),
+        "{}",
+        run.stderr
+    );
+    assert!(lines[1].starts_with("error: no coordinator answers (https://"), "{}", run.stderr);
+    assert!(began.elapsed().as_secs() < 10, "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn what_was_asked_to_end_is_said_to_be() {
+    let place = Place::new(vec![migration("in_progress")]);
+    let run = place.run("migrate cancel 0b8f5a66-8f4c-4a57-9d6e-000000000002");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("it was asked to end") && run.stderr.contains("migrate status 0b8f")
+    );
+    let place = Place::new(vec![batch("in_progress")]);
+    let run = place.run("migrate batch-cancel 0b8f5a66-8f4c-4a57-9d6e-000000000003");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("was asked to end"), "{}", run.stderr);
+}
+
+#[test]
+fn the_console_of_a_machine_that_does_not_run_is_refused() {
+    let run = Place::new(vec![vm("stopped")]).run("vm console web-01");
+    assert_eq!((run.code, run.stdout.as_str()), (4, ""));
+    assert!(run.stderr.contains("web-01 does not run: it is stopped"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: `--log`"), "{}", run.stderr);
 }
 
 #[test]

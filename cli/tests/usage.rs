@@ -99,6 +99,21 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
         ("vm migrate web-01", "--target <NODE>"),
         ("vm migrate a --target b --live --bandwidth 800", "write a whole number and mbit or gbit"),
         ("vm migrate a --target b --live --downtime-limit fast", "`fast` is not a duration"),
+        ("vm migrate a --target b --live --downtime-limit 50", "`50` has no unit: write 50ms"),
+        ("vm migrate a --target b --live --downtime-limit -5ms", "`-5ms` is not a duration"),
+        ("vm migrate a --target b --live --bandwidth -5mbit", "`-5mbit` is not a rate"),
+        ("migrate batch --from a --to b --downtime-limit 50", "write 50ms"),
+        ("migrate batch --from a --to b --downtime-limit -5ms", "`-5ms` is not a duration"),
+        ("node drain a --downtime-limit 50", "write 50ms"),
+        ("node drain a --downtime-limit -5ms", "`-5ms` is not a duration"),
+        ("vm start a --wait --timeout 90", "write 90ms, 90s"),
+        ("token create --role agent --ttl 60", "write 60ms, 60s"),
+        ("dev up --timeout -1s", "`-1s` is not a duration"),
+        ("vm create a --cpus two", "write a whole number such as 2"),
+        ("dev up --nodes 51", "write a whole number from 0 to 50"),
+        ("migrate status 123", "`123` is not the id of a migration"),
+        ("events --migration 123", "`123` is not the id of a migration"),
+        ("migrate batch-cancel nosuch", "`nosuch` is not the id of a batch"),
         ("vm migrate a --target b --downtime-limit 50ms", "--live"),
         ("vm migrate a --target b --auto-converge", "--live"),
         ("vm migrate a --target b --live --warm", "cannot be used with"),
@@ -122,7 +137,7 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
         ("node drain", "<NODE>"),
         ("node drain node-01 --bandwidth 800", "write a whole number and mbit or gbit"),
         ("cluster set", "--migrations-per-node <N>"),
-        ("cluster set --migrations-per-node many", "many"),
+        ("cluster set --migrations-per-node many", "write a whole number from 1 to 64"),
         ("cluster remove coordinator-2", "write its number"),
         ("dev up --coordinators 2", "write 1, 3 or 5"),
         ("dev up --link fast", "`fast` is not a rate"),
@@ -151,6 +166,29 @@ fn without_a_configuration_the_error_says_what_to_do() {
     );
     assert!(lines[1].starts_with("hint: ") && lines[1].contains("novacron dev up"), "{}", lines[1]);
     assert!(!run.stderr.contains('\x1b'), "colours go to terminals only");
+}
+
+#[test]
+fn a_wrong_configuration_is_no_reason_to_make_a_cluster() {
+    let home = tempdir().unwrap();
+    let file = home.path().join(".novacron.yaml");
+    for (text, said) in [
+        ("endpoint: []\n", "line 1, column 1: there is no setting `endpoint`"),
+        ("endpoints: 5\n", "line 1, column 12: `endpoints` is a list of URLs"),
+        ("endpoints: []\ncredentials: [1]\n", "line 2, column 14: `credentials` is a directory"),
+        ("endpoints: [a\n", "this is not YAML"),
+        ("- 1\n", "line 1, column 1: write"),
+        ("endpoints: [http://a:1]\ncredentials: .\n", "only https"),
+        ("endpoints: [https://a:1]\ncredentials: .\n", "ca.pem"),
+        ("endpoints: []\n", "no endpoints"),
+        ("", "no endpoints"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let run = run(home.path(), &["vm", "list"]);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{text}");
+        assert!(run.stderr.contains(said), "{text}: {}", run.stderr);
+        assert!(!run.stderr.contains("hint"), "{text}: {}", run.stderr);
+    }
 }
 
 /// The credential directory that a run would use: it does not exist, so the error names it.
@@ -217,5 +255,6 @@ fn where_there_is_no_cluster_there_is_nothing_to_show_and_nothing_to_end() {
     assert_eq!((status.code, status.stdout.as_str()), (3, ""));
     assert!(status.stderr.contains("novacron dev up"), "{}", status.stderr);
     let down = run(home.path(), &["dev", "down"]);
-    assert_eq!((down.code, down.stdout.as_str()), (0, ""));
+    assert_eq!((down.code, down.stdout.as_str()), (3, ""));
+    assert!(down.stderr.starts_with("error: there is no development cluster"), "{}", down.stderr);
 }

@@ -5,6 +5,7 @@ mod support;
 
 use novacron_coordinator::propose::Intent;
 use novacron_coordinator::state::Accepted;
+use novacron_protocol::api::Code;
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
     ObservedState, Report, SourceResult, StreamRequest, StreamResponse,
@@ -178,6 +179,11 @@ async fn a_console_opens_through_any_member() {
         tokio::join!(cluster.any().consoles.open(vm, 0, false), agent_side(&agent, refused));
     assert_eq!(opened.unwrap_err().to_string(), "no such log");
     agent.close().await;
+    for name in ["c1", "c2", "c3"] {
+        let away = cluster.app(name).consoles.open(vm, 0, false).await.unwrap_err();
+        assert_eq!(away.to_string(), "node node-01 is not reachable now", "through {name}");
+        assert_eq!(away.to_problem().code, Code::NodeUnreachable, "through {name}");
+    }
     cluster.shutdown().await;
 }
 

@@ -272,7 +272,7 @@ async fn a_machine_without_its_agent_has_no_console() {
     let (_member, client) = fleet().await;
     client.post("/api/v1/vms", WEB).await;
     let read = client.get("/api/v1/vms/web-01/console").await;
-    assert_eq!(read.problem(), problem(409, "conflict", None));
+    assert_eq!(read.problem(), problem(503, "node_unreachable", None));
     let typed = client.send("POST", "/api/v1/vms/web-01/console/input", &[], b"ls\n").await;
     assert_eq!(typed.problem(), problem(409, "conflict", None));
     let none = client.get("/api/v1/vms/none/console?follow=true").await;

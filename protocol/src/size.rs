@@ -31,15 +31,15 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, InvalidSize> {
     number.checked_mul(1 << shift).ok_or_else(invalid)
 }
 
-/// A size as people read it: the largest unit that leaves a short number, `512 MiB`, `1.5 GiB`.
+/// A size as people read it, rounded: the largest unit that leaves a short number, `512 MiB`, `1.5 GiB`.
 pub fn display_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) > 0 {
-        unit += 1;
-    }
-    let whole = bytes >> (10 * unit);
-    let tenths = if unit == 0 { 0 } else { ((bytes >> (10 * (unit - 1))) & 1023) * 10 / 1024 };
+    let in_tenths =
+        |unit: usize| (u128::from(bytes) * 10 + ((1 << (10 * unit)) >> 1)) >> (10 * unit);
+    // What is rounded up to 1024 of a unit is 1 of the next.
+    let fits = |unit: &usize| in_tenths(*unit) < 10 * 1024;
+    let unit = (0..UNITS.len()).find(fits).unwrap_or(UNITS.len() - 1);
+    let (whole, tenths) = (in_tenths(unit) / 10, in_tenths(unit) % 10);
     if tenths == 0 {
         format!("{whole} {}", UNITS[unit])
     } else {
@@ -70,5 +70,20 @@ mod tests {
         }
         assert_eq!(display_size(512 << 20), "512 MiB");
         assert_eq!(display_size(3 << 29), "1.5 GiB");
+    }
+
+    #[test]
+    fn a_size_is_shown_rounded_not_cut() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (580_690_903, "553.8 MiB"),
+            ((1 << 30) - 1, "1 GiB"),
+            ((1 << 20) + (1 << 15), "1 MiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(display_size(bytes), shown, "{bytes}");
+        }
     }
 }

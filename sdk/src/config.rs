@@ -28,7 +28,8 @@ pub struct Config {
     pub endpoints: Vec<String>,
     /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
     pub credentials: PathBuf,
-    /// For how long a call goes on trying while no coordinator answers or none has a quorum.
+    /// For how long a call goes on trying while no coordinator answers or none has a quorum; at most 5 s while nobody
+    /// listens at any endpoint.
     pub patience: Duration,
 }
 
@@ -117,8 +118,38 @@ impl File {
         };
         serde_norway::from_str(&text).map_err(|error| ConfigError::Malformed {
             path: path.to_owned(),
-            problem: error.to_string(),
+            problem: explained(&text, &error),
         })
+    }
+}
+
+/// Where a file is not as it should be, and what would be right.
+fn explained(text: &str, error: &serde_norway::Error) -> String {
+    let right = right(text);
+    match error.location() {
+        Some(place) => format!("line {}, column {}: {right}", place.line(), place.column()),
+        None => right,
+    }
+}
+
+/// What would be right in the place of this text.
+fn right(text: &str) -> String {
+    use serde_norway::Value;
+    const BOTH: &str = "`endpoints: [https://HOST:7443]` and `credentials: DIRECTORY`";
+    let settings = match serde_norway::from_str(text) {
+        Ok(Value::Mapping(settings)) => settings,
+        Ok(_) => return format!("write {BOTH}"),
+        Err(_) => return format!("this is not YAML; write {BOTH}"),
+    };
+    let is_known = |key: &&str| ["endpoints", "credentials"].contains(key);
+    match settings.keys().find(|key| !key.as_str().as_ref().is_some_and(is_known)) {
+        Some(key) => {
+            format!("there is no setting `{}`; write {BOTH}", key.as_str().unwrap_or_default())
+        }
+        None if settings.get("credentials").is_some_and(|value| !value.is_string()) => {
+            "`credentials` is a directory with ca.pem, cert.pem and key.pem".to_owned()
+        }
+        None => "`endpoints` is a list of URLs, such as [https://10.0.0.1:7443]".to_owned(),
     }
 }
 

@@ -16,7 +16,8 @@ impl Client {
     /// `follow` the reader goes on with what the guest writes from then on.
     ///
     /// # Errors
-    /// [`Error::Problem`]: `not_found`, `conflict` if the machine is on no node that answers.
+    /// [`Error::Problem`]: `not_found`, `conflict` if the machine is on no node, `node_unreachable` if its node does not
+    /// answer.
     pub fn console(&self, vm: &str, from: u64, follow: bool) -> Result<ConsoleReader, Error> {
         let mut reader = ConsoleReader {
             client: self.clone(),
@@ -33,7 +34,7 @@ impl Client {
     /// Types at the guest's serial console. Sent once: what may have arrived is not typed again.
     ///
     /// # Errors
-    /// [`Error::Problem`]: `not_found`, `conflict` if the machine does not run.
+    /// [`Error::Problem`]: `not_found`, `conflict` if the machine does not run, `node_unreachable`.
     pub fn console_input(&self, vm: &str, bytes: &[u8]) -> Result<(), Error> {
         self.exchange.done(&Request {
             method: Method::POST,

@@ -55,19 +55,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match parsed {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(malformed(path, "no certificate in it")),
-        Err(error) => Err(malformed(path, error)),
+        Ok(_) | Err(_) => Err(malformed(path, "no certificate in it, or a damaged one")),
     }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| malformed(path, error))
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| malformed(path, "no private key in it"))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     std::fs::read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
-fn malformed(path: &Path, problem: impl ToString) -> ConfigError {
-    ConfigError::Malformed { path: path.to_owned(), problem: problem.to_string() }
+fn malformed(path: &Path, problem: &str) -> ConfigError {
+    ConfigError::Malformed { path: path.to_owned(), problem: problem.to_owned() }
 }

@@ -16,15 +16,16 @@ use novacron_protocol::ids::RequestId;
 use serde::de::DeserializeOwned;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
-use ureq::{Agent, Body, BodyReader, Timeout};
+use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
 
 use crate::config::Config;
 use crate::connector::ClusterConnector;
 use crate::credentials::Credentials;
 use crate::error::{ConfigError, Error};
+use crate::patience::{Hope, Patience};
 use crate::query::Path;
 
-/// To connect and shake hands: several round trips over any distance, and still soon enough to try another.
+/// To find the address of a name; to connect if a request does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the answer begins. A coordinator gives up a proposal after less and says so.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,10 +33,9 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a JSON answer: a page of 1,000 machines with 64 KiB each.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// The first pause between rounds; each is twice as long as the one before.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// The longest pause between rounds.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Told that a call takes long because no coordinator answers, and for how long it will go on trying.
+pub type Notice = fn(Duration);
 
 /// What to send.
 pub(crate) struct Request {
@@ -69,6 +69,7 @@ pub(crate) struct Exchange {
     endpoints: Vec<String>,
     preferred: AtomicUsize,
     patience: Duration,
+    notice: Option<Notice>,
 }
 
 /// Why an attempt gave no result.
@@ -77,12 +78,12 @@ enum Failure {
     Final(Error),
     /// A coordinator answered that it cannot at the moment.
     NotNow(Problem),
-    /// No answer. `hopeful`: the same endpoint may answer in a moment.
-    NoAnswer { reason: String, hopeful: bool },
+    /// No answer; whether the same endpoint may answer in a moment.
+    NoAnswer { reason: String, hope: Hope },
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: &Config, notice: Option<Notice>) -> Result<Self, ConfigError> {
         let endpoints = config
             .endpoints
             .iter()
@@ -99,6 +100,7 @@ impl Exchange {
             endpoints,
             preferred: AtomicUsize::new(0),
             patience: config.patience,
+            notice,
         })
     }
 
@@ -127,51 +129,62 @@ impl Exchange {
         request: &Request,
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
     ) -> Result<(String, T), Error> {
-        let began = Instant::now();
-        let mut pause = PAUSE_FIRST;
+        let mut patience = Patience::new(self.patience, Instant::now());
         loop {
-            let (error, hopeful) = match self.round(request, read) {
+            let (error, hope) = match self.round(request, read, &mut patience) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let left = self.patience.saturating_sub(began.elapsed());
-            if !hopeful || left.is_zero() {
-                return Err(error);
+            match patience.pause(hope, Instant::now()) {
+                Some(pause) => std::thread::sleep(pause),
+                None => return Err(error),
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Tries every endpoint once. The error says whether another round may help.
+    /// Tries every endpoint once. With the error comes whether another round may help.
     fn round<T>(
         &self,
         request: &Request,
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
-    ) -> Result<(String, T), (Error, bool)> {
+        patience: &mut Patience,
+    ) -> Result<(String, T), (Error, Hope)> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut attempts = Vec::new();
-        let mut any_hope = false;
+        let mut hope_of_all = Hope::None;
         let mut not_now = None;
         for offset in 0..self.endpoints.len() {
             let index = (first + offset) % self.endpoints.len();
             let endpoint = &self.endpoints[index];
-            match self.attempt(endpoint, request, read) {
+            let connect = patience.connect(self.endpoints.len(), Instant::now());
+            match self.attempt(endpoint, request, connect, read) {
                 Ok(result) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok((endpoint.clone(), result));
                 }
-                Err(Failure::Final(error)) => return Err((error, false)),
-                Err(Failure::NotNow(problem)) => not_now = Some(problem),
-                Err(Failure::NoAnswer { reason, hopeful }) => {
+                Err(Failure::Final(error)) => return Err((error, Hope::None)),
+                Err(Failure::NotNow(problem)) => {
+                    not_now = Some(problem);
+                    hope_of_all = Hope::Soon;
+                }
+                Err(Failure::NoAnswer { reason, hope }) => {
                     attempts.push(format!("{endpoint}: {reason}"));
-                    any_hope |= hopeful;
+                    hope_of_all = hope_of_all.or(hope);
                 }
             }
+            self.tell(patience, hope_of_all);
         }
         match not_now {
-            Some(problem) => Err((problem.into(), true)),
-            None => Err((Error::Unreachable { attempts }, any_hope)),
+            Some(problem) => Err((problem.into(), hope_of_all)),
+            None => Err((Error::Unreachable { attempts }, hope_of_all)),
+        }
+    }
+
+    fn tell(&self, patience: &mut Patience, hope: Hope) {
+        if let Some(notice) = self.notice
+            && let Some(left) = patience.news(hope, Instant::now())
+        {
+            notice(left);
         }
     }
 
@@ -179,10 +192,11 @@ impl Exchange {
         &self,
         endpoint: &str,
         request: &Request,
+        connect: Duration,
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
     ) -> Result<T, Failure> {
         let failed = |error| failure_of(error, endpoint, &request.repeat);
-        let response = request.run(&self.agent, endpoint).map_err(failed)?;
+        let response = request.run(&self.agent, endpoint, connect).map_err(failed)?;
         if response.status().is_success() {
             return read(response).map_err(failed);
         }
@@ -204,7 +218,12 @@ impl Request {
         Self { method, path, content, repeat: Repeat::Keyed(RequestId(key)) }
     }
 
-    fn run(&self, agent: &Agent, endpoint: &str) -> Result<Response<Body>, ureq::Error> {
+    fn run(
+        &self,
+        agent: &Agent,
+        endpoint: &str,
+        connect: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
         let mut builder = http::Request::builder()
             .method(self.method.clone())
             .uri(format!("{endpoint}{}", self.path.as_str()));
@@ -212,12 +231,21 @@ impl Request {
             builder = builder.header("idempotency-key", key.to_string());
         }
         let (media_type, bytes) = match &self.content {
-            Content::None => return agent.run(builder.body(())?),
+            Content::None => return run_within(agent, builder.body(())?, connect),
             Content::Json(bytes) => ("application/json", bytes),
             Content::Bytes(bytes) => ("application/octet-stream", bytes),
         };
-        agent.run(builder.header(header::CONTENT_TYPE, media_type).body(bytes.as_slice())?)
+        let builder = builder.header(header::CONTENT_TYPE, media_type);
+        run_within(agent, builder.body(bytes.as_slice())?, connect)
     }
+}
+
+fn run_within(
+    agent: &Agent,
+    request: http::Request<impl AsSendBody>,
+    connect: Duration,
+) -> Result<Response<Body>, ureq::Error> {
+    agent.run(agent.configure_request(request).timeout_connect(Some(connect)).build())
 }
 
 impl Content {
@@ -289,14 +317,16 @@ fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
         return Failure::Final(Error::Unreachable { attempts });
     }
     // What TLS refuses now, and names that nobody knows, will be so in a moment too.
-    let hopeful = match &error {
-        ureq::Error::Io(error) => {
-            !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
-        }
-        ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::Tls(_) => false,
-        _ => true,
+    let hope = match &error {
+        ureq::Error::Io(error) => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => Hope::None,
+            io::ErrorKind::ConnectionRefused => Hope::Refused,
+            _ => Hope::Soon,
+        },
+        ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Hope::None,
+        _ => Hope::Soon,
     };
-    Failure::NoAnswer { reason, hopeful }
+    Failure::NoAnswer { reason, hope }
 }
 
 /// Whether the request certainly never left: there was no connection.

@@ -33,7 +33,7 @@ impl Client {
             if view.status.is_terminal() {
                 return Ok(Step::Done(view));
             }
-            Ok(Step::Not(format!("migration {migration} is in phase {:?}", view.phase)))
+            Ok(Step::Not(format!("migration {migration} is in phase {}", word(&view.phase))))
         })
     }
 
@@ -96,8 +96,16 @@ impl Client {
             if is_done(&view) || matches!(view.state, VmState::Failed | VmState::Deleted) {
                 return Ok(Step::Done(view));
             }
-            Ok(Step::Not(format!("{} is {:?}", view.name, view.state).to_lowercase()))
+            Ok(Step::Not(format!("{} is {}", view.name, word(&view.state))))
         })
+    }
+}
+
+/// How the API writes a value of an enumeration.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => String::new(),
     }
 }
 

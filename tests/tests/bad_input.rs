@@ -62,8 +62,8 @@ fn values(cluster: &DevCluster, kernel: &str) -> Result<()> {
     refused(cluster, &create("--cpus 0"), USAGE, &["cpus: ", "1 to 512"])?;
     let name = format!("vm create Not_Good --kernel {kernel}");
     refused(cluster, &name, USAGE, &["name: ", "lower-case letters"])?;
-    let relative = "vm create new-01 --kernel vmlinuz";
-    refused(cluster, relative, USAGE, &["kernel: ", "absolute path"])
+    let plain = "vm migrate web-01 --target node-02 --live --downtime-limit 50";
+    refused(cluster, plain, USAGE, &["--downtime-limit", "write 50ms"])
 }
 
 /// Names that are taken, or nobody's.

@@ -36,10 +36,10 @@ pub struct BatchMigrate {
     #[arg(long)]
     pub abort_on_failure: bool,
     /// For how long a guest may stand still, such as 50ms [default: the source agent's setting].
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with_all = ["cold", "warm"])]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, conflicts_with_all = ["cold", "warm"])]
     pub downtime_limit: Option<Duration>,
     /// Rate that each migration may put on the wire, such as 800mbit [default: all that the link carries].
-    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth, allow_hyphen_values = true)]
     pub bandwidth: Option<u64>,
     /// Slow down guests that write faster than the link carries, until they fit.
     #[arg(long, conflicts_with_all = ["cold", "warm"])]

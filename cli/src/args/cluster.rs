@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use novacron_protocol::api;
 use novacron_protocol::ids::MemberId;
 
-use super::values::{Duration, parse_duration};
+use super::values::{Duration, parse_duration, parse_migrations};
 
 /// The coordinators.
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub enum ClusterCommand {
 #[group(required = true, multiple = true)]
 pub struct ClusterSet {
     /// Migrations that a node may take part in at once, 1 to 64; those that are under way go on.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_migrations, allow_hyphen_values = true)]
     pub migrations_per_node: Option<u32>,
 }
 
@@ -54,7 +54,7 @@ pub struct TokenCreate {
     #[arg(long)]
     pub name: Option<String>,
     /// For how long it is good, 1m to 24h.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration, allow_hyphen_values = true)]
     pub ttl: Duration,
 }
 

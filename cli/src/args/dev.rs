@@ -6,8 +6,7 @@ use std::str::FromStr;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use rustix::process::Signal;
 
-use super::values::{Duration, parse_duration};
-use crate::dev::cluster::NODES_MAX;
+use super::values::{Duration, parse_duration, parse_nodes};
 use crate::dev::rate::{InvalidRate, Rate};
 
 /// A whole cluster on this machine.
@@ -41,7 +40,8 @@ pub enum DevCommand {
         #[command(flatten)]
         dir: DevDir,
     },
-    /// Ends everything that the cluster runs on this machine, guests included. Its data stays, for the next `up`.
+    /// Ends everything that the cluster runs on this machine, guests included, as if their power had failed. Its data
+    /// stays, for the next `up`: machines are stopped then.
     Down {
         /// Where the cluster is.
         #[command(flatten)]
@@ -70,7 +70,7 @@ pub struct DevUp {
     #[arg(long, value_name = "N", value_parser = parse_coordinators)]
     pub coordinators: Option<u8>,
     /// Nodes [default: 2].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=i64::from(NODES_MAX)))]
+    #[arg(long, value_name = "N", value_parser = parse_nodes, allow_hyphen_values = true)]
     pub nodes: Option<u8>,
     /// Rate of every host's link in both directions, such as 100mbit, or `unlimited` [default: 1gbit].
     #[arg(long, value_name = "RATE")]
@@ -82,7 +82,7 @@ pub struct DevUp {
     #[arg(long, conflicts_with = "link")]
     pub loopback: bool,
     /// For how long to wait until everything is ready.
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 

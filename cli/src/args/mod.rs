@@ -133,6 +133,7 @@ pub enum MigrateCommand {
     /// Shows a migration, or all of them.
     Status {
         /// The migration.
+        #[arg(value_parser = values::parse_migration)]
         migration: Option<MigrationId>,
         /// Wait until it has ended, and exit with its result.
         #[command(flatten)]
@@ -144,6 +145,7 @@ pub enum MigrateCommand {
     /// Gives a migration up: the machine stays where it was.
     Cancel {
         /// The migration.
+        #[arg(value_parser = values::parse_migration)]
         migration: MigrationId,
         /// Wait until it has ended.
         #[command(flatten)]
@@ -154,6 +156,7 @@ pub enum MigrateCommand {
     /// Shows a batch with its machines, or all batches.
     BatchStatus {
         /// The batch.
+        #[arg(value_parser = values::parse_batch)]
         batch: Option<BatchId>,
         /// Wait until all of its migrations have ended, and exit with its result.
         #[command(flatten)]
@@ -165,6 +168,7 @@ pub enum MigrateCommand {
     /// Gives up what of a batch has not moved.
     BatchCancel {
         /// The batch.
+        #[arg(value_parser = values::parse_batch)]
         batch: BatchId,
         /// Wait until all of its migrations have ended.
         #[command(flatten)]
@@ -185,7 +189,7 @@ pub struct Events {
     #[arg(long)]
     pub vm: Option<String>,
     /// Only those about this migration.
-    #[arg(long)]
+    #[arg(long, value_parser = values::parse_migration)]
     pub migration: Option<MigrationId>,
 }
 
@@ -196,7 +200,7 @@ pub struct Wait {
     #[arg(long)]
     pub wait: bool,
     /// For how long to wait, such as 90s or 5m.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Duration,
 }
 

@@ -34,10 +34,10 @@ pub struct NodeDrain {
     /// Its name.
     pub node: String,
     /// For how long a guest may stand still, such as 50ms [default: the source agent's setting].
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub downtime_limit: Option<Duration>,
     /// Rate that each migration may put on the wire, such as 800mbit [default: all that the link carries].
-    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth, allow_hyphen_values = true)]
     pub bandwidth: Option<u64>,
     /// Slow down guests that write faster than the link carries, until they fit.
     #[arg(long)]

@@ -1,16 +1,21 @@
 //! Values on the command line, as people write them.
 
+use std::str::FromStr;
+
 use novacron_protocol::api::VmDisk;
-use novacron_protocol::ids::Revision;
+use novacron_protocol::ids::{BatchId, MigrationId, Revision};
 use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::vm::{DiskFormat, Network, VmState};
+
+use crate::dev::cluster::NODES_MAX;
 
 pub use std::time::Duration;
 
 /// Longest time to wait: a week.
 const DURATION_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
-/// A duration such as `500ms`, `90s`, `5m`, `1h`; a number alone is seconds.
+/// A duration such as `500ms`, `90s`, `5m`, `1h`. A number alone is none: it would be seconds to one and milliseconds
+/// to another.
 ///
 /// # Errors
 /// What would be right.
@@ -24,8 +29,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (digits, unit) = text.split_at(digits_end);
     let number: u64 = digits.parse().map_err(|_| invalid())?;
     let factor_ms: u64 = match unit {
+        "" => {
+            return Err(format!(
+                "`{text}` has no unit: write {text}ms, {text}s, {text}m or {text}h"
+            ));
+        }
         "ms" => 1,
-        "" | "s" => 1000,
+        "s" => 1000,
         "m" => 60 * 1000,
         "h" => 3600 * 1000,
         _ => return Err(invalid()),
@@ -52,6 +62,62 @@ pub fn parse_bandwidth(text: &str) -> Result<u64, String> {
         _ => return Err(invalid()),
     };
     number.checked_mul(factor).ok_or_else(invalid)
+}
+
+/// A whole number, where `such_as` is one that is right.
+fn parse_number<T: FromStr>(text: &str, such_as: &str) -> Result<T, String> {
+    let right =
+        |_| format!("`{text}` is not a number that can be here: write a whole number {such_as}");
+    text.parse().map_err(right)
+}
+
+/// A number of processors; which are allowed is checked with the rest of the machine.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_cpus(text: &str) -> Result<u32, String> {
+    parse_number(text, "such as 2")
+}
+
+/// A number of migrations; which are allowed is the coordinator's to say.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_migrations(text: &str) -> Result<u32, String> {
+    parse_number(text, "from 1 to 64")
+}
+
+/// A number of nodes.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_nodes(text: &str) -> Result<u8, String> {
+    let right = format!("from 0 to {NODES_MAX}");
+    match parse_number(text, &right)? {
+        nodes @ 0..=NODES_MAX => Ok(nodes),
+        nodes => Err(format!("{nodes} nodes are too many: write a whole number {right}")),
+    }
+}
+
+/// The id of a migration.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_migration(text: &str) -> Result<MigrationId, String> {
+    let right =
+        |_| format!("`{text}` is not the id of a migration: `novacron migrate status` lists them");
+    text.parse().map_err(right)
+}
+
+/// The id of a batch.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_batch(text: &str) -> Result<BatchId, String> {
+    let right = |_| {
+        format!("`{text}` is not the id of a batch: `novacron migrate batch-status` lists them")
+    };
+    text.parse().map_err(right)
 }
 
 /// A size such as `512M`.
@@ -143,11 +209,15 @@ mod tests {
     #[test]
     fn durations_have_units() {
         for (text, ms) in
-            [("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("1h", 3_600_000), ("7", 7000)]
+            [("500ms", 500), ("90s", 90_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
         {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "s", "-1s", "1.5s", "1d", "169h", "99999999999999999999s"] {
+        assert_eq!(
+            parse_duration("50").unwrap_err(),
+            "`50` has no unit: write 50ms, 50s, 50m or 50h"
+        );
+        for text in ["", "s", "7", "-1s", "1.5s", "1d", "169h", "99999999999999999999s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
@@ -176,6 +246,20 @@ mod tests {
         ] {
             assert!(parse_disk(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_and_ids_are_explained_in_our_own_words() {
+        assert_eq!(parse_migrations("4"), Ok(4));
+        assert!(parse_migrations("x").unwrap_err().ends_with("write a whole number from 1 to 64"));
+        assert!(parse_cpus("1.5").unwrap_err().ends_with("write a whole number such as 2"));
+        assert_eq!(parse_nodes("50"), Ok(50));
+        for text in ["51", "300", "-1", "many"] {
+            assert!(parse_nodes(text).unwrap_err().ends_with("write a whole number from 0 to 50"));
+        }
+        let migration = parse_migration("123").unwrap_err();
+        assert!(migration.ends_with("`novacron migrate status` lists them"), "{migration}");
+        assert!(parse_batch("nosuch").unwrap_err().contains("not the id of a batch"));
     }
 
     #[test]

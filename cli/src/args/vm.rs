@@ -8,7 +8,7 @@ use novacron_sdk::VmFilter;
 
 use super::Wait;
 use super::values::{
-    Duration, milliseconds, parse_bandwidth, parse_disk, parse_duration, parse_label,
+    Duration, milliseconds, parse_bandwidth, parse_cpus, parse_disk, parse_duration, parse_label,
     parse_network, parse_size, parse_state,
 };
 use crate::failure::Failure;
@@ -102,10 +102,10 @@ pub struct VmCreate {
     /// Name: lower-case letters, digits and `-`.
     pub name: String,
     /// Memory [default: 2G].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, allow_hyphen_values = true)]
     pub memory: Option<u64>,
     /// Virtual CPUs [default: 2].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_cpus, allow_hyphen_values = true)]
     pub cpus: Option<u32>,
     /// A disk: SIZE, or image=NAME with size=SIZE and format=raw|qcow2 as you like; may be repeated
     /// [default: 20G of the image].
@@ -114,7 +114,7 @@ pub struct VmCreate {
     /// Image that the first disk starts as a copy of [default: ubuntu-22.04 unless there is a kernel].
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
-    /// Kernel to boot instead of the first disk: a path on the node.
+    /// Kernel to boot instead of the first disk: a path on the node; a relative one begins here.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<String>,
     /// Initial RAM disk: a path on the node.
@@ -166,8 +166,8 @@ impl VmCreate {
             disk: None,
             image: if disks.is_empty() { self.image.clone() } else { None },
             disks,
-            kernel: self.kernel.clone(),
-            initrd: self.initrd.clone(),
+            kernel: absolute(self.kernel.as_ref()),
+            initrd: absolute(self.initrd.as_ref()),
             append: self.append.clone(),
             network: self.network.clone(),
             labels: self.labels.iter().cloned().collect(),
@@ -179,6 +179,13 @@ impl VmCreate {
         create.to_spec().map_err(|invalid| Failure::usage(invalid.to_string()))?;
         Ok(create)
     }
+}
+
+/// A path on the node, which is often this machine: what is relative is meant from here.
+fn absolute(path: Option<&String>) -> Option<String> {
+    // Fails for an empty path only, which the check of the request names.
+    let whole = |path: &String| std::path::absolute(path).ok()?.into_os_string().into_string().ok();
+    path.map(|path| whole(path).unwrap_or_else(|| path.clone()))
 }
 
 /// Where and how to move a machine.
@@ -201,10 +208,10 @@ pub struct VmMigrate {
     #[arg(long, requires = "warm", conflicts_with = "live")]
     pub force_shutdown: bool,
     /// For how long the guest may stand still, such as 50ms [default: the source agent's setting].
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "live", conflicts_with = "warm")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, requires = "live", conflicts_with = "warm")]
     pub downtime_limit: Option<Duration>,
     /// Rate that the migration may put on the wire, such as 800mbit [default: all that the link carries].
-    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth)]
+    #[arg(long, value_name = "RATE", value_parser = parse_bandwidth, allow_hyphen_values = true)]
     pub bandwidth: Option<u64>,
     /// Slow down a guest that writes faster than the link carries, until it fits.
     #[arg(long, requires = "live", conflicts_with = "warm")]
@@ -281,6 +288,14 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.starts_with("memory: "), "{}", failure.message);
         assert!(create("Web_01").unwrap_err().message.starts_with("name: "));
+    }
+
+    #[test]
+    fn a_relative_kernel_is_in_the_present_directory() {
+        let made = create("a --kernel boot/vmlinuz --initrd ./initrd").unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(made.kernel.as_deref(), here.join("boot/vmlinuz").to_str());
+        assert_eq!(made.initrd.as_deref(), here.join("initrd").to_str());
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::io::{self, IsTerminal, Read, stdin};
 use std::sync::mpsc;
 use std::thread;
 
+use novacron_protocol::api::VmView;
+use novacron_protocol::vm::VmState;
 use novacron_sdk::Client;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 
 use crate::args::VmConsole;
-use crate::failure::Failure;
-use crate::output::{Printer, notice, print_bytes};
+use crate::failure::{Exit, Failure};
+use crate::output::{Printer, notice, print_bytes, word};
 
 /// Ctrl-], as telnet has it.
 const ESCAPE: u8 = 0x1d;
@@ -50,6 +52,7 @@ fn print_log(vm: &str, client: &Client, printer: Printer) -> Result<(), Failure>
 }
 
 fn attach(vm: &str, client: &Client) -> Result<(), Failure> {
+    refuse_stopped(&client.vm(vm)?)?;
     let mut reader = client.console(vm, FROM_NOW, true)?;
     if stdin().is_terminal() {
         notice(&format!("attached to {vm}; Ctrl-] detaches"));
@@ -63,6 +66,28 @@ fn attach(vm: &str, client: &Client) -> Result<(), Failure> {
     let result = first_end.recv().unwrap_or(Ok(()));
     drop(terminal);
     result
+}
+
+/// Nobody writes to the console of a machine that does not run, or reads what is typed. One of which nothing is known
+/// most likely runs.
+fn refuse_stopped(vm: &VmView) -> Result<(), Failure> {
+    match vm.state {
+        VmState::Pending
+        | VmState::Creating
+        | VmState::Stopped
+        | VmState::Failed
+        | VmState::Deleted => {
+            let text = format!("{} does not run: it is {}", vm.name, word(&vm.state));
+            Err(Failure::new(Exit::Conflict, text)
+                .hint("`--log` prints what its console has said so far"))
+        }
+        VmState::Starting
+        | VmState::Running
+        | VmState::Paused
+        | VmState::Migrating
+        | VmState::Stopping
+        | VmState::Unknown => Ok(()),
+    }
 }
 
 /// Copies what the guest writes, piece by piece as it comes.

@@ -1,6 +1,7 @@
 //! Migrations: begin, follow, give up.
 
 use novacron_protocol::api::MigrationView;
+use novacron_protocol::ids::MigrationId;
 use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::Client;
 
@@ -26,15 +27,7 @@ pub fn run(command: &MigrateCommand, client: &Client, printer: Printer) -> Resul
             }
             printer.one(&view)
         }
-        MigrateCommand::Cancel { migration, wait } => {
-            let view = client.migration_cancel(*migration)?;
-            if !wait.wait {
-                return printer.one(&view);
-            }
-            let view = client.migration_wait(*migration, wait.timeout, |_| ())?;
-            printer.one(&view)?;
-            cancelled(&view)
-        }
+        MigrateCommand::Cancel { migration, wait } => cancel(*migration, *wait, client, printer),
         MigrateCommand::Batch(migrate) => batch::begin(migrate, client, printer),
         MigrateCommand::BatchStatus { batch: None, .. } => {
             printer.list(&client.batches()?, "there are no batches")
@@ -47,11 +40,7 @@ pub fn run(command: &MigrateCommand, client: &Client, printer: Printer) -> Resul
             printer.one(&view)
         }
         MigrateCommand::BatchCancel { batch, wait } => {
-            let mut view = client.batch_cancel(*batch)?;
-            if wait.wait {
-                view = client.batch_wait(*batch, wait.timeout, |_| ())?;
-            }
-            printer.one(&view)
+            batch::cancel(*batch, *wait, client, printer)
         }
     }
 }
@@ -68,6 +57,25 @@ pub fn begin(migrate: &VmMigrate, client: &Client, printer: Printer) -> Result<(
     printer.one(&view)?;
     notice(&format!("follow it with `novacron migrate status {} --watch`", view.migration_id));
     Ok(())
+}
+
+fn cancel(
+    migration: MigrationId,
+    wait: Wait,
+    client: &Client,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let mut view = client.migration_cancel(migration)?;
+    if wait.wait {
+        view = client.migration_wait(migration, wait.timeout, |_| ())?;
+    }
+    printer.one(&view)?;
+    if !view.status.is_terminal() {
+        notice(&format!(
+            "it was asked to end; `novacron migrate status {migration} --watch` shows when it has, and how"
+        ));
+    }
+    cancelled(&view)
 }
 
 /// Follows a migration to its end, prints its record and fails if it did.

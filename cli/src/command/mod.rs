@@ -8,12 +8,15 @@ mod migrate;
 mod node;
 mod vm;
 
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
 use novacron_sdk::{Client, Config};
 
-use crate::args::{Cli, Command, Global};
+use crate::args::{Cli, Command, Format, Global};
 use crate::dev;
 use crate::failure::Failure;
-use crate::output::Printer;
+use crate::output::{Printer, notice};
 
 /// Does what the command line asks for.
 ///
@@ -35,5 +38,14 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn connect(global: &Global) -> Result<Client, Failure> {
     let config = Config::load(&global.overrides())?;
-    Ok(Client::new(&config)?)
+    // A program that reads the result learns from the exit code; a person wants to know why nothing happens.
+    if global.output == Format::Json && !stderr().is_terminal() {
+        return Ok(Client::new(&config)?);
+    }
+    Ok(Client::with_notice(&config, still_trying)?)
+}
+
+fn still_trying(left: Duration) {
+    let seconds = left.as_secs_f64().ceil();
+    notice(&format!("no coordinator answers; trying again for up to {seconds} s"));
 }

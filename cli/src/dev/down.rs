@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, Role, Wish};
 use super::process::{Process, stop_all};
 use super::programs::{is_root, process_of, processes_of};
-use super::{execute, network, store};
+use super::{execute, lock, machines, network, store};
 use crate::failure::Failure;
 use crate::output::notice;
 
@@ -17,17 +17,18 @@ const GRACE: Duration = Duration::from_secs(5);
 /// `novacron dev down`.
 ///
 /// # Errors
-/// Something could not be ended or removed.
+/// There is no cluster, or something could not be ended or removed.
 pub fn run(dir: &Path, purge: bool) -> Result<(), Failure> {
     let Some(cluster) = store::find(dir)? else {
-        // Somebody may have removed the directory of a cluster that was up: all else of it has names that are known.
-        take_down(&Cluster::plan(dir, 0, &Wish::largest(is_root())))?;
-        notice(&format!("there is no development cluster in {}", dir.display()));
-        return Ok(());
+        return take_down_lost(dir);
     };
+    if !purge {
+        machines::stop(&cluster);
+    }
     take_down(&cluster)?;
     if purge {
         remove_data(&cluster)?;
+        lock::remove_unused(Path::new(lock::PATH));
         notice(&format!("the cluster in {} is gone", dir.display()));
     } else {
         notice(&format!(
@@ -35,6 +36,20 @@ pub fn run(dir: &Path, purge: bool) -> Result<(), Failure> {
             dir.display()
         ));
     }
+    Ok(())
+}
+
+/// Somebody may have removed the directory of a cluster that was up: all else of it has names that are known.
+fn take_down_lost(dir: &Path) -> Result<(), Failure> {
+    let lost = Cluster::plan(dir, 0, &Wish::largest(is_root()));
+    let was_up = !processes_of(&lost).is_empty()
+        || network::root_leg(&lost).exists()
+        || lost.hosts_of(Role::Node).any(|node| lost.memory_dir(node).exists());
+    take_down(&lost)?;
+    if !was_up {
+        return Err(store::absent(dir));
+    }
+    notice(&format!("what was left of the cluster in {} is ended", dir.display()));
     Ok(())
 }
 

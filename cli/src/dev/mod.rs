@@ -5,7 +5,7 @@
 //! | [`cluster`] | hosts, names, addresses: the plan and the record of it |
 //! | [`network`] [`rate`] | the commands that make the network |
 //! | [`files`] | the programs' configuration |
-//! | [`store`] [`process`] [`programs`] [`execute`] | the doing: files, processes, commands |
+//! | [`store`] [`lock`] [`process`] [`programs`] [`execute`] [`machines`] | the doing: files, processes, commands, guests |
 //! | [`up`] [`down`] [`control`] [`status`] | the commands |
 
 pub mod cluster;
@@ -13,6 +13,8 @@ mod control;
 mod down;
 mod execute;
 mod files;
+mod lock;
+mod machines;
 mod network;
 mod process;
 mod programs;

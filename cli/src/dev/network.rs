@@ -8,6 +8,8 @@
 //! packet is lost in silence, as on a broken line; a blackhole route would fail the send instead, and QUIC
 //! stacks take that as a fault of the local socket.
 
+use std::path::{Path, PathBuf};
+
 use super::cluster::{Cluster, Host, Isolation};
 use super::rate::Rate;
 
@@ -158,6 +160,11 @@ pub fn remove(cluster: &Cluster) -> Vec<Argv> {
     let namespaces = hosts.chain([switch_namespace(cluster)]);
     let leg = argv(&format!("ip link del {}", cluster.tag));
     [leg].into_iter().chain(namespaces.map(|name| argv(&format!("ip netns del {name}")))).collect()
+}
+
+/// The interface with which this machine is in the cluster's network, where it is while it exists.
+pub fn root_leg(cluster: &Cluster) -> PathBuf {
+    Path::new("/sys/class/net").join(&cluster.tag)
 }
 
 /// The subnets whose addresses are in `ip -o -4 addr show`.

@@ -56,13 +56,14 @@ pub fn find(dir: &Path) -> Result<Option<Cluster>, Failure> {
 /// # Errors
 /// There is none, or its record cannot be read.
 pub fn load(dir: &Path) -> Result<Cluster, Failure> {
-    find(dir)?.ok_or_else(|| {
-        Failure::new(
-            Exit::NotFound,
-            format!("there is no development cluster in {}", dir.display()),
-        )
+    find(dir)?.ok_or_else(|| absent(dir))
+}
+
+/// There is no cluster in a directory.
+pub fn absent(dir: &Path) -> Failure {
+    let text = format!("there is no development cluster in {}", dir.display());
+    Failure::new(Exit::NotFound, text)
         .hint("`novacron dev up` makes one; `--dir` names another directory")
-    })
 }
 
 /// Keeps the record, whole or not at all.

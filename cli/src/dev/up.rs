@@ -7,7 +7,6 @@
 //!  claim subnet → network → files → coordinator-1: init, serve → others: token, join, serve → nodes: the same → all ready
 //! ```
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,13 +18,11 @@ use super::cluster::{
     Cluster, DIR_BYTES_MAX, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred,
 };
 use super::programs::{Programs, is_root, isolation_text, log_tail, process_of};
-use super::{down, execute, files, network, programs, store};
+use super::{down, execute, files, lock, network, programs, store};
 use crate::args::DevUp;
 use crate::failure::{Exit, Failure};
 use crate::output::notice;
 
-/// Guards the choice of a subnet between several `up`s.
-const LOCK: &str = "/run/novacron-dev.lock";
 /// Between two looks at something that is not ready yet.
 const PAUSE: Duration = Duration::from_millis(100);
 /// For how long one look may take.
@@ -114,8 +111,8 @@ fn claim(dir: &Path, found: Option<Cluster>, args: &DevUp) -> Result<Cluster, Fa
         return settle(dir, found, args, isolation, |_| true);
     };
     // Held until the switch exists, whose root leg shows the subnet to others.
-    let lock = File::create(LOCK).and_then(|lock| lock.lock().map(|()| lock));
-    let _lock = lock.map_err(|error| Failure::io(LOCK, &error))?;
+    let lock = lock::hold(Path::new(lock::PATH));
+    let _lock = lock.map_err(|error| Failure::io(lock::PATH, &error))?;
     let listing =
         execute::execute(&["ip", "-o", "-4", "addr", "show"].map(str::to_owned).to_vec())?;
     let taken = network::subnets_taken(&listing);

@@ -1,7 +1,9 @@
 //! Migrations: the record, and how far one is.
 
 use novacron_protocol::api::MigrationView;
-use novacron_protocol::migration::{Convergence, DowntimeParts, MigrationStatus};
+use novacron_protocol::migration::{
+    Convergence, DowntimeParts, MemoryPath, MigrationMode, MigrationStatus,
+};
 use novacron_protocol::size::display_size;
 use novacron_protocol::time::Timestamp;
 
@@ -28,11 +30,11 @@ impl Row for MigrationView {
             self.vm_name.to_string(),
             word(&self.mode),
             word(&self.status),
-            word(&self.phase),
+            or_dash(phase(self)),
             format!("{} %", self.progress_percentage),
             self.source.to_string(),
             self.target.to_string(),
-            or_dash(self.total_ms.map(seconds)),
+            or_dash(total_ms(self).map(seconds)),
             or_dash(self.downtime_ms.map(milliseconds)),
         ]
     }
@@ -48,35 +50,62 @@ impl Show for MigrationView {
             ("mode", word(&self.mode)),
             ("status", word(&self.status)),
             ("reason", self.reason.clone()),
-            ("phase", word(&self.phase)),
+            ("phase", or_nothing(phase(self))),
             ("progress", format!("{} %", self.progress_percentage)),
             ("source", self.source.to_string()),
             ("target", self.target.to_string()),
-            ("total time", or_nothing(self.total_ms.map(seconds))),
+            ("total time", or_nothing(total_ms(self).map(seconds))),
             ("prepare", or_nothing(self.prepare_ms.map(seconds))),
-            ("memory", or_nothing(self.memory_ms.map(seconds))),
+            ("memory", or_nothing(self.memory_ms.filter(|ms| *ms > 0).map(seconds))),
             ("downtime", or_nothing(self.downtime_ms.map(milliseconds))),
             ("of it", or_nothing(self.downtime_parts.as_ref().map(parts))),
-            ("rounds", self.rounds.to_string()),
-            ("guest memory", display_size(self.bytes_guest)),
+            ("rounds", or_nothing(some(u64::from(self.rounds)))),
+            ("guest memory", or_nothing(some(self.bytes_guest).map(display_size))),
             ("disks", disks(self)),
             ("on the wire", display_size(self.bytes_wire)),
-            (
-                "compression",
-                or_nothing(self.compression_ratio.map(|ratio| format!("{ratio:.1} : 1"))),
-            ),
+            ("compression", or_nothing(compression(self))),
             ("of that", wire_parts(self)),
             ("pages", pages(self)),
             ("rate", or_nothing(rate)),
             ("guest writes", or_nothing(dirty(self).filter(|_| !is_over))),
-            ("memory path", or_nothing(self.memory_path.map(|path| word(&path)))),
-            (
-                "verified",
-                if self.verified { "memory and disks are equal".into() } else { "no".to_owned() },
-            ),
+            ("memory path", or_nothing(memory_path(self))),
+            ("verified", verified(self).to_owned()),
             ("accepted", self.created_at.to_string()),
             ("ended", or_nothing(self.ended_at)),
         ]
+    }
+}
+
+/// What it is busy with, while it is.
+fn phase(view: &MigrationView) -> Option<String> {
+    (!view.status.is_terminal()).then(|| word(&view.phase))
+}
+
+/// As the source measured it; of one that did not come so far, from its acceptance to its end.
+fn total_ms(view: &MigrationView) -> Option<u64> {
+    let since_accepted = || view.ended_at.map(|end| end.since_ms(view.created_at));
+    view.total_ms.or_else(since_accepted)
+}
+
+/// A number that says something: a mode without memory, and a migration that has not begun, count none.
+fn some(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
+}
+
+fn compression(view: &MigrationView) -> Option<String> {
+    let ratio = view.compression_ratio.filter(|ratio| *ratio > 0.0)?;
+    Some(format!("{ratio:.1} : 1"))
+}
+
+fn memory_path(view: &MigrationView) -> Option<String> {
+    view.memory_path.filter(|path| *path != MemoryPath::None).map(|path| word(&path))
+}
+
+fn verified(view: &MigrationView) -> &'static str {
+    match (view.verified, view.mode) {
+        (false, _) => "no",
+        (true, MigrationMode::Live) => "memory and disks are equal",
+        (true, MigrationMode::Cold | MigrationMode::Warm) => "disks are equal",
     }
 }
 
@@ -95,6 +124,9 @@ fn wire_parts(view: &MigrationView) -> String {
 }
 
 fn pages(view: &MigrationView) -> String {
+    if view.pages_sent + view.pages_known + view.pages_same + view.pages_zero == 0 {
+        return String::new();
+    }
     format!(
         "{} sent ({} as differences, {} compressed, {} as they are), {} known, {} the same, {} zero",
         view.pages_sent,
@@ -182,7 +214,7 @@ fn parts(parts: &DowntimeParts) -> String {
 }
 
 fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+    format!("{:.1} s", ms as f64 / 1000.0)
 }
 
 fn milliseconds(ms: f64) -> String {

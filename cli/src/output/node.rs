@@ -46,7 +46,7 @@ impl Show for NodeView {
             ("machines", self.machines.to_string()),
             ("left", self.drain.as_ref().map(progress).unwrap_or_default()),
             ("to leave", self.drain.as_ref().map(left).unwrap_or_default()),
-            ("cpus", format!("{} of {} in use", self.allocated.cpus, self.capacity.cpus)),
+            ("cpus", cpus(self.allocated.cpus, self.capacity.cpus)),
             ("memory", in_use(self.allocated.memory_bytes, self.capacity.memory_bytes)),
             ("disk", in_use(self.allocated.disk_bytes, self.capacity.disk_bytes)),
             ("accelerator", word(&self.accelerator)),
@@ -96,6 +96,12 @@ fn machine(machine: &DrainMachineView) -> Vec<String> {
         or_dash(machine.retry_at),
         machine.reason.clone(),
     ]
+}
+
+/// Machines may have more processors than the host, which they share then.
+fn cpus(used: u32, all: u32) -> String {
+    let shared = if used > all { ", which the machines share" } else { "" };
+    format!("{used} of {all} in use{shared}")
 }
 
 fn of(used: u64, all: u64) -> String {

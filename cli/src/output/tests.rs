@@ -1,7 +1,7 @@
 //! What people see of fixed views, to the letter.
 
 use novacron_protocol::api::{MigrationView, NodeView, VmView};
-use novacron_protocol::migration::Convergence;
+use novacron_protocol::migration::{Convergence, MemoryPath, MigrationMode};
 use novacron_protocol::time::Timestamp;
 
 use super::{Row, Show, fields, progress_line, table};
@@ -80,7 +80,7 @@ fn the_record_of_a_migration_accounts_for_its_downtime() {
     let shown = fields(&migration("completed").fields());
     for line in [
         "status        completed\n",
-        "total time    6.7 s\n",
+        "total time    6.8 s\n",
         "downtime      48.1 ms\n",
         "of it            5.1 ms last disk blocks\n",
         "                20.0 ms last memory and devices\n",
@@ -92,7 +92,47 @@ fn the_record_of_a_migration_accounts_for_its_downtime() {
     ] {
         assert!(shown.contains(line), "{line:?} is not in\n{shown}");
     }
-    assert!(!shown.contains("rate"), "a rate is of no use afterwards:\n{shown}");
+    for line in ["rate", "phase"] {
+        assert!(!shown.contains(line), "a {line} is of no use afterwards:\n{shown}");
+    }
+    let row = table(MigrationView::HEADER, [migration("completed").row()]);
+    assert!(row.contains("completed  -      100 %"), "{row}");
+}
+
+#[test]
+fn a_record_is_silent_about_what_its_mode_does_not_have() {
+    let cold = MigrationView {
+        mode: MigrationMode::Cold,
+        memory_ms: Some(0),
+        downtime_ms: None,
+        downtime_parts: None,
+        rounds: 0,
+        bytes_guest: 0,
+        compression_ratio: Some(0.0),
+        pages_zero: 0,
+        pages_same: 0,
+        pages_sent: 0,
+        pages_known: 0,
+        memory_path: Some(MemoryPath::None),
+        ..migration("completed")
+    };
+    let shown = fields(&cold.fields());
+    for name in ["memory ", "rounds", "guest memory", "compression", "pages", "memory path"] {
+        assert!(!shown.contains(&format!("\n{name}")), "{name:?} is in\n{shown}");
+    }
+    assert!(shown.contains("verified     disks are equal\n"), "{shown}");
+}
+
+#[test]
+fn a_migration_that_did_not_come_to_its_end_says_how_long_it_took_too() {
+    for status in ["failed", "cancelled"] {
+        let ended = MigrationView { total_ms: None, ..migration(status) };
+        let shown = fields(&ended.fields());
+        assert!(shown.contains("total time    7.0 s\n"), "{shown}");
+        assert!(table(MigrationView::HEADER, [ended.row()]).contains("7.0 s"));
+    }
+    let runs = fields(&migration("in_progress").fields());
+    assert!(runs.contains("phase         data_sync\n") && !runs.contains("total"), "{runs}");
 }
 
 #[test]
@@ -104,7 +144,7 @@ fn progress_says_phase_round_bytes_rate_and_when_it_ends() {
     );
     assert_eq!(
         progress_line(&migration("completed"), now),
-        "web-01: 100 %, completed in 6.7 s, downtime 48.1 ms"
+        "web-01: 100 %, completed in 6.8 s, downtime 48.1 ms"
     );
     let hopeless = MigrationView {
         convergence: Some(Convergence::NotConverging),
@@ -133,6 +173,11 @@ fn a_node_shows_what_is_in_use() {
         "updated_at": "2026-01-01T00:00:00Z", "revision": 1, "_links": {}
     }))
     .unwrap();
+    assert!(fields(&node.fields()).contains("cpus           1 of 8 in use\n"));
+    let mut shared = node.clone();
+    shared.allocated.cpus = 9;
+    let shown = fields(&shared.fields());
+    assert!(shown.contains("9 of 8 in use, which the machines share\n"), "{shown}");
     assert_eq!(
         table(NodeView::HEADER, [node.row()]),
         "NAME     STATE  SCHEDULING  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\

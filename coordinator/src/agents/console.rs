@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::effect::{StreamRequest, StreamResponse};
-use novacron_protocol::ids::VmId;
+use novacron_protocol::ids::{NodeName, VmId};
 use novacron_protocol::vm::VmState;
-use novacron_protocol::wire::codec::{self, Message};
+use novacron_protocol::wire::codec::{self, CodecError, Message};
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
@@ -16,8 +16,10 @@ use super::Sessions;
 use crate::peers::{Answer, Call, Declined, LeaderLink, PeerError};
 use crate::view::View;
 
-/// How long opening may take.
+/// How long opening may take, with the way to the leader.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an agent may take to answer; after it there is time to say so.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An open console. Dropping it ends it.
 #[derive(Debug)]
@@ -34,9 +36,12 @@ pub enum ConsoleError {
     /// There is no such machine.
     #[error("there is no machine {0}")]
     NoSuchVm(VmId),
-    /// The machine is nowhere, or its agent is not connected, or it says no.
+    /// The machine is nowhere, or its agent says no.
     #[error("{0}")]
     NotPossible(String),
+    /// The agent of the machine's node is not connected, or does not answer.
+    #[error("node {0} is not reachable now")]
+    NodeAway(NodeName),
     /// No leader can be reached.
     #[error("the cluster has no leader that can be reached at the moment; try again")]
     Unavailable,
@@ -48,6 +53,7 @@ impl ConsoleError {
         let code = match self {
             Self::NoSuchVm(_) => Code::NotFound,
             Self::NotPossible(_) => Code::Conflict,
+            Self::NodeAway(_) => Code::NodeUnreachable,
             Self::Unavailable => Code::Unavailable,
         };
         Problem::new(code, self.to_string())
@@ -106,32 +112,43 @@ impl Consoles {
         let not_possible = |text: String| ConsoleError::NotPossible(text);
         let node = node.filter(|_| state != VmState::Deleted);
         let node = node.ok_or_else(|| not_possible("the machine is on no node".to_owned()))?;
-        let session = self.sessions.get(&node);
-        let away = || not_possible(format!("the agent of node {node} is not connected"));
-        let session = session.ok_or_else(away)?;
+        let away = || ConsoleError::NodeAway(node.clone());
+        let session = self.sessions.get(&node).ok_or_else(away)?;
         let request = StreamRequest::Console { vm, from_offset, follow };
-        ask(&session.connection, &request).await.map_err(not_possible)
+        match timeout(AGENT_TIMEOUT, ask(&session.connection, &request)).await {
+            Ok(Ok(console)) => Ok(console),
+            Ok(Err(NoConsole::Refused(reason))) => Err(not_possible(reason)),
+            Ok(Err(NoConsole::Lost)) | Err(_) => Err(away()),
+        }
     }
+}
+
+/// Why an agent opened no console.
+enum NoConsole {
+    /// The link to it broke.
+    Lost,
+    /// It says no, or something that is not understood.
+    Refused(String),
 }
 
 /// Opens a stream on an agent's link and sends the request.
 async fn ask(
     connection: &novacron_transport::Connection,
     request: &StreamRequest,
-) -> Result<Console, String> {
-    let lost = |_| "the link to the agent broke".to_owned();
-    let bytes = codec::encode(request).map_err(|error| error.to_string())?;
+) -> Result<Console, NoConsole> {
+    let not_understood = |error: CodecError| NoConsole::Refused(error.to_string());
+    let bytes = codec::encode(request).map_err(not_understood)?;
     let limit = StreamResponse::BYTES_MAX + 2;
     let (mut send, mut receive) =
-        connection.open_frames(limit).await.map_err(|closed| closed.to_string())?;
-    send.send(Bytes::from(bytes)).await.map_err(lost)?;
-    let response = receive.receive().await.map_err(lost)?;
-    let response = response.ok_or_else(|| "the agent gave no answer".to_owned())?;
-    match codec::decode(&response).map_err(|error| error.to_string())? {
+        connection.open_frames(limit).await.map_err(|_| NoConsole::Lost)?;
+    send.send(Bytes::from(bytes)).await.map_err(|_| NoConsole::Lost)?;
+    let response = receive.receive().await.map_err(|_| NoConsole::Lost)?;
+    let response = response.ok_or(NoConsole::Lost)?;
+    match codec::decode(&response).map_err(not_understood)? {
         StreamResponse::Open => {
             Ok(Console { send: send.into_inner(), receive: receive.into_inner().0 })
         }
-        StreamResponse::Refused { reason } => Err(reason),
+        StreamResponse::Refused { reason } => Err(NoConsole::Refused(reason)),
     }
 }
 
@@ -145,6 +162,7 @@ fn relayed(opened: Opened) -> Result<Console, ConsoleError> {
         Err(PeerError::Declined(Declined::NotPossible(reason))) => {
             Err(ConsoleError::NotPossible(reason))
         }
+        Err(PeerError::Declined(Declined::NodeAway(node))) => Err(ConsoleError::NodeAway(node)),
         Ok(_) | Err(_) => Err(ConsoleError::Unavailable),
     }
 }

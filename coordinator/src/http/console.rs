@@ -38,14 +38,14 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/vms/{vm}/console", "readConsole", "Read a machine's serial console")
-            .refuses(&[Code::NotFound, Code::Conflict])
+            .refuses(&[Code::NotFound, Code::Conflict, Code::NodeUnreachable])
             .to(read),
         post(
             "/api/v1/vms/{vm}/console/input",
             "writeConsole",
             "Type at a machine's serial console",
         )
-        .refuses(&[Code::NotFound, Code::Conflict])
+        .refuses(&[Code::NotFound, Code::Conflict, Code::NodeUnreachable])
         .to(write),
     ]
 }

@@ -155,6 +155,8 @@ impl From<Declined> for Attempt {
             | Declined::Busy => Self::NotDone,
             Declined::OutcomeUnknown => Self::Unknown,
             Declined::NotPossible(reason) => Self::NotPossible(reason),
+            // Consoles only are declined so, and their streams do not come this way.
+            away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
             Declined::Stopped => Self::Stopped,
         }
     }

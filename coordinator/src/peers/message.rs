@@ -1,7 +1,7 @@
 //! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
 //! (and for a console, plain bytes both ways after that).
 
-use novacron_protocol::ids::{MemberId, RequestId, VmId};
+use novacron_protocol::ids::{MemberId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,9 @@ pub enum Declined {
     /// This member cannot work any more.
     #[error("this member has stopped")]
     Stopped,
+    /// The agent of a node cannot be reached at the moment. Nothing happened.
+    #[error("node {0} is not reachable now")]
+    NodeAway(NodeName),
 }
 
 impl Message for PeerRequest {

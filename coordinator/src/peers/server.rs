@@ -145,6 +145,7 @@ async fn answer(
 fn no_console(error: &ConsoleError) -> Declined {
     match error {
         ConsoleError::Unavailable => Declined::NoQuorum,
+        ConsoleError::NodeAway(node) => Declined::NodeAway(node.clone()),
         other => Declined::NotPossible(other.to_string()),
     }
 }

@@ -55,6 +55,8 @@ pub enum Code {
     TooLarge,
     /// The cluster has no quorum at the moment; nothing is known to have happened.
     Unavailable,
+    /// The agent of the machine's node cannot be reached at the moment; nothing happened.
+    NodeUnreachable,
     /// It took too long; whether it happened is not known: ask again with the same idempotency key.
     OutcomeUnknown,
     /// A fault of the coordinator.
@@ -72,7 +74,7 @@ impl Code {
             Self::TooLarge => 413,
             Self::NoCapacity | Self::IdempotencyConflict => 422,
             Self::Internal => 500,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -90,6 +92,7 @@ impl Code {
             Self::TooLarge => "Too large",
             Self::Internal => "Internal fault",
             Self::Unavailable => "No quorum",
+            Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
         }
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::error::{ConfigError, Error};
-use crate::exchange::{Exchange, Request, Shared};
+use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
 pub use vms::VmFilter;
@@ -42,7 +42,16 @@ impl Client {
     /// # Errors
     /// [`ConfigError`] if the credentials cannot be read or an endpoint is not a URL.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self { exchange: Arc::new(Exchange::new(config)?) })
+        Ok(Self { exchange: Arc::new(Exchange::new(config, None)?) })
+    }
+
+    /// The same, and `notice` is called once by each call that has waited for about two seconds because no coordinator
+    /// answers.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as [`Client::new`] gives it.
+    pub fn with_notice(config: &Config, notice: Notice) -> Result<Self, ConfigError> {
+        Ok(Self { exchange: Arc::new(Exchange::new(config, Some(notice))?) })
     }
 
     /// The API's own description (OpenAPI 3.0.3).
