@@ -80,15 +80,22 @@ struct Console {
 }
 
 impl Console {
-    /// The lines that have ended since the last look.
+    /// The lines that have ended since the last look, however many: a console's log comes whole with its guest, and what
+    /// the guest says from then on stands behind it.
     fn look(&mut self) -> Vec<String> {
         if self.file.is_none() {
             // Not there yet, or never.
             self.file = File::open(&self.path).ok();
         }
+        let Some(file) = &mut self.file else { return Vec::new() };
         let mut bytes = [0; READ_BYTES];
-        let read = self.file.as_mut().map_or(0, |file| file.read(&mut bytes).unwrap_or(0));
-        self.lines.cut(&bytes[..read])
+        let mut lines = Vec::new();
+        loop {
+            match file.read(&mut bytes) {
+                Ok(read) if read > 0 => lines.extend(self.lines.cut(&bytes[..read])),
+                Ok(_) | Err(_) => return lines,
+            }
+        }
     }
 }
 
@@ -187,6 +194,12 @@ mod tests {
             "NOVACRON-GUEST tick=2 uptime_ms=0 \nNOVACRON-GUEST tick=3 uptime_ms=0 \n",
         );
         let pause = looking.guests[0].beats.pause_max().unwrap();
+        // A log that comes whole is read whole, at one look.
+        let line = "NOVACRON-GUEST tick=2 uptime_ms=0 \n";
+        let later =
+            line.repeat(4 * READ_BYTES / line.len()) + "NOVACRON-GUEST tick=4 uptime_ms=9 \n";
+        say(&mut looking, "target", &later);
+        assert_eq!(looking.guests[0].consoles[1].look(), Vec::<String>::new());
         assert_eq!(looking.guests[1].beats.pause_max(), None);
         assert!(pause <= looking.begun.elapsed() && before > Duration::ZERO, "{pause:?}");
         looking.look_at_memory();
