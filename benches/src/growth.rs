@@ -1,13 +1,11 @@
 //! Guests of growing size: what a migration costs has to grow with them, and not faster.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::measurement::Figures;
 use crate::migrate;
-use crate::report::{self, Comparison};
 
 /// MiB of memory of the guests. They write half of it all the time.
 const SIZES_MIB: [u64; 4] = [256, 512, 1024, 2048];
@@ -44,19 +42,13 @@ pub fn run(runs: u32, is_recorded: bool) -> Result<ExitCode> {
     let table = table(&sizes);
     println!("\n{TITLE}\n\n{table}");
     if let Some(comparison) = last.filter(|_| is_recorded) {
-        record(&comparison, runs, &table)?;
+        comparison.record_scenario("growth", TITLE, runs, &table)?;
     }
     Ok(if is_linear(&sizes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn words(mib: u64) -> String {
     format!("--memory {mib} --working-set {} --rate 50 --no-peers", mib / 2)
-}
-
-fn record(comparison: &Comparison, runs: u32, table: &str) -> Result<()> {
-    let command = format!("cargo xtask bench suite --only growth --runs {runs} --record");
-    let body = comparison.section_with(&command, table);
-    report::record(Path::new(env!("CARGO_MANIFEST_DIR")), TITLE, &body)
 }
 
 fn table(sizes: &[Size]) -> String {

@@ -1,13 +1,12 @@
 //! A link that is away for a minute while memory is being copied: the guest must not notice.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::measurement::Figures;
 use crate::migrate;
-use crate::report::{self, Comparison};
+use crate::report::Comparison;
 
 const WORDS: &str = "--rate 50 --no-peers --deadline-s 300";
 const CUT: &str = "--cut-s 60";
@@ -24,19 +23,13 @@ pub fn run(runs: u32, is_recorded: bool) -> Result<ExitCode> {
     let table = pair.table()?;
     println!("\n{TITLE}\n\n{table}");
     if is_recorded {
-        record(&cut, runs, &table)?;
+        cut.record_scenario("link-cut", TITLE, runs, &table)?;
     }
     Ok(if pair.is_met()? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn figures(comparison: &Comparison) -> Result<Figures> {
     comparison.ours().context("there was no run")
-}
-
-fn record(comparison: &Comparison, runs: u32, table: &str) -> Result<()> {
-    let command = format!("cargo xtask bench suite --only link-cut --runs {runs} --record");
-    let body = comparison.section_with(&command, table);
-    report::record(Path::new(env!("CARGO_MANIFEST_DIR")), TITLE, &body)
 }
 
 /// Without and with the cut.

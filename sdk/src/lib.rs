@@ -26,6 +26,7 @@ mod patience;
 mod peer;
 mod query;
 pub mod wait;
+mod word;
 
 pub use client::{Client, PageRequest, VmFilter};
 pub use config::{Config, Overrides};
@@ -34,3 +35,4 @@ pub use error::{ConfigError, Error};
 pub use events::{EventFilter, EventWatch};
 pub use exchange::Notice;
 pub use novacron_protocol::api;
+pub use word::word;

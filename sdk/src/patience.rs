@@ -19,8 +19,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// To connect when the patience is at its end.
 const CONNECT_MIN: Duration = Duration::from_secs(1);
 
-/// Whether another round may help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether another round may help: the later ones give more hope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hope {
     /// It will be so in a moment too.
     None,
@@ -33,11 +33,7 @@ pub(crate) enum Hope {
 impl Hope {
     /// Of two endpoints together: one that is there, or may be, is enough.
     pub(crate) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Soon, _) | (_, Self::Soon) => Self::Soon,
-            (Self::Refused, _) | (_, Self::Refused) => Self::Refused,
-            (Self::None, Self::None) => Self::None,
-        }
+        self.max(other)
     }
 }
 

@@ -10,6 +10,7 @@ use novacron_protocol::vm::VmState;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::word::word;
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -98,14 +99,6 @@ impl Client {
             }
             Ok(Step::Not(format!("{} is {}", view.name, word(&view.state))))
         })
-    }
-}
-
-/// How the API writes a value of an enumeration.
-fn word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => String::new(),
     }
 }
 

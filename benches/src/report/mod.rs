@@ -5,7 +5,9 @@ mod results;
 mod table;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use anyhow::Result;
 use serde::Serialize;
 
 pub use machine::Machine;
@@ -82,9 +84,16 @@ impl Comparison {
     }
 
     /// The same around another table.
-    pub fn section_with(&self, command: &str, table: &str) -> String {
+    fn section_with(&self, command: &str, table: &str) -> String {
         let method = [&[table::METHOD.to_owned()], &*self.remarks].concat().join("\n\n");
         format!("{}\n\n{method}\n\nCommand: `{command}`\n\n{table}", self.machine)
+    }
+
+    /// Puts a scenario of the suite that has a table of its own into the repository's results.
+    pub fn record_scenario(&self, name: &str, title: &str, runs: u32, table: &str) -> Result<()> {
+        let command = format!("cargo xtask bench suite --only {name} --runs {runs} --record");
+        let body = self.section_with(&command, table);
+        record(Path::new(env!("CARGO_MANIFEST_DIR")), title, &body)
     }
 }
 

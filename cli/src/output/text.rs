@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use novacron_protocol::size::display_size;
 use novacron_protocol::vm::Labels;
-use serde::Serialize;
+pub use novacron_sdk::word;
 
 /// Names and values of a thing.
 pub type Fields = Vec<(&'static str, String)>;
@@ -36,14 +36,6 @@ fn rendered(table: &mut Table) -> String {
         column.set_padding((0, 2));
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// How the API writes a value of an enumeration.
-pub fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => String::new(),
-    }
 }
 
 /// A size, `-` for none.

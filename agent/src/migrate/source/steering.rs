@@ -1,6 +1,7 @@
 //! Between the pilot and QEMU: at the end of each round QEMU is asked what is left, the pilot draws its conclusion, and
 //! QEMU is told.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::pilot::{Advice, Course, Pilot, RoundEnd, Setting};
@@ -8,7 +9,7 @@ use super::{Run, Step};
 use crate::migrate::account::Mark;
 use crate::qmp::MigrateParameters;
 use crate::reason::reason;
-use crate::vm::Throttle;
+use crate::vm::{MachineDirectories, Throttle};
 
 /// Rounds that follow each other more quickly are counted as one: an idle guest's QEMU begins thousands in a second.
 const ROUND_MIN: Duration = Duration::from_millis(5);
@@ -64,6 +65,14 @@ impl Steering {
         Some((bytes.saturating_sub(ended.bytes_before), took_us.unwrap_or(u64::MAX)))
     }
 
+    /// What slows the guest down.
+    fn throttle(&mut self, directories: &MachineDirectories) -> io::Result<&mut Throttle> {
+        match &mut self.throttle {
+            Some(throttle) => Ok(throttle),
+            none => Ok(none.insert(Throttle::of(directories)?)),
+        }
+    }
+
     /// The guest has all of its time again: it stands still, or nothing of it moves at the moment.
     pub(super) fn release(&mut self) {
         self.throttle = None;
@@ -114,19 +123,15 @@ impl Run {
     }
 
     fn slow_down(&mut self, percent: u8) {
-        let begun = match &mut self.steering.throttle {
-            None if percent == 0 => return,
-            Some(throttle) => throttle.set(percent),
-            none => Throttle::of(&self.facts.directories).and_then(|mut throttle| {
-                throttle.set(percent)?;
-                *none = Some(throttle);
-                Ok(())
-            }),
-        };
-        match begun {
-            Ok(()) => {}
-            // There is a verdict for a guest that stays too fast.
-            Err(error) => tracing::warn!(%error, "the guest cannot be slowed down"),
+        // The pilot never takes back what it asked for: nobody is slowed down yet.
+        if percent == 0 {
+            return;
+        }
+        let throttle = self.steering.throttle(&self.facts.directories);
+        if let Err(error) = throttle.and_then(|throttle| throttle.set(percent)) {
+            // There is a verdict for a guest that stays too fast. After the next round it is tried with another one.
+            tracing::warn!(%error, "the guest cannot be slowed down");
+            self.steering.release();
         }
     }
 
