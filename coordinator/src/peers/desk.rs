@@ -47,7 +47,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
+    /// The desk of a member.
+    pub fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
         let places = Arc::new(Semaphore::new(PROPOSALS_MAX));
         Self { raft, cell, clock, places, commits: CommitMetrics::default() }
     }

@@ -15,5 +15,5 @@ pub mod message;
 pub mod server;
 
 pub use leader::{LeaderError, LeaderLink};
-pub use links::{PeerError, PeerLinks};
+pub use links::{Carrier, PeerError, PeerLinks};
 pub use message::{Answer, Call, Declined};
