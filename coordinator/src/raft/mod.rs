@@ -7,6 +7,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
@@ -14,6 +15,7 @@ pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+pub mod proposal;
 mod record;
 mod tables;
 pub mod timing;
