@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
 //! | [`api`] | the JSON that the world sees |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
@@ -27,6 +27,7 @@ pub mod qemu;
 pub mod session;
 pub mod size;
 pub mod time;
+pub mod usage;
 pub mod version;
 pub mod vm;
 pub mod wire;
