@@ -10,6 +10,8 @@ use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::archive::{ArchiveName, ArchiveRow, Departure};
+use super::audit::{AuditHead, AuditNumber, AuditRow};
 use super::batch::Batch;
 use super::command::{Body, Command};
 use super::drain::Drain;
@@ -18,7 +20,6 @@ use super::index::Index;
 use super::ledger::Book;
 use super::ledger::account::{Account, AccountKey};
 use super::ledger::batch::{BatchKey, EntryBatch};
-use super::ledger::content::SealedFile;
 use super::ledger::correct::Corrected;
 use super::ledger::coverage::Covered;
 use super::ledger::entry::EntryId;
@@ -30,7 +31,7 @@ use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
@@ -46,8 +47,8 @@ macro_rules! fleet {
             pub(super) meta: Meta,
             $(pub(super) $field: Table<$key, $row>,)*
             pub(super) index: Index,
-            /// Files of windows that were just sealed: not a part of the state, but to be kept before it is.
-            pub(super) sealed_files: Vec<SealedFile>,
+            /// What has left the tables and is not in the archive of this member yet.
+            pub(super) departures: Vec<Departure>,
         }
 
         impl Default for Fleet {
@@ -56,7 +57,7 @@ macro_rules! fleet {
                     meta: Meta::default(),
                     $($field: Table::new(TableName::$variant),)*
                     index: Index::default(),
-                    sealed_files: Vec::new(),
+                    departures: Vec::new(),
                 }
             }
         }
@@ -80,10 +81,12 @@ pub(super) struct Meta {
     pub(super) member_last: MemberId,
     /// What operators have set.
     pub(super) settings: Settings,
+    /// The end of the audit log.
+    pub(super) audit: AuditHead,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -129,14 +132,21 @@ impl Fleet {
     fn apply_next(&mut self, revision: Revision, command: &Command, events: &mut u32) -> Reply {
         self.meta.clock = self.meta.clock.max(command.at);
         let fingerprint = command.fingerprint();
+        let client_request = fingerprint.map(|_| command.request);
+        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
         if let Some(fingerprint) = fingerprint
             && let Some(reply) = self.answered(command.request, fingerprint)
         {
+            if reply == Err(Refusal::RequestReused) {
+                self.record_refusal(&now, command, &reply);
+            }
             return reply;
         }
-        let client_request = fingerprint.map(|_| command.request);
-        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        let witness = self.witness(command);
         let reply = self.perform_whole(&mut now, command);
+        if let Some(witness) = witness {
+            self.record(&now, command, witness, &reply);
+        }
         if let Some(fingerprint) = fingerprint {
             self.remember(&now, command.request, fingerprint, &reply);
         }

@@ -26,6 +26,10 @@ macro_rules! for_each_table {
             9 Batches batches (BatchId => Batch),
             /// Nodes that are to be drained.
             10 Drains drains (NodeName => Drain),
+            /// History that left the tables.
+            11 Archives archives (ArchiveName => ArchiveRow),
+            /// Who changed what: the newest part.
+            12 Audit audit (AuditNumber => AuditRow),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

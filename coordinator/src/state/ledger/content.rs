@@ -3,8 +3,7 @@
 //! The bytes are the same on every member, so their hashes stand in the window's header. They are never changed, and
 //! every member that has them can give them to another that has not.
 
-use bytes::Bytes;
-use novacron_protocol::wire::codec::{self, CodecError, Message};
+use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchKey, EntryBatch};
@@ -62,33 +61,6 @@ pub fn file_name(window: Hour, kind: FileKind) -> String {
     match kind {
         FileKind::Entries(number) => format!("ledger-{:010}-entries-{number:05}", window.0),
         FileKind::Summary(number) => format!("ledger-{:010}-summary-{number:05}", window.0),
-    }
-}
-
-/// A file of a window that was just sealed: to be kept before anything that does not hold its entries any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedFile {
-    /// Its name in the archive.
-    pub name: String,
-    /// What it holds.
-    pub content: Bytes,
-    /// SHA-256 of that.
-    pub hash: ContentHash,
-}
-
-impl SealedFile {
-    pub(super) fn of<M: Message>(
-        window: Hour,
-        kind: FileKind,
-        value: &M,
-    ) -> Result<Self, CodecError> {
-        let content = Bytes::from(codec::encode(value)?);
-        let hash = ContentHash::of(&content);
-        Ok(Self { name: file_name(window, kind), content, hash })
-    }
-
-    pub(super) fn record(&self) -> FileRecord {
-        FileRecord { hash: self.hash, bytes: self.content.len() as u64 }
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Seconds;
-use novacron_protocol::wire::codec::{CodecError, Message};
+use novacron_protocol::wire::codec::{self, CodecError, Message};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchKey, EntryBatch};
-use super::content::{self, FileKind, FileRecord, SealedFile, WindowPart};
+use super::content::{self, FileKind, FileRecord, WindowPart};
 use super::entry::What;
 use super::hash::ContentHash;
 use super::hour::Hour;
@@ -135,16 +135,12 @@ impl Fleet {
     /// Nothing is changed if it cannot be encoded, which the limits of batches and of open entries rule out.
     fn seal_window(&mut self, now: &Applying, window: Hour) -> Result<(), CodecError> {
         let parts = content::parts(window, self.batches_of(window));
-        let entries = parts.iter().zip(0..);
-        let entries = entries
-            .map(|(part, number)| SealedFile::of(window, FileKind::Entries(number), part))
-            .collect::<Result<Vec<_>, _>>()?;
         let summaries = self.summary_of(window, &parts);
-        let summaries = summaries.iter().zip(0..);
-        let summaries = summaries
-            .map(|(part, number)| SealedFile::of(window, FileKind::Summary(number), part))
-            .collect::<Result<Vec<_>, _>>()?;
-        let header = self.header(now, window, &parts, (&entries, &summaries));
+        let contents = encode_all(&parts)?;
+        let summary_contents = encode_all(&summaries)?;
+        let entries = self.archive_all(window, FileKind::Entries, contents);
+        let summaries = self.archive_all(window, FileKind::Summary, summary_contents);
+        let header = self.header(now, window, &parts, entries, summaries);
         let mut covered = BTreeMap::new();
         for (key, batch) in parts.iter().flat_map(WindowPart::batches) {
             self.ledger_batches.remove(&key);
@@ -161,11 +157,29 @@ impl Fleet {
         book.open_entries = book.open_entries.saturating_sub(header.entries);
         self.ledger_book.insert(Only, book);
         self.ledger_windows.insert(window, header);
-        if self.ledger_windows.len() > WINDOWS_MAX {
-            self.ledger_windows.pop_first();
+        if self.ledger_windows.len() > WINDOWS_MAX
+            && let Some((_, oldest)) = self.ledger_windows.pop_first()
+        {
+            for (kind, _) in oldest.files() {
+                self.forget_archive(&content::file_name(oldest.window, kind));
+            }
         }
-        self.sealed_files.extend(entries.into_iter().chain(summaries));
         Ok(())
+    }
+
+    fn archive_all(
+        &mut self,
+        window: Hour,
+        kind: impl Fn(u32) -> FileKind,
+        contents: Vec<Vec<u8>>,
+    ) -> Vec<FileRecord> {
+        let numbered = contents.into_iter().zip(0..);
+        let archived = numbered.map(|(content, number)| {
+            let bytes = content.len() as u64;
+            let name = content::file_name(window, kind(number));
+            FileRecord { hash: ContentHash(self.archive(name, content)), bytes }
+        });
+        archived.collect()
     }
 
     fn batches_of(&self, window: Hour) -> Vec<(u64, EntryBatch)> {
@@ -183,7 +197,8 @@ impl Fleet {
         now: &Applying,
         window: Hour,
         parts: &[WindowPart],
-        (entries, summaries): (&[SealedFile], &[SealedFile]),
+        entries: Vec<FileRecord>,
+        summaries: Vec<FileRecord>,
     ) -> WindowHeader {
         let totals = Totals::of(parts.iter().flat_map(WindowPart::batches));
         let mut header = WindowHeader {
@@ -192,24 +207,14 @@ impl Fleet {
             last_index: totals.last_index,
             entries: totals.entries,
             sums: totals.sums,
-            parts: entries.iter().map(SealedFile::record).collect(),
-            summaries: summaries.iter().map(SealedFile::record).collect(),
+            parts: entries,
+            summaries,
             sealed_at: now.at,
             previous: self.book().chain,
             chain: ContentHash::default(),
         };
         header.chain = header.chain_hash();
         header
-    }
-
-    /// The files of windows that were just sealed and are not known to be kept.
-    pub fn sealed_files(&self) -> &[SealedFile] {
-        &self.sealed_files
-    }
-
-    /// All of [`Fleet::sealed_files`] are kept durably.
-    pub fn forget_sealed_files(&mut self) {
-        self.sealed_files.clear();
     }
 
     /// The sealed windows, in order.
@@ -221,6 +226,10 @@ impl Fleet {
     pub fn sealed_window(&self, window: Hour) -> Option<&WindowHeader> {
         self.ledger_windows.get(&window)
     }
+}
+
+fn encode_all<M: Message>(values: &[M]) -> Result<Vec<Vec<u8>>, CodecError> {
+    values.iter().map(codec::encode).collect()
 }
 
 /// What batches of a window come to.

@@ -168,7 +168,7 @@ impl Walk {
     fn recount(&self) {
         let fleet = &self.scene.fleet;
         let (mut recount, mut indices, mut windows) = (Recount::default(), Vec::new(), Vec::new());
-        for file in fleet.sealed_files().iter().filter(|file| file.name.contains("entries")) {
+        for file in fleet.departures.iter().filter(|file| file.name.contains("entries")) {
             windows.push(novacron_protocol::wire::codec::decode(&file.content).unwrap());
         }
         let windows: Vec<crate::state::ledger::content::WindowPart> = windows;
