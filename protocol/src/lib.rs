@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
@@ -29,6 +29,7 @@ pub mod qemu;
 pub mod session;
 pub mod size;
 pub mod time;
+pub mod usage;
 pub mod version;
 pub mod vm;
 pub mod wire;
