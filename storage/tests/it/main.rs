@@ -14,3 +14,4 @@ mod records;
 mod seeds;
 mod snapshots;
 mod tables;
+mod vault;
