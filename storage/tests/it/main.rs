@@ -15,3 +15,4 @@ mod seeds;
 mod snapshots;
 mod tables;
 mod vault;
+mod volatile;
