@@ -8,6 +8,7 @@
 //! | [`api`] | the JSON that the world sees |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
+//! | [`backup`] | a backup of a cluster, part by part |
 //! | [`wire`] | how messages become bytes |
 //! | [`qemu`] | QEMU's migration stream: parser and writer |
 //! | [`pages`] | guest pages on our wire: batches, content table, digest |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod backup;
 pub mod disk;
 pub mod effect;
 mod held_runs;
