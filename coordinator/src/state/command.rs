@@ -17,6 +17,7 @@ use novacron_transport::token::TokenId;
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::incarnation::Restored;
 use super::member::MemberFacts;
 use super::node::SessionId;
 use super::origin::Origin;
@@ -61,7 +62,7 @@ impl Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 6;
+    const VERSION: u16 = 7;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -131,6 +132,8 @@ pub enum Body {
         /// The first member.
         member: MemberFacts,
     },
+    /// Go on with what a backup holds; the first command of a cluster that was restored.
+    BeginIncarnation(Restored),
     /// Give a coordinator a member id.
     AdmitMember(MemberFacts),
     /// A coordinator is about to take part in Raft: from now on its id stands for its log and vote.
@@ -297,6 +300,7 @@ impl Body {
             Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
             Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
             Self::FoundCluster { .. }
+            | Self::BeginIncarnation(_)
             | Self::PlaceVm { .. }
             | Self::DrainVm { .. }
             | Self::EnterMember { .. }

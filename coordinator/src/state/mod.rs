@@ -13,6 +13,7 @@
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
+//! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -23,6 +24,7 @@ pub mod command;
 pub mod drain;
 pub mod event;
 pub mod fleet;
+pub mod incarnation;
 mod index;
 pub mod member;
 pub mod migration;

@@ -35,6 +35,7 @@ enum Step {
     Drain { node: u8 },
     Undrain { node: u8, cancel: bool },
     Lead { migration: u8 },
+    Restore,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(|node| Step::Drain { node }),
         1 => (n(), any_bool()).prop_map(|(node, cancel)| Step::Undrain { node, cancel }),
         3 => n().prop_map(|migration| Step::Lead { migration }),
+        1 => Just(Step::Restore),
     ]
 }
 
@@ -201,6 +203,7 @@ impl Walk {
                 let _ = self.scene.apply(Body::UndrainNode { node: name(node(at)), cancel });
             }
             Step::Lead { migration } => self.lead(migration),
+            Step::Restore => self.scene.restore("c9"),
         }
         Some(())
     }
