@@ -1,7 +1,7 @@
 //! Typed names and numbers. A value of one of these types has been checked; nothing else carries an id.
 //!
-//! Names come from people and certificates (`NodeName`, `VmName`), ids are made by the coordinator before a
-//! proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
+//! Names come from people and certificates (`NodeName`, `VmName`, `ProjectName`), ids are made by the coordinator
+//! before a proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
 //! (`Generation`, `EffectId`, `Revision`).
 
 use std::fmt;
@@ -90,6 +90,22 @@ name_type! {
     VmName
 }
 
+name_type! {
+    /// The name of a project: whose machines are whose.
+    ProjectName
+}
+
+impl ProjectName {
+    /// The project that there always is, and that a machine belongs to unless another is said.
+    pub const DEFAULT: &str = "default";
+}
+
+impl Default for ProjectName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
 macro_rules! uuid_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -135,6 +151,15 @@ uuid_type! {
 uuid_type! {
     /// One cluster.
     ClusterId
+}
+
+uuid_type! {
+    /// One statement of who may, or may not, do what.
+    BindingId
+}
+uuid_type! {
+    /// One API key; what the cluster files it under.
+    ApiKeyId
 }
 
 macro_rules! number_type {

@@ -4,7 +4,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`project`] | the nouns |
+//! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
@@ -14,6 +15,7 @@
 //! | [`disk`] | disk blocks on our wire: records, content table, digest |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod disk;
 pub mod effect;
@@ -23,6 +25,7 @@ pub mod limits;
 pub mod migration;
 pub mod node;
 pub mod pages;
+pub mod project;
 pub mod qemu;
 pub mod session;
 pub mod size;

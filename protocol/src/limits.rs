@@ -84,3 +84,6 @@ pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 
 /// Machines of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+/// Bytes of what a project, principal or key is called for people.
+pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
