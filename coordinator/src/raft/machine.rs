@@ -21,9 +21,10 @@ use openraft::{
 
 use novacron_protocol::ids::Revision;
 
+use super::proposal::ProposalError;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
-use super::types::{MemberNode, TypeConfig, no_reply};
+use super::types::{MemberNode, TypeConfig};
 use crate::metrics::ApplyMetrics;
 use crate::state::{Fleet, Reply};
 use crate::view::FleetCell;
@@ -52,6 +53,9 @@ pub enum MachineError {
     /// The snapshot holds no fleet.
     #[error("the snapshot holds no fleet that can be read")]
     Fleet(#[from] crate::state::rows::SnapshotError),
+    /// An entry cannot be read.
+    #[error("a committed entry cannot be applied by this build")]
+    Entry(#[from] ProposalError),
     /// A row cannot be encoded.
     #[error("a row of the fleet cannot be stored")]
     Row(#[from] crate::state::table::RowError),
@@ -116,18 +120,22 @@ impl Machine {
         self.metrics.clone()
     }
 
-    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Reply {
-        self.position.applied = Some(entry.log_id);
-        match entry.payload {
-            EntryPayload::Blank => no_reply(),
-            EntryPayload::Normal(command) => {
-                self.cell.change(|fleet| fleet.apply(Revision(entry.log_id.index), &command))
+    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Result<Vec<Reply>, MachineError> {
+        let replies = match entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Normal(proposal) => {
+                // An entry that this build cannot read must not be skipped: every replica applies all of them.
+                let commands = proposal.commands()?;
+                let revision = Revision(entry.log_id.index);
+                self.cell.change(|fleet| fleet.apply_all(revision, &commands))
             }
             EntryPayload::Membership(membership) => {
                 self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
-                no_reply()
+                Vec::new()
             }
-        }
+        };
+        self.position.applied = Some(entry.log_id);
+        Ok(replies)
     }
 
     /// Writes what changed to the tables, then tells the readers.
@@ -210,14 +218,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((self.position.applied, self.position.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Reply>, StorageError<u64>>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Reply>>, StorageError<u64>>
     where
         I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let begun = Instant::now();
-        let replies: Vec<Reply> =
-            entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        let applied = entries.into_iter().map(|entry| self.apply_entry(entry));
+        let replies: Vec<_> = applied.collect::<Result<_, _>>().map_err(failed_apply)?;
         self.publish().await.map_err(failed_apply)?;
         self.metrics.applied(replies.len(), begun.elapsed());
         Ok(replies)

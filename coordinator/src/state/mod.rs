@@ -13,7 +13,8 @@
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
-//! | [`table`] [`rows`] | rows on disk and in snapshots |
+//! | [`origin`] | who asked, and from where |
+//! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
 
 pub mod batch;
@@ -26,6 +27,7 @@ mod index;
 pub mod member;
 pub mod migration;
 pub mod node;
+pub mod origin;
 pub mod outbox;
 pub mod placement;
 pub mod reply;
@@ -33,6 +35,7 @@ pub mod request;
 pub mod rows;
 pub mod settings;
 pub mod table;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -42,4 +45,5 @@ pub mod vm;
 
 pub use command::{Body, Command};
 pub use fleet::Fleet;
+pub use origin::{Asker, Credential, Origin};
 pub use reply::{Accepted, Refusal, Reply};

@@ -92,7 +92,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2480;
-const LOG_HASH: u64 = 4_255_455_086_119_674_871;
+const LOG_BYTES: usize = 2556;
+const LOG_HASH: u64 = 14_414_702_777_391_738_430;
 const ROWS_BYTES: usize = 2847;
 const ROWS_HASH: u64 = 7_168_588_938_694_091_165;

@@ -2,6 +2,7 @@
 
 mod batches;
 mod drains;
+mod entries;
 mod golden;
 mod inventory;
 mod lifecycle;
