@@ -2,15 +2,18 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
-    VmName,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NodeName,
+    ProjectName, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
+use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::api_key::ApiKey;
 use super::batch::Batch;
+use super::binding::Binding;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
@@ -19,6 +22,8 @@ use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
+use super::principal::Principal;
+use super::project::Project;
 use super::reply::Reply;
 use super::request::Answered;
 use super::settings::Settings;
@@ -37,8 +42,9 @@ macro_rules! fleet {
             pub(super) index: Index,
         }
 
-        impl Default for Fleet {
-            fn default() -> Self {
+        impl Fleet {
+            /// Without a row in any table.
+            fn without_rows() -> Self {
                 Self {
                     meta: Meta::default(),
                     $($field: Table::new(TableName::$variant),)*
@@ -50,6 +56,15 @@ macro_rules! fleet {
 }
 
 for_each_table!(fleet);
+
+impl Default for Fleet {
+    /// A fleet to which nothing has happened: it has one project.
+    fn default() -> Self {
+        let mut fleet = Self::without_rows();
+        fleet.projects.insert(ProjectName::default(), Project::first());
+        fleet
+    }
+}
 
 /// The fleet's own numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +129,8 @@ impl Fleet {
     /// `events` is how many events the revision has already.
     fn apply_next(&mut self, revision: Revision, command: &Command, events: &mut u32) -> Reply {
         self.meta.clock = self.meta.clock.max(command.at);
+        // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
+        self.check_asker(command)?;
         let fingerprint = command.fingerprint();
         if let Some(fingerprint) = fingerprint
             && let Some(reply) = self.answered(command.request, fingerprint)
@@ -159,8 +176,12 @@ impl Fleet {
             }
             Body::ChangeSettings(change) => self.change_settings(now, *change),
             Body::CreateToken(token) => self.create_token(now, token),
-            Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
-            Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
+            Body::UseToken { token, role, name } => {
+                self.use_token(now, request, *token, *role, name)
+            }
+            Body::FoundCluster { cluster, member, operator } => {
+                self.found_cluster(now, request, *cluster, member, operator)
+            }
             Body::AdmitMember(facts) => self.admit_member(now, facts),
             Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
@@ -168,6 +189,8 @@ impl Fleet {
             Body::Reports(batches) => self.take_reports(now, batches),
             Body::SetNodeStates(states) => self.set_node_states(now, states),
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+            Body::Projects(order) => self.order_project(now, order),
+            Body::Access(order) => self.order_access(now, order),
         }
     }
 

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
-use novacron_protocol::ids::{BatchId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{
+    ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
+};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
@@ -231,7 +233,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, BatchId, RequestId);
+uuid_key!(VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId);
 number_key!(EffectId, MemberId);
 
 impl Key for NodeName {

@@ -26,6 +26,14 @@ macro_rules! for_each_table {
             9 Batches batches (BatchId => Batch),
             /// Nodes that are to be drained.
             10 Drains drains (NodeName => Drain),
+            /// Whose machines are whose.
+            20 Projects projects (ProjectName => Project),
+            /// Who may ask for anything.
+            21 Principals principals (SubjectName => Principal),
+            /// Who may, or may not, do what.
+            22 Bindings bindings (BindingId => Binding),
+            /// What programs show instead of certificates.
+            23 ApiKeys api_keys (ApiKeyId => ApiKey),
         }
     };
 }

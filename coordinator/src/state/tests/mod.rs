@@ -1,5 +1,6 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod access;
 mod batches;
 mod drains;
 mod entries;
@@ -7,6 +8,7 @@ mod golden;
 mod inventory;
 mod lifecycle;
 mod migrations;
+mod projects;
 mod random;
 mod requests;
 mod slots;

@@ -123,7 +123,7 @@ pub enum Task {
 }
 
 impl Message for Vm {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "machine row";
 }
