@@ -75,8 +75,10 @@ permissions! {
     LedgerRead = "ledger.read",
     /// Correct the ledger.
     LedgerCorrect = "ledger.correct",
-    /// Set rates.
+    /// Set rates and plans.
     RateAdmin = "rate.admin",
+    /// Post usage that no agent measured.
+    LedgerPost = "ledger.post",
 }
 
 impl fmt::Display for Permission {

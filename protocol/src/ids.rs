@@ -91,8 +91,12 @@ name_type! {
 }
 
 name_type! {
-    /// The name of a project: whose machines are whose.
+    /// The name of a project: whose machines are, and who pays for what they use.
     ProjectName
+}
+name_type! {
+    /// The name of a plan: what usage costs.
+    PlanName
 }
 
 impl ProjectName {
@@ -101,6 +105,7 @@ impl ProjectName {
 }
 
 impl Default for ProjectName {
+    /// [`Self::DEFAULT`].
     fn default() -> Self {
         Self(Self::DEFAULT.to_owned())
     }
@@ -202,6 +207,11 @@ number_type! {
 number_type! {
     /// A member of the coordinator cluster; never used again after the member left.
     MemberId
+}
+number_type! {
+    /// Which life of a cluster this is: 1 when it was founded, and the time (milliseconds since 1970) of the restore
+    /// when it came from a backup. Coordinators of another life are strangers, whatever certificate they have.
+    Incarnation
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::auth::Authorized;
 use crate::metrics::SecurityRefusal;
 use crate::propose::{Intent, NewApiKey};
@@ -72,6 +73,11 @@ impl Api {
     /// Ends when the coordinator shuts down.
     pub(super) async fn stopping(&self) {
         self.shutdown.cancelled().await;
+    }
+
+    /// Who changed what.
+    pub(super) fn audit(&self) -> &AuditLog {
+        &self.app.audit
     }
 
     /// Proposes what a client asked for.

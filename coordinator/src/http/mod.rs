@@ -10,11 +10,12 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
 pub mod answer;
 mod api;
+mod audit;
 mod batches;
 pub mod body;
 mod call;

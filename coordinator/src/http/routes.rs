@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    batches, cluster, console, events, health, migrations, nodes, principals, projects, tokens,
-    vms, whoami,
+    audit, batches, cluster, console, events, health, migrations, nodes, principals, projects,
+    tokens, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -18,6 +18,7 @@ pub fn table() -> Vec<Route> {
         batches::routes(),
         nodes::routes(),
         events::routes(),
+        audit::routes(),
         cluster::routes(),
         tokens::routes(),
         projects::routes(),

@@ -145,6 +145,9 @@ impl Fleet {
                 of_fleet(Permission::ClusterAdmin)
             }
             Body::CreateToken(token) => of_fleet(token_permission(token.record.role)),
+            Body::CorrectUsage(_) => of_fleet(Permission::LedgerCorrect),
+            Body::PostUsage { .. } => of_fleet(Permission::LedgerPost),
+            Body::SetRate(_) | Body::SetPlan { .. } => of_fleet(Permission::RateAdmin),
             Body::Projects(_) => of_fleet(Permission::ProjectAdmin),
             Body::Access(_) => of_fleet(Permission::PrincipalAdmin),
             Body::FoundCluster { .. }
@@ -156,7 +159,9 @@ impl Fleet {
             | Body::OpenSession(_)
             | Body::Reports(_)
             | Body::SetNodeStates(_)
-            | Body::ExpireEffects(_) => None,
+            | Body::ExpireEffects(_)
+            | Body::SealWindows { .. }
+            | Body::BeginIncarnation(_) => None,
         }
     }
 

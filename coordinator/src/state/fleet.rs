@@ -2,8 +2,8 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NodeName,
-    ProjectName, RequestId, Revision, VmId, VmName,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
+    NodeName, ProjectName, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -12,22 +12,34 @@ use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::ApiKey;
+use super::archive::{ArchiveName, ArchiveRow, Departure};
+use super::audit::{AuditHead, AuditNumber, AuditRow};
 use super::batch::Batch;
 use super::binding::Binding;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::index::Index;
+use super::ledger::Book;
+use super::ledger::account::{Account, AccountKey};
+use super::ledger::batch::{BatchKey, EntryBatch};
+use super::ledger::correct::Corrected;
+use super::ledger::coverage::Covered;
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
+use super::ledger::rate::{PlanHistory, RateCard, RateKey};
+use super::ledger::seal::WindowHeader;
+use super::ledger::subject::Subject;
 use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
 use super::principal::Principal;
 use super::project::Project;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
-use super::table::{ROW_BYTES_MAX, Table, TableName};
+use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
 use super::vm::Vm;
@@ -40,6 +52,8 @@ macro_rules! fleet {
             pub(super) meta: Meta,
             $(pub(super) $field: Table<$key, $row>,)*
             pub(super) index: Index,
+            /// What has left the tables and is not in the archive of this member yet.
+            pub(super) departures: Vec<Departure>,
         }
 
         impl Fleet {
@@ -49,6 +63,7 @@ macro_rules! fleet {
                     meta: Meta::default(),
                     $($field: Table::new(TableName::$variant),)*
                     index: Index::default(),
+                    departures: Vec::new(),
                 }
             }
         }
@@ -81,10 +96,14 @@ pub(super) struct Meta {
     pub(super) member_last: MemberId,
     /// What operators have set.
     pub(super) settings: Settings,
+    /// The end of the audit log.
+    pub(super) audit: AuditHead,
+    /// Which life of the cluster this is.
+    pub(super) incarnation: Incarnation,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -129,17 +148,28 @@ impl Fleet {
     /// `events` is how many events the revision has already.
     fn apply_next(&mut self, revision: Revision, command: &Command, events: &mut u32) -> Reply {
         self.meta.clock = self.meta.clock.max(command.at);
-        // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
-        self.check_asker(command)?;
         let fingerprint = command.fingerprint();
+        let client_request = fingerprint.map(|_| command.request);
+        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
+        if let Err(refusal) = self.check_asker(command) {
+            let reply = Err(refusal);
+            self.record_refusal(&now, command, &reply);
+            return reply;
+        }
         if let Some(fingerprint) = fingerprint
             && let Some(reply) = self.answered(command.request, fingerprint)
         {
+            if reply == Err(Refusal::RequestReused) {
+                self.record_refusal(&now, command, &reply);
+            }
             return reply;
         }
-        let client_request = fingerprint.map(|_| command.request);
-        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        let witness = self.witness(command);
         let reply = self.perform_whole(&mut now, command);
+        if let Some(witness) = witness {
+            self.record(&now, command, witness, &reply);
+        }
         if let Some(fingerprint) = fingerprint {
             self.remember(&now, command.request, fingerprint, &reply);
         }
@@ -182,6 +212,7 @@ impl Fleet {
             Body::FoundCluster { cluster, member, operator } => {
                 self.found_cluster(now, request, *cluster, member, operator)
             }
+            Body::BeginIncarnation(restored) => self.begin_incarnation(now, restored),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
             Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
@@ -191,6 +222,11 @@ impl Fleet {
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
             Body::Projects(order) => self.order_project(now, order),
             Body::Access(order) => self.order_access(now, order),
+            Body::PostUsage { node, records } => self.post_usage(now, node, records),
+            Body::SealWindows { through } => self.seal_windows(now, *through),
+            Body::CorrectUsage(correction) => self.correct_usage(now, correction),
+            Body::SetRate(card) => self.set_rate(now, card),
+            Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
         }
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::binding::Binding;
 use super::fleet::Fleet;
+use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
 use super::vm::{Rest, Vm};
 
@@ -39,6 +40,8 @@ pub(super) struct Index {
     /// What projects take; those that take nothing are not in it.
     pub(super) usage: BTreeMap<ProjectName, ProjectUsage>,
     bindings: BTreeSet<(SubjectName, BindingId)>,
+    /// Seconds of machines' meters in windows that are not sealed.
+    pub(super) ledger_open: OpenCoverage,
 }
 
 impl Index {
@@ -50,6 +53,7 @@ impl Index {
         index.requests_by_age =
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
         fleet.bindings.values().for_each(|binding| index.add_binding(binding));
+        index.ledger_open = fleet.build_open_coverage();
         index
     }
 

@@ -94,6 +94,21 @@ pub enum AccessOrder {
     },
 }
 
+impl AccessOrder {
+    /// What the audit log calls it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::CreatePrincipal { .. } => "principal.create",
+            Self::ChangePrincipal { .. } => "principal.change",
+            Self::DeletePrincipal { .. } => "principal.delete",
+            Self::Bind(_) => "binding.create",
+            Self::Unbind { .. } => "binding.delete",
+            Self::CreateKey(_) => "api-key.create",
+            Self::RevokeKey { .. } => "api-key.revoke",
+        }
+    }
+}
+
 impl Fleet {
     /// A principal.
     pub fn principal(&self, name: &SubjectName) -> Option<&Principal> {

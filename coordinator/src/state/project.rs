@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::reply::{Accepted, Named, Refusal, Reply};
-use super::table::{Key, ROW_BYTES_MAX};
+use super::table::ROW_BYTES_MAX;
 
 /// Projects of one fleet. With 64 labels of 256 bytes each a row is at most 17 KiB: 170 MB if all of them had so many;
 /// without labels some 2 MB.
@@ -48,16 +48,6 @@ impl Message for Project {
     const NAME: &'static str = "project row";
 }
 
-impl Key for ProjectName {
-    fn encode(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        std::str::from_utf8(bytes).ok()?.parse().ok()
-    }
-}
-
 /// What can be done with projects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProjectOrder {
@@ -84,6 +74,26 @@ pub enum ProjectOrder {
         /// Which.
         project: ProjectName,
     },
+}
+
+impl ProjectOrder {
+    /// What the audit log calls it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "project.create",
+            Self::Change { .. } => "project.change",
+            Self::Delete { .. } => "project.delete",
+        }
+    }
+
+    /// What it is about.
+    pub fn project(&self) -> &ProjectName {
+        match self {
+            Self::Create { project, .. }
+            | Self::Change { project, .. }
+            | Self::Delete { project } => project,
+        }
+    }
 }
 
 /// What to change of a project; what is absent stays as it is.

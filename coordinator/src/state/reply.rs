@@ -4,16 +4,19 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName, VmId,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
+use novacron_protocol::usage::RecordOutcome;
 use novacron_protocol::vm::VmState;
 use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::access::Unknown;
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
 use super::placement::Misfit;
 
 /// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
@@ -46,6 +49,10 @@ pub enum Accepted {
     Binding(BindingId),
     /// The API key that it was about.
     ApiKey(ApiKeyId),
+    /// What became of each usage record, in the order of the command.
+    Usage(Vec<RecordOutcome>),
+    /// The entry of the ledger that takes back the one that was corrected.
+    Correction(EntryId),
 }
 
 /// A command changed nothing, and why.
@@ -165,6 +172,33 @@ pub enum Refusal {
         /// The permission that is missing, and where.
         what: String,
     },
+    /// There is no such entry in the ledger.
+    #[error("there is no entry {} in the window {}", .0.index, .0.window)]
+    NoSuchEntry(EntryId),
+    /// The entry was corrected before.
+    #[error(
+        "entry {} of the window {} is corrected already; correct what replaced it", .0.index, .0.window
+    )]
+    AlreadyCorrected(EntryId),
+    /// More usage records than one request may have.
+    #[error("{0} records; a request has at most 1,000, and none of these was taken")]
+    TooManyRecords(usize),
+    /// Prices hold from an hour that has not begun.
+    #[error("what has begun is not changed; the next hour for a change is {next}")]
+    RateBegun {
+        /// The earliest hour.
+        next: Hour,
+    },
+    /// The project's plan has no room for one more machine.
+    #[error("the plan `{plan}` is for at most {vms_max} machines{hint}")]
+    PlanFull {
+        /// The plan.
+        plan: PlanName,
+        /// Its bound.
+        vms_max: u32,
+        /// What would be right, beginning with `; `.
+        hint: String,
+    },
 }
 
 /// What has a name of its own, machines apart.
@@ -220,7 +254,8 @@ impl Refusal {
             | Self::NoSuchProject(_)
             | Self::NoSuchPrincipal(_)
             | Self::NoSuchBinding(_)
-            | Self::NoSuchApiKey(_) => Code::NotFound,
+            | Self::NoSuchApiKey(_)
+            | Self::NoSuchEntry(_) => Code::NotFound,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,
@@ -229,6 +264,10 @@ impl Refusal {
             Self::Token(_) | Self::NotAllowed { .. } => Code::NotAllowed,
             Self::NotKnown(_) => Code::NotAuthenticated,
             Self::OverQuota { .. } => Code::QuotaExceeded,
+            Self::AlreadyCorrected(_) => Code::AlreadyCorrected,
+            Self::TooManyRecords(_) => Code::TooManyRecords,
+            Self::RateBegun { .. } => Code::RateBegun,
+            Self::PlanFull { .. } => Code::PlanFull,
         }
     }
 
@@ -239,6 +278,7 @@ impl Refusal {
             Self::NoSuchProject(_) => Some("project"),
             Self::NoSuchPrincipal(_) => Some("principal"),
             Self::Invalid { field, .. } => Some(field),
+            Self::TooManyRecords(_) => Some("records"),
             _ => None,
         }
     }

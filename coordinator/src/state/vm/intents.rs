@@ -19,6 +19,7 @@ impl Fleet {
         create: &CreateVm,
     ) -> Reply {
         self.check_new_vm(create)?;
+        self.check_plan(now.at, &create.spec.project)?;
         let placement = self.confirm_placement(create)?;
         let vm = new_vm(now, request, create);
         self.index.add_vm(&vm);

@@ -25,9 +25,10 @@ mod inventory;
 mod moves;
 mod outcomes;
 
+
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
-    EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId,
+    EffectId, Generation, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
 };
 use novacron_protocol::limits::{REASON_BYTES_MAX, cut};
 use novacron_protocol::time::Timestamp;
@@ -35,6 +36,7 @@ use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+pub(super) use inventory::observed_rest;
 pub use moves::Move;
 pub(super) use outcomes::problem;
 
@@ -132,6 +134,11 @@ impl Vm {
     /// Whether it has all of these labels.
     pub fn has_labels(&self, labels: &Labels) -> bool {
         labels.iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
+    }
+
+    /// The project that it belongs to.
+    pub fn project(&self) -> &ProjectName {
+        &self.spec.project
     }
 
     /// The state as the world sees it.
