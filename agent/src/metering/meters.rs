@@ -105,8 +105,9 @@ impl Meters {
     }
 
     /// These seconds are metered, whatever was remembered.
-    pub fn decided(&mut self, record: &UsageRecord) {
-        self.series.entry((record.vm, record.meter)).or_default().decided(record.end_s);
+    pub fn decided(&mut self, now: Reading, record: &UsageRecord) {
+        let series = self.series.entry((record.vm, record.meter)).or_default();
+        series.decided(now, record.end_s);
     }
 
     /// From `now` on this agent has this of a machine, or nothing. Says what was used before and whether anything changed.

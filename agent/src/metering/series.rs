@@ -92,9 +92,12 @@ impl Series {
         done
     }
 
-    /// What was metered is known to reach further than this series remembers.
-    pub fn decided(&mut self, until_s: u64) {
-        self.until_s = self.until_s.max(until_s);
+    /// What was metered is known to reach further than this series remembers. Not if it lies where the wall clock has been
+    /// and will not be for long.
+    pub fn decided(&mut self, now: Reading, until_s: u64) {
+        if until_s <= now.wall_s() + AHEAD_S_MAX {
+            self.until_s = self.until_s.max(until_s);
+        }
     }
 
     /// The host was started anew since `mark`, and what is metered outlived that: it goes on where the wall clock is now,

@@ -9,6 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::labels::{STATES, Side};
 use crate::host::Hypervisor;
+use crate::metering::Recorder;
 use crate::migrate::Migrations;
 use crate::report::Reporter;
 use crate::vm::Machines;
@@ -22,6 +23,8 @@ pub struct HostNumbers {
     pub migrations: Migrations,
     /// What it has to tell.
     pub reporter: Reporter,
+    /// What it meters.
+    pub recorder: Recorder,
 }
 
 impl Collector for HostNumbers {
@@ -35,7 +38,8 @@ impl Collector for HostNumbers {
             "novacron_reports_waiting",
             "Reports that the coordinators have not committed yet",
             whole(self.reporter.waiting()),
-        )
+        )?;
+        self.usage(&mut moment)
     }
 }
 
