@@ -6,6 +6,7 @@
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
 //! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
 //! | [`api`] | the JSON that the world sees |
+//! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
 //! | [`wire`] | how messages become bytes |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
 pub mod disk;
 pub mod effect;
 mod held_runs;

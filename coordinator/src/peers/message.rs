@@ -11,7 +11,7 @@ use crate::raft::words::{
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
 use crate::state::member::MemberFacts;
-use crate::state::{Command, Reply};
+use crate::state::{Command, Origin, Reply};
 
 /// Bytes of a message between members: entries of one call (`ENTRIES_BYTES_MAX` of the log store and one
 /// command beyond it), or a chunk of a snapshot.
@@ -58,6 +58,8 @@ pub enum Call {
     Remove {
         /// The request.
         request: RequestId,
+        /// Who asked.
+        origin: Origin,
         /// The member.
         member: MemberId,
     },
@@ -141,7 +143,7 @@ pub enum Declined {
 }
 
 impl Message for PeerRequest {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "request between members";
 }

@@ -6,12 +6,14 @@
 //! | [`types`] | what openraft is told about our types |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
 pub mod log_store;
 pub mod machine;
 pub mod network;
+pub mod proposal;
 mod record;
 mod tables;
 pub mod timing;

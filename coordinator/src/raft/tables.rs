@@ -49,7 +49,7 @@ impl KeptTables {
         self.with(|tables| {
             let Some(applied) = tables.applied()? else { return Ok(None) };
             let position = codec::decode::<PositionRecord>(&applied)?.0;
-            let rows = TableName::ALL.into_iter().flat_map(|table| {
+            let rows = TableName::ALL.iter().copied().flat_map(|table| {
                 let rows = tables.scan(Table(table as u8));
                 rows.map(move |row| row.map(|(key, value)| Row { table, key, value }))
             });

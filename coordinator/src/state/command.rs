@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::member::MemberFacts;
 use super::node::SessionId;
+use super::origin::Origin;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -34,12 +35,33 @@ pub struct Command {
     pub request: RequestId,
     /// The leader's clock when it was proposed. The fleet's own clock is the latest of these.
     pub at: Timestamp,
+    /// Who asked.
+    pub origin: Origin,
     /// What to do.
     pub body: Body,
 }
 
+impl Command {
+    /// A command of the cluster itself.
+    pub fn of_cluster(request: RequestId, at: Timestamp, body: Body) -> Self {
+        Self { request, at, origin: Origin::Cluster, body }
+    }
+
+    /// What was asked, and by whom, as a number: a request id belongs to one request of one asker. `None` for what
+    /// the cluster itself does and what is harmless when it is applied twice.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let asked = self.body.fingerprint()?;
+        match self.origin.asker() {
+            None => Some(asked),
+            Some(asker) => {
+                Some(xxhash_rust::xxh3::xxh3_64_with_seed(asker.name.as_str().as_bytes(), asked))
+            }
+        }
+    }
+}
+
 impl Message for Command {
-    const VERSION: u16 = 5;
+    const VERSION: u16 = 6;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
