@@ -159,3 +159,6 @@ impl Store {
         self.journal.records()
     }
 }
+
+#[cfg(test)]
+mod tests;

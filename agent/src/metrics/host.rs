@@ -59,6 +59,35 @@ impl HostNumbers {
         )
     }
 
+    fn usage(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let numbers = self.recorder.numbers();
+        moment.gauge(
+            "novacron_usage_records_waiting",
+            "Records of usage that the coordinators have not acknowledged yet",
+            whole(numbers.waiting),
+        )?;
+        moment.gauge(
+            "novacron_usage_journal_bytes",
+            "Bytes of the records of usage that wait on the disk",
+            whole(numbers.waiting_bytes),
+        )?;
+        moment.gauge(
+            "novacron_machines_metered",
+            "Machines whose guest is metered",
+            whole(numbers.running),
+        )?;
+        moment.counter(
+            "novacron_usage_records_refused",
+            "Records of usage that the ledger will never take; they are in usage/refused",
+            numbers.refused,
+        )?;
+        moment.counter(
+            "novacron_usage_records_lost",
+            "Records of usage that were lost because the disk failed for too long",
+            numbers.lost,
+        )
+    }
+
     fn memory_cache(&self, moment: &mut Moment<'_>) -> fmt::Result {
         let images = self.migrations.images();
         moment.gauge(
