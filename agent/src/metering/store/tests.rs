@@ -96,6 +96,11 @@ struct World {
     runs: bool,
     used: BTreeSet<u64>,
     since: Reading,
+    /// When the agent saw the guest start that runs, and whether that is durable.
+    seen_since: Reading,
+    is_durable: bool,
+    /// Seconds that a durable mark covers.
+    marked: BTreeSet<u64>,
     kept: Vec<UsageRecord>,
     ledger: Ledger,
 }
@@ -108,6 +113,9 @@ impl World {
             runs: false,
             used: BTreeSet::new(),
             since: BEGIN,
+            seen_since: BEGIN,
+            is_durable: false,
+            marked: BTreeSet::new(),
             kept: Vec::new(),
             ledger: Ledger::default(),
         }
@@ -131,6 +139,9 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (store, meters, waiting) = Store::open(disk, boot(), self.now)?;
         let mut agent = Agent { store, meters, waiting };
+        if !self.is_durable {
+            self.seen_since = self.now;
+        }
         agent.waiting.extend(agent.meters.hold(self.now, vm(), Some(&self.held())).0);
         agent.waiting.extend(agent.meters.settle(self.now));
         self.keep(&mut agent)?;
@@ -142,6 +153,10 @@ impl World {
         let mark = Mark { boot: boot(), at: self.now, series };
         agent.store.keep(&agent.waiting, &mark)?;
         self.kept.append(&mut agent.waiting);
+        if self.runs {
+            self.marked.extend(self.seen_since.wall_s()..self.now.wall_s());
+        }
+        self.is_durable = self.runs;
         Ok(())
     }
 
@@ -163,7 +178,12 @@ impl World {
                 return Ok(());
             }
             Step::Send { is_answered } => return self.send(agent, is_answered).map(drop),
-            Step::Start => self.set(true),
+            Step::Start => {
+                if !self.runs {
+                    (self.seen_since, self.is_durable) = (self.now, false);
+                }
+                self.set(true);
+            }
             Step::Stop => self.set(false),
             Step::Cut => agent.waiting.extend(agent.meters.cut(self.now, 300)),
         }
@@ -185,6 +205,7 @@ impl World {
         self.disk.restart();
         if life.guest_ends {
             self.set(false);
+            self.is_durable = false;
         }
         self.now.wall_ms += 1_234;
         self.now.monotonic_ms += 1_234;
@@ -213,6 +234,8 @@ proptest! {
         for record in &world.kept {
             prop_assert_eq!(world.ledger.records.get(&record.id()), Some(record));
         }
+        let lost: Vec<_> = world.marked.difference(&world.ledger.seconds).collect();
+        prop_assert!(lost.is_empty(), "{:?} are not told", lost);
         let invented: Vec<_> = world.ledger.seconds.difference(&world.used).collect();
         prop_assert!(invented.is_empty(), "{:?} were not used", invented);
     }
