@@ -64,6 +64,8 @@ struct State {
     meters: Meters,
     /// Not durable yet.
     waiting: Vec<UsageRecord>,
+    /// Something is being written.
+    is_keeping: bool,
     is_failing: bool,
     /// Sent in this session and not answered.
     in_flight: Option<Batch>,
@@ -84,6 +86,8 @@ pub struct UsageNumbers {
     pub lost: u64,
     /// Machines whose guest is metered.
     pub running: u64,
+    /// What is held has changed, and that is not durable yet.
+    pub is_behind: bool,
 }
 
 impl Recorder {
@@ -106,6 +110,7 @@ impl Recorder {
         let mut state = self.state();
         let (used, has_changed) = state.meters.hold(clock::reading(), vm, held);
         state.wait(used);
+        state.numbers.is_behind |= has_changed;
         drop(state);
         if has_changed {
             self.shared.changed.notify_one();
@@ -202,7 +207,8 @@ impl Recorder {
         let state = self.state();
         let running = state.meters.running() as u64;
         let waiting = state.numbers.waiting + state.waiting.len() as u64;
-        UsageNumbers { running, waiting, ..state.numbers }
+        let is_behind = state.numbers.is_behind || state.is_keeping || state.is_failing;
+        UsageNumbers { running, waiting, is_behind, ..state.numbers }
     }
 
     async fn finish(
@@ -306,10 +312,12 @@ impl State {
             let used = self.meters.cut(at, cut_s);
             self.wait(used);
         }
+        (self.numbers.is_behind, self.is_keeping) = (false, true);
         (self.waiting.clone(), Mark { boot, at, series: self.meters.remembered() })
     }
 
     fn kept(&mut self, count: usize, kept: Result<(), StoreError>) {
+        self.is_keeping = false;
         let was_failing = std::mem::replace(&mut self.is_failing, kept.is_err());
         match kept {
             Ok(()) => {
