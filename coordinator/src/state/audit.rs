@@ -10,7 +10,9 @@
 
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
-use novacron_protocol::ids::{BatchId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{
+    BatchId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
@@ -20,6 +22,8 @@ use serde_json::value::RawValue;
 use super::archive::ArchiveName;
 use super::command::{Body, Command};
 use super::fleet::{Applying, Fleet};
+use super::ledger::entry::EntryId;
+use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::reply::Reply;
 use super::table::{Key, ROW_BYTES_MAX};
@@ -78,6 +82,9 @@ pub(super) enum Subject {
     Member(MemberId),
     Token(TokenId),
     Settings,
+    LedgerEntry(EntryId),
+    Rate(RateKey),
+    Plan(ProjectName),
 }
 
 /// A record as it is written.
@@ -128,9 +135,9 @@ pub(super) struct Witness {
 
 impl Fleet {
     /// Looks at what a command is about, before it is applied. `None` for commands that leave no record.
-    pub(super) fn witness(&self, body: &Body) -> Option<Witness> {
-        body.action()?;
-        let subjects = body.subjects().into_iter().map(|subject| {
+    pub(super) fn witness(&self, command: &Command) -> Option<Witness> {
+        command.action()?;
+        let subjects = command.body.subjects().into_iter().map(|subject| {
             let before = subject.as_ref().and_then(|subject| self.describe(subject));
             (subject, before)
         });
@@ -139,7 +146,7 @@ impl Fleet {
 
     /// Writes the records of a command that was refused before anything was looked at.
     pub(super) fn record_refusal(&mut self, now: &Applying, command: &Command, reply: &Reply) {
-        if let Some(witness) = self.witness(&command.body) {
+        if let Some(witness) = self.witness(command) {
             self.record(now, command, witness, reply);
         }
     }
@@ -152,7 +159,7 @@ impl Fleet {
         witness: Witness,
         reply: &Reply,
     ) {
-        let Some(action) = command.body.action() else { return };
+        let Some(action) = command.action() else { return };
         let request = command.fingerprint().map(|_| command.request);
         for (subject, before) in witness.subjects {
             let after = subject.as_ref().and_then(|subject| self.describe(subject));
@@ -219,6 +226,9 @@ impl Fleet {
             Subject::Batch(batch) => text(self.batches.get(batch)?),
             Subject::Member(member) => text(self.members.get(member)?),
             Subject::Settings => text(&self.meta.settings),
+            Subject::LedgerEntry(entry) => text(self.ledger_corrected.get(entry)?),
+            Subject::Rate(key) => text(self.ledger_rates.get(key)?),
+            Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -304,6 +314,11 @@ impl Subject {
             Self::Member(member) => ("member", Some(member.to_string())),
             Self::Token(token) => ("token", Some(token.to_string())),
             Self::Settings => ("settings", None),
+            Self::LedgerEntry(entry) => {
+                ("ledger-entry", Some(format!("{}/{}", entry.window, entry.index)))
+            }
+            Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
+            Self::Plan(project) => ("plan", Some(project.to_string())),
         };
         Object { kind, id }
     }
@@ -316,6 +331,16 @@ impl Key for AuditNumber {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+impl Command {
+    /// What the audit log calls it. What agents meter is in the ledger; what somebody else posts there is a deed.
+    pub fn action(&self) -> Option<&'static str> {
+        match (&self.body, self.origin.asker()) {
+            (Body::PostUsage { .. }, Some(_)) => Some("usage.post"),
+            (body, _) => body.action(),
+        }
     }
 }
 
@@ -344,7 +369,14 @@ impl Body {
             Self::AdmitMember(_) => "member.admit",
             Self::EnterMember { .. } => "member.enter",
             Self::RemoveMember { .. } => "member.remove",
-            Self::OpenSession(_) | Self::Reports(_) | Self::ExpireEffects(_) => return None,
+            Self::CorrectUsage(_) => "ledger.correct",
+            Self::SetRate(_) => "rate.set",
+            Self::SetPlan { .. } => "plan.set",
+            Self::OpenSession(_)
+            | Self::Reports(_)
+            | Self::ExpireEffects(_)
+            | Self::PostUsage { .. }
+            | Self::SealWindows { .. } => return None,
         })
     }
 
@@ -374,7 +406,14 @@ impl Body {
             Self::EnterMember { member } | Self::RemoveMember { member } => {
                 one(Subject::Member(*member))
             }
+            Self::CorrectUsage(correction) => one(Subject::LedgerEntry(correction.entry)),
+            Self::SetRate(card) => {
+                one(Subject::Rate(RateKey { plan: card.plan.clone(), valid_from: card.valid_from }))
+            }
+            Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::FoundCluster { .. }
+            | Self::PostUsage { .. }
+            | Self::SealWindows { .. }
             | Self::AdmitMember(_)
             | Self::OpenSession(_)
             | Self::Reports(_)

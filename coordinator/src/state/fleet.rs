@@ -2,8 +2,8 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
-    VmName,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId,
+    Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -17,6 +17,16 @@ use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::index::Index;
+use super::ledger::Book;
+use super::ledger::account::{Account, AccountKey};
+use super::ledger::batch::{BatchKey, EntryBatch};
+use super::ledger::correct::Corrected;
+use super::ledger::coverage::Covered;
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
+use super::ledger::rate::{PlanHistory, RateCard, RateKey};
+use super::ledger::seal::WindowHeader;
+use super::ledger::subject::Subject;
 use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
@@ -24,7 +34,7 @@ use super::outbox::OutboxRow;
 use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
-use super::table::{ROW_BYTES_MAX, Table, TableName};
+use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
 use super::vm::Vm;
@@ -132,7 +142,7 @@ impl Fleet {
             }
             return reply;
         }
-        let witness = self.witness(&command.body);
+        let witness = self.witness(command);
         let reply = self.perform_whole(&mut now, command);
         if let Some(witness) = witness {
             self.record(&now, command, witness, &reply);
@@ -182,6 +192,11 @@ impl Fleet {
             Body::Reports(batches) => self.take_reports(now, batches),
             Body::SetNodeStates(states) => self.set_node_states(now, states),
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+            Body::PostUsage { node, records } => self.post_usage(now, node, records),
+            Body::SealWindows { through } => self.seal_windows(now, *through),
+            Body::CorrectUsage(correction) => self.correct_usage(now, correction),
+            Body::SetRate(card) => self.set_rate(now, card),
+            Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
         }
     }
 

@@ -14,6 +14,7 @@
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
+//! | [`ledger`] | what machines used, in double entries |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -27,6 +28,7 @@ pub mod drain;
 pub mod event;
 pub mod fleet;
 mod index;
+pub mod ledger;
 pub mod member;
 pub mod migration;
 pub mod node;
