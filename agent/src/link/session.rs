@@ -131,7 +131,8 @@ impl SessionContext {
             CoordinatorMessage::Refused { reason } => Err(SessionError::Refused { reason }),
             CoordinatorMessage::Effects(_)
             | CoordinatorMessage::Committed { .. }
-            | CoordinatorMessage::UsageCommitted { .. } => {
+            | CoordinatorMessage::UsageCommitted { .. }
+            | CoordinatorMessage::UsageDeclined { .. } => {
                 Err(SessionError::Protocol("effects before a welcome"))
             }
         }
@@ -172,6 +173,11 @@ impl SessionContext {
                 }
                 CoordinatorMessage::UsageCommitted { sequence, outcomes } => {
                     if let Err(error) = self.recorder.answered(sequence, outcomes).await {
+                        return error.into();
+                    }
+                }
+                CoordinatorMessage::UsageDeclined { sequence, reason } => {
+                    if let Err(error) = self.recorder.declined(sequence, &reason) {
                         return error.into();
                     }
                 }

@@ -190,8 +190,7 @@ impl Recorder {
         sequence: u64,
         outcomes: Vec<RecordOutcome>,
     ) -> Result<(), NotSent> {
-        let batch = self.state().in_flight.clone().filter(|batch| batch.sequence == sequence);
-        let batch = batch.ok_or(NotSent)?;
+        let batch = self.state().sent(sequence)?;
         match judge(&batch.records, outcomes).ok_or(NotSent)? {
             Verdict::Wait => {
                 tracing::warn!("usage waits: this host's clock is ahead of the fleet's");
@@ -199,6 +198,17 @@ impl Recorder {
             }
             Verdict::Over { rest, refused } => self.finish(batch, rest, refused).await,
         }
+        Ok(())
+    }
+
+    /// The coordinators cannot take the batch with this number now.
+    ///
+    /// # Errors
+    /// [`NotSent`]; nothing has changed.
+    pub fn declined(&self, sequence: u64, reason: &str) -> Result<(), NotSent> {
+        self.state().sent(sequence)?;
+        tracing::warn!(reason, "usage waits: the coordinators cannot take it");
+        self.put_off();
         Ok(())
     }
 
@@ -300,6 +310,11 @@ impl State {
     /// How often what runs is told.
     fn cut_s(&self) -> u64 {
         if self.numbers.waiting_bytes > NEAR_BYTES_MAX { HOUR_S } else { CUT_S }
+    }
+
+    fn sent(&self, sequence: u64) -> Result<Batch, NotSent> {
+        let batch = self.in_flight.as_ref().filter(|batch| batch.sequence == sequence);
+        batch.cloned().ok_or(NotSent)
     }
 
     fn may_send(&self) -> bool {

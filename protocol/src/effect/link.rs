@@ -86,6 +86,13 @@ pub enum CoordinatorMessage {
         /// What became of its records, in their order.
         outcomes: Vec<RecordOutcome>,
     },
+    /// Usage cannot be taken at the moment; it may be sent again later.
+    UsageDeclined {
+        /// The message's number.
+        sequence: u64,
+        /// For a person.
+        reason: String,
+    },
 }
 
 /// First frame on a stream that the coordinator opens to an agent.
