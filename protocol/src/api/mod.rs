@@ -10,6 +10,7 @@ mod migration;
 mod node;
 mod problem;
 mod token;
+mod usage;
 mod vm;
 
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
@@ -20,6 +21,11 @@ pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use token::{TokenCreate, TokenView};
+pub use usage::{
+    Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice, InvoiceLine,
+    InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal, RateCardView, RatesView,
+    UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum, WindowView,
+};
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 
 use std::collections::BTreeMap;
