@@ -36,7 +36,7 @@ use crate::propose::Proposer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::{MemberNode, Raft, timing};
+use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::view::{FleetCell, View};
 
@@ -103,7 +103,7 @@ impl Core {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let links = PeerLinks::new(member, endpoint);
-        let log = LogStore::new(directory.open_log()?);
+        let log = LogStore::new(directory.open_log()?, DiskWork::on_threads());
         let machine = directory.open_machine()?;
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         let history = History::new(machine.archive(), cell.clone());
@@ -147,7 +147,7 @@ impl Coordinator {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        let directory = DataDirectory::open(&config.data_directory)?;
+        let directory = DataDirectory::open_configured(config)?;
         let identity = directory.identity()?;
         let (credentials, authority) = (directory.credentials()?, directory.authority()?);
         check_name(config, &credentials)?;

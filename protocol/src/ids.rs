@@ -194,6 +194,11 @@ number_type! {
     /// A member of the coordinator cluster; never used again after the member left.
     MemberId
 }
+number_type! {
+    /// Which life of a cluster this is: 1 when it was founded, and the time (milliseconds since 1970) of the restore
+    /// when it came from a backup. Coordinators of another life are strangers, whatever certificate they have.
+    Incarnation
+}
 
 #[cfg(test)]
 mod tests {

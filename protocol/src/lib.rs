@@ -9,6 +9,7 @@
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
+//! | [`backup`] | a backup of a cluster, part by part |
 //! | [`wire`] | how messages become bytes |
 //! | [`qemu`] | QEMU's migration stream: parser and writer |
 //! | [`pages`] | guest pages on our wire: batches, content table, digest |
@@ -17,6 +18,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod effect;
 mod held_runs;

@@ -35,7 +35,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
+    /// The desk of a member.
+    pub fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
         let committer = Committer::new(raft.clone());
         Self { raft, cell, clock, committer, commits: CommitMetrics::default() }
     }

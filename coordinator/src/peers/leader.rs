@@ -49,7 +49,8 @@ pub struct LeaderLink {
 }
 
 impl LeaderLink {
-    pub(crate) fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
+    /// A way to the leader: this member's desk, or the links to others.
+    pub fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
         Self { raft, desk, links }
     }
 
@@ -180,6 +181,7 @@ impl From<PeerError> for Attempt {
                 Self::NotDone
             }
             PeerError::Codec(error) => Self::NotPossible(error.to_string()),
+            PeerError::NoStreams => Self::NotPossible(error.to_string()),
             PeerError::ShuttingDown => Self::Stopped,
             PeerError::Closed(_) | PeerError::Frame(_) | PeerError::NoAnswer => Self::Unknown,
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use novacron_protocol::ids::MemberId;
-use novacron_protocol::wire::codec;
+use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::Connection;
 use novacron_transport::connection::FramedStream;
 use quinn::{RecvStream, SendStream};
@@ -31,7 +31,8 @@ pub struct PeerServer {
 }
 
 impl PeerServer {
-    pub(crate) fn new(
+    /// A server of this member.
+    pub fn new(
         raft: Raft,
         leader: LeaderLink,
         consoles: Consoles,
@@ -60,6 +61,27 @@ impl PeerServer {
         calls.shutdown().await;
     }
 
+    /// Answers a message of another member in whose certificate `name` stands. For networks without streams: a
+    /// console is not opened.
+    ///
+    /// # Errors
+    /// A message that cannot be read, or an answer that cannot be written.
+    pub async fn respond(&self, name: &str, message: &[u8]) -> Result<Bytes, CodecError> {
+        let request = codec::decode::<PeerRequest>(message)?;
+        let response = match self.check(name, &request) {
+            Ok(()) => self.response(request).await,
+            Err(declined) => PeerResponse::Declined(declined),
+        };
+        Ok(codec::encode(&response)?.into())
+    }
+
+    async fn response(&self, request: PeerRequest) -> PeerResponse {
+        match self.handle(request).await {
+            Ok(answer) => PeerResponse::Answer(Box::new(answer)),
+            Err(declined) => PeerResponse::Declined(declined),
+        }
+    }
+
     async fn handle(&self, request: PeerRequest) -> Result<Answer, Declined> {
         if request.to == MemberId(0) {
             return self.leader.call(request.call).await.map_err(Declined::from);
@@ -81,7 +103,7 @@ impl PeerServer {
     }
 
     /// Whether the caller is who it says, and means this member.
-    fn check(&self, connection: &Connection, request: &PeerRequest) -> Result<(), Declined> {
+    fn check(&self, name: &str, request: &PeerRequest) -> Result<(), Declined> {
         let for_anybody = matches!(request.call, Call::Admit { .. } | Call::Enter { .. });
         if request.to != self.own && !(request.to == MemberId(0) && for_anybody) {
             return Err(Declined::OtherMember { found: self.own });
@@ -90,7 +112,6 @@ impl PeerServer {
             return Ok(());
         }
         // A member that has just come knows nobody: then the certificate has to do.
-        let name = connection.peer().name.as_str();
         let is_other = self.cell.look(|fleet| {
             fleet
                 .member(request.from)
@@ -136,7 +157,7 @@ async fn answer(
         Ok(request) => request,
         Err(error) => return connection.refuse_message(&error.to_string()),
     };
-    if let Err(declined) = server.check(&connection, &request) {
+    if let Err(declined) = server.check(connection.peer().name.as_str(), &request) {
         return respond(&mut send, &PeerResponse::Declined(declined)).await;
     }
     if let Call::Console { vm, from_offset, follow } = request.call {
@@ -149,11 +170,7 @@ async fn answer(
         }
         return;
     }
-    let response = match server.handle(request).await {
-        Ok(answer) => PeerResponse::Answer(Box::new(answer)),
-        Err(declined) => PeerResponse::Declined(declined),
-    };
-    respond(&mut send, &response).await;
+    respond(&mut send, &server.response(request).await).await;
 }
 
 fn no_console(error: &ConsoleError) -> Declined {

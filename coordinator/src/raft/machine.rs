@@ -22,6 +22,7 @@ use openraft::{
 
 use novacron_protocol::ids::Revision;
 
+use super::disk_work::DiskWork;
 use super::proposal::ProposalError;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
@@ -80,6 +81,7 @@ pub struct Machine {
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
     archive: Arc<Archive>,
+    work: DiskWork,
     metrics: ApplyMetrics,
 }
 
@@ -103,17 +105,33 @@ impl Machine {
     /// # Errors
     /// [`MachineError`].
     pub fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, MachineError> {
-        let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
-        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (tables, distrusted) = Tables::open_or_rebuild(directory.join(TABLES_DIRECTORY))?;
         if let Some(reason) = distrusted {
             tracing::info!(%reason, "the tables are made anew from snapshot and log");
         }
-        let tables = KeptTables::new(tables);
+        Self::recovered(disk, KeptTables::new(tables), DiskWork::on_threads())
+    }
+
+    /// Opens the snapshots of `disk` and keeps no tables, which are files of a real disk: each start is as after a
+    /// crash.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn open_without_tables(disk: Arc<dyn Disk>, work: DiskWork) -> Result<Self, MachineError> {
+        Self::recovered(disk, KeptTables::nowhere(), work)
+    }
+
+    fn recovered(
+        disk: Arc<dyn Disk>,
+        tables: KeptTables,
+        work: DiskWork,
+    ) -> Result<Self, MachineError> {
+        let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
+        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (fleet, position) = recover(&snapshots, &tables)?;
         let cell = FleetCell::new(fleet, position.index());
         let metrics = ApplyMetrics::default();
-        Ok(Self { cell, position, tables, snapshots, archive, metrics })
+        Ok(Self { cell, position, tables, snapshots, archive, work, metrics })
     }
 
     /// The fleet that it changes.
@@ -167,7 +185,7 @@ impl Machine {
             }
             Ok(tables.commit(&position, changes)?)
         };
-        tokio::task::spawn_blocking(work).await??;
+        self.work.run(work).await??;
         self.cell.announce(self.position.index());
         Ok(())
     }
@@ -188,7 +206,7 @@ impl Machine {
             tables.rebuild(&fleet, &kept)?;
             Ok(fleet)
         };
-        let fleet = tokio::task::spawn_blocking(work).await??;
+        let fleet = self.work.run(work).await??;
         self.cell.change(|present| *present = fleet);
         self.position = position;
         self.cell.announce(self.position.index());
@@ -261,11 +279,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let cell = self.cell.clone();
         let encode = move || cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from));
-        let encoded = tokio::task::spawn_blocking(encode).await.map_err(MachineError::from);
+        let encoded = self.work.run(encode).await.map_err(MachineError::from);
         Builder {
             data: encoded.and_then(|encoded| encoded),
             position: self.position.clone(),
             snapshots: Arc::clone(&self.snapshots),
+            work: self.work.clone(),
         }
     }
 
@@ -287,7 +306,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
         let snapshots = Arc::clone(&self.snapshots);
-        let read = tokio::task::spawn_blocking(move || read_latest(&snapshots)).await;
+        let read = self.work.run(move || read_latest(&snapshots)).await;
         read.map_err(MachineError::from)
             .and_then(|read| read)
             .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
@@ -306,6 +325,7 @@ pub struct Builder {
     data: Result<Vec<u8>, MachineError>,
     position: Position,
     snapshots: Arc<SnapshotStore>,
+    work: DiskWork,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -326,7 +346,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             snapshots.write(&codec::encode(&record)?, &data)?;
             Ok(data)
         };
-        let written = tokio::task::spawn_blocking(work).await.map_err(MachineError::from);
+        let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
     }

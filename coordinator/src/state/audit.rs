@@ -366,6 +366,7 @@ impl Body {
             Self::CreateToken(_) => "token.create",
             Self::UseToken { .. } => "token.use",
             Self::FoundCluster { .. } => "cluster.found",
+            Self::BeginIncarnation(_) => "cluster.restore",
             Self::AdmitMember(_) => "member.admit",
             Self::EnterMember { .. } => "member.enter",
             Self::RemoveMember { .. } => "member.remove",
@@ -414,6 +415,7 @@ impl Body {
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }
+            | Self::BeginIncarnation(_)
             | Self::AdmitMember(_)
             | Self::OpenSession(_)
             | Self::Reports(_)

@@ -19,6 +19,7 @@ use novacron_transport::token::TokenId;
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::incarnation::Restored;
 use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
 use super::ledger::rate::RateCard;
@@ -66,7 +67,7 @@ impl Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 6;
+    const VERSION: u16 = 7;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -136,6 +137,8 @@ pub enum Body {
         /// The first member.
         member: MemberFacts,
     },
+    /// Go on with what a backup holds; the first command of a cluster that was restored.
+    BeginIncarnation(Restored),
     /// Give a coordinator a member id.
     AdmitMember(MemberFacts),
     /// A coordinator is about to take part in Raft: from now on its id stands for its log and vote.
@@ -337,6 +340,7 @@ impl Body {
             Self::PostUsage { .. }
             | Self::SealWindows { .. }
             | Self::FoundCluster { .. }
+            | Self::BeginIncarnation(_)
             | Self::PlaceVm { .. }
             | Self::DrainVm { .. }
             | Self::EnterMember { .. }

@@ -2,8 +2,8 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId,
-    Revision, VmId, VmName,
+    BatchId, ClusterId, EffectId, Incarnation, MemberId, MigrationId, NodeName, ProjectName,
+    RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -83,6 +83,8 @@ pub(super) struct Meta {
     pub(super) settings: Settings,
     /// The end of the audit log.
     pub(super) audit: AuditHead,
+    /// Which life of the cluster this is.
+    pub(super) incarnation: Incarnation,
 }
 
 impl Message for Meta {
@@ -185,6 +187,7 @@ impl Fleet {
             Body::CreateToken(token) => self.create_token(now, token),
             Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
             Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
+            Body::BeginIncarnation(restored) => self.begin_incarnation(now, restored),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
             Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),

@@ -15,6 +15,7 @@
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
+//! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -27,6 +28,7 @@ pub mod command;
 pub mod drain;
 pub mod event;
 pub mod fleet;
+pub mod incarnation;
 mod index;
 pub mod ledger;
 pub mod member;

@@ -79,7 +79,7 @@ fn golden_rows() {
 fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
-    let meta = [&numbers[..], &[0; 8], &[0; 32]].concat();
+    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8]].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),

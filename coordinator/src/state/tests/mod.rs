@@ -5,6 +5,7 @@ mod batches;
 mod drains;
 mod entries;
 mod golden;
+mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;

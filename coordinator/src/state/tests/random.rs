@@ -41,6 +41,7 @@ enum Step {
     Undrain { node: u8, cancel: bool },
     Lead { migration: u8 },
     Ledger { what: u8, vm: u8, number: u8 },
+    Restore,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), any_bool()).prop_map(|(node, cancel)| Step::Undrain { node, cancel }),
         3 => n().prop_map(|migration| Step::Lead { migration }),
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
+        1 => Just(Step::Restore),
     ]
 }
 
@@ -212,6 +214,7 @@ impl Walk {
                 let body = self.ledger_body(what, self.vm(vm)?, u64::from(number));
                 let _ = self.scene.apply(body);
             }
+            Step::Restore => self.scene.restore("c9"),
         }
         Some(())
     }

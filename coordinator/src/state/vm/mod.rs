@@ -37,6 +37,7 @@ use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+pub(super) use inventory::observed_rest;
 pub use moves::Move;
 pub(super) use outcomes::problem;
 
