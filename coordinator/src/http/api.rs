@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::audit::AuditLog;
 use crate::auth::Authorized;
+use crate::ledger::Ledger;
 use crate::propose::Intent;
 use crate::state::{Accepted, Fleet};
 
@@ -65,6 +66,11 @@ impl Api {
     /// Who changed what.
     pub(super) fn audit(&self) -> &AuditLog {
         &self.app.audit
+    }
+
+    /// What was used, and what it costs.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.app.ledger
     }
 
     /// Proposes what a client asked for.

@@ -10,7 +10,7 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | [`trace`] | the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `usage` `invoices` `rates` `ledger` `health` | the resources |
 
 pub mod answer;
 mod api;
@@ -21,16 +21,20 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod invoices;
+mod ledger;
 pub mod lists;
 mod migrations;
 mod nodes;
 pub mod openapi;
 pub mod parameters;
+mod rates;
 pub mod route;
 pub mod routes;
 mod server;
 mod tokens;
 pub mod trace;
+mod usage;
 mod vms;
 
 use std::collections::BTreeMap;

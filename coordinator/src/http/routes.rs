@@ -1,7 +1,10 @@
 //! The table of all routes. Router and description are made from it and from nothing else.
 
 use super::route::Route;
-use super::{audit, batches, cluster, console, events, health, migrations, nodes, tokens, vms};
+use super::{
+    audit, batches, cluster, console, events, health, invoices, ledger, migrations, nodes, rates,
+    tokens, usage, vms,
+};
 
 /// Where the API's resources live; what is outside is for probes.
 pub const PREFIX: &str = "/api/v1";
@@ -18,6 +21,10 @@ pub fn table() -> Vec<Route> {
         audit::routes(),
         cluster::routes(),
         tokens::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()

@@ -101,7 +101,8 @@ fn share(money: i128, part: i128, whole: i128) -> (i128, i128) {
         return (0, 0);
     }
     // Quantities beyond this are cut, all alike: money is below 2⁶⁴, and a product has to stay below 2¹²⁷.
-    let shift = (128 - whole.unsigned_abs().leading_zeros()).max(128 - part.unsigned_abs().leading_zeros());
+    let shift =
+        (128 - whole.unsigned_abs().leading_zeros()).max(128 - part.unsigned_abs().leading_zeros());
     let shift = shift.saturating_sub(62);
     let (part, whole) = (part >> shift, whole >> shift);
     let product = money * part;

@@ -21,6 +21,17 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Dimension, PlanHistory, Price, RateCard};
 use crate::state::ledger::sums::Summary;
 
+/// Why there is no invoice.
+#[derive(Debug, thiserror::Error)]
+pub enum InvoiceError {
+    /// That is no month.
+    #[error(transparent)]
+    Period(#[from] PeriodError),
+    /// A window is not at hand.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
 /// What is asked of an invoice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InvoiceFilter {
@@ -78,27 +89,20 @@ impl Ledger {
     /// The invoice of a month such as `2026-11`.
     ///
     /// # Errors
-    /// The inner [`LedgerError`] if a window is not at hand; [`PeriodError`] if that is no month.
-    pub async fn invoice(
-        &self,
-        month: &str,
-        filter: &InvoiceFilter,
-    ) -> Result<Result<Invoice, LedgerError>, PeriodError> {
+    /// [`InvoiceError`].
+    pub fn invoice(&self, month: &str, filter: &InvoiceFilter) -> Result<Invoice, InvoiceError> {
         let windows = period::month(month)?;
         let (tariff, sealed_before) =
             self.view.local(|fleet| (Tariff::of(fleet), fleet.book().sealed_before));
         let mut lines = Lines::default();
-        let read = self.summaries(windows.clone(), |summary| {
+        let last = self.summaries(windows.clone(), |summary| {
             lines.add(&summary, &tariff, filter);
             Ok(())
-        });
-        let last = match read.await {
-            Ok(last) => last,
-            Err(error) => return Ok(Err(error)),
-        };
+        })?;
         let is_final = sealed_before >= windows.end;
         let status = if is_final { InvoiceStatus::Final } else { InvoiceStatus::Draft };
-        Ok(lines.rate(filter).map(|(lines, totals, micro_dollars)| Invoice {
+        let (lines, totals, micro_dollars) = lines.rate(filter)?;
+        Ok(Invoice {
             period: month.to_owned(),
             from: windows.start.begin(),
             to: windows.end.begin(),
@@ -107,7 +111,7 @@ impl Ledger {
             totals,
             micro_dollars,
             chain: last.map(|header| header.chain.to_string()),
-        }))
+        })
     }
 }
 
@@ -136,12 +140,7 @@ impl Lines {
         }
     }
 
-    fn line(
-        &mut self,
-        project: &ProjectName,
-        meter: Meter,
-        card: Option<&RateCard>,
-    ) -> &mut Line {
+    fn line(&mut self, project: &ProjectName, meter: Meter, card: Option<&RateCard>) -> &mut Line {
         let dimension = Dimension::of(meter);
         let rate = card.map(|card| (card.valid_from, card.plan.clone()));
         let price = card.map_or(Price::each(0), |card| card.price(dimension));
@@ -265,7 +264,9 @@ mod tests {
         let (lines, totals, sum) = rate(&uses, &[]);
         let shown: Vec<_> = lines
             .iter()
-            .map(|line| (line.plan.as_ref().map(PlanName::as_str), line.quantity.0, line.micro_dollars))
+            .map(|line| {
+                (line.plan.as_ref().map(PlanName::as_str), line.quantity.0, line.micro_dollars)
+            })
             .collect();
         let expected =
             [(None, 10, 0), (Some("a"), 20, 20), (Some("b"), 10, 0), (Some("a"), 10, 20)];

@@ -23,8 +23,11 @@ pub mod rating;
 pub mod usage;
 pub mod verify;
 
+use std::sync::Arc;
+
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::wire::codec::CodecError;
+use tokio::sync::Semaphore;
 
 use crate::history::{History, HistoryError};
 use crate::view::View;
@@ -55,15 +58,44 @@ impl LedgerError {
     }
 }
 
-/// The ledger as this member has it. Cheap to clone.
+/// Readers at once; the others wait. Each takes a thread and some 100 MB, and none of them is in a hurry.
+const READERS_MAX: usize = 2;
+
+/// The ledger as this member has it. Cheap to clone. Its methods read files and compute: [`Ledger::run`] has them do it
+/// where that holds nobody up.
 #[derive(Clone)]
 pub struct Ledger {
     history: History,
     view: View,
+    readers: Arc<Semaphore>,
 }
 
 impl Ledger {
     pub(crate) fn new(history: History, view: View) -> Self {
-        Self { history, view }
+        Self { history, view, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+    }
+
+    /// Reads on a thread for such work.
+    ///
+    /// # Errors
+    /// What `read` answers; [`HistoryError::Task`] if it does not come to an end.
+    pub async fn run<T, E>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<LedgerError> + Send + 'static,
+    {
+        // Closed by nobody.
+        let place = Arc::clone(&self.readers).acquire_owned().await.ok();
+        let ledger = self.clone();
+        let work = move || {
+            let read = read(&ledger);
+            drop(place);
+            read
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(LedgerError::from(HistoryError::from(error)).into()))
     }
 }

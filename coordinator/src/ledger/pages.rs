@@ -26,7 +26,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] if a window is not at hand; what was taken then is not all.
-    pub async fn summaries(
+    pub fn summaries(
         &self,
         windows: Range<Hour>,
         mut take: impl FnMut(Summary) -> Result<(), LedgerError>,
@@ -36,11 +36,10 @@ impl Ledger {
             match place {
                 Place::Open(summaries) => summaries.into_iter().try_for_each(&mut take)?,
                 Place::Sealed(header) => {
-                    let parts = header.files().filter(|(kind, _)| {
-                        matches!(kind, FileKind::Summary(_))
-                    });
+                    let parts =
+                        header.files().filter(|(kind, _)| matches!(kind, FileKind::Summary(_)));
                     for (kind, _) in parts {
-                        take(self.file(header.window, kind).await?)?;
+                        take(self.file(header.window, kind)?)?;
                     }
                     last = Some(header);
                 }
@@ -50,12 +49,8 @@ impl Ledger {
     }
 
     /// A file of a sealed window.
-    pub(super) async fn file<M: Message>(
-        &self,
-        window: Hour,
-        kind: FileKind,
-    ) -> Result<M, LedgerError> {
-        let content = self.history.read(&file_name(window, kind)).await?;
+    pub(super) fn file<M: Message>(&self, window: Hour, kind: FileKind) -> Result<M, LedgerError> {
+        let content = self.history.read_here(&file_name(window, kind))?;
         Ok(codec::decode(&content)?)
     }
 
@@ -63,7 +58,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] if the window is not at hand.
-    pub async fn entries<T>(
+    pub fn entries<T>(
         &self,
         window: Hour,
         after: u64,
@@ -86,7 +81,7 @@ impl Ledger {
             }),
             Some(header) => {
                 for number in 0..header.parts.len() as u32 {
-                    let part: WindowPart = self.file(window, FileKind::Entries(number)).await?;
+                    let part: WindowPart = self.file(window, FileKind::Entries(number))?;
                     part.batches().for_each(|(key, batch)| add(key, batch));
                 }
             }
@@ -98,11 +93,12 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] if its window is not at hand.
-    pub async fn sealed_entry(&self, id: EntryId) -> Result<Option<Original>, LedgerError> {
+    pub fn sealed_entry(&self, id: EntryId) -> Result<Option<Original>, LedgerError> {
         let header = self.view.local(|fleet| fleet.sealed_window(id.window).cloned());
         for number in 0..header.map_or(0, |header| header.parts.len()) as u32 {
-            let part: WindowPart = self.file(id.window, FileKind::Entries(number)).await?;
-            let mut postings = part.batches().flat_map(|(key, batch)| batch.postings(key)).flatten();
+            let part: WindowPart = self.file(id.window, FileKind::Entries(number))?;
+            let mut postings =
+                part.batches().flat_map(|(key, batch)| batch.postings(key)).flatten();
             if let Some(posting) = postings.find(|posting| posting.index == id.index) {
                 return Ok(Some(Original::from(&posting)));
             }

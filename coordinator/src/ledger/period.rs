@@ -38,7 +38,8 @@ pub enum PeriodError {
 pub fn month(text: &str) -> Result<Range<Hour>, PeriodError> {
     let wrong = || PeriodError::Month(text.chars().take(20).collect());
     let (year, month) = text.split_once('-').ok_or_else(wrong)?;
-    let digits = |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
     if !digits(year, 4) || !digits(month, 2) {
         return Err(wrong());
     }
@@ -46,7 +47,8 @@ pub fn month(text: &str) -> Result<Range<Hour>, PeriodError> {
     let first = Date::new(year, month, 1).map_err(|_| wrong())?;
     let next = first.checked_add(jiff::Span::new().months(1)).map_err(|_| wrong())?;
     let begin = |date: Date| -> Option<Hour> {
-        let moment = date.to_datetime(jiff::civil::Time::midnight()).to_zoned(TimeZone::UTC).ok()?;
+        let moment =
+            date.to_datetime(jiff::civil::Time::midnight()).to_zoned(TimeZone::UTC).ok()?;
         u64::try_from(moment.timestamp().as_second()).ok().map(Hour::of_s)
     };
     Ok(begin(first).ok_or_else(wrong)?..begin(next).ok_or_else(wrong)?)
@@ -56,7 +58,8 @@ pub fn month(text: &str) -> Result<Range<Hour>, PeriodError> {
 pub fn month_of(moment: Timestamp) -> Hour {
     let at = |moment: DateTime| -> Option<Hour> {
         let first = moment.date().first_of_month();
-        let first = first.to_datetime(jiff::civil::Time::midnight()).to_zoned(TimeZone::UTC).ok()?;
+        let first =
+            first.to_datetime(jiff::civil::Time::midnight()).to_zoned(TimeZone::UTC).ok()?;
         u64::try_from(first.timestamp().as_second()).ok().map(Hour::of_s)
     };
     let unix_ms = i64::try_from(moment.unix_ms).unwrap_or(i64::MAX);

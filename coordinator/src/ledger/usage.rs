@@ -72,7 +72,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] if a window is not at hand.
-    pub async fn usage(
+    pub fn usage(
         &self,
         windows: Range<Hour>,
         filter: &UsageFilter,
@@ -81,8 +81,7 @@ impl Ledger {
         self.summaries(windows, |summary| {
             table.add(&summary, filter);
             Ok(())
-        })
-        .await?;
+        })?;
         Ok(table.rows())
     }
 }

@@ -21,7 +21,7 @@ use crate::state::ledger::entry::{Correction, EntryId, What};
 use crate::state::ledger::hash::ContentHash;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::invariants::{Recount, Tallies};
-use crate::state::ledger::seal::{Totals, WindowHeader};
+use crate::state::ledger::seal::{Totals, WINDOWS_MAX, WindowHeader};
 use crate::state::ledger::sums::{Summary, Summing};
 
 /// Entries of one part, but for its last window: a second or two of work.
@@ -41,8 +41,10 @@ struct Rest {
 
 /// The windows of a part, and what follows them.
 struct Part {
-    /// The window before the part, if there is one.
-    before: Option<WindowHeader>,
+    /// Whether it begins with the first window.
+    is_first: bool,
+    /// What the window before it is; nothing if that is not known any more.
+    previous: Option<ContentHash>,
     headers: Vec<WindowHeader>,
     /// Nothing if more windows follow.
     rest: Option<Rest>,
@@ -60,41 +62,46 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] if a window is not at hand; what is wrong is in the verdict.
-    pub async fn verify(
-        &self,
-        from: Hour,
-        known: Option<Known>,
-    ) -> Result<LedgerVerdict, LedgerError> {
+    pub fn verify(&self, from: Hour, known: Option<Known>) -> Result<LedgerVerdict, LedgerError> {
         let part = self.view.local(|fleet| Part::of(fleet, from));
-        let is_whole = part.before.is_none();
         let mut check = Check { known, ..Check::default() };
-        let mut previous = part.before.as_ref().map(|header| header.chain);
+        let fault = self.check_part(&part, &mut check)?.err();
+        let next = match part.rest {
+            Some(_) => None,
+            None => part.headers.last().map(|header| header.window.next()),
+        };
+        Ok(check.verdict(next.filter(|_| fault.is_none()), fault))
+    }
+
+    fn check_part(&self, part: &Part, check: &mut Check) -> Result<Result<(), Fault>, LedgerError> {
+        let mut previous = part.previous;
         for header in &part.headers {
-            let files = self.files(header).await?;
-            if let Err(fault) = check.window(header, previous, &files) {
-                return Ok(check.verdict(None, Some(fault)));
+            let checked = check.window(header, previous, &self.files(header)?);
+            if checked.is_err() {
+                return Ok(checked);
             }
             previous = Some(header.chain);
         }
-        let corrections = std::mem::take(&mut check.corrections);
-        for correction in corrections {
-            let found = self.sealed_entry(correction.original).await?;
-            if let Err(fault) = agrees(&correction, found.as_ref()) {
-                return Ok(check.verdict(None, Some(fault)));
+        let checked = part.rest.as_ref().map_or(Ok(()), |rest| check.rest(rest, part, previous));
+        if checked.is_err() {
+            return Ok(checked);
+        }
+        for correction in std::mem::take(&mut check.corrections) {
+            let found = self.sealed_entry(correction.original)?;
+            let agreed = agrees(&correction, found.as_ref());
+            if agreed.is_err() {
+                return Ok(agreed);
             }
         }
-        let next = part.headers.last().map(|header| header.window.next());
-        let Some(rest) = part.rest else { return Ok(check.verdict(next, None)) };
-        let fault = check.rest(&rest, is_whole, previous).err();
-        Ok(check.verdict(None, fault))
+        Ok(Ok(()))
     }
 
-    async fn files(&self, header: &WindowHeader) -> Result<Files, LedgerError> {
+    fn files(&self, header: &WindowHeader) -> Result<Files, LedgerError> {
         let mut files = Files::default();
         for (kind, _) in header.files() {
             match kind {
-                FileKind::Entries(_) => files.parts.push(self.file(header.window, kind).await?),
-                FileKind::Summary(_) => files.summaries.push(self.file(header.window, kind).await?),
+                FileKind::Entries(_) => files.parts.push(self.file(header.window, kind)?),
+                FileKind::Summary(_) => files.summaries.push(self.file(header.window, kind)?),
             }
         }
         Ok(files)
@@ -122,11 +129,19 @@ impl Part {
             .cloned()
             .collect();
         let last = fleet.sealed_windows().next_back().map(|header| header.window);
-        let is_end = last.is_none_or(|last| {
-            headers.last().map_or(last < from, |header| header.window >= last)
-        });
-        let before = fleet.sealed_windows().rev().find(|header| header.window < from).cloned();
-        Self { before, headers, rest: is_end.then(|| Rest::of(fleet)) }
+        let is_end = last
+            .is_none_or(|last| headers.last().map_or(last < from, |header| header.window >= last));
+        let before = fleet.sealed_windows().rev().find(|header| header.window < from);
+        let is_complete = fleet.sealed_windows().count() < WINDOWS_MAX;
+        Self {
+            is_first: before.is_none(),
+            previous: match before {
+                Some(header) => Some(header.chain),
+                None => is_complete.then(ContentHash::default),
+            },
+            headers,
+            rest: is_end.then(|| Rest::of(fleet)),
+        }
     }
 }
 
@@ -219,7 +234,7 @@ impl Check {
     fn rest(
         &mut self,
         rest: &Rest,
-        is_whole: bool,
+        part: &Part,
         previous: Option<ContentHash>,
     ) -> Result<(), Fault> {
         let fault = |what: String| Fault { at: "accounts".to_owned(), what };
@@ -239,7 +254,7 @@ impl Check {
             return Err(Fault { at, what });
         }
         rest.tallies.check().map_err(fault)?;
-        if is_whole && rest.tallies.is_complete() {
+        if part.is_first && rest.tallies.is_complete() {
             if self.entries != rest.tallies.entries() {
                 let (found, all) = (self.entries, rest.tallies.entries());
                 return Err(fault(format!("{found} entries, and {all} were numbered")));

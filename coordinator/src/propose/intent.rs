@@ -1,11 +1,16 @@
 //! What a client wants, before ids, time and placement are decided for it.
 
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{BatchId, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{BatchId, MigrationId, NodeName, PlanName, ProjectName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::VmSpec;
 
 use crate::state::command::BatchOrder;
+use crate::state::ledger::correct::Original;
+use crate::state::ledger::entry::EntryId;
+use crate::state::ledger::hour::Hour;
+use crate::state::ledger::rate::RateCard;
 
 /// A change that a client asks for. `auth` decides whether it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,4 +88,33 @@ pub enum Intent {
     },
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
+    /// Post what a node measured.
+    PostUsage {
+        /// The node.
+        node: NodeName,
+        /// What it measured.
+        records: Vec<UsageRecord>,
+    },
+    /// Correct an entry of the ledger.
+    CorrectUsage {
+        /// The entry.
+        entry: EntryId,
+        /// What would have been right.
+        quantity: u128,
+        /// Why.
+        reason: String,
+        /// The entry as it is in the archive, if its window is sealed.
+        original: Option<Original>,
+    },
+    /// Set what a plan costs.
+    SetRate(RateCard),
+    /// Give a project a plan.
+    SetPlan {
+        /// The project.
+        project: ProjectName,
+        /// The plan.
+        plan: PlanName,
+        /// From when; the present hour unless said.
+        from: Option<Hour>,
+    },
 }

@@ -22,9 +22,10 @@ pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeU
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
-    Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice, InvoiceLine,
-    InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal, RateCardView, RatesView,
-    UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum, WindowView,
+    Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,
+    InvoiceLine, InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal,
+    RateCardView, RatesView, UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum,
+    WindowView,
 };
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 
