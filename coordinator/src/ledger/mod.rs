@@ -16,6 +16,8 @@
 
 pub mod allocation;
 pub mod csv;
+#[cfg(test)]
+mod day;
 pub mod invoice;
 pub mod pages;
 pub mod period;
