@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    audit, batches, cluster, console, events, health, migrations, nodes, principals, projects,
-    tokens, vms, whoami,
+    audit, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
+    principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -24,6 +24,10 @@ pub fn table() -> Vec<Route> {
         projects::routes(),
         principals::routes(),
         whoami::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()
