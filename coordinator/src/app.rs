@@ -1,6 +1,7 @@
 //! What the API stands on: every handler gets an [`App`] and nothing else.
 
 use crate::agents::Consoles;
+use crate::backup::Backups;
 use crate::cluster::Cluster;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
@@ -18,6 +19,8 @@ pub struct App {
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// The whole state, for a backup.
+    pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
     /// Where requests are counted.

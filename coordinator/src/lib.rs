@@ -13,6 +13,7 @@
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] | everything put together |
@@ -23,6 +24,7 @@
 pub mod agents;
 pub mod app;
 pub mod auth;
+pub mod backup;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -41,5 +43,6 @@ pub mod planner;
 pub mod propose;
 pub mod raft;
 pub mod readiness;
+pub mod restoring;
 pub mod state;
 pub mod view;

@@ -147,7 +147,9 @@ async fn a_member_leaves_and_its_id_is_not_used_again() {
     let id = view.members.iter().find(|member| member.name == leaving).unwrap().id;
     app.cluster.remove(request(), by_operator(id)).await.unwrap();
     let gone = app.cluster.remove(request(), by_operator(id)).await.unwrap_err();
-    assert_eq!(gone.code(), novacron_protocol::api::Code::NotFound);
+    assert_eq!(gone.code(), novacron_protocol::api::Code::MemberIdUsed);
+    let unknown = app.cluster.remove(request(), by_operator(MemberId(99))).await.unwrap_err();
+    assert_eq!(unknown.code(), novacron_protocol::api::Code::NotFound);
     cluster.stop(&leaving).await;
     let left = cluster.any().cluster.view().await.unwrap();
     assert_eq!(left.members.len(), 2);

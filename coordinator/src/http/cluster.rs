@@ -15,7 +15,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/cluster", "getCluster", "Show the coordinators").to(show),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
-            .refuses(&[Code::NotFound, Code::Conflict])
+            .refuses(&[Code::NotFound, Code::Conflict, Code::MemberIdUsed])
             .to(remove),
         post("/api/v1/cluster/settings", "changeSettings", "Change what holds for the whole fleet")
             .refuses(&[Code::IdempotencyConflict])

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use novacron_protocol::ids::MemberId;
+use novacron_protocol::ids::{Incarnation, MemberId};
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
 use novacron_transport::endpoint::ConnectError;
 use novacron_transport::{Connection, Endpoint, ExpectedPeer, FrameError, Role};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::raft::MemberNode;
@@ -97,14 +97,31 @@ impl Link {
 #[derive(Debug, Clone)]
 pub struct PeerLinks {
     own: MemberId,
+    incarnation: Incarnation,
     endpoint: Endpoint,
     slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+    /// What says that this member is none any more.
+    refused: watch::Sender<Option<Declined>>,
 }
 
 impl PeerLinks {
-    /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0.
-    pub fn new(own: MemberId, endpoint: Endpoint) -> Self {
-        Self { own, endpoint, slots: Arc::default() }
+    /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0, in life 0.
+    pub fn new(own: MemberId, incarnation: Incarnation, endpoint: Endpoint) -> Self {
+        let (slots, refused) = (Arc::default(), watch::Sender::new(None));
+        Self { own, incarnation, endpoint, slots, refused }
+    }
+
+    /// Which life of the cluster this member lives in.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Ready when another member has said that this one does not belong to the cluster any more.
+    pub async fn expelled(&self) -> Declined {
+        let mut refused = self.refused.subscribe();
+        let found = refused.wait_for(Option::is_some).await;
+        // The sender is this value's own.
+        found.ok().and_then(|found| found.clone()).unwrap_or(Declined::Stopped)
     }
 
     /// This member.
@@ -143,14 +160,34 @@ impl PeerLinks {
         node: &MemberNode,
         call: Call,
     ) -> Result<(Answer, FramedStream), PeerError> {
-        let request = codec::encode(&PeerRequest { from: self.own, to, call })?;
+        let request = codec::encode(&PeerRequest {
+            from: self.own,
+            incarnation: self.incarnation,
+            to,
+            call,
+        })?;
         let connection = self.connection(node).await?;
         let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
         send.send(request.into()).await?;
         let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
         match codec::decode(&response)? {
             PeerResponse::Answer(answer) => Ok((*answer, (send, receive))),
-            PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
+            PeerResponse::Declined(declined) => {
+                self.note(&declined);
+                Err(PeerError::Declined(declined))
+            }
+        }
+    }
+
+    /// Some refusals are about this member and not about the call.
+    fn note(&self, declined: &Declined) {
+        let is_over = match declined {
+            Declined::MemberLeft { .. } => true,
+            Declined::OtherIncarnation { found } => *found > self.incarnation,
+            _ => false,
+        };
+        if is_over {
+            self.refused.send_replace(Some(declined.clone()));
         }
     }
 

@@ -33,7 +33,7 @@ use crate::view::FleetCell;
 const TABLES_DIRECTORY: &str = "tables";
 
 /// Where the snapshots are, below the data directory.
-const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+pub(crate) const SNAPSHOTS_DIRECTORY: &str = "snapshots";
 
 /// Why the state machine cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]

@@ -47,6 +47,12 @@ pub enum Refusal {
     /// There is no such member.
     #[error("there is no member {0}")]
     NoSuchMember(MemberId),
+    /// The member left, and its id is never used again.
+    #[error(
+        "member {0} left the cluster, and its id is never used again: a coordinator comes back by joining with an \
+         empty data directory and a new token"
+    )]
+    MemberIdUsed(MemberId),
     /// Another machine that is not deleted has the name.
     #[error("the name `{name}` is taken by machine {holder}")]
     NameTaken {
@@ -132,6 +138,7 @@ impl Refusal {
             | Self::NoSuchMigration(_)
             | Self::NoSuchMember(_)
             | Self::NoSuchBatch(_) => Code::NotFound,
+            Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,

@@ -47,6 +47,8 @@ pub enum Code {
     NameTaken,
     /// The thing's state does not allow this.
     Conflict,
+    /// The coordinator's id was used before and is never used again: join with an empty data directory.
+    MemberIdUsed,
     /// No node, or not the chosen one, has room or fits.
     NoCapacity,
     /// The same idempotency key came with another request.
@@ -70,7 +72,7 @@ impl Code {
             Self::InvalidRequest => 400,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
-            Self::NameTaken | Self::Conflict => 409,
+            Self::NameTaken | Self::Conflict | Self::MemberIdUsed => 409,
             Self::TooLarge => 413,
             Self::NoCapacity | Self::IdempotencyConflict => 422,
             Self::Internal => 500,
@@ -87,6 +89,7 @@ impl Code {
             Self::NotFound => "Not found",
             Self::NameTaken => "Name taken",
             Self::Conflict => "Conflict with the present state",
+            Self::MemberIdUsed => "Id of a coordinator that left",
             Self::NoCapacity => "No node fits",
             Self::IdempotencyConflict => "Idempotency key used for another request",
             Self::TooLarge => "Too large",
