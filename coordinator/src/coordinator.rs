@@ -296,6 +296,14 @@ impl Parts {
         metrics::pages(&self.app.requests, Consensus { raft, desk, applying }, fleet)
     }
 
+    /// Addresses of those that this member knows from the time when it took part.
+    fn other_members(&self, own: MemberId) -> Vec<String> {
+        self.cell.look(|fleet| {
+            let others = fleet.present_members().filter(|member| member.id != own);
+            others.map(|member| member.facts.peer_address.clone()).collect()
+        })
+    }
+
     fn tokens(&self) -> Tokens {
         Tokens {
             proposer: self.app.proposer.clone(),
@@ -355,7 +363,7 @@ async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: Cancell
         if votes(&parts.raft, own) {
             return;
         }
-        for contact in &contacts {
+        for contact in contacts.iter().cloned().chain(parts.other_members(own)) {
             let node = MemberNode::at(contact.clone());
             let call = Call::Enter { member: own };
             let asked = parts.leader.links().call(MemberId(0), &node, call);
