@@ -7,18 +7,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::backup::{BackupEncoder, BackupHead, PartKind};
 use novacron_protocol::ids::{ClusterId, Revision};
 use novacron_protocol::time::Timestamp;
-use novacron_storage::archive::{Archive, ArchiveError};
 use novacron_transport::ClusterAuthority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::auth::Authorized;
+use crate::history::{History, HistoryError};
 use crate::state::Fleet;
 use crate::state::table::RowError;
 use crate::view::{ReadError, View};
@@ -28,6 +30,9 @@ const BACKUPS_MAX: usize = 1;
 
 /// Bytes that are given out at once.
 const CHUNK_BYTES: usize = 256 * 1024;
+
+/// How long the archive may be behind the state: one slow disk.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +48,18 @@ pub enum BackupError {
     /// The state cannot be written.
     #[error("the state cannot be written")]
     Row(#[from] RowError),
-    /// The names of the archived files cannot be read.
-    #[error("the archive cannot be read")]
-    Archive(#[from] ArchiveError),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A file of the archive is not here yet.
+    #[error(
+        "{missing} files of the archive are not on this coordinator yet; they are being fetched from another: try \
+         again, or ask another coordinator"
+    )]
+    Incomplete {
+        /// How many.
+        missing: usize,
+    },
     /// The task that did it ended.
     #[error("the backup was broken off")]
     Task(#[from] JoinError),
@@ -62,7 +76,9 @@ impl BackupError {
     pub fn to_problem(&self) -> Problem {
         let code = match self {
             Self::Busy => Code::Conflict,
+            Self::Incomplete { .. } => Code::Unavailable,
             Self::Read(error) => return error.to_problem(),
+            Self::History(error) => return error.to_problem(),
             _ => Code::Internal,
         };
         if code == Code::Internal {
@@ -77,7 +93,7 @@ impl BackupError {
 pub struct Backups {
     view: View,
     authority: Arc<ClusterAuthority>,
-    archive: Arc<Archive>,
+    history: History,
     places: Arc<Semaphore>,
 }
 
@@ -88,11 +104,12 @@ struct Moment {
     at: Timestamp,
     machines: u64,
     state: Vec<u8>,
+    files: Vec<String>,
 }
 
 impl Backups {
-    pub(crate) fn new(view: View, authority: Arc<ClusterAuthority>, archive: Arc<Archive>) -> Self {
-        Self { view, authority, archive, places: Arc::new(Semaphore::new(BACKUPS_MAX)) }
+    pub(crate) fn new(view: View, authority: Arc<ClusterAuthority>, history: History) -> Self {
+        Self { view, authority, history, places: Arc::new(Semaphore::new(BACKUPS_MAX)) }
     }
 
     /// Begins a backup of everything that was acknowledged before the call.
@@ -105,17 +122,30 @@ impl Backups {
         self.view.read(|_| ()).await?;
         let view = self.view.clone();
         let moment = spawn_blocking(move || view.local(Moment::of)).await??;
-        // Later than the state: a file that the state names is there before the state names it.
-        let files = self.archive.names()?;
-        let head = head(&moment, files.len() as u64)?;
-        tracing::info!(revision = %moment.revision, files = files.len(), "a backup begins");
+        self.require_files(&moment).await?;
+        let head = head(&moment)?;
+        tracing::info!(revision = %moment.revision, files = moment.files.len(), "a backup begins");
         Ok(Backup {
-            archive: Arc::clone(&self.archive),
+            history: self.history.clone(),
             encoder: None,
-            rest: self.parts(head, moment.state, files),
+            rest: self.parts(head, moment.state, moment.files),
             current: Bytes::new(),
             _place: place,
         })
+    }
+
+    /// Waits until what left the state is in the archive, and looks whether all of it is.
+    async fn require_files(&self, moment: &Moment) -> Result<(), BackupError> {
+        let mut applied = self.view.applied();
+        let is_written = applied.wait_for(|applied| *applied >= moment.revision.0);
+        // An error says that consensus has ended here.
+        let written = timeout(WRITE_TIMEOUT, is_written).await.map(|found| found.is_ok());
+        if written != Ok(true) {
+            return Err(ReadError::Unavailable.into());
+        }
+        let missing = self.history.missing()?;
+        let missing = missing.iter().filter(|(name, _)| moment.files.contains(name)).count();
+        if missing > 0 { Err(BackupError::Incomplete { missing }) } else { Ok(()) }
     }
 
     fn parts(&self, head: Vec<u8>, state: Vec<u8>, files: Vec<String>) -> VecDeque<Source> {
@@ -142,18 +172,19 @@ impl Moment {
             at: fleet.clock(),
             machines: fleet.machines_alive() as u64,
             state: fleet.to_snapshot()?,
+            files: fleet.archives().map(|(name, _)| name.to_owned()).collect(),
         })
     }
 }
 
-fn head(moment: &Moment, archived_files: u64) -> Result<Vec<u8>, BackupError> {
+fn head(moment: &Moment) -> Result<Vec<u8>, BackupError> {
     let head = BackupHead {
         cluster: moment.cluster.ok_or(BackupError::NoCluster)?,
         revision: moment.revision,
         at: moment.at,
         state_hash: format!("{:032x}", Fleet::hash_of_snapshot(&moment.state)),
         machines: moment.machines,
-        archived_files,
+        archived_files: moment.files.len() as u64,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Ok(serde_json::to_vec(&head)?)
@@ -169,7 +200,7 @@ enum Source {
 
 /// A backup on its way to a client. Nothing is done unless somebody takes the next bytes.
 pub struct Backup {
-    archive: Arc<Archive>,
+    history: History,
     encoder: Option<BackupEncoder>,
     rest: VecDeque<Source>,
     /// What is left of the part that is being given out.
@@ -220,13 +251,11 @@ impl Backup {
     }
 
     async fn read(&self, name: String) -> io::Result<Bytes> {
-        let (archive, text) = (Arc::clone(&self.archive), name.clone());
-        let read = spawn_blocking(move || archive.get_physical(&text)).await;
-        let read = read.map_err(io::Error::other)?.map_err(|error| {
+        let read = self.history.whole(&name).await;
+        read.map(Bytes::from).map_err(|error| {
             let cause = &error as &dyn std::error::Error;
             tracing::error!(name, error = cause, "a backup ends at an archived file");
             io::Error::other(error)
-        })?;
-        read.map(Bytes::from).ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
     }
 }

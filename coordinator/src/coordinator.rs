@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::raft::words::{ConfigError, Fatal};
 use novacron_metrics::{Endpoint as MetricsEndpoint, Pages};
 use novacron_protocol::ids::{ClusterId, Incarnation, MemberId};
-use novacron_storage::archive::Archive;
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::EnrolmentServer;
 use novacron_transport::tls::{self, TlsError};
@@ -20,12 +19,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
+use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
@@ -36,7 +37,7 @@ use crate::propose::Proposer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::{MemberNode, Raft, timing};
+use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::view::{FleetCell, View};
 
@@ -91,6 +92,7 @@ pub(crate) struct Core {
     pub(crate) closer: Closer,
     pub(crate) leader: LeaderLink,
     pub(crate) applying: ApplyMetrics,
+    pub(crate) history: History,
 }
 
 impl Core {
@@ -102,15 +104,16 @@ impl Core {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let links = PeerLinks::new(member, incarnation, endpoint);
-        let log = LogStore::new(directory.open_log()?);
+        let log = LogStore::new(directory.open_log()?, DiskWork::on_threads());
         let machine = directory.open_machine()?;
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
+        let history = History::new(machine.archive(), cell.clone());
         let pace = config.timing().config(member)?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying })
+        Ok(Self { raft, cell, closer, leader, applying, history })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -156,8 +159,7 @@ impl Coordinator {
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
-        let backups = (authority, Arc::new(directory.open_archive()?));
-        let parts = Parts::new(&core, identity.cluster, backups, clock);
+        let parts = Parts::new(&core, identity.cluster, authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
@@ -166,6 +168,7 @@ impl Coordinator {
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
+        tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
@@ -253,6 +256,7 @@ struct Parts {
     leader: LeaderLink,
     raft: Raft,
     cell: FleetCell,
+    history: History,
     clock: Clock,
 }
 
@@ -260,7 +264,7 @@ impl Parts {
     fn new(
         core: &Core,
         cluster: ClusterId,
-        (authority, archive): (Arc<ClusterAuthority>, Arc<Archive>),
+        authority: Arc<ClusterAuthority>,
         clock: Clock,
     ) -> Self {
         let (raft, cell, leader) = (core.raft.clone(), core.cell.clone(), core.leader.clone());
@@ -273,9 +277,11 @@ impl Parts {
             Cluster::new(cluster, fingerprint, leader.clone(), proposer.clone(), view.clone());
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
-        let backups = Backups::new(view.clone(), authority, archive);
-        let app = App { proposer, view, consoles, cluster, backups, readiness, requests };
-        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, clock }
+        let history = core.history.clone();
+        let audit = AuditLog::new(history.clone(), view.clone());
+        let backups = Backups::new(view.clone(), authority, history.clone());
+        let app = App { proposer, view, audit, consoles, cluster, backups, readiness, requests };
+        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, history, clock }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -325,7 +331,14 @@ impl Parts {
 
     fn peer_server(&self) -> PeerServer {
         let consoles = self.app.consoles.clone();
-        PeerServer::new(self.raft.clone(), self.leader.clone(), consoles, self.cell.clone())
+        let history = self.history.clone();
+        PeerServer::new(
+            self.raft.clone(),
+            self.leader.clone(),
+            consoles,
+            history,
+            self.cell.clone(),
+        )
     }
 
     /// Gives each connection to the server of its role.

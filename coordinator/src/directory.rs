@@ -23,7 +23,7 @@ use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
-use crate::raft::machine::{Machine, MachineError, SNAPSHOTS_DIRECTORY};
+use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
 
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
@@ -259,12 +259,12 @@ impl DataDirectory {
         Ok(Log::open(Arc::clone(&self.disk), "log", LogOptions::default())?)
     }
 
-    /// The archive.
+    /// The archive, for whoever writes its first files.
     ///
     /// # Errors
     /// [`DirectoryError::Archive`].
-    pub fn open_archive(&self) -> Result<Archive, DirectoryError> {
-        Ok(Archive::open(Arc::clone(&self.disk), "archive")?)
+    pub(crate) fn open_archive(&self) -> Result<Archive, DirectoryError> {
+        Ok(Archive::open(Arc::clone(&self.disk), ARCHIVE_DIRECTORY)?)
     }
 
     /// The snapshots, for whoever writes the first one.

@@ -12,6 +12,7 @@
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
+//! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
@@ -23,6 +24,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod backup;
 pub mod clock;
@@ -32,6 +34,7 @@ pub mod coordinator;
 pub mod directory;
 pub mod enrolment;
 pub mod founding;
+pub mod history;
 pub mod http;
 pub mod journal;
 pub mod leadership;

@@ -4,6 +4,7 @@
 //! Who the member is is written last, so a directory that a restore left by half is no member, and is removed before
 //! the next try.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -198,7 +199,7 @@ impl BackupFile {
     fn checked(&self) -> Result<Checked, RestoreError> {
         let mut reader = self.open()?;
         let (mut head, mut certificate, mut key, mut state) = (None, None, None, None);
-        let mut files = 0;
+        let mut files = BTreeMap::new();
         while let Some(Part { kind, name, content }) = reader.next_part()? {
             match kind {
                 PartKind::Head => head = Some(serde_json::from_slice::<BackupHead>(&content)?),
@@ -206,8 +207,8 @@ impl BackupFile {
                 PartKind::AuthorityKey => key = Some(text(content)?),
                 PartKind::State => state = Some(content),
                 PartKind::Archived => {
-                    archived(&name, &content)?;
-                    files += 1;
+                    let hash = archived(&name, &content)?;
+                    files.insert(name, hash);
                 }
                 PartKind::SecretKeys | PartKind::End => {}
             }
@@ -219,7 +220,7 @@ impl BackupFile {
         let authority = ClusterAuthority::from_pem(&certificate, &key)?;
         let state = state.ok_or(RestoreError::Missing("state"))?;
         let fleet = Fleet::from_snapshot(&state)?;
-        agree(&head, &authority, &state, &fleet, files)?;
+        agree(&head, &authority, &state, &fleet, &files)?;
         Ok(Checked { head, authority, state, fleet })
     }
 
@@ -259,7 +260,7 @@ fn agree(
     authority: &ClusterAuthority,
     state: &[u8],
     fleet: &Fleet,
-    files: u64,
+    files: &BTreeMap<String, ContentHash>,
 ) -> Result<(), RestoreError> {
     if fleet.cluster() != Some(head.cluster) || authority.cluster() != head.cluster {
         return Err(RestoreError::Disagrees("they are of two clusters"));
@@ -268,8 +269,11 @@ fn agree(
     if fleet.revision() != head.revision || hash != head.state_hash {
         return Err(RestoreError::Disagrees("the state is of another moment than the head"));
     }
-    if files != head.archived_files {
-        return Err(RestoreError::Disagrees("archived files are missing"));
+    let named = fleet.archives().map(|(name, row)| (name.to_owned(), ContentHash(row.hash)));
+    if *files != named.collect() {
+        return Err(RestoreError::Disagrees(
+            "the archived files are not those that the state names",
+        ));
     }
     Ok(())
 }

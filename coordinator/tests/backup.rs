@@ -5,20 +5,17 @@ mod support;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use novacron_coordinator::clock::Clock;
-use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
 use novacron_coordinator::restoring::{BackupFile, RestoreError, read_key, restore};
 use novacron_coordinator::state::Fleet;
+use novacron_coordinator::state::audit::RECENT_MAX;
 use novacron_protocol::backup::{BACKUP_PURPOSE, BackupError};
 use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::vm::VmState;
-use novacron_storage::archive::{Archive, ContentHash};
-use novacron_storage::disk::RealDisk;
 use novacron_storage::vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
 use support::agent::Agent;
 use support::*;
@@ -59,18 +56,11 @@ fn substance(fleet: &Fleet) -> Vec<String> {
     machines.chain(nodes).chain(migrations).chain(effects).collect()
 }
 
-fn put_archived(config: &Config) -> ContentHash {
-    let disk = Arc::new(RealDisk::open(&config.data_directory).unwrap());
-    Archive::open(disk, "archive").unwrap().put("window-1", b"sealed numbers").unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_lost_comes_back_with_machines_agents_and_orders() {
     let mut cluster = TestCluster::start(3).await;
     let follower = cluster.followers().await.remove(0);
-    cluster.stop(&follower).await;
-    let hash = put_archived(&cluster.configs[&follower]);
-    cluster.run(&follower).await;
+    change_settings(cluster.app(&follower), RECENT_MAX + 1).await;
     let credentials = cluster.agent_credentials("node-01").await;
     let mut agent =
         Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
@@ -142,14 +132,12 @@ async fn a_cluster_that_is_lost_comes_back_with_machines_agents_and_orders() {
     }
     create(cluster.any(), "later").await.unwrap();
 
-    // Also after a restart, from its own disk.
+    // The past is there, too; and all of it after a restart, from its own disk.
+    let verdict = cluster.app("c1").audit.verify(None).await.unwrap();
+    assert!(verdict.intact, "{verdict:?}");
     agent.close().await;
     cluster.stop("c5").await;
     cluster.stop("c1").await;
-    let disk = Arc::new(RealDisk::open(&cluster.configs["c1"].data_directory).unwrap());
-    let archive = Archive::open(disk, "archive").unwrap();
-    assert_eq!(archive.get("window-1", &hash).unwrap().unwrap(), b"sealed numbers");
-    drop(archive);
     cluster.run("c1").await;
     cluster.run("c5").await;
     let machines = cluster.app("c1").view.read(|fleet| fleet.vms().count()).await;

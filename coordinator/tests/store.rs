@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use novacron_coordinator::clock::{new_request, new_uuid};
-use novacron_coordinator::raft::TypeConfig;
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
 use novacron_coordinator::raft::proposal::{EncodedCommand, Proposal};
+use novacron_coordinator::raft::{DiskWork, TypeConfig};
 use novacron_coordinator::state::command::{CreateVm, Placement};
 use novacron_coordinator::state::{Body, Command};
 use novacron_protocol::ids::VmId;
@@ -36,7 +36,7 @@ fn build() -> Result<(TempDir, LogStore, Machine), Box<dyn std::error::Error + S
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(directory.path())?);
     let log = Log::open(Arc::clone(&disk), "log", LogOptions::default())?;
     let machine = Machine::open(disk, directory.path())?;
-    Ok((directory, LogStore::new(log), machine))
+    Ok((directory, LogStore::new(log, DiskWork::on_threads()), machine))
 }
 
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {

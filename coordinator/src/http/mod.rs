@@ -10,10 +10,12 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | [`trace`] | the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `cluster` `backup` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
+//! | `cluster` `backup` `tokens` `health` | the cluster itself |
 
 pub mod answer;
 mod api;
+mod audit;
 mod backup;
 mod batches;
 pub mod body;

@@ -1,7 +1,9 @@
 //! The table of all routes. Router and description are made from it and from nothing else.
 
 use super::route::Route;
-use super::{backup, batches, cluster, console, events, health, migrations, nodes, tokens, vms};
+use super::{
+    audit, backup, batches, cluster, console, events, health, migrations, nodes, tokens, vms,
+};
 
 /// Where the API's resources live; what is outside is for probes.
 pub const PREFIX: &str = "/api/v1";
@@ -15,6 +17,7 @@ pub fn table() -> Vec<Route> {
         batches::routes(),
         nodes::routes(),
         events::routes(),
+        audit::routes(),
         cluster::routes(),
         backup::routes(),
         tokens::routes(),

@@ -1,9 +1,13 @@
-//! Connections to the other members: dialled when they are needed, kept, dialled anew when they end.
+//! Connections to the other members: dialled when they are needed, kept, dialled anew when they end. A simulation
+//! puts a network of its own in their place ([`Carrier`]); messages are encoded and read here for both.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use novacron_protocol::ids::{Incarnation, MemberId};
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
@@ -59,6 +63,29 @@ pub enum PeerError {
     /// This process is shutting down.
     #[error("this coordinator is shutting down")]
     ShuttingDown,
+    /// Bytes cannot follow an answer here: the network is a simulated one.
+    #[error("no stream can be kept on a simulated network")]
+    NoStreams,
+}
+
+/// A network that carries whole messages: what a simulation has in the place of QUIC. The name in a member's
+/// certificate is the carrier's to give.
+pub trait Carrier: Debug + Send + Sync {
+    /// Makes sure that a member can be reached.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn connect<'a>(&'a self, node: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>>;
+
+    /// Takes a request to a member and brings its response back.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn exchange<'a>(
+        &'a self,
+        node: &'a MemberNode,
+        request: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>>;
 }
 
 type Slot = Arc<AsyncMutex<Link>>;
@@ -93,22 +120,36 @@ impl Link {
     }
 }
 
-/// Connections to other members. Cheap to clone.
+/// Ways to the other members. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerLinks {
     own: MemberId,
     incarnation: Incarnation,
-    endpoint: Endpoint,
-    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+    way: Way,
     /// What says that this member is none any more.
     refused: watch::Sender<Option<Declined>>,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Connections(Connections),
+    Carried(Arc<dyn Carrier>),
 }
 
 impl PeerLinks {
     /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0, in life 0.
     pub fn new(own: MemberId, incarnation: Incarnation, endpoint: Endpoint) -> Self {
-        let (slots, refused) = (Arc::default(), watch::Sender::new(None));
-        Self { own, incarnation, endpoint, slots, refused }
+        let connections = Connections { endpoint, slots: Arc::default() };
+        Self::over(Way::Connections(connections), own, incarnation)
+    }
+
+    /// Links of member `own` over a simulated network.
+    pub fn carried(own: MemberId, incarnation: Incarnation, carrier: Arc<dyn Carrier>) -> Self {
+        Self::over(Way::Carried(carrier), own, incarnation)
+    }
+
+    fn over(way: Way, own: MemberId, incarnation: Incarnation) -> Self {
+        Self { own, incarnation, way, refused: watch::Sender::new(None) }
     }
 
     /// Which life of the cluster this member lives in.
@@ -139,7 +180,13 @@ impl PeerLinks {
         node: &MemberNode,
         call: Call,
     ) -> Result<Answer, PeerError> {
-        self.open(to, node, call).await.map(|(answer, _)| answer)
+        let request = self.request(to, call)?;
+        self.noted(match &self.way {
+            Way::Connections(links) => links.open(node, request).await.map(|(answer, _)| answer),
+            Way::Carried(carrier) => {
+                carrier.exchange(node, request).await.and_then(|bytes| read(&bytes))
+            }
+        })
     }
 
     /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].
@@ -147,7 +194,10 @@ impl PeerLinks {
     /// # Errors
     /// [`PeerError`].
     pub async fn connect(&self, node: &MemberNode) -> Result<(), PeerError> {
-        self.connection(node).await.map(drop)
+        match &self.way {
+            Way::Connections(links) => links.connection(node).await.map(drop),
+            Way::Carried(carrier) => carrier.connect(node).await,
+        }
     }
 
     /// Asks a member and keeps the stream, for calls after whose answer bytes follow.
@@ -160,35 +210,62 @@ impl PeerLinks {
         node: &MemberNode,
         call: Call,
     ) -> Result<(Answer, FramedStream), PeerError> {
-        let request = codec::encode(&PeerRequest {
-            from: self.own,
-            incarnation: self.incarnation,
-            to,
-            call,
-        })?;
-        let connection = self.connection(node).await?;
-        let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
-        send.send(request.into()).await?;
-        let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
-        match codec::decode(&response)? {
-            PeerResponse::Answer(answer) => Ok((*answer, (send, receive))),
-            PeerResponse::Declined(declined) => {
-                self.note(&declined);
-                Err(PeerError::Declined(declined))
-            }
+        let request = self.request(to, call)?;
+        match &self.way {
+            Way::Connections(links) => self.noted(links.open(node, request).await),
+            Way::Carried(_) => Err(PeerError::NoStreams),
         }
     }
 
+    fn request(&self, to: MemberId, call: Call) -> Result<Bytes, PeerError> {
+        let (from, incarnation) = (self.own, self.incarnation);
+        Ok(codec::encode(&PeerRequest { from, incarnation, to, call })?.into())
+    }
+
     /// Some refusals are about this member and not about the call.
-    fn note(&self, declined: &Declined) {
-        let is_over = match declined {
+    fn noted<T>(&self, result: Result<T, PeerError>) -> Result<T, PeerError> {
+        if let Err(PeerError::Declined(declined)) = &result
+            && self.is_over(declined)
+        {
+            self.refused.send_replace(Some(declined.clone()));
+        }
+        result
+    }
+
+    fn is_over(&self, declined: &Declined) -> bool {
+        match declined {
             Declined::MemberLeft { .. } => true,
             Declined::OtherIncarnation { found } => *found > self.incarnation,
             _ => false,
-        };
-        if is_over {
-            self.refused.send_replace(Some(declined.clone()));
         }
+    }
+}
+
+fn read(response: &[u8]) -> Result<Answer, PeerError> {
+    match codec::decode(response)? {
+        PeerResponse::Answer(answer) => Ok(*answer),
+        PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
+    }
+}
+
+/// Connections over QUIC.
+#[derive(Debug, Clone)]
+struct Connections {
+    endpoint: Endpoint,
+    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+}
+
+impl Connections {
+    async fn open(
+        &self,
+        node: &MemberNode,
+        request: Bytes,
+    ) -> Result<(Answer, FramedStream), PeerError> {
+        let connection = self.connection(node).await?;
+        let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
+        send.send(request).await?;
+        let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
+        Ok((read(&response)?, (send, receive)))
     }
 
     /// The connection to a member. Raft's calls have deadlines far below a handshake's length on a busy

@@ -18,5 +18,5 @@ pub mod server;
 
 pub use committer::{UNIT_BYTES, UNITS_MAX};
 pub use leader::{LeaderError, LeaderLink};
-pub use links::{PeerError, PeerLinks};
+pub use links::{Carrier, PeerError, PeerLinks};
 pub use message::{Answer, Call, Declined};

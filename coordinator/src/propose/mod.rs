@@ -27,7 +27,8 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    pub(crate) fn new(leader: LeaderLink, view: View, clock: Clock) -> Self {
+    /// Changes, proposed through a member.
+    pub fn new(leader: LeaderLink, view: View, clock: Clock) -> Self {
         Self { leader, view, clock }
     }
 

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`types`] | what openraft is told about our types |
+//! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
 //! | [`restored`] | how log and state of a restored cluster begin |
@@ -11,6 +12,7 @@
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
+pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
@@ -21,6 +23,7 @@ mod tables;
 pub mod timing;
 pub mod types;
 
+pub use disk_work::DiskWork;
 pub use types::{MemberNode, Raft, TypeConfig};
 
 /// Those of openraft's words that its neighbours have to say: members carry its calls, the cluster changes its

@@ -28,6 +28,8 @@ impl Fleet {
         self.check_outbox()?;
         self.check_members()?;
         self.check_slots()?;
+        self.check_ledger()?;
+        self.check_audit()?;
         self.check_bounds()
     }
 

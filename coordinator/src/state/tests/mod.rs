@@ -1,5 +1,6 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod audit;
 mod batches;
 mod drains;
 mod entries;
