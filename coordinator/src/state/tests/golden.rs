@@ -94,6 +94,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 2556;
-const LOG_HASH: u64 = 14_414_702_777_391_738_430;
-const ROWS_BYTES: usize = 3290;
-const ROWS_HASH: u64 = 1_700_058_304_603_690_973;
+const LOG_HASH: u64 = 4_428_427_720_747_410_738;
+const ROWS_BYTES: usize = 3298;
+const ROWS_HASH: u64 = 2_687_143_398_742_146_600;
