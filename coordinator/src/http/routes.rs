@@ -2,7 +2,7 @@
 
 use super::route::Route;
 use super::{
-    audit, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
+    audit, backup, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
     principals, projects, rates, tokens, usage, vms, whoami,
 };
 
@@ -20,6 +20,7 @@ pub fn table() -> Vec<Route> {
         events::routes(),
         audit::routes(),
         cluster::routes(),
+        backup::routes(),
         tokens::routes(),
         projects::routes(),
         principals::routes(),
