@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use novacron_coordinator::clock::{new_request, new_uuid};
-use novacron_coordinator::raft::{DiskWork, TypeConfig};
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
 use novacron_coordinator::raft::proposal::{EncodedCommand, Proposal};
+use novacron_coordinator::raft::{DiskWork, TypeConfig};
 use novacron_coordinator::state::command::{CreateVm, Placement};
 use novacron_coordinator::state::{Body, Command};
 use novacron_protocol::ids::VmId;

@@ -90,6 +90,22 @@ name_type! {
     VmName
 }
 
+name_type! {
+    /// The name of a project: whose machines are, and who pays for what they use.
+    ProjectName
+}
+name_type! {
+    /// The name of a plan: what usage costs.
+    PlanName
+}
+
+impl Default for ProjectName {
+    /// The project that always exists.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
 macro_rules! uuid_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -177,6 +193,11 @@ number_type! {
 number_type! {
     /// A member of the coordinator cluster; never used again after the member left.
     MemberId
+}
+number_type! {
+    /// Which life of a cluster this is: 1 when it was founded, and the time (milliseconds since 1970) of the restore
+    /// when it came from a backup. Coordinators of another life are strangers, whatever certificate they have.
+    Incarnation
 }
 
 #[cfg(test)]

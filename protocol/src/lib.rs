@@ -4,10 +4,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
 //! | [`api`] | the JSON that the world sees |
+//! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
+//! | [`backup`] | a backup of a cluster, part by part |
 //! | [`wire`] | how messages become bytes |
 //! | [`qemu`] | QEMU's migration stream: parser and writer |
 //! | [`pages`] | guest pages on our wire: batches, content table, digest |
@@ -15,6 +17,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod effect;
 mod held_runs;
@@ -27,6 +31,7 @@ pub mod qemu;
 pub mod session;
 pub mod size;
 pub mod time;
+pub mod usage;
 pub mod version;
 pub mod vm;
 pub mod wire;

@@ -39,6 +39,7 @@ pub fn due(
     if !expired.is_empty() {
         bodies.push(Body::ExpireEffects(expired));
     }
+    bodies.extend(fleet.window_due(now).map(|through| Body::SealWindows { through }));
     bodies
 }
 

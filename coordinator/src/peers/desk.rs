@@ -73,7 +73,11 @@ impl Desk {
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
             Call::Remove { request, origin, member } => self.remove(request, origin, member).await,
-            Call::Append(_) | Call::Vote(_) | Call::InstallSnapshot(_) | Call::Console { .. } => {
+            Call::Append(_)
+            | Call::Vote(_)
+            | Call::InstallSnapshot(_)
+            | Call::ArchivePart { .. }
+            | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
         }

@@ -63,6 +63,13 @@ pub enum Call {
         /// The member.
         member: MemberId,
     },
+    /// A part of a file of this member's archive, as it is on disk.
+    ArchivePart {
+        /// Name of the content.
+        name: String,
+        /// Where the part begins.
+        offset: u64,
+    },
     /// To the leader: open a console; bytes follow the response.
     Console {
         /// The machine.
@@ -103,6 +110,8 @@ pub enum Answer {
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
+    /// To [`Call::ArchivePart`]: nothing if the file is not there, no bytes at its end.
+    ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::leader::{LeaderError, LeaderLink};
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::agents::{Console, ConsoleError, Consoles};
+use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
 use crate::view::FleetCell;
@@ -25,13 +26,20 @@ pub struct PeerServer {
     raft: Raft,
     leader: LeaderLink,
     consoles: Consoles,
+    history: History,
     cell: FleetCell,
 }
 
 impl PeerServer {
     /// A server of this member.
-    pub fn new(raft: Raft, leader: LeaderLink, consoles: Consoles, cell: FleetCell) -> Self {
-        Self { own: leader.links().own(), raft, leader, consoles, cell }
+    pub fn new(
+        raft: Raft,
+        leader: LeaderLink,
+        consoles: Consoles,
+        history: History,
+        cell: FleetCell,
+    ) -> Self {
+        Self { own: leader.links().own(), raft, leader, consoles, history, cell }
     }
 
     /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
@@ -84,8 +92,14 @@ impl PeerServer {
             Call::InstallSnapshot(rpc) => {
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
+            Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve(call).await,
         }
+    }
+
+    async fn archive_part(&self, name: &str, offset: u64) -> Result<Answer, Declined> {
+        let part = self.history.part(name, offset).await;
+        part.map(Answer::ArchivePart).map_err(|error| Declined::NotPossible(error.to_string()))
     }
 
     /// Whether the caller is who it says, and means this member.

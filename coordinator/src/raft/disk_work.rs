@@ -16,7 +16,11 @@ pub struct DiskWork(Option<Latency>);
 
 impl fmt::Debug for DiskWork {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_none() { "DiskWork(threads)" } else { "DiskWork(in place)" })
+        formatter.write_str(if self.0.is_none() {
+            "DiskWork(threads)"
+        } else {
+            "DiskWork(in place)"
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The state machine: committed entries become changes of the fleet, of its tables on disk, and snapshots.
 //!
-//! Durable is the log and the last snapshot. The tables are a copy, written along and sealed at shutdown:
-//! opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the snapshot and
-//! the log after it, and the tables are made anew.
+//! Durable is the log, the last snapshot and the archive of what left the tables. The tables are a copy, written along
+//! and sealed at shutdown: opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the
+//! snapshot and the log after it, and the tables are made anew.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use novacron_protocol::wire::codec::{self, CodecError};
+use novacron_storage::archive::{Archive, ArchiveError};
 use novacron_storage::disk::Disk;
 use novacron_storage::snapshot::{SnapshotError, SnapshotStore};
 use novacron_storage::tables::{Tables, TablesError};
@@ -27,6 +28,7 @@ use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
 use super::types::{MemberNode, TypeConfig};
 use crate::metrics::ApplyMetrics;
+use crate::state::archive::Departure;
 use crate::state::{Fleet, Reply};
 use crate::view::FleetCell;
 
@@ -36,12 +38,18 @@ const TABLES_DIRECTORY: &str = "tables";
 /// Where the snapshots are, below the data directory.
 const SNAPSHOTS_DIRECTORY: &str = "snapshots";
 
+/// Where history is that left the tables, below the data directory.
+const ARCHIVE_DIRECTORY: &str = "archive";
+
 /// Why the state machine cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The snapshots cannot be opened or written.
     #[error("the snapshots cannot be used")]
     Snapshots(#[from] SnapshotError),
+    /// The archive cannot be opened or written.
+    #[error("the archive cannot be used")]
+    Archive(#[from] ArchiveError),
     /// The tables cannot be opened.
     #[error("the tables cannot be used")]
     Tables(#[from] TablesError),
@@ -72,6 +80,7 @@ pub struct Machine {
     position: Position,
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
+    archive: Arc<Archive>,
     work: DiskWork,
     metrics: ApplyMetrics,
 }
@@ -117,15 +126,22 @@ impl Machine {
         tables: KeptTables,
         work: DiskWork,
     ) -> Result<Self, MachineError> {
+        let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
         let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (fleet, position) = recover(&snapshots, &tables)?;
         let cell = FleetCell::new(fleet, position.index());
-        Ok(Self { cell, position, tables, snapshots, work, metrics: ApplyMetrics::default() })
+        let metrics = ApplyMetrics::default();
+        Ok(Self { cell, position, tables, snapshots, archive, work, metrics })
     }
 
     /// The fleet that it changes.
     pub fn cell(&self) -> FleetCell {
         self.cell.clone()
+    }
+
+    /// Where it keeps what left the tables.
+    pub fn archive(&self) -> Arc<Archive> {
+        Arc::clone(&self.archive)
     }
 
     /// What closes its tables.
@@ -158,9 +174,18 @@ impl Machine {
 
     /// Writes what changed to the tables, then tells the readers.
     async fn publish(&mut self) -> Result<(), MachineError> {
-        let changes = self.cell.change(Fleet::drain_changes)?;
-        let (tables, position) = (self.tables.clone(), self.position.clone());
-        self.work.run(move || tables.commit(&position, changes)).await??;
+        let (changes, departures) =
+            self.cell.change(|fleet| (fleet.drain_changes(), fleet.drain_departures()));
+        let (changes, position) = (changes?, self.position.clone());
+        let (tables, archive) = (self.tables.clone(), Arc::clone(&self.archive));
+        // The order of durability: first what the tables do not hold any more.
+        let work = move || -> Result<(), MachineError> {
+            for Departure { name, content } in &departures {
+                archive.put(name, content)?;
+            }
+            Ok(tables.commit(&position, changes)?)
+        };
+        self.work.run(work).await??;
         self.cell.announce(self.position.index());
         Ok(())
     }

@@ -26,7 +26,10 @@ impl Fleet {
         self.batches.values().try_for_each(|batch| self.check_batch_row(batch))?;
         self.drains.values().try_for_each(|drain| self.check_drain_row(drain))?;
         self.check_outbox()?;
+        self.check_members()?;
         self.check_slots()?;
+        self.check_ledger()?;
+        self.check_audit()?;
         self.check_bounds()
     }
 
@@ -126,6 +129,17 @@ impl Fleet {
                 format!("effect {id}: wrong id")
             })?;
             ensure(row.effect.deadline.unix_ms > 0, || format!("effect {id}: no deadline"))
+        })
+    }
+
+    fn check_members(&self) -> Result<(), String> {
+        let last = self.meta.member_last;
+        self.members.iter().try_for_each(|(id, member)| {
+            ensure(member.id == *id && *id <= last, || format!("member {id}: id not given out"))
+        })?;
+        let is_founded = self.meta.cluster.is_some();
+        ensure(is_founded == (self.meta.incarnation.0 > 0), || {
+            "a cluster without a life, or a life without a cluster".to_owned()
         })
     }
 

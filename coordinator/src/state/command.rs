@@ -6,17 +6,23 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
+    RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::incarnation::Restored;
+use super::ledger::correct::CorrectUsage;
+use super::ledger::hour::Hour;
+use super::ledger::rate::RateCard;
 use super::member::MemberFacts;
 use super::node::SessionId;
 use super::origin::Origin;
@@ -61,7 +67,7 @@ impl Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 6;
+    const VERSION: u16 = 7;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -131,6 +137,8 @@ pub enum Body {
         /// The first member.
         member: MemberFacts,
     },
+    /// Go on with what a backup holds; the first command of a cluster that was restored.
+    BeginIncarnation(Restored),
     /// Give a coordinator a member id.
     AdmitMember(MemberFacts),
     /// A coordinator is about to take part in Raft: from now on its id stands for its log and vote.
@@ -182,6 +190,33 @@ pub enum Body {
         vm: VmId,
         /// The planner's choice.
         target: NodeName,
+    },
+    /// What a node measured.
+    PostUsage {
+        /// The node, as in its certificate.
+        node: NodeName,
+        /// At most [`USAGE_RECORDS_PER_BATCH_MAX`].
+        ///
+        /// [`USAGE_RECORDS_PER_BATCH_MAX`]: novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX
+        records: Vec<UsageRecord>,
+    },
+    /// The leader's clock says that the time of windows is over.
+    SealWindows {
+        /// The last of them.
+        through: Hour,
+    },
+    /// An entry of the ledger is wrong.
+    CorrectUsage(CorrectUsage),
+    /// What a plan costs from some hour on.
+    SetRate(RateCard),
+    /// Which plan a project has from some hour on.
+    SetPlan {
+        /// The project.
+        project: ProjectName,
+        /// The plan.
+        plan: PlanName,
+        /// From when.
+        from: Hour,
     },
 }
 
@@ -296,7 +331,16 @@ impl Body {
             Self::ChangeSettings(change) => canonical(&(12u8, change)),
             Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
             Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
-            Self::FoundCluster { .. }
+            Self::CorrectUsage(CorrectUsage { entry, quantity, reason, .. }) => {
+                canonical(&(15u8, entry, quantity.to_string(), reason))
+            }
+            Self::SetRate(card) => canonical(&(16u8, card)),
+            Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
+            // Whose outcome is in the ledger itself: a record that comes twice exists.
+            Self::PostUsage { .. }
+            | Self::SealWindows { .. }
+            | Self::FoundCluster { .. }
+            | Self::BeginIncarnation(_)
             | Self::PlaceVm { .. }
             | Self::DrainVm { .. }
             | Self::EnterMember { .. }

@@ -2,27 +2,39 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
-    VmName,
+    BatchId, ClusterId, EffectId, Incarnation, MemberId, MigrationId, NodeName, ProjectName,
+    RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::archive::{ArchiveName, ArchiveRow, Departure};
+use super::audit::{AuditHead, AuditNumber, AuditRow};
 use super::batch::Batch;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::index::Index;
+use super::ledger::Book;
+use super::ledger::account::{Account, AccountKey};
+use super::ledger::batch::{BatchKey, EntryBatch};
+use super::ledger::correct::Corrected;
+use super::ledger::coverage::Covered;
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
+use super::ledger::rate::{PlanHistory, RateCard, RateKey};
+use super::ledger::seal::WindowHeader;
+use super::ledger::subject::Subject;
 use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
-use super::table::{ROW_BYTES_MAX, Table, TableName};
+use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
 use super::vm::Vm;
@@ -35,6 +47,8 @@ macro_rules! fleet {
             pub(super) meta: Meta,
             $(pub(super) $field: Table<$key, $row>,)*
             pub(super) index: Index,
+            /// What has left the tables and is not in the archive of this member yet.
+            pub(super) departures: Vec<Departure>,
         }
 
         impl Default for Fleet {
@@ -43,6 +57,7 @@ macro_rules! fleet {
                     meta: Meta::default(),
                     $($field: Table::new(TableName::$variant),)*
                     index: Index::default(),
+                    departures: Vec::new(),
                 }
             }
         }
@@ -66,10 +81,14 @@ pub(super) struct Meta {
     pub(super) member_last: MemberId,
     /// What operators have set.
     pub(super) settings: Settings,
+    /// The end of the audit log.
+    pub(super) audit: AuditHead,
+    /// Which life of the cluster this is.
+    pub(super) incarnation: Incarnation,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -115,14 +134,21 @@ impl Fleet {
     fn apply_next(&mut self, revision: Revision, command: &Command, events: &mut u32) -> Reply {
         self.meta.clock = self.meta.clock.max(command.at);
         let fingerprint = command.fingerprint();
+        let client_request = fingerprint.map(|_| command.request);
+        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
         if let Some(fingerprint) = fingerprint
             && let Some(reply) = self.answered(command.request, fingerprint)
         {
+            if reply == Err(Refusal::RequestReused) {
+                self.record_refusal(&now, command, &reply);
+            }
             return reply;
         }
-        let client_request = fingerprint.map(|_| command.request);
-        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        let witness = self.witness(command);
         let reply = self.perform_whole(&mut now, command);
+        if let Some(witness) = witness {
+            self.record(&now, command, witness, &reply);
+        }
         if let Some(fingerprint) = fingerprint {
             self.remember(&now, command.request, fingerprint, &reply);
         }
@@ -161,6 +187,7 @@ impl Fleet {
             Body::CreateToken(token) => self.create_token(now, token),
             Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
             Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
+            Body::BeginIncarnation(restored) => self.begin_incarnation(now, restored),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
             Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
@@ -168,6 +195,11 @@ impl Fleet {
             Body::Reports(batches) => self.take_reports(now, batches),
             Body::SetNodeStates(states) => self.set_node_states(now, states),
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+            Body::PostUsage { node, records } => self.post_usage(now, node, records),
+            Body::SealWindows { through } => self.seal_windows(now, *through),
+            Body::CorrectUsage(correction) => self.correct_usage(now, correction),
+            Body::SetRate(card) => self.set_rate(now, card),
+            Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::About;
 use super::fleet::{Applying, Fleet};
+use super::incarnation::FIRST;
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
 
@@ -73,6 +74,7 @@ impl Fleet {
             return Err(Refusal::Conflict("the cluster was founded before".to_owned()));
         }
         self.meta.cluster = Some(cluster);
+        self.meta.incarnation = FIRST;
         let admitted = self.admit_member(now, member)?;
         if let Accepted::Member(member) = admitted {
             self.enter_member(member)?;

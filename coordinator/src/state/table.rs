@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
-use novacron_protocol::ids::{BatchId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{
+    BatchId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
@@ -234,15 +236,21 @@ macro_rules! number_key {
 uuid_key!(VmId, MigrationId, BatchId, RequestId);
 number_key!(EffectId, MemberId);
 
-impl Key for NodeName {
-    fn encode(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
+macro_rules! name_key {
+    ($($name:ty),*) => {$(
+        impl Key for $name {
+            fn encode(&self) -> Vec<u8> {
+                self.as_str().as_bytes().to_vec()
+            }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        std::str::from_utf8(bytes).ok()?.parse().ok()
-    }
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                std::str::from_utf8(bytes).ok()?.parse().ok()
+            }
+        }
+    )*};
 }
+
+name_key!(NodeName, ProjectName);
 
 /// The key of a table with one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use novacron_protocol::effect::{
     Action, Effect, EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report,
     SourceResult,
 };
-use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use novacron_protocol::ids::{ClusterId, MigrationId, NodeName, RequestId, Revision, VmId};
 use novacron_protocol::migration::{
     DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
     MigrationProgress,
@@ -15,6 +15,8 @@ use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec,
 use uuid::Uuid;
 
 use super::command::{CreateVm, OpenSession, SessionReports};
+use super::incarnation::Restored;
+use super::member::MemberFacts;
 use super::migration::Migration;
 use super::node::SessionId;
 use super::vm::Vm;
@@ -252,6 +254,20 @@ impl Scene {
         self.report(row.source.as_str(), vec![report]).unwrap();
     }
 
+    /// A new life: the first one, if the cluster was never founded.
+    pub(crate) fn restore(&mut self, first_member: &str) {
+        if self.fleet.cluster().is_none() {
+            let (cluster, member) = (ClusterId(self.id()), member_facts("c1"));
+            self.apply(Body::FoundCluster { cluster, member }).unwrap();
+        }
+        let restored = Restored {
+            incarnation: self.fleet.incarnation().next(),
+            member: self.fleet.next_first_member(),
+            facts: member_facts(first_member),
+        };
+        self.apply(Body::BeginIncarnation(restored)).unwrap();
+    }
+
     pub(crate) fn set_node(&mut self, node: &str, state: NodeState) {
         self.apply(Body::SetNodeStates(vec![(name(node), state)])).unwrap();
     }
@@ -264,6 +280,11 @@ impl Scene {
         }
         fleet
     }
+}
+
+pub(crate) fn member_facts(name: &str) -> MemberFacts {
+    let address = |port| format!("{name}.example:{port}");
+    MemberFacts { name: name.to_owned(), peer_address: address(7400), api_address: address(7443) }
 }
 
 pub(crate) fn held(vm: VmId, generation: u64, state: ObservedState) -> MachineReport {

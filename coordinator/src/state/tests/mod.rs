@@ -1,9 +1,11 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod audit;
 mod batches;
 mod drains;
 mod entries;
 mod golden;
+mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;
