@@ -165,7 +165,8 @@ impl Client {
         let call = self.calls + 1;
         let floor = oracle.floor();
         let again_at_ms = now_ms;
-        self.operation = Some(Operation { ask: ask.clone(), floor, call, first_call: call, again_at_ms });
+        self.operation =
+            Some(Operation { ask: ask.clone(), floor, call, first_call: call, again_at_ms });
         self.send(now_ms, ask)
     }
 
@@ -221,7 +222,9 @@ impl Client {
                 }
                 return;
             }
-            (Ask::Read(name), Told::Seen(seen)) => oracle.answered_read(name, seen, operation.floor),
+            (Ask::Read(name), Told::Seen(seen)) => {
+                oracle.answered_read(name, seen, operation.floor)
+            }
             (Ask::Write(write), told) => {
                 oracle.answered_write(write.request, told, operation.floor);
                 if let (Wish::Create(_), Told::Done(Accepted::Vm(vm))) = (&write.wish, told) {

@@ -76,7 +76,13 @@ fn main() -> ExitCode {
 }
 
 /// Answers whether all was as it must be.
-fn one(seed: u64, minutes: u64, planted: Planted, trace: bool, log: Option<String>) -> Result<bool> {
+fn one(
+    seed: u64,
+    minutes: u64,
+    planted: Planted,
+    trace: bool,
+    log: Option<String>,
+) -> Result<bool> {
     entropy::seed(seed);
     if let Some(filter) = log {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
@@ -89,7 +95,8 @@ fn one(seed: u64, minutes: u64, planted: Planted, trace: bool, log: Option<Strin
 
 fn line(seed: u64, outcome: &Outcome) -> String {
     let Outcome { tally, trace, failures, world_ms, .. } = outcome;
-    let verdict = outcome.violation.as_ref().map_or("ok".to_owned(), |found| format!("BUG {found}"));
+    let verdict =
+        outcome.violation.as_ref().map_or("ok".to_owned(), |found| format!("BUG {found}"));
     let faults = outcome.faults.iter().map(|(kind, count)| format!("{count} {kind:?}"));
     let faults = faults.collect::<Vec<_>>().join(" ");
     format!(
@@ -104,12 +111,7 @@ fn line(seed: u64, outcome: &Outcome) -> String {
 }
 
 /// Answers whether all seeds were as they must be.
-fn many(
-    seeds: std::ops::Range<u64>,
-    minutes: u64,
-    planted: Planted,
-    jobs: usize,
-) -> Result<bool> {
+fn many(seeds: std::ops::Range<u64>, minutes: u64, planted: Planted, jobs: usize) -> Result<bool> {
     let program = std::env::current_exe().context("this program is gone")?;
     let planted = clap::ValueEnum::to_possible_value(&planted).context("no such bug")?;
     let mut seeds = seeds;

@@ -49,7 +49,11 @@ pub struct Member {
 }
 
 enum State {
-    Up { process: Process, born_ms: u64, is_paused: bool },
+    Up {
+        process: Process,
+        born_ms: u64,
+        is_paused: bool,
+    },
     Down,
     /// Its disk is damaged; only an operator could replace it.
     Lost,
@@ -57,7 +61,13 @@ enum State {
 
 impl Member {
     /// A member that has not been started yet.
-    pub fn new(id: u64, scenario: &Scenario, time: &WorldTime, oracle: &Oracle, mut dice: Dice) -> Self {
+    pub fn new(
+        id: u64,
+        scenario: &Scenario,
+        time: &WorldTime,
+        oracle: &Oracle,
+        mut dice: Dice,
+    ) -> Self {
         let offset_ms = Arc::<AtomicI64>::default();
         let (time, offset) = (Arc::clone(time), Arc::clone(&offset_ms));
         let clock = Clock::from_fn(move || {

@@ -229,7 +229,10 @@ impl Book {
         }
         let limit = at(&self.limits, revision);
         if limit.is_some_and(|limit| limit != seen.limit) {
-            return Err(format!("a read at {revision} saw the limit {}, not {limit:?}", seen.limit));
+            return Err(format!(
+                "a read at {revision} saw the limit {}, not {limit:?}",
+                seen.limit
+            ));
         }
         self.floor = self.floor.max(revision);
         self.read += 1;

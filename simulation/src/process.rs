@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use novacron_coordinator::agents::{Consoles, Sessions};
 use novacron_coordinator::clock::{Clock, new_request};
+use novacron_coordinator::history::{History, fetch};
 use novacron_coordinator::peers::desk::Desk;
 use novacron_coordinator::peers::server::PeerServer;
 use novacron_coordinator::peers::{LeaderLink, PeerLinks};
@@ -217,6 +218,7 @@ struct Member {
     leader: LeaderLink,
     server: PeerServer,
     front: Front,
+    history: History,
     wire: Arc<Wire>,
     clock: Clock,
     timing: Timing,
@@ -228,7 +230,8 @@ impl Member {
         life: Life,
         wire: Arc<Wire>,
     ) -> Result<Self, NotOpened> {
-        let Environment { member, members, oracle, planted, clock, timing, .. } = environment.clone();
+        let Environment { member, members, oracle, planted, clock, timing, .. } =
+            environment.clone();
         let disk: Arc<dyn Disk> =
             Arc::new(ProcessDisk::new(environment.disk.clone(), life, planted));
         let work = disk_work(&environment);
@@ -241,25 +244,42 @@ impl Member {
             NotOpened { is_damaged: reason.contains("damaged"), reason }
         })?;
         let cell = machine.cell();
+        let history = History::new(machine.archive(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
         let links = PeerLinks::carried(MemberId(member), Arc::new(Link(Arc::clone(&wire))));
         let network = Network::new(links.clone());
         let config = pace(&environment)?;
-        let raft = Raft::new(member, config, network, LogStore::new(log, work), machine).await;
+        let log = LogStore::new(log, work);
+        let held = log.last_log_id().await.map_err(NotOpened::because)?;
+        let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(NotOpened::because)?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock.clone());
+        let desk = Desk::new(raft.clone(), cell.clone(), clock.clone(), held);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
         let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
-        let server = PeerServer::new(raft.clone(), leader.clone(), consoles, cell.clone());
+        let server =
+            PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone());
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
         let front = Front::new(proposer, view, clock.clone(), planted);
-        Ok(Self { own: member, members, raft, cell, leader, server, front, wire, clock, timing })
+        Ok(Self {
+            own: member,
+            members,
+            raft,
+            cell,
+            leader,
+            server,
+            front,
+            history,
+            wire,
+            clock,
+            timing,
+        })
     }
 
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
-        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never));
+        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never.clone()));
+        tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
         if self.own == 1 {
             tokio::spawn(self.clone().found());
         }

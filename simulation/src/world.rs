@@ -80,7 +80,8 @@ impl World {
         let (time, oracle) = (WorldTime::default(), Oracle::default());
         let network = Network::new(dice.split(), scenario.weather);
         let faults = Faults::new(scenario, dice.split());
-        let member = |id| Member::new(id, scenario, &time, &oracle, Dice::new(scenario.seed ^ id << 40));
+        let member =
+            |id| Member::new(id, scenario, &time, &oracle, Dice::new(scenario.seed ^ id << 40));
         let members = (1..=scenario.members).map(member).collect();
         let client = |number| {
             let (clients, members) = (scenario.clients, scenario.members);
@@ -88,17 +89,7 @@ impl World {
         };
         let clients = (0..scenario.clients).map(client).collect();
         let (now_ms, trace) = (0, Trace::new(is_printed));
-        Self {
-            now_ms,
-            time,
-            members,
-            clients,
-            network,
-            faults,
-            oracle,
-            trace,
-            failures: 0,
-        }
+        Self { now_ms, time, members, clients, network, faults, oracle, trace, failures: 0 }
     }
 
     /// One quantum. Answers whether all is as it must be.
