@@ -37,5 +37,7 @@ pub mod words {
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     };
-    pub use openraft::{ChangeMembers, ConfigError, Membership, RaftMetrics};
+    pub use openraft::{
+        ChangeMembers, CommittedLeaderId, ConfigError, LogId, Membership, RaftMetrics,
+    };
 }
