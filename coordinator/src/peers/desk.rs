@@ -10,7 +10,7 @@ use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
 
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
-use super::message::{Answer, Call, Declined};
+use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
@@ -69,7 +69,7 @@ impl Desk {
     /// [`Declined`].
     pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
         match call {
-            Call::Propose(command) => self.propose(command).await.map(Answer::Reply),
+            Call::Propose(command) => self.commit(command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
@@ -90,6 +90,10 @@ impl Desk {
     /// # Errors
     /// [`Declined`].
     pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
+        self.commit(command).await.map(|committed| committed.reply)
+    }
+
+    async fn commit(&self, command: Command) -> Result<Committed, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
