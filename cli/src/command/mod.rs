@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod access;
 mod audit;
 mod batch;
 mod completion;
@@ -31,6 +32,11 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
+        Command::Project(command) => access::project(command, &connect(&cli.global)?, printer),
+        Command::Principal(command) => access::principal(command, &connect(&cli.global)?, printer),
+        Command::Role(command) => access::role(command, || connect(&cli.global), printer),
+        Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
+        Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
         Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),

@@ -9,11 +9,12 @@ use super::{Fields, Row, Show};
 
 impl Row for VmView {
     const HEADER: &'static [&'static str] =
-        &["NAME", "STATE", "NODE", "CPUS", "MEMORY", "DISK", "LABELS"];
+        &["NAME", "PROJECT", "STATE", "NODE", "CPUS", "MEMORY", "DISK", "LABELS"];
 
     fn row(&self) -> Vec<String> {
         vec![
             self.name.to_string(),
+            self.project.to_string(),
             word(&self.state),
             or_dash(self.node.as_ref()),
             self.cpus.to_string(),
@@ -29,6 +30,7 @@ impl Show for VmView {
         vec![
             ("name", self.name.to_string()),
             ("id", self.id.to_string()),
+            ("project", self.project.to_string()),
             ("state", word(&self.state)),
             ("reason", self.reason.clone()),
             ("node", or_nothing(self.node.as_ref())),

@@ -225,6 +225,7 @@ pub struct VmView {
     /// Name.
     pub name: VmName,
     /// Whose it is.
+    #[serde(default)]
     pub project: ProjectName,
     /// State.
     pub state: VmState,

@@ -140,7 +140,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3408;
-const LOG_HASH: u64 = 7_518_009_584_305_237_788;
-const ROWS_BYTES: usize = 4548;
-const ROWS_HASH: u64 = 6_850_082_225_474_859_915;
+const LOG_BYTES: usize = 3412;
+const LOG_HASH: u64 = 3_885_915_496_244_774_653;
+const ROWS_BYTES: usize = 4552;
+const ROWS_HASH: u64 = 4_581_166_167_657_486_915;
