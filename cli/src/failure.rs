@@ -129,12 +129,16 @@ impl From<&Problem> for Failure {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge => Exit::Usage,
+        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords => Exit::Usage,
         Code::NotAllowed => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
-        Code::NameTaken | Code::Conflict | Code::NoCapacity | Code::IdempotencyConflict => {
-            Exit::Conflict
-        }
+        Code::NameTaken
+        | Code::Conflict
+        | Code::NoCapacity
+        | Code::IdempotencyConflict
+        | Code::AlreadyCorrected
+        | Code::RateBegun
+        | Code::PlanFull => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
     }
@@ -151,12 +155,16 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NodeUnreachable => {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
+        Code::PlanFull => Some("`novacron rate list` shows the plans and their bounds"),
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict
         | Code::IdempotencyConflict
         | Code::TooLarge
+        | Code::TooManyRecords
+        | Code::AlreadyCorrected
+        | Code::RateBegun
         | Code::Internal => None,
     }
 }

@@ -15,6 +15,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 mod text;
+mod usage;
 pub mod vm;
 
 use std::io::{ErrorKind, Write};
