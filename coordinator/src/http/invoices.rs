@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, Invoice, Problem};
 use novacron_protocol::ids::ProjectName;
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ use super::answer::{Answer, json_response, with_media_type};
 use super::body::{BodyShape, NoBody, RequestBody};
 use super::route::{Call, Route, get};
 use super::usage;
+use crate::auth::Where;
 use crate::ledger::allocation::check_keys;
 use crate::ledger::csv;
 use crate::ledger::invoice::{InvoiceError, InvoiceFilter};
@@ -25,6 +27,7 @@ const CSV: &str = "text/csv; charset=utf-8";
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/invoices/{period}", "getInvoice", "Show what projects owe for a month")
+            .needs(Permission::LedgerRead, Where::Fleet)
             .to(show),
     ]
 }

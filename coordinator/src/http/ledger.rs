@@ -1,5 +1,6 @@
 //! The ledger itself: its sealed windows, its entries, and whether all of it agrees.
 
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{
     Code, EntryKind, EntryPlace, EntryView, LedgerVerdict, Page, Problem, Whole, WindowFile,
     WindowSum, WindowView,
@@ -15,6 +16,7 @@ use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
 use super::usage::hour;
+use crate::auth::Where;
 use crate::ledger::LedgerError;
 use crate::ledger::pages::Entry;
 use crate::ledger::verify::Known;
@@ -28,10 +30,14 @@ use crate::state::ledger::seal::WindowHeader;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/ledger/windows", "listLedgerWindows", "List sealed windows of the ledger")
+            .needs(Permission::LedgerRead, Where::Fleet)
             .to(list),
         get("/api/v1/ledger/entries", "listLedgerEntries", "List the entries of a window")
+            .needs(Permission::LedgerRead, Where::Fleet)
             .to(entries),
-        get("/api/v1/ledger/verify", "verifyLedger", "Check a part of the ledger").to(verify),
+        get("/api/v1/ledger/verify", "verifyLedger", "Check a part of the ledger")
+            .needs(Permission::LedgerRead, Where::Fleet)
+            .to(verify),
     ]
 }
 

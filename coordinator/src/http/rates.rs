@@ -1,5 +1,6 @@
 //! What plans cost, and which plans projects have.
 
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{
     Code, PlanChange, PriceView, PricesView, Problem, RateCardView, RatesView,
 };
@@ -10,6 +11,7 @@ use super::body::{Json, NoBody};
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use super::usage::hour;
+use crate::auth::Where;
 use crate::propose::Intent;
 use crate::state::Fleet;
 use crate::state::ledger::rate::{Dimension, Price, Prices, RateCard};
@@ -19,11 +21,14 @@ const REFUSALS: &[Code] = &[Code::RateBegun, Code::NoCapacity, Code::Idempotency
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/rates", "listRates", "Show what plans cost, and which plans projects have")
+            .needs(Permission::LedgerRead, Where::Fleet)
             .to(list),
         post("/api/v1/rates", "setRate", "Set what a plan costs from an hour on")
+            .needs(Permission::RateAdmin, Where::Fleet)
             .refuses(REFUSALS)
             .to(set_rate),
         post("/api/v1/rates/plans", "setPlan", "Give a project a plan from an hour on")
+            .needs(Permission::RateAdmin, Where::Fleet)
             .refuses(REFUSALS)
             .to(set_plan),
     ]

@@ -1,5 +1,6 @@
 //! What machines used: posting records, and quantities grouped.
 
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{
     Code, CorrectionPost, CorrectionView, EntryPlace, Page, Problem, UsagePost, UsagePosted,
     UsageRow,
@@ -15,6 +16,7 @@ use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
+use crate::auth::Where;
 use crate::ledger::LedgerError;
 use crate::ledger::period::{self, PeriodError};
 use crate::ledger::usage::{GroupBy, UsageFilter};
@@ -25,11 +27,15 @@ use crate::state::ledger::hour::Hour;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/api/v1/usage", "getUsage", "Show what was used, grouped").to(show),
+        get("/api/v1/usage", "getUsage", "Show what was used, grouped")
+            .needs(Permission::LedgerRead, Where::Fleet)
+            .to(show),
         post("/api/v1/usage/records", "postUsage", "Post what a node measured")
+            .needs(Permission::LedgerPost, Where::Fleet)
             .refuses(&[Code::NotFound, Code::TooManyRecords, Code::NoCapacity])
             .to(post_records),
         post("/api/v1/usage/corrections", "correctUsage", "Correct an entry of the ledger")
+            .needs(Permission::LedgerCorrect, Where::Fleet)
             .refuses(&[
                 Code::NotFound,
                 Code::Conflict,
