@@ -135,11 +135,12 @@ fn exit_of(code: Code) -> Exit {
         Code::NameTaken
         | Code::Conflict
         | Code::MemberIdUsed
-        | Code::NoCapacity
-        | Code::IdempotencyConflict
         | Code::AlreadyCorrected
         | Code::RateBegun
-        | Code::PlanFull => Exit::Conflict,
+        | Code::NoCapacity
+        | Code::QuotaExceeded
+        | Code::PlanFull
+        | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
     }

@@ -14,7 +14,7 @@ use tempfile::tempdir;
 const TOKEN: &str = r#"{"token":"t","role":"agent","name":null,"expires_at":"2026-01-01T00:00:00Z","coordinators":[]}"#;
 
 fn token_create() -> TokenCreate {
-    TokenCreate { role: "agent".into(), name: None, ttl_seconds: None }
+    TokenCreate { role: "agent".into(), name: None, access: None, ttl_seconds: None }
 }
 
 fn problem(code: Code, detail: &str) -> String {

@@ -56,7 +56,8 @@ impl Cluster {
     /// One more coordinator, let in by a token from the API. Returns when it votes.
     async fn grow(&mut self) {
         let client = self.client(&self.endpoints);
-        let create = TokenCreate { role: "coordinator".into(), name: None, ttl_seconds: None };
+        let create =
+            TokenCreate { role: "coordinator".into(), name: None, access: None, ttl_seconds: None };
         let made = blocking(move || client.token_create(&create).unwrap()).await;
         let invitation = Invitation {
             token: made.token.parse().unwrap(),
@@ -189,7 +190,7 @@ fn journey(client: &Client) {
     assert!(watch.any(|event| event.unwrap().kind == EventKind::VmDeleted));
     assert_eq!(code(client.vm("web-01")), Code::NotFound);
 
-    let create = TokenCreate { role: "agent".into(), name: None, ttl_seconds: None };
+    let create = TokenCreate { role: "agent".into(), name: None, access: None, ttl_seconds: None };
     assert!(!client.token_create(&create).unwrap().coordinators.is_empty());
     assert_eq!(client.openapi().unwrap()["openapi"], "3.0.3");
 }

@@ -2,8 +2,11 @@
 
 use std::str::FromStr;
 
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::{PriceView, VmDisk, Whole};
-use novacron_protocol::ids::{BatchId, InvalidName, MigrationId, PlanName, ProjectName, Revision};
+use novacron_protocol::ids::{
+    ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName, Revision,
+};
 use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
@@ -264,6 +267,73 @@ fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), String> {
 /// A duration as the API counts it.
 pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The most of something that may be, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+/// A number, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => parse_number(text, "or `none`").map(|limit| Limit(Some(limit))),
+    }
+}
+
+/// A size, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_size_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => parse_size(text).map(|limit| Limit(Some(limit))),
+    }
+}
+
+/// A role.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_role(text: &str) -> Result<AccessRole, String> {
+    let role = AccessRole::ALL.into_iter().find(|role| role.word() == text);
+    role.ok_or_else(|| {
+        let words = AccessRole::ALL.map(AccessRole::word).join(", ");
+        format!("`{text}` is not a role: write one of {words}")
+    })
+}
+
+/// The id of a binding.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_binding(text: &str) -> Result<BindingId, String> {
+    let right = |_| format!("`{text}` is not the id of a binding: `novacron role list` shows them");
+    text.parse().map_err(right)
+}
+
+/// The id of an API key. What was given is not repeated: it may be a whole key.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_api_key(text: &str) -> Result<ApiKeyId, String> {
+    let right = |_| "not the id of an API key: `novacron key list` shows them".to_owned();
+    text.parse().map_err(right)
+}
+
+/// For how many days a key is good.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_days(text: &str) -> Result<u64, String> {
+    match parse_number(text, "of days from 1 to 366")? {
+        days @ 1..=366 => Ok(days),
+        days => Err(format!("{days} days: write a whole number from 1 to 366")),
+    }
 }
 
 /// A state of a machine, as the API writes it.

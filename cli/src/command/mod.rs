@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod access;
 mod audit;
 mod batch;
 mod completion;
@@ -36,6 +37,11 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Invoice(args) => usage::invoice(args, &connect(&cli.global)?, printer),
         Command::Rate(command) => usage::rate(command, &connect(&cli.global)?, printer),
         Command::Ledger(command) => usage::ledger(command, &connect(&cli.global)?, printer),
+        Command::Project(command) => access::project(command, &connect(&cli.global)?, printer),
+        Command::Principal(command) => access::principal(command, &connect(&cli.global)?, printer),
+        Command::Role(command) => access::role(command, || connect(&cli.global), printer),
+        Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
+        Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
         Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),

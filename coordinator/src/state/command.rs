@@ -196,10 +196,6 @@ pub enum Body {
         /// The planner's choice.
         target: NodeName,
     },
-    /// Whose machines are whose.
-    Projects(ProjectOrder),
-    /// Who may do what.
-    Access(AccessOrder),
     /// What a node measured.
     PostUsage {
         /// The node, as in its certificate.
@@ -227,6 +223,10 @@ pub enum Body {
         /// From when.
         from: Hour,
     },
+    /// Whose machines are whose.
+    Projects(ProjectOrder),
+    /// Who may do what.
+    Access(AccessOrder),
 }
 
 /// What a client asks of many machines at once.

@@ -1,5 +1,6 @@
 //! The client. Methods are grouped by resource, one file each.
 
+mod access;
 mod audit;
 mod batches;
 mod cluster;

@@ -140,7 +140,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3408;
-const LOG_HASH: u64 = 16_617_631_040_121_695_314;
-const ROWS_BYTES: usize = 4097;
-const ROWS_HASH: u64 = 14_180_326_359_534_636_131;
+const LOG_BYTES: usize = 3412;
+const LOG_HASH: u64 = 3_885_915_496_244_774_653;
+const ROWS_BYTES: usize = 4552;
+const ROWS_HASH: u64 = 4_581_166_167_657_486_915;
