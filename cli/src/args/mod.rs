@@ -6,6 +6,7 @@ mod batch;
 mod cluster;
 mod dev;
 mod node;
+mod usage;
 mod values;
 mod vm;
 
@@ -21,6 +22,7 @@ pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
+pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
 pub use values::{Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
@@ -125,6 +127,16 @@ pub enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What was used, in the meters' units.
+    Usage(Usage),
+    /// What projects owe for a month.
+    Invoice(Invoice),
+    /// What plans cost.
+    #[command(subcommand)]
+    Rate(RateCommand),
+    /// The ledger that usage is kept in.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// The coordinators.
     #[command(subcommand)]
     Cluster(ClusterCommand),
