@@ -13,7 +13,7 @@
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
-//! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`cluster`] [`status`] [`readiness`] | the coordinators themselves |
 //! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
@@ -48,4 +48,5 @@ pub mod raft;
 pub mod readiness;
 pub mod restoring;
 pub mod state;
+pub mod status;
 pub mod view;

@@ -16,7 +16,7 @@ use novacron_sdk::Overrides;
 
 pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
-pub use cluster::{ClusterCommand, TokenCommand};
+pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
 pub use values::{Duration, parse_duration};

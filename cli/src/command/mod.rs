@@ -2,6 +2,7 @@
 
 mod audit;
 mod batch;
+mod cluster;
 mod completion;
 mod console;
 mod fleet;
@@ -31,7 +32,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
-        Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
+        Command::Cluster(command) => cluster::run(command, || connect(&cli.global), printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),
         Command::Completion { shell } => completion::print(*shell),

@@ -1,6 +1,6 @@
 //! The coordinator cluster.
 
-use novacron_protocol::api::{ClusterView, Code, Problem, SettingsChange};
+use novacron_protocol::api::{ClusterStatus, ClusterView, Code, Problem, SettingsChange};
 use novacron_protocol::ids::MemberId;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use crate::propose::Intent;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/cluster", "getCluster", "Show the coordinators").to(show),
+        get("/api/v1/cluster/status", "getClusterStatus", "Ask each coordinator how it is")
+            .to(status),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
             .refuses(&[Code::NotFound, Code::Conflict, Code::MemberIdUsed])
             .to(remove),
@@ -33,6 +35,10 @@ struct MemberPath {
 
 async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterView>, Problem> {
     call.api.cluster().await.map(Found)
+}
+
+async fn status(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterStatus>, Problem> {
+    call.api.app.cluster.status().await.map(Found).map_err(|error| error.to_problem())
 }
 
 async fn remove(call: Call<MemberPath, Nothing, NoBody>) -> Result<Found<ClusterView>, Problem> {
