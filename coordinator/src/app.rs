@@ -4,6 +4,7 @@ use crate::agents::Consoles;
 use crate::audit::AuditLog;
 use crate::backup::Backups;
 use crate::cluster::Cluster;
+use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
@@ -18,6 +19,8 @@ pub struct App {
     pub view: View,
     /// Who changed what.
     pub audit: AuditLog,
+    /// What was used, and what it costs.
+    pub ledger: Ledger,
     /// Serial consoles.
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.

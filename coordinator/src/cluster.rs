@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::raft::words::Membership;
 use futures_util::future::join_all;
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::{
     ClusterStatus, ClusterView, MemberRole, MemberStatus, MemberView, TokenCreate, TokenView,
 };
@@ -179,8 +180,9 @@ impl Cluster {
             secret_hash: token.secret_hash(),
             used: false,
         };
-        let body =
-            Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
+        let access = create.access.unwrap_or(AccessRole::Operator);
+        let id = token.id();
+        let body = Body::CreateToken(Token { id, record: record.clone(), used_by: None, access });
         let command = Command { request, at: now, origin: Origin::Asker(asker), body };
         match self.proposer.propose(command).await? {
             Accepted::Token(id) if id == token.id() => Ok(self.token_view(&token, &record)),

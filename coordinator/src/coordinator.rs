@@ -30,6 +30,7 @@ use crate::enrolment::{Tokens, WELCOME};
 use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
+use crate::ledger::Ledger;
 use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
@@ -285,8 +286,10 @@ impl Parts {
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
         let audit = AuditLog::new(history.clone(), view.clone());
+        let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone());
-        let app = App { proposer, view, audit, consoles, cluster, backups, readiness, requests };
+        let app =
+            App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
         let leadership = Leadership::new();
         Self { app, sessions, leadership, leader, raft, cell, history, clock, data_directory }
     }

@@ -46,7 +46,12 @@ pub fn run(
 
 fn add(name: &str, ttl_seconds: u64, client: &Client, printer: Printer) -> Result<(), Failure> {
     let (role, name) = ("coordinator".to_owned(), name.to_owned());
-    let create = TokenCreate { role, name: Some(name.clone()), ttl_seconds: Some(ttl_seconds) };
+    let create = TokenCreate {
+        role,
+        name: Some(name.clone()),
+        access: None,
+        ttl_seconds: Some(ttl_seconds),
+    };
     let view = client.token_create(&create)?;
     printer.one(&view)?;
     if let Some(address) = view.coordinators.first().filter(|_| printer.is_for_people()) {

@@ -61,14 +61,21 @@ impl History {
     /// # Errors
     /// [`HistoryError`].
     pub async fn read(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
-        let row = self.cell.look(|fleet| fleet.archived(name).cloned());
-        let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
-        let (archive, wanted) = (Arc::clone(&self.archive), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || archive.get(&wanted, &hash)).await?;
-        self.found(name, read).await
+        let (history, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || history.read_here(&name)).await?
     }
 
-    async fn found(
+    /// The same, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn read_here(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let row = self.cell.look(|fleet| fleet.archived(name).cloned());
+        let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
+        self.found(name, self.archive.get(name, &hash))
+    }
+
+    fn found(
         &self,
         name: &str,
         read: Result<Option<Vec<u8>>, ArchiveError>,
@@ -78,7 +85,7 @@ impl History {
             Ok(None) => Err(self.miss(name)),
             Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
                 log_damage(name, &error);
-                self.discard(name).await?;
+                self.archive.remove(name)?;
                 Err(self.miss(name))
             }
             Err(error) => Err(error.into()),
@@ -90,19 +97,14 @@ impl History {
         HistoryError::Missing(name.to_owned())
     }
 
-    async fn discard(&self, name: &str) -> Result<(), HistoryError> {
-        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
-        Ok(tokio::task::spawn_blocking(move || archive.remove(&name)).await??)
-    }
-
     /// A whole file as it is on disk, checked. One that is damaged is had from another member, as for [`Self::read`].
     ///
     /// # Errors
     /// [`HistoryError`].
     pub async fn whole(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
-        let (archive, wanted) = (Arc::clone(&self.archive), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || archive.get_physical(&wanted)).await?;
-        self.found(name, read).await
+        let (history, name) = (self.clone(), name.to_owned());
+        let read = move || history.found(&name, history.archive.get_physical(&name));
+        tokio::task::spawn_blocking(read).await?
     }
 
     /// A part of a file as it is on disk, for another member. `None` if it is not here.

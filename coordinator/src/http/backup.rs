@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Problem};
 
 use super::Api;
@@ -13,6 +14,7 @@ use super::answer::OctetStream;
 use super::body::NoBody;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
+use crate::auth::Where;
 use crate::backup::Backup;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -22,12 +24,14 @@ pub(super) fn routes() -> Vec<Route> {
             "backupCluster",
             "Take the whole state, with the cluster's keys",
         )
+        .needs(Permission::ClusterAdmin, Where::Fleet)
         .refuses(&[Code::Conflict])
         .to(backup),
     ]
 }
 
 async fn backup(call: Call<Nothing, Nothing, NoBody>) -> Result<OctetStream, Problem> {
+    call.read(|_, sight| sight.check(Scope::Fleet)).await??;
     let asked = call.authorize(())?;
     let begun = call.api.app.backups.begin(asked).await;
     let backup = begun.map_err(|error| error.to_problem())?;

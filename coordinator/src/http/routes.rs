@@ -2,7 +2,8 @@
 
 use super::route::Route;
 use super::{
-    audit, backup, batches, cluster, console, events, health, migrations, nodes, tokens, vms,
+    audit, backup, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
+    principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -21,6 +22,13 @@ pub fn table() -> Vec<Route> {
         cluster::routes(),
         backup::routes(),
         tokens::routes(),
+        projects::routes(),
+        principals::routes(),
+        whoami::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()

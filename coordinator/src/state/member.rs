@@ -1,8 +1,10 @@
 //! Members of the coordinator cluster: who they are, and that no id is ever used twice.
 
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::EventKind;
-use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_protocol::wire::codec::Message;
+use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
 use super::event::About;
@@ -67,8 +69,10 @@ impl Fleet {
     pub(super) fn found_cluster(
         &mut self,
         now: &mut Applying,
+        request: RequestId,
         cluster: ClusterId,
         member: &MemberFacts,
+        operator: &SubjectName,
     ) -> Reply {
         if self.meta.cluster.is_some() {
             return Err(Refusal::Conflict("the cluster was founded before".to_owned()));
@@ -79,6 +83,7 @@ impl Fleet {
         if let Accepted::Member(member) = admitted {
             self.enter_member(member)?;
         }
+        self.welcome_operator(now, request, operator, AccessRole::Admin)?;
         Ok(admitted)
     }
 
