@@ -53,8 +53,8 @@ impl Process {
     }
 
     fn serve(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true);
-        let log = log.clone().open(self.config.with_extension("log")).unwrap();
+        let path = self.config.with_extension("log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         self.child = Some(self.program("serve").stderr(log).stdin(Stdio::null()).spawn().unwrap());
     }
 
