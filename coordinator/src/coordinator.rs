@@ -107,14 +107,17 @@ impl Core {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let links = PeerLinks::new(member, incarnation, endpoint);
-        let log = LogStore::new(directory.open_log()?, DiskWork::on_threads());
+        let work = DiskWork::on_threads();
+        let log = LogStore::new(directory.open_log()?, work.clone());
         let machine = directory.open_machine()?;
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
-        let history = History::new(machine.archive(), cell.clone());
+        let history = History::new(machine.archive(), cell.clone(), work);
         let pace = config.timing().config(member)?;
+        let held =
+            log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock);
+        let desk = Desk::new(raft.clone(), cell.clone(), clock, held);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader, applying, history })
     }

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::coordinator::{Core, StartError};
 use crate::directory::{DataDirectory, DirectoryError, MemberIdentity};
 use crate::founding::{alone, facts};
-use crate::peers::{Answer, Call, LeaderError};
+use crate::peers::{Answer, Call, Committed, LeaderError};
 use crate::raft::MemberNode;
 use crate::raft::restored::{self, BeginError};
 use crate::state::incarnation::{REVISIONS_GAP, Restored};
@@ -329,7 +329,7 @@ async fn begin_life(core: &Core, restored: Restored, clock: &Clock) -> Result<()
     let body = Body::BeginIncarnation(restored);
     let command = Command::of_cluster(new_request(at), at, body);
     match core.leader.call(Call::Propose(command)).await? {
-        Answer::Reply(Ok(_)) => Ok(()),
+        Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         other => Err(RestoreError::NoCluster(format!("{other:?}"))),
     }
 }

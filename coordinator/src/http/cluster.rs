@@ -59,6 +59,6 @@ async fn change_settings(
     call: Call<Nothing, Nothing, Json<SettingsChange>>,
 ) -> Result<Found<ClusterView>, Problem> {
     let intent = call.authorize(Intent::ChangeSettings(call.body.0))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     call.api.cluster().await.map(Found)
 }

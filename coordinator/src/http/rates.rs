@@ -49,7 +49,7 @@ async fn set_rate(
     let valid_from = hour("valid_from", valid_from)?;
     let card = RateCard { plan, valid_from, vms_max, prices: read_prices(&prices) };
     let intent = call.authorize(Intent::SetRate(card))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     rates(&call.api).await
 }
 
@@ -59,7 +59,7 @@ async fn set_plan(
     let PlanChange { project, plan, valid_from } = call.body.0.clone();
     let from = valid_from.map(|from| hour("valid_from", from)).transpose()?;
     let intent = call.authorize(Intent::SetPlan { project, plan, from })?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     rates(&call.api).await
 }
 

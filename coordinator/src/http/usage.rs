@@ -148,7 +148,7 @@ async fn post_records(
 ) -> Result<Found<UsagePosted>, Problem> {
     let UsagePost { node, records } = call.body.0.clone();
     let intent = call.authorize(Intent::PostUsage { node, records })?;
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Usage(outcomes) => Ok(Found(UsagePosted { outcomes })),
         other => Err(super::unexpected("usage", &other)),
     }
@@ -168,7 +168,7 @@ async fn correct(
     let original = call.api.ledger().run(move |ledger| ledger.sealed_entry(entry)).await;
     let original = original.map_err(|error: LedgerError| error.to_problem())?;
     let intent = call.authorize(Intent::CorrectUsage { entry, quantity, reason, original })?;
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Correction(EntryId { window, index }) => {
             let reversal = EntryPlace { window: window.begin(), index };
             Ok(Found(CorrectionView { reversal }))

@@ -105,7 +105,7 @@ pub enum Answer {
     /// To [`Call::InstallSnapshot`].
     InstallSnapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     /// To [`Call::Propose`].
-    Reply(Reply),
+    Reply(Committed),
     /// To [`Call::ReadIndex`].
     ReadIndex(u64),
     /// To [`Call::Admit`].
@@ -123,6 +123,16 @@ pub enum Answer {
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
+}
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// What applying it answered.
+    pub reply: Reply,
+    /// Index of its entry in the log: a member that has applied as much has everything that was acknowledged before
+    /// the command was proposed, and the command itself.
+    pub index: u64,
 }
 
 /// Why a call was not done.

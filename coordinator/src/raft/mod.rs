@@ -16,6 +16,7 @@ pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod place;
 pub mod proposal;
 mod record;
 pub mod restored;
@@ -37,5 +38,7 @@ pub mod words {
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     };
-    pub use openraft::{ChangeMembers, ConfigError, Membership, RaftMetrics};
+    pub use openraft::{
+        ChangeMembers, CommittedLeaderId, ConfigError, LogId, Membership, RaftMetrics,
+    };
 }
