@@ -19,7 +19,7 @@ use novacron_sdk::Overrides;
 pub use access::{KeyCommand, KeyCreate, PrincipalCommand, ProjectCommand, RoleCommand};
 pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
-pub use cluster::{ClusterCommand, TokenCommand};
+pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};

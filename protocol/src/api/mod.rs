@@ -18,7 +18,10 @@ mod vm;
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
-pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};
+pub use member::{
+    ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
+    MemberView, SettingsChange,
+};
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use principal::{
