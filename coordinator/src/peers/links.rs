@@ -129,7 +129,7 @@ pub struct PeerLinks {
 
 #[derive(Debug, Clone)]
 enum Way {
-    Connections(Connections),
+    Connections(Box<Connections>),
     Carried(Arc<dyn Carrier>),
 }
 
@@ -137,7 +137,7 @@ impl PeerLinks {
     /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0.
     pub fn new(own: MemberId, endpoint: Endpoint) -> Self {
         let connections = Connections { endpoint, slots: Arc::default() };
-        Self { own, way: Way::Connections(connections) }
+        Self { own, way: Way::Connections(Box::new(connections)) }
     }
 
     /// Links of member `own` over a simulated network.
