@@ -1,7 +1,7 @@
 //! Typed names and numbers. A value of one of these types has been checked; nothing else carries an id.
 //!
-//! Names come from people and certificates (`NodeName`, `VmName`), ids are made by the coordinator before a
-//! proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
+//! Names come from people and certificates (`NodeName`, `VmName`, `ProjectName`), ids are made by the coordinator
+//! before a proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
 //! (`Generation`, `EffectId`, `Revision`).
 
 use std::fmt;
@@ -99,10 +99,15 @@ name_type! {
     PlanName
 }
 
+impl ProjectName {
+    /// The project that there always is, and that a machine belongs to unless another is said.
+    pub const DEFAULT: &str = "default";
+}
+
 impl Default for ProjectName {
-    /// The project that always exists.
+    /// [`Self::DEFAULT`].
     fn default() -> Self {
-        Self("default".to_owned())
+        Self(Self::DEFAULT.to_owned())
     }
 }
 
@@ -151,6 +156,15 @@ uuid_type! {
 uuid_type! {
     /// One cluster.
     ClusterId
+}
+
+uuid_type! {
+    /// One statement of who may, or may not, do what.
+    BindingId
+}
+uuid_type! {
+    /// One API key; what the cluster files it under.
+    ApiKeyId
 }
 
 macro_rules! number_type {

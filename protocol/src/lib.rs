@@ -4,7 +4,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
@@ -16,6 +17,7 @@
 //! | [`disk`] | disk blocks on our wire: records, content table, digest |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod audit;
 pub mod backup;
@@ -27,6 +29,7 @@ pub mod limits;
 pub mod migration;
 pub mod node;
 pub mod pages;
+pub mod project;
 pub mod qemu;
 pub mod session;
 pub mod size;

@@ -10,7 +10,7 @@ use novacron_coordinator::state::command::CreateVm;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_coordinator::view::View;
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{RequestId, VmId, VmName};
+use novacron_protocol::ids::{ProjectName, RequestId, VmId, VmName};
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
 
 use crate::client::{Ask, Seen, Told, Wish, Write};
@@ -103,6 +103,7 @@ impl Front {
 fn spec(name: VmName) -> VmSpec {
     VmSpec {
         name,
+        project: ProjectName::default(),
         memory_bytes: 1 << 30,
         cpus: 1,
         disks: vec![DiskSpec {

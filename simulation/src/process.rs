@@ -18,6 +18,7 @@ use novacron_coordinator::raft::network::Network;
 use novacron_coordinator::raft::timing::{Timing, watch_for_ties};
 use novacron_coordinator::raft::words::RaftMetrics;
 use novacron_coordinator::raft::{DiskWork, MemberNode, Raft};
+use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Body, Command};
 use novacron_coordinator::view::{FleetCell, View};
@@ -246,7 +247,7 @@ impl Member {
         let cell = machine.cell();
         let history = History::new(machine.archive(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
-        let links = PeerLinks::carried(MemberId(member), Arc::new(Link(Arc::clone(&wire))));
+        let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
         let network = Network::new(links.clone());
         let config = pace(&environment)?;
         let log = LogStore::new(log, work);
@@ -319,7 +320,11 @@ impl Member {
         }
         let cluster = ClusterId(Uuid::from_u128(1));
         while self.cell.look(|fleet| fleet.cluster()).is_none() {
-            let body = Body::FoundCluster { cluster, member: facts(1) };
+            let body = Body::FoundCluster {
+                cluster,
+                member: facts(1),
+                operator: "root".parse().expect("a name"),
+            };
             let now = self.clock.now();
             let command = Command::of_cluster(new_request(now), now, body);
             let call = novacron_coordinator::peers::Call::Propose(command);

@@ -60,6 +60,13 @@ pub struct Hardware {
     pub disks: Vec<Disk>,
 }
 
+impl Hardware {
+    /// Bytes of all disks as the guest sees them.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add)
+    }
+}
+
 /// One disk as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -189,7 +196,7 @@ pub struct TargetRole {
 }
 
 impl Message for VmRecord {
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     // The specification, the command line once more, the memo, and room for names, sizes and two reasons.
     const BYTES_MAX: usize = SPEC_BYTES_MAX + KERNEL_APPEND_BYTES_MAX + MEMO_BYTES_MAX + 16 * 1024;
     const NAME: &'static str = "machine record";

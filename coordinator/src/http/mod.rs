@@ -8,30 +8,42 @@
 //! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
 //! | [`openapi`] | the description |
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
-//! | [`trace`] | the id of a request |
+//! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
+//! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
+//! | `cluster` `backup` `tokens` `health` | the cluster itself |
+//! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
 pub mod answer;
 mod api;
 mod audit;
+mod backup;
 mod batches;
 pub mod body;
+mod call;
 mod cluster;
 mod console;
 mod events;
 mod health;
+mod invoices;
+mod ledger;
 pub mod lists;
 mod migrations;
 mod nodes;
 pub mod openapi;
 pub mod parameters;
+mod principals;
+mod projects;
+mod rates;
 pub mod route;
 pub mod routes;
 mod server;
 mod tokens;
 pub mod trace;
+mod usage;
 mod vms;
+mod whoami;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

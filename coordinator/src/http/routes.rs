@@ -1,7 +1,10 @@
 //! The table of all routes. Router and description are made from it and from nothing else.
 
 use super::route::Route;
-use super::{audit, batches, cluster, console, events, health, migrations, nodes, tokens, vms};
+use super::{
+    audit, backup, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
+    principals, projects, rates, tokens, usage, vms, whoami,
+};
 
 /// Where the API's resources live; what is outside is for probes.
 pub const PREFIX: &str = "/api/v1";
@@ -17,7 +20,15 @@ pub fn table() -> Vec<Route> {
         events::routes(),
         audit::routes(),
         cluster::routes(),
+        backup::routes(),
         tokens::routes(),
+        projects::routes(),
+        principals::routes(),
+        whoami::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()

@@ -1,12 +1,14 @@
 //! From an intent to a committed command: limits, ids, time and placement are decided here, once, and travel
 //! in the command.
 
+mod api_key;
 mod error;
 mod intent;
 
-use novacron_protocol::ids::{BatchId, MigrationId, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, BindingId, MigrationId, RequestId, VmId};
 use novacron_protocol::wire::codec;
 
+pub use api_key::NewApiKey;
 pub use error::ProposeError;
 pub use intent::Intent;
 
@@ -14,8 +16,12 @@ use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
+use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
-use crate::state::{Accepted, Body, Command, Origin};
+use crate::state::ledger::correct::CorrectUsage;
+use crate::state::ledger::hour::Hour;
+use crate::state::principal::AccessOrder;
+use crate::state::{Accepted, Asker, Body, Command, Origin};
 use crate::view::View;
 
 /// Makes changes, on any member. Cheap to clone.
@@ -44,13 +50,13 @@ impl Proposer {
     ) -> Result<Accepted, ProposeError> {
         let (intent, asker) = intent.into_parts();
         tracing::info!(%asker, ?intent, "asked");
-        let (body, origin) = (self.decide(intent), Origin::Asker(asker));
+        let (body, origin) = (self.decide(intent, &asker), Origin::Asker(asker));
         self.propose(Command { request, at: self.clock.now(), origin, body }).await
     }
 
     /// What the cluster shall do about an intent, ids and placement chosen. The fleet here may be behind: what
     /// was chosen is checked again when it is applied.
-    fn decide(&self, intent: Intent) -> Body {
+    fn decide(&self, intent: Intent, asker: &Asker) -> Body {
         match intent {
             Intent::CreateVm { spec, node, start } => {
                 let placement = self.view.local(|fleet| planner::place(fleet, &spec));
@@ -74,6 +80,23 @@ impl Proposer {
             Intent::DrainNode { node, options } => Body::DrainNode { node, options },
             Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
+            Intent::Projects(order) => Body::Projects(order),
+            Intent::Access(order) => Body::Access(order),
+            Intent::Bind { principal, right, scope, effect } => {
+                let id = BindingId(new_uuid(self.clock.now()));
+                let binding = NewBinding { id, principal, right, scope, effect };
+                Body::Access(AccessOrder::Bind(binding))
+            }
+            Intent::PostUsage { node, records } => Body::PostUsage { node, records },
+            Intent::CorrectUsage { entry, quantity, reason, original } => {
+                let actor = asker.name.to_string();
+                Body::CorrectUsage(CorrectUsage { entry, quantity, reason, actor, original })
+            }
+            Intent::SetRate(card) => Body::SetRate(card),
+            Intent::SetPlan { project, plan, from } => {
+                let from = from.unwrap_or_else(|| Hour::of(self.clock.now()));
+                Body::SetPlan { project, plan, from }
+            }
         }
     }
 

@@ -70,6 +70,8 @@ impl Fleet {
         self.meta.effect_last = EffectId(effect_last);
         self.skip_generations();
         self.tokens_are_void();
+        // One of them may have been revoked after the backup was made.
+        self.forget_keys(|_| true);
         let message =
             format!("the cluster was restored; {} is its first member", restored.facts.name);
         self.emit(now, EventKind::MemberChanged, About::default(), message);

@@ -14,17 +14,19 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use novacron_coordinator::app::App;
-use novacron_coordinator::auth::{Authorized, Caller, authorize};
+use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
-use novacron_coordinator::state::Accepted;
-use novacron_protocol::api::TokenCreate;
-use novacron_protocol::ids::{RequestId, VmId};
-use novacron_transport::Credentials;
+use novacron_coordinator::state::member::MemberFacts;
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
+use novacron_protocol::api::{SettingsChange, TokenCreate};
+use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
+use novacron_transport::{Credentials, SubjectName};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -71,10 +73,22 @@ pub fn request() -> RequestId {
     new_request(Clock::system().now())
 }
 
-/// What an operator asks for.
+/// What the first operator asks for. It is let in by a fleet that was just founded; that in which it is applied
+/// decides again.
 pub fn by_operator<T>(value: T) -> Authorized<T> {
-    let uri = "novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/operator/admin";
-    authorize(&Caller::from_handshake(uri.parse(), None), value).unwrap()
+    let (at, operator) = (Clock::system().now(), "admin".parse::<SubjectName>().unwrap());
+    let facts = MemberFacts { name: "c1".into(), peer_address: "".into(), api_address: "".into() };
+    let cluster = ClusterId(request().0);
+    let body = Body::FoundCluster { cluster, member: facts, operator: operator.clone() };
+    let mut fleet = Fleet::default();
+    fleet.apply(Revision(1), &Command::of_cluster(request(), at, body)).unwrap();
+    by(&fleet, &Presented::Operator(operator), value)
+}
+
+/// What somebody asks for whom a fleet lets in.
+pub fn by<T>(fleet: &Fleet, presented: &Presented, value: T) -> Authorized<T> {
+    let grant = Grant::of(fleet, presented, None, None, Clock::system().now());
+    grant.unwrap().authorize(value)
 }
 
 /// Coordinators by name; those that run.
@@ -82,17 +96,24 @@ pub struct TestCluster {
     pub directory: TempDir,
     pub configs: BTreeMap<String, Config>,
     pub running: BTreeMap<String, Coordinator>,
+    clock: Clock,
 }
 
 impl TestCluster {
     /// A cluster of so many members, all of them voters.
     pub async fn start(members: usize) -> Self {
+        Self::start_with(members, Clock::system()).await
+    }
+
+    /// The same, by another clock.
+    pub async fn start_with(members: usize, clock: Clock) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let directory = tempfile::tempdir().unwrap();
-        let mut cluster = Self { directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        let (configs, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { directory, configs, running, clock };
         let first = config("c1", cluster.directory.path());
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
@@ -105,8 +126,12 @@ impl TestCluster {
 
     pub async fn add(&mut self, name: &str) {
         let config = config(name, self.directory.path());
-        let create =
-            TokenCreate { role: "coordinator".into(), name: Some(name.into()), ttl_seconds: None };
+        let create = TokenCreate {
+            role: "coordinator".into(),
+            name: Some(name.into()),
+            access: None,
+            ttl_seconds: None,
+        };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let invitation = Invitation {
             token: made.token.parse().unwrap(),
@@ -119,7 +144,8 @@ impl TestCluster {
     }
 
     pub async fn run(&mut self, name: &str) {
-        let coordinator = Coordinator::start(&self.configs[name], Clock::system()).await.unwrap();
+        let clock = self.clock.clone();
+        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
         self.running.insert(name.to_owned(), coordinator);
     }
 
@@ -165,8 +191,12 @@ impl TestCluster {
 
     /// Credentials of an agent, from a token.
     pub async fn agent_credentials(&self, node: &str) -> Credentials {
-        let create =
-            TokenCreate { role: "agent".into(), name: Some(node.into()), ttl_seconds: None };
+        let create = TokenCreate {
+            role: "agent".into(),
+            name: Some(node.into()),
+            access: None,
+            ttl_seconds: None,
+        };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let address = made.coordinators[0].parse().unwrap();
         let token = made.token.parse().unwrap();
@@ -198,5 +228,19 @@ pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId
     match app.proposer.submit(request, by_operator(intent)).await? {
         Accepted::Vm(vm) => Ok(vm),
         other => panic!("{other:?}"),
+    }
+}
+
+/// So many changes, many at once.
+pub async fn change_settings(app: &App, changes: usize) {
+    for round in 0..changes.div_ceil(512) {
+        let change = |number: usize| {
+            let limit = 1 + u32::try_from((round + number) % 60).unwrap();
+            let change = SettingsChange { migrations_per_node: Some(limit) };
+            app.proposer.submit(request(), by_operator(Intent::ChangeSettings(change)))
+        };
+        for changed in join_all((0..512).map(change)).await {
+            changed.unwrap();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod access;
 mod audit;
 mod batches;
 mod drains;
@@ -9,6 +10,7 @@ mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;
+mod projects;
 mod random;
 mod requests;
 mod slots;

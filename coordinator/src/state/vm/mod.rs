@@ -25,8 +25,6 @@ mod inventory;
 mod moves;
 mod outcomes;
 
-use std::sync::LazyLock;
-
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
     EffectId, Generation, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
@@ -126,7 +124,7 @@ pub enum Task {
 }
 
 impl Message for Vm {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "machine row";
 }
@@ -139,9 +137,7 @@ impl Vm {
 
     /// The project that it belongs to.
     pub fn project(&self) -> &ProjectName {
-        // Every machine does, until machines say so themselves.
-        static DEFAULT: LazyLock<ProjectName> = LazyLock::new(ProjectName::default);
-        &DEFAULT
+        &self.spec.project
     }
 
     /// The state as the world sees it.
