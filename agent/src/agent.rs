@@ -85,7 +85,10 @@ pub enum AgentError {
     #[error("the agent cannot remember")]
     Records(#[from] RecordsError),
     /// What was used.
-    #[error("the agent cannot meter: what it metered before is not readable")]
+    #[error(
+        "what was metered before cannot be read: keep the directory `usage` of the data directory elsewhere, for what \
+         was not acknowledged, and start again"
+    )]
     Metering(#[from] StoreError),
     /// KVM was demanded.
     #[error(transparent)]

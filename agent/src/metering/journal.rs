@@ -226,3 +226,41 @@ fn encode((index, records): (u64, &[UsageRecord])) -> Result<Bytes, JournalError
 fn decode(index: u64, bytes: &[u8]) -> Result<Entry, JournalError> {
     codec::decode(bytes).map_err(|source| JournalError::Content { index, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use novacron_protocol::ids::{Generation, VmId};
+    use novacron_protocol::usage::Meter;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// If this fails, the layout has changed: raise the version.
+    #[test]
+    fn golden_entry() {
+        let (vm, generation) = (VmId(Uuid::from_u128(0x0102)), Generation(3));
+        let meter = Meter::DiskByteSeconds;
+        let record = UsageRecord { vm, generation, meter, start_s: 4, end_s: 5, level: 6 };
+        let expected = [
+            &[1, 0][..],
+            &[1, 0, 0, 0, 0, 0, 0, 0],
+            &[16, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
+            &[3, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0],
+            &[4, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 0, 0, 0, 0, 0, 0, 0],
+            &[6, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(encode((1, &[record])).unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn a_full_batch_fits_an_entry() {
+        let (vm, generation) = (VmId(Uuid::nil()), Generation(u64::MAX));
+        let meter = Meter::DiskByteSeconds;
+        let record =
+            UsageRecord { vm, generation, meter, start_s: 0, end_s: u64::MAX, level: u64::MAX };
+        assert!(encode((1, &[record; USAGE_RECORDS_PER_BATCH_MAX])).is_ok());
+    }
+}

@@ -135,6 +135,20 @@ impl Meters {
         (used, has_changed)
     }
 
+    /// The agent stood still from `certain` until now: guests may have ended meanwhile, and their drivers are about to say so.
+    pub fn doubt(&mut self, certain: Reading) {
+        for ((vm, meter), series) in &self.series {
+            if *meter == Meter::VmSeconds && series.is_open() {
+                self.in_doubt.entry(*vm).or_insert(certain);
+            }
+        }
+    }
+
+    /// Whoever did not end by now has not ended.
+    pub fn trust(&mut self) {
+        self.in_doubt.clear();
+    }
+
     /// A machine in doubt showed a sign of life at this time of the wall clock, in this run of the host.
     pub fn sign(&mut self, now: Reading, vm: VmId, wall_ms: u64) {
         if let Some(certain) = self.in_doubt.get_mut(&vm) {

@@ -375,6 +375,27 @@ fn what_is_gone_after_a_restart_was_used_until_the_mark() {
 }
 
 #[test]
+fn a_guest_that_ends_while_the_agent_stands_still_is_metered_until_then_or_its_last_sign() {
+    for (signed_ms, end_s) in [(None, 21), (Some(30_000), 30)] {
+        let mut meters = Meters::default();
+        meters.hold(reading(10_000), vm(), Some(&held(true)));
+        meters.doubt(reading(20_500));
+        let now = reading(90_000);
+        if let Some(signed_ms) = signed_ms {
+            meters.sign(now, vm(), reading(signed_ms).wall_ms);
+        }
+        let (used, _) = meters.hold(now, vm(), Some(&held(false)));
+        assert_eq!(spans(&used), [(10, end_s)]);
+    }
+    let mut meters = Meters::default();
+    meters.hold(reading(10_000), vm(), Some(&held(true)));
+    meters.doubt(reading(20_500));
+    meters.trust();
+    let (used, _) = meters.hold(reading(90_000), vm(), Some(&held(false)));
+    assert_eq!(spans(&used), [(10, 90)]);
+}
+
+#[test]
 fn closed_series_are_forgotten_once_no_clock_can_come_back_to_them() {
     let mut meters = Meters::default();
     meters.hold(reading(10_000), vm(), Some(&held(true)));

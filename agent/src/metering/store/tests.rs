@@ -336,3 +336,18 @@ fn a_mark_of_a_full_host_can_be_written() {
     assert!(mark.series.len() >= SERIES_MAX);
     store.keep(&[], &mark).unwrap();
 }
+
+/// If this fails, the layout has changed: raise the version.
+#[test]
+fn golden_mark() {
+    let mut meters = Meters::default();
+    let held = Held { generation: Generation(1), runs: true, disk_bytes: 5, snapshots: 0 };
+    meters.hold(BEGIN, vm(), Some(&held));
+    meters.hold(BEGIN, VmId(Uuid::from_u128(2)), Some(&Held { runs: false, ..held }));
+    meters.hold(BEGIN, VmId(Uuid::from_u128(2)), None);
+    let bytes = codec::encode(&Mark { series: meters.remembered(), ..mark() }).unwrap();
+    assert_eq!(
+        (Mark::VERSION, bytes.len(), xxhash_rust::xxh3::xxh3_64(&bytes)),
+        (1, 245, 12_832_553_257_208_278_665)
+    );
+}
