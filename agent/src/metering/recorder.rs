@@ -3,7 +3,6 @@
 //! One task writes to the disk; drivers never wait for it. While the disk fails, what becomes known is kept in memory and
 //! tried again; nothing is cut meanwhile, so it is only what starts and stops: metering stops no guest.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::meters::{Held, Meters};
 use super::rest::{Verdict, judge};
 use super::store::{Mark, Store, StoreError};
 use super::time::Reading;
-use crate::clock;
+use crate::clock::{self, Clocks};
 use crate::reason::reason;
 
 /// How often the meters' mark is written. Of a guest that ends while no agent runs, no more than this and the time since its
@@ -59,22 +58,6 @@ pub struct NotSent;
 #[derive(Debug, Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
-}
-
-/// Tells what both clocks show; tests give their own.
-#[derive(Clone)]
-struct Clocks(Arc<dyn Fn() -> Reading + Send + Sync>);
-
-impl Clocks {
-    fn read(&self) -> Reading {
-        self.0()
-    }
-}
-
-impl fmt::Debug for Clocks {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Clocks")
-    }
 }
 
 #[derive(Debug)]
@@ -137,11 +120,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`StoreError`]: what waits is money, so it is not guessed at.
-    pub async fn open(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        Self::open_with(disk, Clocks(Arc::new(clock::reading))).await
-    }
-
-    async fn open_with(disk: Arc<dyn Disk>, clocks: Clocks) -> Result<Self, StoreError> {
+    pub async fn open(disk: Arc<dyn Disk>, clocks: Clocks) -> Result<Self, StoreError> {
         let (boot, now) = (clock::boot(), clocks.read());
         let opened = tokio::task::spawn_blocking(move || Store::open(disk, boot, now));
         let (store, meters, used) = opened.await.map_err(|_| StoreError::Ending)??;
@@ -338,7 +317,7 @@ impl Recorder {
     /// Records first, then the mark.
     async fn keep(&self, cut_s: u64) {
         let (now, boot) = (self.shared.clocks.read(), self.shared.boot);
-        let (records, mark) = self.state().to_keep(now, cut_s, boot);
+        let (records, mark) = self.state().begin_keeping(now, cut_s, boot);
         let count = records.len();
         let kept = self.on_store(move |store| store.keep(&records, &mark)).await;
         self.state().kept(count, kept);
@@ -413,7 +392,8 @@ impl State {
         self.in_flight.is_none() && self.not_before.is_none_or(|moment| moment <= Instant::now())
     }
 
-    fn to_keep(
+    /// What is to be written now.
+    fn begin_keeping(
         &mut self,
         now: Reading,
         cut_s: u64,

@@ -20,8 +20,8 @@ impl Host {
     async fn new() -> Self {
         let (disk, now) = (SimulatedDisk::new(0), Arc::new(Mutex::new(BEGIN)));
         let read = Arc::clone(&now);
-        let clocks = Clocks(Arc::new(move || *read.lock().unwrap()));
-        let recorder = Recorder::open_with(Arc::new(disk.clone()), clocks).await.unwrap();
+        let clocks = Clocks::from_fn(move || *read.lock().unwrap());
+        let recorder = Recorder::open(Arc::new(disk.clone()), clocks).await.unwrap();
         Self { disk, now, recorder }
     }
 
