@@ -53,6 +53,14 @@ impl LogStore {
         Self { log: Arc::new(Mutex::new(log)), work }
     }
 
+    /// The last entry that is in the log, or was purged from it.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn last_log_id(&self) -> Result<Option<LogId<u64>>, StorageError<u64>> {
+        Ok(self.with(|log| log_state(log)).await.map_err(failed_read)?.last_log_id)
+    }
+
     /// Uses the log where it may wait for the disk.
     async fn with<T: Send + 'static>(
         &self,

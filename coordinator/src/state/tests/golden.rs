@@ -141,6 +141,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 3408;
-const LOG_HASH: u64 = 16_617_631_040_121_695_314;
-const ROWS_BYTES: usize = 4097;
-const ROWS_HASH: u64 = 14_180_326_359_534_636_131;
+const LOG_HASH: u64 = 7_518_009_584_305_237_788;
+const ROWS_BYTES: usize = 4548;
+const ROWS_HASH: u64 = 6_850_082_225_474_859_915;
