@@ -43,6 +43,7 @@ struct Life {
     after: u64,
     steps: Vec<Step>,
     guest_ends: bool,
+    host_ends: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,8 +61,11 @@ fn life() -> impl Strategy<Value = Life> {
         2 => Just(Failure::PowerCut),
         1 => Just(Failure::Error(io::ErrorKind::Other)),
     ];
-    (failure, 1u64..120, vec(step(), 1..25), any::<bool>())
-        .prop_map(|(failure, after, steps, guest_ends)| Life { failure, after, steps, guest_ends })
+    let ends = (any::<bool>(), any::<bool>());
+    (failure, 1u64..120, vec(step(), 1..25), ends).prop_map(|(failure, after, steps, ends)| {
+        let (guest_ends, host_ends) = ends;
+        Life { failure, after, steps, guest_ends, host_ends }
+    })
 }
 
 /// A ledger that takes everything once.
@@ -92,6 +96,7 @@ struct Agent {
 
 struct World {
     disk: SimulatedDisk,
+    boot: u128,
     now: Reading,
     runs: bool,
     used: BTreeSet<u64>,
@@ -109,6 +114,7 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             disk: SimulatedDisk::new(seed),
+            boot: 7,
             now: BEGIN,
             runs: false,
             used: BTreeSet::new(),
@@ -131,13 +137,17 @@ impl World {
         self.runs = runs;
     }
 
+    fn boot(&self) -> Option<Uuid> {
+        Some(Uuid::from_u128(self.boot))
+    }
+
     fn held(&self) -> Held {
         Held { generation: Generation(1), runs: self.runs, disk_bytes: 0, snapshots: 0 }
     }
 
     fn begin(&mut self) -> Result<Agent, StoreError> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (store, meters, waiting) = Store::open(disk, boot(), self.now)?;
+        let (store, meters, waiting) = Store::open(disk, self.boot(), self.now)?;
         let mut agent = Agent { store, meters, waiting };
         if !self.is_durable {
             self.seen_since = self.now;
@@ -150,7 +160,7 @@ impl World {
 
     fn keep(&mut self, agent: &mut Agent) -> Result<(), StoreError> {
         let series = agent.meters.remembered();
-        let mark = Mark { boot: boot(), at: self.now, series };
+        let mark = Mark { boot: self.boot(), at: self.now, series };
         agent.store.keep(&agent.waiting, &mark)?;
         self.kept.append(&mut agent.waiting);
         if self.runs {
@@ -203,9 +213,13 @@ impl World {
         }
         self.disk.clear_failures();
         self.disk.restart();
-        if life.guest_ends {
+        if life.guest_ends || life.host_ends {
             self.set(false);
             self.is_durable = false;
+        }
+        if life.host_ends {
+            self.boot += 1;
+            self.now.monotonic_ms = 1_000;
         }
         self.now.wall_ms += 1_234;
         self.now.monotonic_ms += 1_234;
