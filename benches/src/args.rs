@@ -148,6 +148,12 @@ pub struct Control {
     /// Seconds for which operations count in a run.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+    /// Numbers of clients that write.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64,256", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub clients: Vec<u16>,
+    /// Only ours, without a bar.
+    #[arg(long)]
+    pub no_peers: bool,
     /// Clients are connected to the leader only, not spread over all members. So it is for both sides.
     #[arg(long)]
     pub leader_only: bool,

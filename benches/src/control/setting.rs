@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::cluster::Cluster;
 use super::link::Door;
-use super::sides::Side;
+use super::sides::{SIDES, Side};
 use super::{coordinators, etcd};
 use crate::args::Control;
 use crate::idle;
@@ -24,6 +24,10 @@ pub struct Setting {
     pub runs: u32,
     /// For how long operations count in a run.
     pub measured: Duration,
+    /// Numbers of clients.
+    pub clients: Vec<usize>,
+    /// Who takes part, in turn.
+    pub sides: &'static [Side],
     is_leader_only: bool,
     programs: PathBuf,
     files: PathBuf,
@@ -42,6 +46,8 @@ impl Setting {
         Ok(Self {
             runs: args.runs,
             measured: Duration::from_secs(args.seconds),
+            clients: args.clients.iter().copied().map(usize::from).collect(),
+            sides: if args.no_peers { &SIDES[1..] } else { &SIDES },
             is_leader_only: args.leader_only,
             programs,
             files: own.to_owned(),

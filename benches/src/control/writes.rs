@@ -15,7 +15,7 @@ use crate::watch::Processors;
 use anyhow::{Context, Result};
 
 /// Clients, and the throughput that ours must have as a multiple of etcd's.
-const CLIENTS: [(usize, f64); 3] = [(1, 1.0), (64, 1.5), (256, 2.0)];
+const BARS: [(usize, f64); 3] = [(1, 1.0), (64, 1.5), (256, 2.0)];
 /// The most that the 99th percentile may be, as a multiple of etcd's.
 const P99_MAX: f64 = 1.0;
 /// Caches fill, connections are made.
@@ -41,7 +41,9 @@ struct Run {
 
 /// The figures of all runs.
 #[derive(Debug)]
-struct Writes {
+struct Writes<'a> {
+    clients: &'a [usize],
+    sides: &'a [Side],
     runs: Vec<Run>,
 }
 
@@ -49,10 +51,10 @@ struct Writes {
 pub fn run(setting: &Setting) -> Result<Found> {
     let mut runs = Vec::new();
     for turn in 1..=setting.runs {
-        for side in SIDES {
+        for &side in setting.sides {
             setting.await_idle()?;
             let (mut cluster, _directory) = setting.found(side)?;
-            for (clients, _) in CLIENTS {
+            for &clients in &setting.clients {
                 let run = measure(setting, &mut cluster, side, clients)?;
                 println!(
                     "run {turn}, {side}, {clients} clients: {:.0}/s, p50 {:.1} ms, p99 {:.1} ms, {:.2} ms of processors each",
@@ -62,7 +64,7 @@ pub fn run(setting: &Setting) -> Result<Found> {
             }
         }
     }
-    let writes = Writes { runs };
+    let writes = Writes { clients: &setting.clients, sides: setting.sides, runs };
     let (table, verdict) = (writes.table(), writes.judge());
     Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
 }
@@ -90,14 +92,14 @@ fn measure(setting: &Setting, cluster: &mut Cluster, side: Side, clients: usize)
     Ok(Run { side, clients, per_second: tally.per_second(), spread, processor_ms })
 }
 
-impl Writes {
+impl Writes<'_> {
     /// The figures, as Markdown.
     fn table(&self) -> String {
         let mut text = String::from(
             "| clients | | writes/s | p50 ms | p99 ms | max ms | CPU ms |\n|---|---|---|---|---|---|---|\n",
         );
-        for (clients, _) in CLIENTS {
-            for side in SIDES {
+        for &clients in self.clients {
+            for &side in self.sides {
                 text.push_str(&self.row(side, clients));
             }
         }
@@ -121,7 +123,9 @@ impl Writes {
 
     /// Ours beside etcd's.
     fn judge(&self) -> Vec<Judged> {
-        CLIENTS.into_iter().flat_map(|(clients, min)| self.judge_clients(clients, min)).collect()
+        let is_measured = |clients| self.sides == SIDES && self.clients.contains(clients);
+        let bars = BARS.iter().filter(|(clients, _)| is_measured(clients));
+        bars.flat_map(|(clients, min)| self.judge_clients(*clients, *min)).collect()
     }
 
     fn judge_clients(&self, clients: usize, min: f64) -> [Judged; 2] {
