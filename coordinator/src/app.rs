@@ -1,6 +1,7 @@
 //! What the API stands on: every handler gets an [`App`] and nothing else.
 
 use crate::agents::Consoles;
+use crate::audit::AuditLog;
 use crate::cluster::Cluster;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
@@ -14,6 +15,8 @@ pub struct App {
     pub proposer: Proposer,
     /// Reads.
     pub view: View,
+    /// Who changed what.
+    pub audit: AuditLog,
     /// Serial consoles.
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.

@@ -14,7 +14,7 @@ use crate::peers::{Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
 use crate::state::token::Token;
-use crate::state::{Accepted, Body, Command, Refusal};
+use crate::state::{Accepted, Body, Command, Origin, Refusal};
 use crate::view::{ReadError, View};
 
 /// Seconds that a join token lives unless said.
@@ -106,14 +106,15 @@ impl Cluster {
         request: RequestId,
         member: Authorized<MemberId>,
     ) -> Result<(), ProposeError> {
-        let (member, operator) = member.into_parts();
-        tracing::info!(%operator, %member, "asked to remove a coordinator");
+        let (member, asker) = member.into_parts();
+        tracing::info!(%asker, %member, "asked to remove a coordinator");
         let is_known =
             self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
         if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
             return Err(Refusal::NoSuchMember(member).into());
         }
-        self.leader.call(Call::Remove { request, member }).await?;
+        let origin = Origin::Asker(asker);
+        self.leader.call(Call::Remove { request, origin, member }).await?;
         Ok(())
     }
 
@@ -126,8 +127,8 @@ impl Cluster {
         request: RequestId,
         create: Authorized<TokenCreate>,
     ) -> Result<TokenView, ProposeError> {
-        let (create, operator) = create.into_parts();
-        tracing::info!(%operator, role = %create.role, "asked for a join token");
+        let (create, asker) = create.into_parts();
+        tracing::info!(%asker, role = %create.role, "asked for a join token");
         let now = self.proposer.clock().now();
         let seconds = create.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
         if !TTL_SECONDS.contains(&seconds) {
@@ -145,7 +146,8 @@ impl Cluster {
         };
         let body =
             Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
-        match self.proposer.propose(Command { request, at: now, body }).await? {
+        let command = Command { request, at: now, origin: Origin::Asker(asker), body };
+        match self.proposer.propose(command).await? {
             Accepted::Token(id) if id == token.id() => Ok(self.token_view(&token, &record)),
             _ => Err(ProposeError::AnsweredBefore(
                 "this request made a token before, and its secret is shown only once: \

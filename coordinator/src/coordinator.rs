@@ -19,11 +19,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
+use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
@@ -34,7 +36,7 @@ use crate::propose::Proposer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::{MemberNode, Raft, timing};
+use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::view::{FleetCell, View};
 
@@ -89,6 +91,7 @@ pub(crate) struct Core {
     pub(crate) closer: Closer,
     pub(crate) leader: LeaderLink,
     pub(crate) applying: ApplyMetrics,
+    pub(crate) history: History,
 }
 
 impl Core {
@@ -100,15 +103,16 @@ impl Core {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let links = PeerLinks::new(member, endpoint);
-        let log = LogStore::new(directory.open_log()?);
+        let log = LogStore::new(directory.open_log()?, DiskWork::on_threads());
         let machine = directory.open_machine()?;
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
+        let history = History::new(machine.archive(), cell.clone());
         let pace = config.timing().config(member)?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying })
+        Ok(Self { raft, cell, closer, leader, applying, history })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -166,6 +170,7 @@ impl Coordinator {
         tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
@@ -253,6 +258,7 @@ struct Parts {
     leader: LeaderLink,
     raft: Raft,
     cell: FleetCell,
+    history: History,
     clock: Clock,
 }
 
@@ -268,8 +274,10 @@ impl Parts {
             Cluster::new(cluster, fingerprint, leader.clone(), proposer.clone(), view.clone());
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
-        let app = App { proposer, view, consoles, cluster, readiness, requests };
-        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, clock }
+        let history = core.history.clone();
+        let audit = AuditLog::new(history.clone(), view.clone());
+        let app = App { proposer, view, audit, consoles, cluster, readiness, requests };
+        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, history, clock }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -311,7 +319,14 @@ impl Parts {
 
     fn peer_server(&self) -> PeerServer {
         let consoles = self.app.consoles.clone();
-        PeerServer::new(self.raft.clone(), self.leader.clone(), consoles, self.cell.clone())
+        let history = self.history.clone();
+        PeerServer::new(
+            self.raft.clone(),
+            self.leader.clone(),
+            consoles,
+            history,
+            self.cell.clone(),
+        )
     }
 
     /// Gives each connection to the server of its role.

@@ -42,7 +42,7 @@ impl EnrolDecider for Tokens {
         let Redemption { token, role, name } = redemption;
         let at = self.now();
         let body = Body::UseToken { token, role, name };
-        let redeemed = self.proposer.propose(Command { request: new_request(at), at, body }).await;
+        let redeemed = self.proposer.propose(Command::of_cluster(new_request(at), at, body)).await;
         redeemed.map(drop).map_err(|error| Refusal::new(code(&error), error.to_string()))
     }
 }

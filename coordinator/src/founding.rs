@@ -175,7 +175,7 @@ async fn found(
     }
     let at = clock.now();
     let body = Body::FoundCluster { cluster, member: facts };
-    let command = Command { request: new_request(at), at, body };
+    let command = Command::of_cluster(new_request(at), at, body);
     match core.leader.call(Call::Propose(command)).await.map_err(|error| dead(&error))? {
         Answer::Reply(Ok(_)) => Ok(()),
         // An earlier attempt founded it.

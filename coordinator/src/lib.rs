@@ -12,6 +12,7 @@
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
+//! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
@@ -22,6 +23,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod clock;
 pub mod cluster;
@@ -30,6 +32,7 @@ pub mod coordinator;
 pub mod directory;
 pub mod enrolment;
 pub mod founding;
+pub mod history;
 pub mod http;
 pub mod journal;
 pub mod leadership;

@@ -59,7 +59,7 @@ async fn the_fleet_and_the_api_are_counted() {
         ("raft_has_leader", 1.0),
         ("raft_healthy", 1.0),
         ("raft_voters", 1.0),
-        ("raft_proposals_waiting", 0.0),
+        ("raft_proposals_bytes", 0.0),
     ] {
         assert_eq!(text.value(&format!("novacron_{series}")), expected, "{series}");
     }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use novacron_coordinator::clock::{new_request, new_uuid};
-use novacron_coordinator::raft::TypeConfig;
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
+use novacron_coordinator::raft::proposal::{EncodedCommand, Proposal};
+use novacron_coordinator::raft::{DiskWork, TypeConfig};
 use novacron_coordinator::state::command::{CreateVm, Placement};
 use novacron_coordinator::state::{Body, Command};
 use novacron_protocol::ids::VmId;
@@ -35,7 +36,7 @@ fn build() -> Result<(TempDir, LogStore, Machine), Box<dyn std::error::Error + S
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(directory.path())?);
     let log = Log::open(Arc::clone(&disk), "log", LogOptions::default())?;
     let machine = Machine::open(disk, directory.path())?;
-    Ok((directory, LogStore::new(log), machine))
+    Ok((directory, LogStore::new(log, DiskWork::on_threads()), machine))
 }
 
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
@@ -52,12 +53,13 @@ async fn apply(machine: &mut Machine, indexes: std::ops::RangeInclusive<u64>) {
         let spec = spec(&format!("vm-{index}"));
         let vm = VmId(new_uuid(at));
         let create = CreateVm { vm, spec, requested_node: None, placement, start: false };
-        let command = Command { request: new_request(at), at, body: Body::CreateVm(create) };
+        let command = Command::of_cluster(new_request(at), at, Body::CreateVm(create));
+        let proposal = Proposal::new(&[EncodedCommand::new(&command).unwrap()]);
         let log_id = LogId::new(CommittedLeaderId::new(1, 1), index);
-        Entry { log_id, payload: EntryPayload::Normal(command) }
+        Entry { log_id, payload: EntryPayload::Normal(proposal) }
     };
     let replies = machine.apply(indexes.map(entry)).await.unwrap();
-    assert!(replies.iter().all(Result::is_ok));
+    assert!(replies.iter().flatten().all(Result::is_ok));
 }
 
 fn hash(machine: &Machine) -> u128 {

@@ -90,6 +90,22 @@ name_type! {
     VmName
 }
 
+name_type! {
+    /// The name of a project: whose machines are, and who pays for what they use.
+    ProjectName
+}
+name_type! {
+    /// The name of a plan: what usage costs.
+    PlanName
+}
+
+impl Default for ProjectName {
+    /// The project that always exists.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
 macro_rules! uuid_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -4,8 +4,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
 //! | [`api`] | the JSON that the world sees |
+//! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
 //! | [`wire`] | how messages become bytes |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
 pub mod disk;
 pub mod effect;
 mod held_runs;
@@ -27,6 +29,7 @@ pub mod qemu;
 pub mod session;
 pub mod size;
 pub mod time;
+pub mod usage;
 pub mod version;
 pub mod vm;
 pub mod wire;

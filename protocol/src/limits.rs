@@ -84,3 +84,18 @@ pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 
 /// Machines of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+/// Usage records of one message or request; a record is 60 bytes, its outcome at most [`COVERED_MAX`] pairs: 1 MiB.
+pub const USAGE_RECORDS_PER_BATCH_MAX: usize = 1_000;
+
+/// Most seconds of one usage record: an hour, and it ends with the hour in which it began.
+pub const USAGE_RECORD_S_MAX: u64 = 3_600;
+
+/// How far a usage record may end after the fleet's clock: hosts whose clocks are further ahead are told.
+pub const USAGE_AHEAD_S_MAX: u64 = 5 * 60;
+
+/// How old a usage record may be: 35 days, for an agent that no coordinator could reach for so long.
+pub const USAGE_AGE_S_MAX: u64 = 35 * 24 * 3_600;
+
+/// Covered intervals that the answer to a usage record names; whoever sends the rest is told of the next ones then.
+pub const COVERED_MAX: usize = 64;

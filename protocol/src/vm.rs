@@ -95,7 +95,7 @@ pub enum Network {
 }
 
 /// A field of a specification that cannot be, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct InvalidField {
     /// The field, as the API names it.

@@ -40,6 +40,12 @@ pub enum Damage {
     /// The content does not match its checksum.
     #[error("the content does not match its checksum")]
     ContentChecksum,
+    /// The content is not what its hash says.
+    #[error("the content does not match its hash")]
+    ContentHash,
+    /// The label does not say what files of this kind say.
+    #[error("the label is malformed")]
+    Label,
     /// The bytes are as written, but claim to be another part of the store.
     #[error("this belongs to another place: {0}")]
     Misplaced(String),

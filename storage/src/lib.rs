@@ -14,10 +14,12 @@
 //! | [`log`] | the write-ahead log of a replicated log: entries, vote, committed, purge |
 //! | [`snapshot`] | whole snapshots, the newest two |
 //! | [`record`] | small named records, each replaced atomically |
+//! | [`archive`] | files that never change, known by the hash of their content |
 //! | [`tables`] | materialised tables that can always be rebuilt |
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod damage;
 pub mod disk;
 pub mod log;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::damage::{Damage, Damaged};
 use crate::disk::{Disk, DiskError};
-use crate::sealed::{Kind, SealedDirectory, SealedError};
+use crate::sealed::{self, Kind, SealedDirectory, SealedError};
 
 /// The most bytes of one record. A record is rewritten whole for each change and read whole into
 /// memory; what is larger than 1 MiB belongs elsewhere.
@@ -105,11 +105,10 @@ impl RecordStore {
 }
 
 fn check_name(name: &str) -> Result<(), RecordError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(is_plain)
-        && !name.starts_with('.');
-    if is_name { Ok(()) } else { Err(RecordError::InvalidName { name: name.to_owned() }) }
+    if sealed::is_name(name, NAME_BYTES_MAX) {
+        return Ok(());
+    }
+    Err(RecordError::InvalidName { name: name.to_owned() })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::damage::{Damage, Damaged};
 use crate::disk::{Disk, DiskError, DiskFile};
 
-const HEAD_BYTES: usize = 32;
+pub(crate) const HEAD_BYTES: usize = 32;
 const VERSION: u32 = 1;
 const TEMPORARY_SUFFIX: &str = ".temporary";
 
@@ -115,14 +115,18 @@ impl SealedDirectory {
 
     /// Opens a file and checks all of it.
     pub(crate) fn open_file(&self, name: &str) -> Result<Option<SealedFile>, SealedError> {
+        let Some(file) = self.open_raw(name)? else { return Ok(None) };
+        SealedFile::check(file, self.kind, self.full_path(name)).map(Some)
+    }
+
+    /// Opens a file and checks nothing of it.
+    pub(crate) fn open_raw(&self, name: &str) -> Result<Option<Box<dyn DiskFile>>, DiskError> {
         let _settled = self.settled()?;
-        let path = self.path(name);
-        let file = match self.disk.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        SealedFile::check(file, self.kind, self.disk.full_path(&path)).map(Some)
+        match self.disk.open(&self.path(name)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What an operator would call the file of this name.
@@ -233,6 +237,38 @@ fn content_checksum(file: &dyn DiskFile, end: u64) -> Result<u32, DiskError> {
         at += chunk.len() as u64;
     }
     Ok(checksum)
+}
+
+/// A whole sealed file in memory that is whole.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) label: &'a [u8],
+    pub(crate) data: &'a [u8],
+}
+
+/// Checks the bytes of a whole file; where they are damaged, and how, if they are.
+pub(crate) fn parse(bytes: &[u8], kind: Kind) -> Result<Parts<'_>, (u64, Damage)> {
+    let length_bytes = bytes.len() as u64;
+    let short = || (length_bytes, Damage::Short);
+    let (head, content) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(short)?;
+    let head = Head::decode(head, kind).map_err(|damage| (0, damage))?;
+    if head.file_bytes() > length_bytes {
+        return Err(short());
+    }
+    if head.file_bytes() < length_bytes {
+        return Err((head.file_bytes(), Damage::Long));
+    }
+    if crc32c::crc32c(content) != head.content_checksum {
+        return Err((HEAD_BYTES as u64, Damage::ContentChecksum));
+    }
+    let (label, data) = content.split_at_checked(head.label_bytes).ok_or_else(short)?;
+    Ok(Parts { label, data })
+}
+
+/// Whether a name can be that of a file everywhere.
+pub(crate) fn is_name(name: &str, bytes_max: usize) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=bytes_max).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('.')
 }
 
 /// What the head of a sealed file says.

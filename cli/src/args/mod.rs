@@ -1,5 +1,6 @@
 //! The command line. Texts become typed values here and nowhere else.
 
+mod audit;
 mod batch;
 mod cluster;
 mod dev;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use novacron_protocol::ids::{BatchId, MigrationId, Revision};
 use novacron_sdk::Overrides;
 
+pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
@@ -100,6 +102,9 @@ pub enum Command {
     Node(NodeCommand),
     /// What happened, in order.
     Events(Events),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The coordinators.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod audit;
 mod batch;
 mod completion;
 mod console;
@@ -29,6 +30,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Migrate(command) => migrate::run(command, &connect(&cli.global)?, printer),
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
+        Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
         Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),

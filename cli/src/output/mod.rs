@@ -6,6 +6,7 @@
 //! | json | an object | an array | an object a line |
 //! | yaml | a document | a document | a document each |
 
+mod audit;
 mod batch;
 mod cluster;
 pub mod event;

@@ -69,7 +69,8 @@ pub struct Consoles {
 }
 
 impl Consoles {
-    pub(crate) fn new(sessions: Sessions, view: View, leader: LeaderLink) -> Self {
+    /// Consoles of a member.
+    pub fn new(sessions: Sessions, view: View, leader: LeaderLink) -> Self {
         Self { sessions, view, leader }
     }
 

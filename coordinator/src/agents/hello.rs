@@ -133,7 +133,7 @@ mod tests {
             OpenSession { node: name("node-01"), session: SessionId(1), facts: facts(8), machines };
         let at = novacron_protocol::time::Timestamp::default();
         let request = crate::clock::new_request(at);
-        let command = Command { request, at, body: Body::OpenSession(open) };
+        let command = Command::of_cluster(request, at, Body::OpenSession(open));
         assert!(novacron_protocol::wire::codec::encode(&command).is_ok());
     }
 }

@@ -78,8 +78,7 @@ pub async fn watch(
         });
         if !changed.is_empty() {
             let at = clock.now();
-            let command =
-                Command { request: new_request(at), at, body: Body::SetNodeStates(changed) };
+            let command = Command::of_cluster(new_request(at), at, Body::SetNodeStates(changed));
             if let Err(declined) = desk.propose(command).await {
                 tracing::info!(%declined, "the states of nodes could not be committed");
             }

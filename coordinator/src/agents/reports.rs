@@ -82,7 +82,7 @@ fn batch_bytes(batch: &SessionReports) -> usize {
     let at = novacron_protocol::time::Timestamp::default();
     let body = Body::Reports(vec![batch.clone()]);
     let command =
-        Command { request: novacron_protocol::ids::RequestId(uuid::Uuid::nil()), at, body };
+        Command::of_cluster(novacron_protocol::ids::RequestId(uuid::Uuid::nil()), at, body);
     codec::encode(&command).map_or(usize::MAX, |bytes| bytes.len())
 }
 
@@ -126,7 +126,7 @@ async fn commit(gathered: Vec<Waiting>, desk: &Desk, clock: &Clock) {
     let (batches, answers): (Vec<_>, Vec<_>) =
         gathered.into_iter().map(|waiting| (waiting.batch, waiting.committed)).unzip();
     let at = clock.now();
-    let command = Command { request: new_request(at), at, body: Body::Reports(batches) };
+    let command = Command::of_cluster(new_request(at), at, Body::Reports(batches));
     match desk.propose(command).await {
         Ok(Ok(Accepted::Sequences(sequences))) => {
             for (answer, sequence) in answers.into_iter().zip(sequences) {

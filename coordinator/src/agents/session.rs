@@ -142,7 +142,7 @@ impl AgentServer {
             machines: hello::bounded_inventory(hello.machines),
         };
         let at = self.clock.now();
-        let command = Command { request: new_request(at), at, body: Body::OpenSession(open) };
+        let command = Command::of_cluster(new_request(at), at, Body::OpenSession(open));
         match self.leader.desk().propose(command).await {
             Ok(Ok(_)) => {}
             Ok(Err(refusal)) => return Err(Ending::Refused(refusal.to_string())),

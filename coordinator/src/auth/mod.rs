@@ -3,29 +3,46 @@
 //! A caller is who its certificate says, which TLS has verified; nothing in a request can change that. This is the
 //! only place that makes an [`Authorized`] value, so whatever takes one cannot be reached around it.
 
+use std::net::IpAddr;
+
 use novacron_protocol::api::{Code, Problem};
 use novacron_transport::identity::IdentityError;
-use novacron_transport::{Identity, Role, SubjectName};
+use novacron_transport::{Identity, Role};
+
+use crate::state::{Asker, Credential};
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
-    /// It showed no certificate.
-    Anonymous,
-    /// It showed a certificate of some cluster's authority that names nobody.
+pub struct Caller {
+    /// What it showed in the handshake.
+    pub shown: Shown,
+    /// Where it is.
+    pub address: Option<IpAddr>,
+}
+
+/// What somebody showed in a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// No certificate.
+    Nothing,
+    /// A certificate of some cluster's authority that names nobody.
     Nameless(IdentityError),
-    /// A member of a cluster.
+    /// That of a member of a cluster.
     Member(Identity),
 }
 
 impl Caller {
     /// Who a finished handshake says it is.
-    pub fn from_handshake(identity: Result<Identity, IdentityError>) -> Self {
-        match identity {
-            Ok(identity) => Self::Member(identity),
-            Err(IdentityError::NoCertificate) => Self::Anonymous,
-            Err(error) => Self::Nameless(error),
-        }
+    pub fn from_handshake(
+        identity: Result<Identity, IdentityError>,
+        address: Option<IpAddr>,
+    ) -> Self {
+        let shown = match identity {
+            Ok(identity) => Shown::Member(identity),
+            Err(IdentityError::NoCertificate) => Shown::Nothing,
+            Err(error) => Shown::Nameless(error),
+        };
+        Self { shown, address }
     }
 }
 
@@ -33,7 +50,7 @@ impl Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorized<T> {
     value: T,
-    operator: SubjectName,
+    asker: Asker,
 }
 
 impl<T> Authorized<T> {
@@ -43,13 +60,13 @@ impl<T> Authorized<T> {
     }
 
     /// Who asked.
-    pub fn operator(&self) -> &SubjectName {
-        &self.operator
+    pub fn asker(&self) -> &Asker {
+        &self.asker
     }
 
     /// What was asked for, and who asked.
-    pub fn into_parts(self) -> (T, SubjectName) {
-        (self.value, self.operator)
+    pub fn into_parts(self) -> (T, Asker) {
+        (self.value, self.asker)
     }
 }
 
@@ -82,13 +99,16 @@ impl From<NotAllowed> for Problem {
 /// # Errors
 /// [`NotAllowed`], with what would be right.
 pub fn authorize<T>(caller: &Caller, value: T) -> Result<Authorized<T>, NotAllowed> {
-    match caller {
-        Caller::Anonymous => Err(NotAllowed::NoCertificate),
-        Caller::Nameless(error) => Err(NotAllowed::Nameless(error.clone())),
-        Caller::Member(identity) if identity.role == Role::Operator => {
-            Ok(Authorized { value, operator: identity.name.clone() })
+    match &caller.shown {
+        Shown::Nothing => Err(NotAllowed::NoCertificate),
+        Shown::Nameless(error) => Err(NotAllowed::Nameless(error.clone())),
+        Shown::Member(identity) if identity.role == Role::Operator => {
+            let name = identity.name.clone();
+            let asker =
+                Asker { name, credential: Credential::Certificate, address: caller.address };
+            Ok(Authorized { value, asker })
         }
-        Caller::Member(identity) => Err(NotAllowed::Role(identity.role)),
+        Shown::Member(identity) => Err(NotAllowed::Role(identity.role)),
     }
 }
 
@@ -98,13 +118,13 @@ mod tests {
 
     fn member(role: &str) -> Caller {
         let uri = format!("novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/{role}/one");
-        Caller::from_handshake(uri.parse())
+        Caller::from_handshake(uri.parse(), None)
     }
 
     #[test]
     fn operators_may_and_nobody_else() {
         let allowed = authorize(&member("operator"), 7).unwrap();
-        assert_eq!((*allowed.value(), allowed.operator().as_str()), (7, "one"));
+        assert_eq!((*allowed.value(), allowed.asker().name.as_str()), (7, "one"));
         for role in ["agent", "coordinator", "partner"] {
             let refusal = authorize(&member(role), ()).unwrap_err();
             assert!(refusal.to_string().contains(role), "{refusal}");
@@ -113,11 +133,12 @@ mod tests {
 
     #[test]
     fn a_caller_without_a_name_is_told_what_is_needed() {
-        let anonymous = Caller::from_handshake(Err(IdentityError::NoCertificate));
+        let anonymous = Caller::from_handshake(Err(IdentityError::NoCertificate), None);
         let problem = Problem::from(authorize(&anonymous, ()).unwrap_err());
         assert_eq!((problem.status, problem.code), (403, Code::NotAllowed));
         assert!(problem.detail.contains("client certificate"), "{}", problem.detail);
-        let nameless = Caller::from_handshake(Err(IdentityError::NotExactlyOne { found: 0 }));
+        let nameless = Err(IdentityError::NotExactlyOne { found: 0 });
+        let nameless = Caller::from_handshake(nameless, None);
         assert!(matches!(authorize(&nameless, ()), Err(NotAllowed::Nameless(_))));
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::audit::AuditLog;
 use crate::auth::Authorized;
 use crate::propose::Intent;
 use crate::state::{Accepted, Fleet};
@@ -59,6 +60,11 @@ impl Api {
     /// Ends when the coordinator shuts down.
     pub(super) async fn stopping(&self) {
         self.shutdown.cancelled().await;
+    }
+
+    /// Who changed what.
+    pub(super) fn audit(&self) -> &AuditLog {
+        &self.app.audit
     }
 
     /// Proposes what a client asked for.

@@ -35,7 +35,7 @@ pub struct ListQuery {
 pub(super) struct Window<K> {
     pub(super) after: Option<K>,
     skip: usize,
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 impl ListQuery {

@@ -10,10 +10,11 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | [`trace`] | the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
 
 pub mod answer;
 mod api;
+mod audit;
 mod batches;
 pub mod body;
 mod cluster;

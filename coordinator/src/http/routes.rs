@@ -1,7 +1,7 @@
 //! The table of all routes. Router and description are made from it and from nothing else.
 
 use super::route::Route;
-use super::{batches, cluster, console, events, health, migrations, nodes, tokens, vms};
+use super::{audit, batches, cluster, console, events, health, migrations, nodes, tokens, vms};
 
 /// Where the API's resources live; what is outside is for probes.
 pub const PREFIX: &str = "/api/v1";
@@ -15,6 +15,7 @@ pub fn table() -> Vec<Route> {
         batches::routes(),
         nodes::routes(),
         events::routes(),
+        audit::routes(),
         cluster::routes(),
         tokens::routes(),
         health::routes(),

@@ -113,7 +113,9 @@ impl Server {
     }
 
     async fn requests(&self, stream: TlsStream<TcpStream>) {
-        let caller = Caller::from_handshake(peer_identity(stream.get_ref().1.peer_certificates()));
+        let (socket, tls) = stream.get_ref();
+        let address = socket.peer_addr().ok().map(|address| address.ip());
+        let caller = Caller::from_handshake(peer_identity(tls.peer_certificates()), address);
         let service = service_fn(|request: http::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(caller.clone());

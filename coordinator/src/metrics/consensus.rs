@@ -11,7 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::peers::desk::{Desk, PROPOSALS_MAX};
+use crate::peers::desk::Desk;
+use crate::peers::{UNIT_BYTES, UNITS_MAX};
 use crate::raft::Raft;
 
 /// Seconds of something that waits for a disk, or for those of a quorum.
@@ -189,14 +190,14 @@ impl Collector for Consensus {
         self.log(&mut moment)?;
         self.leadership(&mut moment)?;
         moment.gauge(
-            "novacron_raft_proposals_waiting",
+            "novacron_raft_proposals_bytes",
             "Proposals at this leader that are not committed yet",
-            whole(self.desk.proposals()),
+            whole(self.desk.units() * UNIT_BYTES),
         )?;
         moment.gauge(
-            "novacron_raft_proposals_limit",
+            "novacron_raft_proposals_limit_bytes",
             "Proposals that may be so at once; more have to wait",
-            whole(PROPOSALS_MAX),
+            whole(UNITS_MAX * UNIT_BYTES),
         )
     }
 }

@@ -39,6 +39,7 @@ pub fn due(
     if !expired.is_empty() {
         bodies.push(Body::ExpireEffects(expired));
     }
+    bodies.extend(fleet.window_due(now).map(|through| Body::SealWindows { through }));
     bodies
 }
 
@@ -73,7 +74,7 @@ pub async fn run(view: View, desk: Desk, clock: Clock, stop: CancellationToken) 
         let bodies = view.local(|fleet| due(fleet, now, || MigrationId(new_uuid(now))));
         for body in bodies {
             let at = clock.now();
-            let command = Command { request: new_request(at), at, body };
+            let command = Command::of_cluster(new_request(at), at, body);
             match desk.propose(command).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(refusal)) => tracing::debug!(%refusal, "the fleet has changed meanwhile"),

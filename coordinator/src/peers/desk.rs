@@ -2,29 +2,21 @@
 //! not known to have happened.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::raft::words::{
-    ChangeMembers, ChangeMembershipError, CheckIsLeaderError, ClientWriteError, RaftError,
-};
+use crate::raft::words::{ChangeMembers, CheckIsLeaderError, RaftError};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::wire::codec;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 use super::message::{Answer, Call, Declined};
 use crate::clock::{Clock, new_request};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
-use crate::state::{Accepted, Body, Command, Reply};
+use crate::state::{Accepted, Body, Command, Origin, Reply};
 use crate::view::FleetCell;
-
-/// How long a commit may take: several heartbeats and one slow disk. openraft 0.9 can lose the answer to a
-/// write (a responder is leaked when a snapshot is installed), so there must be an end.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long a quorum may take to confirm the leader.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,24 +24,21 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a new member may take to catch up before it votes.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Commands that may wait for their commit at once; openraft itself bounds nothing. At the rate of one flush of
-/// a disk (some milliseconds) the last of them still waits less than [`COMMIT_TIMEOUT`].
-pub const PROPOSALS_MAX: usize = 256;
-
 /// The leader's desk; on a follower it declines everything. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
     raft: Raft,
     cell: FleetCell,
     clock: Clock,
-    places: Arc<Semaphore>,
+    committer: Committer,
     commits: CommitMetrics,
 }
 
 impl Desk {
-    pub(crate) fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
-        let places = Arc::new(Semaphore::new(PROPOSALS_MAX));
-        Self { raft, cell, clock, places, commits: CommitMetrics::default() }
+    /// The desk of a member.
+    pub fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
+        let committer = Committer::new(raft.clone());
+        Self { raft, cell, clock, committer, commits: CommitMetrics::default() }
     }
 
     /// How proposals fare.
@@ -57,9 +46,9 @@ impl Desk {
         &self.commits
     }
 
-    /// Proposals that are not committed yet.
-    pub fn proposals(&self) -> usize {
-        PROPOSALS_MAX - self.places.available_permits()
+    /// How much of the room for commands that are not committed yet is taken, of [`UNITS_MAX`](super::UNITS_MAX).
+    pub fn units(&self) -> usize {
+        self.committer.units()
     }
 
     /// The member that leads, as far as this one knows.
@@ -83,8 +72,12 @@ impl Desk {
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
-            Call::Remove { request, member } => self.remove(request, member).await,
-            Call::Append(_) | Call::Vote(_) | Call::InstallSnapshot(_) | Call::Console { .. } => {
+            Call::Remove { request, origin, member } => self.remove(request, origin, member).await,
+            Call::Append(_)
+            | Call::Vote(_)
+            | Call::InstallSnapshot(_)
+            | Call::ArchivePart { .. }
+            | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
         }
@@ -100,28 +93,14 @@ impl Desk {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
         let command = Command { at: self.clock.now(), ..command };
-        // An entry that cannot be written would be the end of every member that tries.
-        if let Err(error) = codec::encode(&command) {
-            return Err(Declined::NotPossible(error.to_string()));
-        }
         let begun = Instant::now();
-        let written = self.write(command).await;
+        let written = self.committer.commit(&command).await;
         let outcome = match written {
             Ok(_) => CommitOutcome::Committed,
             Err(_) => CommitOutcome::Failed,
         };
         self.commits.proposed(outcome, begun.elapsed());
         written
-    }
-
-    async fn write(&self, command: Command) -> Result<Reply, Declined> {
-        let place = timeout(COMMIT_TIMEOUT, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else { return Err(Declined::NoQuorum) };
-        match timeout(COMMIT_TIMEOUT, self.raft.client_write(command)).await {
-            Ok(Ok(written)) => Ok(written.data),
-            Ok(Err(error)) => Err(declined_write(&error)),
-            Err(_) => Err(Declined::OutcomeUnknown),
-        }
     }
 
     /// Asks a quorum whether this member leads.
@@ -148,7 +127,7 @@ impl Desk {
 
     async fn propose_body(&self, request: RequestId, body: Body) -> Result<Accepted, Declined> {
         let at: Timestamp = self.clock.now();
-        let reply = self.propose(Command { request, at, body }).await?;
+        let reply = self.propose(Command::of_cluster(request, at, body)).await?;
         reply.map_err(|refusal| Declined::NotPossible(refusal.to_string()))
     }
 
@@ -193,7 +172,12 @@ impl Desk {
         metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
     }
 
-    async fn remove(&self, request: RequestId, member: MemberId) -> Result<Answer, Declined> {
+    async fn remove(
+        &self,
+        request: RequestId,
+        origin: Origin,
+        member: MemberId,
+    ) -> Result<Answer, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
@@ -208,8 +192,9 @@ impl Desk {
         let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
-        self.propose_body(request, Body::RemoveMember { member }).await?;
-        Ok(Answer::Done)
+        let (at, body) = (self.clock.now(), Body::RemoveMember { member });
+        let reply = self.propose(Command { request, at, origin, body }).await?;
+        reply.map(|_| Answer::Done).map_err(|refusal| Declined::NotPossible(refusal.to_string()))
     }
 
     fn is_last_voter(&self, member: MemberId) -> bool {
@@ -217,20 +202,5 @@ impl Desk {
         let metrics = metrics.borrow();
         let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
         voters == [member.0]
-    }
-}
-
-/// A leader that steps down answers its open writes with `ForwardToLeader`, although the next leader may still
-/// commit them: so that answer says nothing about the outcome.
-fn declined_write(error: &RaftError<u64, ClientWriteError<u64, MemberNode>>) -> Declined {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Declined::OutcomeUnknown,
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(
-            ChangeMembershipError::InProgress(_),
-        )) => Declined::Busy,
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-            Declined::NotPossible(error.to_string())
-        }
-        RaftError::Fatal(_) => Declined::Stopped,
     }
 }

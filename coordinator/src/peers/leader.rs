@@ -49,7 +49,8 @@ pub struct LeaderLink {
 }
 
 impl LeaderLink {
-    pub(crate) fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
+    /// A way to the leader: this member's desk, or the links to others.
+    pub fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
         Self { raft, desk, links }
     }
 
@@ -114,6 +115,15 @@ impl LeaderLink {
         metrics.membership_config.membership().get_node(&member.0).cloned()
     }
 
+    /// All other members and where they are, as Raft's membership says.
+    pub fn others(&self) -> Vec<(MemberId, MemberNode)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let nodes = metrics.membership_config.membership().nodes();
+        let others = nodes.filter(|(id, _)| MemberId(**id) != self.links.own());
+        others.map(|(id, node)| (MemberId(*id), node.clone())).collect()
+    }
+
     /// Who leads and where, if it is another member.
     pub fn other_leader(&self) -> Option<(MemberId, MemberNode)> {
         let leader = self.desk.leader().filter(|leader| *leader != self.links.own())?;
@@ -171,6 +181,7 @@ impl From<PeerError> for Attempt {
                 Self::NotDone
             }
             PeerError::Codec(error) => Self::NotPossible(error.to_string()),
+            PeerError::NoStreams => Self::NotPossible(error.to_string()),
             PeerError::ShuttingDown => Self::Stopped,
             PeerError::Closed(_) | PeerError::Frame(_) | PeerError::NoAnswer => Self::Unknown,
         }

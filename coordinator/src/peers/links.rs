@@ -1,9 +1,13 @@
-//! Connections to the other members: dialled when they are needed, kept, dialled anew when they end.
+//! Connections to the other members: dialled when they are needed, kept, dialled anew when they end. A simulation
+//! puts a network of its own in their place ([`Carrier`]); messages are encoded and read here for both.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use novacron_protocol::ids::MemberId;
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
@@ -59,6 +63,29 @@ pub enum PeerError {
     /// This process is shutting down.
     #[error("this coordinator is shutting down")]
     ShuttingDown,
+    /// Bytes cannot follow an answer here: the network is a simulated one.
+    #[error("no stream can be kept on a simulated network")]
+    NoStreams,
+}
+
+/// A network that carries whole messages: what a simulation has in the place of QUIC. The name in a member's
+/// certificate is the carrier's to give.
+pub trait Carrier: Debug + Send + Sync {
+    /// Makes sure that a member can be reached.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn connect<'a>(&'a self, node: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>>;
+
+    /// Takes a request to a member and brings its response back.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    fn exchange<'a>(
+        &'a self,
+        node: &'a MemberNode,
+        request: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>>;
 }
 
 type Slot = Arc<AsyncMutex<Link>>;
@@ -93,18 +120,29 @@ impl Link {
     }
 }
 
-/// Connections to other members. Cheap to clone.
+/// Ways to the other members. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerLinks {
     own: MemberId,
-    endpoint: Endpoint,
-    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Connections(Connections),
+    Carried(Arc<dyn Carrier>),
 }
 
 impl PeerLinks {
     /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0.
     pub fn new(own: MemberId, endpoint: Endpoint) -> Self {
-        Self { own, endpoint, slots: Arc::default() }
+        let connections = Connections { endpoint, slots: Arc::default() };
+        Self { own, way: Way::Connections(connections) }
+    }
+
+    /// Links of member `own` over a simulated network.
+    pub fn carried(own: MemberId, carrier: Arc<dyn Carrier>) -> Self {
+        Self { own, way: Way::Carried(carrier) }
     }
 
     /// This member.
@@ -122,7 +160,11 @@ impl PeerLinks {
         node: &MemberNode,
         call: Call,
     ) -> Result<Answer, PeerError> {
-        self.open(to, node, call).await.map(|(answer, _)| answer)
+        let request = self.request(to, call)?;
+        match &self.way {
+            Way::Connections(links) => links.open(node, request).await.map(|(answer, _)| answer),
+            Way::Carried(carrier) => read(&carrier.exchange(node, request).await?),
+        }
     }
 
     /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].
@@ -130,7 +172,10 @@ impl PeerLinks {
     /// # Errors
     /// [`PeerError`].
     pub async fn connect(&self, node: &MemberNode) -> Result<(), PeerError> {
-        self.connection(node).await.map(drop)
+        match &self.way {
+            Way::Connections(links) => links.connection(node).await.map(drop),
+            Way::Carried(carrier) => carrier.connect(node).await,
+        }
     }
 
     /// Asks a member and keeps the stream, for calls after whose answer bytes follow.
@@ -143,15 +188,43 @@ impl PeerLinks {
         node: &MemberNode,
         call: Call,
     ) -> Result<(Answer, FramedStream), PeerError> {
-        let request = codec::encode(&PeerRequest { from: self.own, to, call })?;
+        let request = self.request(to, call)?;
+        match &self.way {
+            Way::Connections(links) => links.open(node, request).await,
+            Way::Carried(_) => Err(PeerError::NoStreams),
+        }
+    }
+
+    fn request(&self, to: MemberId, call: Call) -> Result<Bytes, PeerError> {
+        Ok(codec::encode(&PeerRequest { from: self.own, to, call })?.into())
+    }
+}
+
+fn read(response: &[u8]) -> Result<Answer, PeerError> {
+    match codec::decode(response)? {
+        PeerResponse::Answer(answer) => Ok(*answer),
+        PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
+    }
+}
+
+/// Connections over QUIC.
+#[derive(Debug, Clone)]
+struct Connections {
+    endpoint: Endpoint,
+    slots: Arc<Mutex<BTreeMap<String, Slot>>>,
+}
+
+impl Connections {
+    async fn open(
+        &self,
+        node: &MemberNode,
+        request: Bytes,
+    ) -> Result<(Answer, FramedStream), PeerError> {
         let connection = self.connection(node).await?;
         let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
-        send.send(request.into()).await?;
+        send.send(request).await?;
         let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
-        match codec::decode(&response)? {
-            PeerResponse::Answer(answer) => Ok((*answer, (send, receive))),
-            PeerResponse::Declined(declined) => Err(PeerError::Declined(declined)),
-        }
+        Ok((read(&response)?, (send, receive)))
     }
 
     /// The connection to a member. Raft's calls have deadlines far below a handshake's length on a busy

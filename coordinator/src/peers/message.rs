@@ -11,7 +11,7 @@ use crate::raft::words::{
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
 use crate::state::member::MemberFacts;
-use crate::state::{Command, Reply};
+use crate::state::{Command, Origin, Reply};
 
 /// Bytes of a message between members: entries of one call (`ENTRIES_BYTES_MAX` of the log store and one
 /// command beyond it), or a chunk of a snapshot.
@@ -58,8 +58,17 @@ pub enum Call {
     Remove {
         /// The request.
         request: RequestId,
+        /// Who asked.
+        origin: Origin,
         /// The member.
         member: MemberId,
+    },
+    /// A part of a file of this member's archive, as it is on disk.
+    ArchivePart {
+        /// Name of the content.
+        name: String,
+        /// Where the part begins.
+        offset: u64,
     },
     /// To the leader: open a console; bytes follow the response.
     Console {
@@ -101,6 +110,8 @@ pub enum Answer {
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
+    /// To [`Call::ArchivePart`]: nothing if the file is not there, no bytes at its end.
+    ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
 }
@@ -141,7 +152,7 @@ pub enum Declined {
 }
 
 impl Message for PeerRequest {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "request between members";
 }

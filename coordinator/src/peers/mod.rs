@@ -4,16 +4,19 @@
 //! |---|---|
 //! | [`message`] | what members ask each other |
 //! | [`desk`] | what the leader does for others
+//! | `committer` | many commands in one entry |
 //! | [`links`] | connections to the others |
 //! | [`leader`] | calls to whoever leads, which may be this member |
 //! | [`server`] | answering |
 
+mod committer;
 pub mod desk;
 pub mod leader;
 pub mod links;
 pub mod message;
 pub mod server;
 
+pub use committer::{UNIT_BYTES, UNITS_MAX};
 pub use leader::{LeaderError, LeaderLink};
-pub use links::{PeerError, PeerLinks};
+pub use links::{Carrier, PeerError, PeerLinks};
 pub use message::{Answer, Call, Declined};

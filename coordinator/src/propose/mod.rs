@@ -15,7 +15,7 @@ use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
 use crate::state::command::{CreateVm, MigrateBatch};
-use crate::state::{Accepted, Body, Command};
+use crate::state::{Accepted, Body, Command, Origin};
 use crate::view::View;
 
 /// Makes changes, on any member. Cheap to clone.
@@ -27,7 +27,8 @@ pub struct Proposer {
 }
 
 impl Proposer {
-    pub(crate) fn new(leader: LeaderLink, view: View, clock: Clock) -> Self {
+    /// Changes, proposed through a member.
+    pub fn new(leader: LeaderLink, view: View, clock: Clock) -> Self {
         Self { leader, view, clock }
     }
 
@@ -41,10 +42,10 @@ impl Proposer {
         request: RequestId,
         intent: Authorized<Intent>,
     ) -> Result<Accepted, ProposeError> {
-        let (intent, operator) = intent.into_parts();
-        tracing::info!(%operator, ?intent, "asked");
-        let body = self.decide(intent);
-        self.propose(Command { request, at: self.clock.now(), body }).await
+        let (intent, asker) = intent.into_parts();
+        tracing::info!(%asker, ?intent, "asked");
+        let (body, origin) = (self.decide(intent), Origin::Asker(asker));
+        self.propose(Command { request, at: self.clock.now(), origin, body }).await
     }
 
     /// What the cluster shall do about an intent, ids and placement chosen. The fleet here may be behind: what

@@ -1,7 +1,7 @@
 //! Raft's log and vote over the write-ahead log of `novacron-storage`.
 //!
 //! Whatever writes returns after the disk has it: a vote before it is given, entries before they count, a
-//! truncation before newer entries. The disk is waited for off the reactor.
+//! truncation before newer entries. The disk is waited for where [`DiskWork`] says.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
@@ -16,6 +16,7 @@ use openraft::{
     Vote,
 };
 
+use super::disk_work::DiskWork;
 use super::record::{EntryRecord, LogIdRecord, VoteRecord};
 use super::types::TypeConfig;
 
@@ -43,22 +44,23 @@ pub(super) enum StoreError {
 #[derive(Debug, Clone)]
 pub struct LogStore {
     log: Arc<Mutex<Log>>,
+    work: DiskWork,
 }
 
 impl LogStore {
     /// Over an open log.
-    pub fn new(log: Log) -> Self {
-        Self { log: Arc::new(Mutex::new(log)) }
+    pub fn new(log: Log, work: DiskWork) -> Self {
+        Self { log: Arc::new(Mutex::new(log)), work }
     }
 
-    /// Uses the log on a thread that may wait for the disk.
+    /// Uses the log where it may wait for the disk.
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Log) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let log = Arc::clone(&self.log);
         let task = move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(task).await?
+        self.work.run(task).await?
     }
 }
 

@@ -1,8 +1,8 @@
 //! The state machine: committed entries become changes of the fleet, of its tables on disk, and snapshots.
 //!
-//! Durable is the log and the last snapshot. The tables are a copy, written along and sealed at shutdown:
-//! opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the snapshot and
-//! the log after it, and the tables are made anew.
+//! Durable is the log, the last snapshot and the archive of what left the tables. The tables are a copy, written along
+//! and sealed at shutdown: opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the
+//! snapshot and the log after it, and the tables are made anew.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use novacron_protocol::wire::codec::{self, CodecError};
+use novacron_storage::archive::{Archive, ArchiveError};
 use novacron_storage::disk::Disk;
 use novacron_storage::snapshot::{SnapshotError, SnapshotStore};
 use novacron_storage::tables::{Tables, TablesError};
@@ -21,10 +22,13 @@ use openraft::{
 
 use novacron_protocol::ids::Revision;
 
+use super::disk_work::DiskWork;
+use super::proposal::ProposalError;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
-use super::types::{MemberNode, TypeConfig, no_reply};
+use super::types::{MemberNode, TypeConfig};
 use crate::metrics::ApplyMetrics;
+use crate::state::archive::Departure;
 use crate::state::{Fleet, Reply};
 use crate::view::FleetCell;
 
@@ -34,12 +38,18 @@ const TABLES_DIRECTORY: &str = "tables";
 /// Where the snapshots are, below the data directory.
 const SNAPSHOTS_DIRECTORY: &str = "snapshots";
 
+/// Where history is that left the tables, below the data directory.
+const ARCHIVE_DIRECTORY: &str = "archive";
+
 /// Why the state machine cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The snapshots cannot be opened or written.
     #[error("the snapshots cannot be used")]
     Snapshots(#[from] SnapshotError),
+    /// The archive cannot be opened or written.
+    #[error("the archive cannot be used")]
+    Archive(#[from] ArchiveError),
     /// The tables cannot be opened.
     #[error("the tables cannot be used")]
     Tables(#[from] TablesError),
@@ -52,6 +62,9 @@ pub enum MachineError {
     /// The snapshot holds no fleet.
     #[error("the snapshot holds no fleet that can be read")]
     Fleet(#[from] crate::state::rows::SnapshotError),
+    /// An entry cannot be read.
+    #[error("a committed entry cannot be applied by this build")]
+    Entry(#[from] ProposalError),
     /// A row cannot be encoded.
     #[error("a row of the fleet cannot be stored")]
     Row(#[from] crate::state::table::RowError),
@@ -67,6 +80,8 @@ pub struct Machine {
     position: Position,
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
+    archive: Arc<Archive>,
+    work: DiskWork,
     metrics: ApplyMetrics,
 }
 
@@ -90,20 +105,43 @@ impl Machine {
     /// # Errors
     /// [`MachineError`].
     pub fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, MachineError> {
-        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (tables, distrusted) = Tables::open_or_rebuild(directory.join(TABLES_DIRECTORY))?;
         if let Some(reason) = distrusted {
             tracing::info!(%reason, "the tables are made anew from snapshot and log");
         }
-        let tables = KeptTables::new(tables);
+        Self::recovered(disk, KeptTables::new(tables), DiskWork::on_threads())
+    }
+
+    /// Opens the snapshots of `disk` and keeps no tables, which are files of a real disk: each start is as after a
+    /// crash.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub fn open_without_tables(disk: Arc<dyn Disk>, work: DiskWork) -> Result<Self, MachineError> {
+        Self::recovered(disk, KeptTables::nowhere(), work)
+    }
+
+    fn recovered(
+        disk: Arc<dyn Disk>,
+        tables: KeptTables,
+        work: DiskWork,
+    ) -> Result<Self, MachineError> {
+        let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
+        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (fleet, position) = recover(&snapshots, &tables)?;
         let cell = FleetCell::new(fleet, position.index());
-        Ok(Self { cell, position, tables, snapshots, metrics: ApplyMetrics::default() })
+        let metrics = ApplyMetrics::default();
+        Ok(Self { cell, position, tables, snapshots, archive, work, metrics })
     }
 
     /// The fleet that it changes.
     pub fn cell(&self) -> FleetCell {
         self.cell.clone()
+    }
+
+    /// Where it keeps what left the tables.
+    pub fn archive(&self) -> Arc<Archive> {
+        Arc::clone(&self.archive)
     }
 
     /// What closes its tables.
@@ -116,25 +154,38 @@ impl Machine {
         self.metrics.clone()
     }
 
-    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Reply {
-        self.position.applied = Some(entry.log_id);
-        match entry.payload {
-            EntryPayload::Blank => no_reply(),
-            EntryPayload::Normal(command) => {
-                self.cell.change(|fleet| fleet.apply(Revision(entry.log_id.index), &command))
+    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Result<Vec<Reply>, MachineError> {
+        let replies = match entry.payload {
+            EntryPayload::Blank => Vec::new(),
+            EntryPayload::Normal(proposal) => {
+                // An entry that this build cannot read must not be skipped: every replica applies all of them.
+                let commands = proposal.commands()?;
+                let revision = Revision(entry.log_id.index);
+                self.cell.change(|fleet| fleet.apply_all(revision, &commands))
             }
             EntryPayload::Membership(membership) => {
                 self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
-                no_reply()
+                Vec::new()
             }
-        }
+        };
+        self.position.applied = Some(entry.log_id);
+        Ok(replies)
     }
 
     /// Writes what changed to the tables, then tells the readers.
     async fn publish(&mut self) -> Result<(), MachineError> {
-        let changes = self.cell.change(Fleet::drain_changes)?;
-        let (tables, position) = (self.tables.clone(), self.position.clone());
-        tokio::task::spawn_blocking(move || tables.commit(&position, changes)).await??;
+        let (changes, departures) =
+            self.cell.change(|fleet| (fleet.drain_changes(), fleet.drain_departures()));
+        let (changes, position) = (changes?, self.position.clone());
+        let (tables, archive) = (self.tables.clone(), Arc::clone(&self.archive));
+        // The order of durability: first what the tables do not hold any more.
+        let work = move || -> Result<(), MachineError> {
+            for Departure { name, content } in &departures {
+                archive.put(name, content)?;
+            }
+            Ok(tables.commit(&position, changes)?)
+        };
+        self.work.run(work).await??;
         self.cell.announce(self.position.index());
         Ok(())
     }
@@ -155,7 +206,7 @@ impl Machine {
             tables.rebuild(&fleet, &kept)?;
             Ok(fleet)
         };
-        let fleet = tokio::task::spawn_blocking(work).await??;
+        let fleet = self.work.run(work).await??;
         self.cell.change(|present| *present = fleet);
         self.position = position;
         self.cell.announce(self.position.index());
@@ -210,14 +261,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((self.position.applied, self.position.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Reply>, StorageError<u64>>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Reply>>, StorageError<u64>>
     where
         I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let begun = Instant::now();
-        let replies: Vec<Reply> =
-            entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        let applied = entries.into_iter().map(|entry| self.apply_entry(entry));
+        let replies: Vec<_> = applied.collect::<Result<_, _>>().map_err(failed_apply)?;
         self.publish().await.map_err(failed_apply)?;
         self.metrics.applied(replies.len(), begun.elapsed());
         Ok(replies)
@@ -228,11 +279,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let cell = self.cell.clone();
         let encode = move || cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from));
-        let encoded = tokio::task::spawn_blocking(encode).await.map_err(MachineError::from);
+        let encoded = self.work.run(encode).await.map_err(MachineError::from);
         Builder {
             data: encoded.and_then(|encoded| encoded),
             position: self.position.clone(),
             snapshots: Arc::clone(&self.snapshots),
+            work: self.work.clone(),
         }
     }
 
@@ -254,7 +306,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
         let snapshots = Arc::clone(&self.snapshots);
-        let read = tokio::task::spawn_blocking(move || read_latest(&snapshots)).await;
+        let read = self.work.run(move || read_latest(&snapshots)).await;
         read.map_err(MachineError::from)
             .and_then(|read| read)
             .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
@@ -273,6 +325,7 @@ pub struct Builder {
     data: Result<Vec<u8>, MachineError>,
     position: Position,
     snapshots: Arc<SnapshotStore>,
+    work: DiskWork,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -293,7 +346,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             snapshots.write(&codec::encode(&record)?, &data)?;
             Ok(data)
         };
-        let written = tokio::task::spawn_blocking(work).await.map_err(MachineError::from);
+        let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
     }

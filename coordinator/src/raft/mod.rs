@@ -4,19 +4,24 @@
 //! | module | holds |
 //! |---|---|
 //! | [`types`] | what openraft is told about our types |
+//! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
+pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+pub mod proposal;
 mod record;
 mod tables;
 pub mod timing;
 pub mod types;
 
+pub use disk_work::DiskWork;
 pub use types::{MemberNode, Raft, TypeConfig};
 
 /// Those of openraft's words that its neighbours have to say: members carry its calls, the cluster changes its

@@ -32,16 +32,34 @@ pub enum KeptError {
 
 /// The tables of one process until it closes them. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct KeptTables(Arc<Mutex<Option<Tables>>>);
+pub(super) struct KeptTables(Arc<Mutex<Kept>>);
+
+#[derive(Debug)]
+enum Kept {
+    /// Rows are kept nowhere: each start makes the fleet from snapshot and log.
+    Nowhere,
+    Open(Tables),
+    Closed,
+}
 
 impl KeptTables {
     pub(super) fn new(tables: Tables) -> Self {
-        Self(Arc::new(Mutex::new(Some(tables))))
+        Self(Arc::new(Mutex::new(Kept::Open(tables))))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Tables) -> Result<T, KeptError>) -> Result<T, KeptError> {
-        let tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        work(tables.as_ref().ok_or(KeptError::Closed)?)
+    pub(super) fn nowhere() -> Self {
+        Self(Arc::new(Mutex::new(Kept::Nowhere)))
+    }
+
+    fn with<T: Default>(
+        &self,
+        work: impl FnOnce(&Tables) -> Result<T, KeptError>,
+    ) -> Result<T, KeptError> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Kept::Nowhere => Ok(T::default()),
+            Kept::Open(tables) => work(tables),
+            Kept::Closed => Err(KeptError::Closed),
+        }
     }
 
     /// The fleet and position that were closed last, if they are there and whole.
@@ -49,7 +67,7 @@ impl KeptTables {
         self.with(|tables| {
             let Some(applied) = tables.applied()? else { return Ok(None) };
             let position = codec::decode::<PositionRecord>(&applied)?.0;
-            let rows = TableName::ALL.into_iter().flat_map(|table| {
+            let rows = TableName::ALL.iter().copied().flat_map(|table| {
                 let rows = tables.scan(Table(table as u8));
                 rows.map(move |row| row.map(|(key, value)| Row { table, key, value }))
             });
@@ -82,10 +100,10 @@ impl KeptTables {
 
     /// Makes them durable; what is written afterwards fails.
     pub(super) fn close(&self) -> Result<(), KeptError> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match taken {
-            Some(tables) => Ok(tables.close()?),
-            None => Ok(()),
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *kept, Kept::Closed) {
+            Kept::Open(tables) => Ok(tables.close()?),
+            Kept::Nowhere | Kept::Closed => Ok(()),
         }
     }
 }

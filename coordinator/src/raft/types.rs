@@ -5,14 +5,15 @@ use std::io::Cursor;
 
 use serde::{Deserialize, Serialize};
 
+use super::proposal::Proposal;
+use crate::state::Reply;
 use crate::state::member::MemberFacts;
-use crate::state::{Accepted, Command, Reply};
 
 openraft::declare_raft_types!(
     /// Our commands, replies and members.
     pub TypeConfig:
-        D = Command,
-        R = Reply,
+        D = Proposal,
+        R = Vec<Reply>,
         NodeId = u64,
         Node = MemberNode,
         Entry = openraft::Entry<TypeConfig>,
@@ -51,9 +52,4 @@ impl From<MemberFacts> for MemberNode {
     fn from(facts: MemberFacts) -> Self {
         Self { name: facts.name, peer_address: facts.peer_address, api_address: facts.api_address }
     }
-}
-
-/// The reply to entries that are not commands.
-pub(super) fn no_reply() -> Reply {
-    Ok(Accepted::Nothing)
 }

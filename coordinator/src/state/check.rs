@@ -27,6 +27,8 @@ impl Fleet {
         self.drains.values().try_for_each(|drain| self.check_drain_row(drain))?;
         self.check_outbox()?;
         self.check_slots()?;
+        self.check_ledger()?;
+        self.check_audit()?;
         self.check_bounds()
     }
 

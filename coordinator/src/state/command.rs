@@ -6,19 +6,25 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
+    RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::ledger::correct::CorrectUsage;
+use super::ledger::hour::Hour;
+use super::ledger::rate::RateCard;
 use super::member::MemberFacts;
 use super::node::SessionId;
+use super::origin::Origin;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -34,12 +40,33 @@ pub struct Command {
     pub request: RequestId,
     /// The leader's clock when it was proposed. The fleet's own clock is the latest of these.
     pub at: Timestamp,
+    /// Who asked.
+    pub origin: Origin,
     /// What to do.
     pub body: Body,
 }
 
+impl Command {
+    /// A command of the cluster itself.
+    pub fn of_cluster(request: RequestId, at: Timestamp, body: Body) -> Self {
+        Self { request, at, origin: Origin::Cluster, body }
+    }
+
+    /// What was asked, and by whom, as a number: a request id belongs to one request of one asker. `None` for what
+    /// the cluster itself does and what is harmless when it is applied twice.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let asked = self.body.fingerprint()?;
+        match self.origin.asker() {
+            None => Some(asked),
+            Some(asker) => {
+                Some(xxhash_rust::xxh3::xxh3_64_with_seed(asker.name.as_str().as_bytes(), asked))
+            }
+        }
+    }
+}
+
 impl Message for Command {
-    const VERSION: u16 = 5;
+    const VERSION: u16 = 6;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -161,6 +188,33 @@ pub enum Body {
         /// The planner's choice.
         target: NodeName,
     },
+    /// What a node measured.
+    PostUsage {
+        /// The node, as in its certificate.
+        node: NodeName,
+        /// At most [`USAGE_RECORDS_PER_BATCH_MAX`].
+        ///
+        /// [`USAGE_RECORDS_PER_BATCH_MAX`]: novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX
+        records: Vec<UsageRecord>,
+    },
+    /// The leader's clock says that the time of windows is over.
+    SealWindows {
+        /// The last of them.
+        through: Hour,
+    },
+    /// An entry of the ledger is wrong.
+    CorrectUsage(CorrectUsage),
+    /// What a plan costs from some hour on.
+    SetRate(RateCard),
+    /// Which plan a project has from some hour on.
+    SetPlan {
+        /// The project.
+        project: ProjectName,
+        /// The plan.
+        plan: PlanName,
+        /// From when.
+        from: Hour,
+    },
 }
 
 /// What a client asks of many machines at once.
@@ -274,7 +328,15 @@ impl Body {
             Self::ChangeSettings(change) => canonical(&(12u8, change)),
             Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
             Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
-            Self::FoundCluster { .. }
+            Self::CorrectUsage(CorrectUsage { entry, quantity, reason, .. }) => {
+                canonical(&(15u8, entry, quantity.to_string(), reason))
+            }
+            Self::SetRate(card) => canonical(&(16u8, card)),
+            Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
+            // Whose outcome is in the ledger itself: a record that comes twice exists.
+            Self::PostUsage { .. }
+            | Self::SealWindows { .. }
+            | Self::FoundCluster { .. }
             | Self::PlaceVm { .. }
             | Self::DrainVm { .. }
             | Self::EnterMember { .. }

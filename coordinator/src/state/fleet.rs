@@ -2,46 +2,69 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, RequestId, Revision, VmId,
-    VmName,
+    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId,
+    Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::archive::{ArchiveName, ArchiveRow, Departure};
+use super::audit::{AuditHead, AuditNumber, AuditRow};
 use super::batch::Batch;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::index::Index;
+use super::ledger::Book;
+use super::ledger::account::{Account, AccountKey};
+use super::ledger::batch::{BatchKey, EntryBatch};
+use super::ledger::correct::Corrected;
+use super::ledger::coverage::Covered;
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
+use super::ledger::rate::{PlanHistory, RateCard, RateKey};
+use super::ledger::seal::WindowHeader;
+use super::ledger::subject::Subject;
 use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
-use super::table::{ROW_BYTES_MAX, Table, TableName};
+use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
+use super::tables::for_each_table;
 use super::token::Token;
 use super::vm::Vm;
 
-/// The replicated state. Equal on every replica that applied the same commands, to the byte.
-#[derive(Debug, Clone)]
-pub struct Fleet {
-    pub(super) meta: Meta,
-    pub(super) vms: Table<VmId, Vm>,
-    pub(super) nodes: Table<NodeName, Node>,
-    pub(super) migrations: Table<MigrationId, Migration>,
-    pub(super) outbox: Table<EffectId, OutboxRow>,
-    pub(super) events: Table<EventKey, EventRow>,
-    pub(super) members: Table<MemberId, MemberRecord>,
-    pub(super) tokens: Table<TokenId, Token>,
-    pub(super) requests: Table<RequestId, Answered>,
-    pub(super) batches: Table<BatchId, Batch>,
-    pub(super) drains: Table<NodeName, Drain>,
-    pub(super) index: Index,
+macro_rules! fleet {
+    ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
+        /// The replicated state. Equal on every replica that applied the same commands, to the byte.
+        #[derive(Debug, Clone)]
+        pub struct Fleet {
+            pub(super) meta: Meta,
+            $(pub(super) $field: Table<$key, $row>,)*
+            pub(super) index: Index,
+            /// What has left the tables and is not in the archive of this member yet.
+            pub(super) departures: Vec<Departure>,
+        }
+
+        impl Default for Fleet {
+            fn default() -> Self {
+                Self {
+                    meta: Meta::default(),
+                    $($field: Table::new(TableName::$variant),)*
+                    index: Index::default(),
+                    departures: Vec::new(),
+                }
+            }
+        }
+    };
 }
+
+for_each_table!(fleet);
 
 /// The fleet's own numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +81,12 @@ pub(super) struct Meta {
     pub(super) member_last: MemberId,
     /// What operators have set.
     pub(super) settings: Settings,
+    /// The end of the audit log.
+    pub(super) audit: AuditHead,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -88,39 +113,44 @@ impl Applying {
     }
 }
 
-impl Default for Fleet {
-    fn default() -> Self {
-        Self {
-            meta: Meta::default(),
-            vms: Table::new(TableName::Vms),
-            nodes: Table::new(TableName::Nodes),
-            migrations: Table::new(TableName::Migrations),
-            outbox: Table::new(TableName::Outbox),
-            events: Table::new(TableName::Events),
-            members: Table::new(TableName::Members),
-            tokens: Table::new(TableName::Tokens),
-            requests: Table::new(TableName::Requests),
-            batches: Table::new(TableName::Batches),
-            drains: Table::new(TableName::Drains),
-            index: Index::default(),
-        }
-    }
-}
-
 impl Fleet {
-    /// Applies a committed command. Never fails: what cannot be done is a refusal, the same on every replica.
+    /// Applies a committed command: as [`Fleet::apply_all`] does a single one.
     pub fn apply(&mut self, revision: Revision, command: &Command) -> Reply {
         self.meta.revision = revision;
+        self.apply_next(revision, command, &mut 0)
+    }
+
+    /// Applies the commands of one committed entry, in order; they share its revision, so nobody may look at the fleet
+    /// in between. Never fails: what cannot be done is a refusal, the same on every replica.
+    pub fn apply_all(&mut self, revision: Revision, commands: &[Command]) -> Vec<Reply> {
+        self.meta.revision = revision;
+        let mut events = 0;
+        commands.iter().map(|command| self.apply_next(revision, command, &mut events)).collect()
+    }
+
+    /// `events` is how many events the revision has already.
+    fn apply_next(&mut self, revision: Revision, command: &Command, events: &mut u32) -> Reply {
         self.meta.clock = self.meta.clock.max(command.at);
-        let fingerprint = command.body.fingerprint();
+        let fingerprint = command.fingerprint();
         let client_request = fingerprint.map(|_| command.request);
-        let mut now = Applying { revision, at: self.meta.clock, client_request, events: 0 };
-        let Some(fingerprint) = fingerprint else { return self.perform_whole(&mut now, command) };
-        if let Some(reply) = self.answered(command.request, fingerprint) {
+        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        if let Some(fingerprint) = fingerprint
+            && let Some(reply) = self.answered(command.request, fingerprint)
+        {
+            if reply == Err(Refusal::RequestReused) {
+                self.record_refusal(&now, command, &reply);
+            }
             return reply;
         }
+        let witness = self.witness(command);
         let reply = self.perform_whole(&mut now, command);
-        self.remember(&now, command.request, fingerprint, &reply);
+        if let Some(witness) = witness {
+            self.record(&now, command, witness, &reply);
+        }
+        if let Some(fingerprint) = fingerprint {
+            self.remember(&now, command.request, fingerprint, &reply);
+        }
+        *events = now.events;
         reply
     }
 
@@ -162,6 +192,11 @@ impl Fleet {
             Body::Reports(batches) => self.take_reports(now, batches),
             Body::SetNodeStates(states) => self.set_node_states(now, states),
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+            Body::PostUsage { node, records } => self.post_usage(now, node, records),
+            Body::SealWindows { through } => self.seal_windows(now, *through),
+            Body::CorrectUsage(correction) => self.correct_usage(now, correction),
+            Body::SetRate(card) => self.set_rate(now, card),
+            Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
         }
     }
 

@@ -7,6 +7,7 @@ use novacron_protocol::time::Timestamp;
 use uuid::Uuid;
 
 use super::fleet::Fleet;
+use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
 use super::vm::{Rest, Vm};
 
@@ -31,6 +32,8 @@ pub(super) struct Index {
     pub(super) outbox: BTreeSet<(NodeName, EffectId)>,
     /// Answers to requests, oldest first.
     pub(super) requests_by_age: BTreeSet<(Timestamp, RequestId)>,
+    /// Seconds of machines' meters in windows that are not sealed.
+    pub(super) ledger_open: OpenCoverage,
 }
 
 impl Index {
@@ -41,6 +44,7 @@ impl Index {
         index.outbox = fleet.outbox.iter().map(|(id, row)| (row.node.clone(), *id)).collect();
         index.requests_by_age =
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
+        index.ledger_open = fleet.build_open_coverage();
         index
     }
 

@@ -12,10 +12,15 @@
 //! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
+//! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
-//! | [`table`] [`rows`] | rows on disk and in snapshots |
+//! | [`ledger`] | what machines used, in double entries |
+//! | [`origin`] | who asked, and from where |
+//! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
 
+pub mod archive;
+pub mod audit;
 pub mod batch;
 pub mod check;
 pub mod command;
@@ -23,9 +28,11 @@ pub mod drain;
 pub mod event;
 pub mod fleet;
 mod index;
+pub mod ledger;
 pub mod member;
 pub mod migration;
 pub mod node;
+pub mod origin;
 pub mod outbox;
 pub mod placement;
 pub mod reply;
@@ -33,6 +40,7 @@ pub mod request;
 pub mod rows;
 pub mod settings;
 pub mod table;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -42,4 +50,5 @@ pub mod vm;
 
 pub use command::{Body, Command};
 pub use fleet::Fleet;
+pub use origin::{Asker, Credential, Origin};
 pub use reply::{Accepted, Refusal, Reply};

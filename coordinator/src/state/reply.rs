@@ -1,11 +1,14 @@
 //! What applying a command answers.
 
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::{BatchId, MemberId, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{BatchId, MemberId, MigrationId, NodeName, PlanName, VmId};
+use novacron_protocol::usage::RecordOutcome;
 use novacron_protocol::vm::VmState;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::entry::EntryId;
+use super::ledger::hour::Hour;
 use super::placement::Misfit;
 
 /// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
@@ -30,6 +33,10 @@ pub enum Accepted {
     Batch(BatchId),
     /// The node that it was about.
     Node(NodeName),
+    /// What became of each usage record, in the order of the command.
+    Usage(Vec<RecordOutcome>),
+    /// The entry of the ledger that takes back the one that was corrected.
+    Correction(EntryId),
 }
 
 /// A command changed nothing, and why.
@@ -98,6 +105,33 @@ pub enum Refusal {
     /// There is no such batch.
     #[error("there is no batch {0}")]
     NoSuchBatch(BatchId),
+    /// There is no such entry in the ledger.
+    #[error("there is no entry {} in the window {}", .0.index, .0.window)]
+    NoSuchEntry(EntryId),
+    /// The entry was corrected before.
+    #[error(
+        "entry {} of the window {} is corrected already; correct what replaced it", .0.index, .0.window
+    )]
+    AlreadyCorrected(EntryId),
+    /// More usage records than one request may have.
+    #[error("{0} records; a request has at most 1,000, and none of these was taken")]
+    TooManyRecords(usize),
+    /// Prices hold from an hour that has not begun.
+    #[error("what has begun is not changed; the next hour for a change is {next}")]
+    RateBegun {
+        /// The earliest hour.
+        next: Hour,
+    },
+    /// The project's plan has no room for one more machine.
+    #[error("the plan `{plan}` is for at most {vms_max} machines{hint}")]
+    PlanFull {
+        /// The plan.
+        plan: PlanName,
+        /// Its bound.
+        vms_max: u32,
+        /// What would be right, beginning with `; `.
+        hint: String,
+    },
 }
 
 /// Why a join token does not allow something.
@@ -131,13 +165,18 @@ impl Refusal {
             | Self::NoSuchNode(_)
             | Self::NoSuchMigration(_)
             | Self::NoSuchMember(_)
-            | Self::NoSuchBatch(_) => Code::NotFound,
+            | Self::NoSuchBatch(_)
+            | Self::NoSuchEntry(_) => Code::NotFound,
             Self::NameTaken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,
             Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
             Self::RequestReused => Code::IdempotencyConflict,
             Self::Token(_) => Code::NotAllowed,
+            Self::AlreadyCorrected(_) => Code::AlreadyCorrected,
+            Self::TooManyRecords(_) => Code::TooManyRecords,
+            Self::RateBegun { .. } => Code::RateBegun,
+            Self::PlanFull { .. } => Code::PlanFull,
         }
     }
 
@@ -146,6 +185,7 @@ impl Refusal {
         match self {
             Self::NameTaken { .. } => Some("name"),
             Self::Invalid { field, .. } => Some(field),
+            Self::TooManyRecords(_) => Some("records"),
             _ => None,
         }
     }

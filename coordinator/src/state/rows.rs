@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::fleet::{Fleet, Meta};
 use super::index::Index;
 use super::table::{Change, Key, Only, Row, RowError, Table, TableName};
+use super::tables::for_each_table;
 
 const MAGIC: &[u8; 8] = b"ncfleet\0";
 const VERSION: u32 = 1;
@@ -44,16 +45,12 @@ impl Fleet {
         let mut changes = Vec::new();
         let meta = self.meta_row()?;
         changes.push(Change { table: meta.table, key: meta.key, value: Some(meta.value) });
-        self.vms.drain_changes(&mut changes)?;
-        self.nodes.drain_changes(&mut changes)?;
-        self.migrations.drain_changes(&mut changes)?;
-        self.outbox.drain_changes(&mut changes)?;
-        self.events.drain_changes(&mut changes)?;
-        self.members.drain_changes(&mut changes)?;
-        self.tokens.drain_changes(&mut changes)?;
-        self.requests.drain_changes(&mut changes)?;
-        self.batches.drain_changes(&mut changes)?;
-        self.drains.drain_changes(&mut changes)?;
+        macro_rules! drain {
+            ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
+                $(self.$field.drain_changes(&mut changes)?;)*
+            };
+        }
+        for_each_table!(drain);
         Ok(changes)
     }
 
@@ -63,16 +60,13 @@ impl Fleet {
     /// A row that is too large to be stored.
     pub fn visit_rows(&self, mut visit: impl FnMut(Row)) -> Result<(), RowError> {
         visit(self.meta_row()?);
-        self.vms.visit_rows(&mut visit)?;
-        self.nodes.visit_rows(&mut visit)?;
-        self.migrations.visit_rows(&mut visit)?;
-        self.outbox.visit_rows(&mut visit)?;
-        self.events.visit_rows(&mut visit)?;
-        self.members.visit_rows(&mut visit)?;
-        self.tokens.visit_rows(&mut visit)?;
-        self.requests.visit_rows(&mut visit)?;
-        self.batches.visit_rows(&mut visit)?;
-        self.drains.visit_rows(&mut visit)
+        macro_rules! visit {
+            ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
+                $(self.$field.visit_rows(&mut visit)?;)*
+            };
+        }
+        for_each_table!(visit);
+        Ok(())
     }
 
     fn meta_row(&self) -> Result<Row, RowError> {
@@ -97,19 +91,15 @@ impl Fleet {
 
     fn load_row(&mut self, row: &Row) -> Result<(), RowError> {
         let (key, value) = (&row.key, &row.value);
-        match row.table {
-            TableName::Meta => self.load_meta(key, value),
-            TableName::Vms => self.vms.load(key, value),
-            TableName::Nodes => self.nodes.load(key, value),
-            TableName::Migrations => self.migrations.load(key, value),
-            TableName::Outbox => self.outbox.load(key, value),
-            TableName::Events => self.events.load(key, value),
-            TableName::Members => self.members.load(key, value),
-            TableName::Tokens => self.tokens.load(key, value),
-            TableName::Requests => self.requests.load(key, value),
-            TableName::Batches => self.batches.load(key, value),
-            TableName::Drains => self.drains.load(key, value),
+        macro_rules! load {
+            ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
+                match row.table {
+                    TableName::Meta => self.load_meta(key, value),
+                    $(TableName::$variant => self.$field.load(key, value),)*
+                }
+            };
         }
+        for_each_table!(load)
     }
 
     fn load_meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), RowError> {
@@ -173,7 +163,7 @@ fn write_row(row: &Row, mut write: impl FnMut(&[u8])) {
 
 fn read_row(rest: &mut &[u8]) -> Option<Row> {
     let (table, after) = rest.split_first()?;
-    let table = *TableName::ALL.get(usize::from(*table))?;
+    let table = TableName::ALL.iter().copied().find(|name| *name as u8 == *table)?;
     *rest = after;
     let key = read_part(rest)?;
     let value = read_part(rest)?;

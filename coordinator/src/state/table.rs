@@ -6,81 +6,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
-use novacron_protocol::ids::{BatchId, EffectId, MemberId, MigrationId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{
+    BatchId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
 
 use super::command::COMMAND_BYTES_MAX;
+use super::tables::for_each_table;
 
 /// Bytes of one row: more than any one command can put into it, so that storing what was applied never fails.
 /// (A machine with the largest specification is 64 KiB.)
 pub const ROW_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX;
 
-/// Names of the tables, in the order in which snapshots hold them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TableName {
-    /// The fleet's own numbers: one row.
-    Meta,
-    /// Machines.
-    Vms,
-    /// Nodes.
-    Nodes,
-    /// Migrations.
-    Migrations,
-    /// Effects that are not done.
-    Outbox,
-    /// What happened.
-    Events,
-    /// Coordinators.
-    Members,
-    /// Join tokens.
-    Tokens,
-    /// Answers to clients' requests.
-    Requests,
-    /// Migrations that were asked for together.
-    Batches,
-    /// Nodes that are to be drained.
-    Drains,
-}
-
-impl TableName {
-    /// All tables, in order.
-    pub const ALL: [Self; 11] = [
-        Self::Meta,
-        Self::Vms,
-        Self::Nodes,
-        Self::Migrations,
-        Self::Outbox,
-        Self::Events,
-        Self::Members,
-        Self::Tokens,
-        Self::Requests,
-        Self::Batches,
-        Self::Drains,
-    ];
-
-    /// The name on disk.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Meta => "meta",
-            Self::Vms => "vms",
-            Self::Nodes => "nodes",
-            Self::Migrations => "migrations",
-            Self::Outbox => "outbox",
-            Self::Events => "events",
-            Self::Members => "members",
-            Self::Tokens => "tokens",
-            Self::Requests => "requests",
-            Self::Batches => "batches",
-            Self::Drains => "drains",
+macro_rules! table_names {
+    ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
+        /// Names of the tables, in the order in which snapshots hold them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum TableName {
+            /// The fleet's own numbers: one row.
+            Meta = 0,
+            $($(#[$doc])* $variant = $number,)*
         }
-    }
 
-    /// The table of that name on disk.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|table| table.as_str() == name)
-    }
+        impl TableName {
+            /// All tables, in order.
+            pub const ALL: &[Self] = &[Self::Meta, $(Self::$variant,)*];
+
+            /// The name on disk.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    Self::Meta => "meta",
+                    $(Self::$variant => stringify!($field),)*
+                }
+            }
+        }
+    };
 }
+
+for_each_table!(table_names);
 
 /// One row as it is kept on disk and in snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,15 +236,21 @@ macro_rules! number_key {
 uuid_key!(VmId, MigrationId, BatchId, RequestId);
 number_key!(EffectId, MemberId);
 
-impl Key for NodeName {
-    fn encode(&self) -> Vec<u8> {
-        self.as_str().as_bytes().to_vec()
-    }
+macro_rules! name_key {
+    ($($name:ty),*) => {$(
+        impl Key for $name {
+            fn encode(&self) -> Vec<u8> {
+                self.as_str().as_bytes().to_vec()
+            }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        std::str::from_utf8(bytes).ok()?.parse().ok()
-    }
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                std::str::from_utf8(bytes).ok()?.parse().ok()
+            }
+        }
+    )*};
 }
+
+name_key!(NodeName, ProjectName);
 
 /// The key of a table with one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

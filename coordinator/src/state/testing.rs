@@ -125,7 +125,7 @@ impl Scene {
 
     pub(crate) fn apply_as(&mut self, request: RequestId, body: Body) -> Reply {
         let revision = Revision(self.log.len() as u64 + 1);
-        let command = Command { request, at: self.now, body };
+        let command = Command::of_cluster(request, self.now, body);
         let reply = self.fleet.apply(revision, &command);
         self.log.push((revision, command));
         self.fleet.check().unwrap();

@@ -45,7 +45,8 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(cell: FleetCell, raft: Raft, leader: LeaderLink) -> Self {
+    /// Reads of a member.
+    pub fn new(cell: FleetCell, raft: Raft, leader: LeaderLink) -> Self {
         Self { cell, raft, rounds: Rounds::new(leader) }
     }
 

@@ -93,7 +93,7 @@ impl Member {
         let node = name.parse().unwrap();
         let open = OpenSession { node, session: SessionId(1), facts, machines: Vec::new() };
         let at = Clock::system().now();
-        let command = Command { request: new_request(at), at, body: Body::OpenSession(open) };
+        let command = Command::of_cluster(new_request(at), at, Body::OpenSession(open));
         self.app().proposer.propose(command).await.unwrap();
     }
 }

@@ -74,7 +74,7 @@ pub fn request() -> RequestId {
 /// What an operator asks for.
 pub fn by_operator<T>(value: T) -> Authorized<T> {
     let uri = "novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/operator/admin";
-    authorize(&Caller::from_handshake(uri.parse()), value).unwrap()
+    authorize(&Caller::from_handshake(uri.parse(), None), value).unwrap()
 }
 
 /// Coordinators by name; those that run.

@@ -2,6 +2,7 @@
 //!
 //! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
 
+mod audit;
 mod batch;
 mod event;
 mod member;
@@ -11,6 +12,7 @@ mod problem;
 mod token;
 mod vm;
 
+pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
 pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};

@@ -59,6 +59,14 @@ pub enum Code {
     NodeUnreachable,
     /// It took too long; whether it happened is not known: ask again with the same idempotency key.
     OutcomeUnknown,
+    /// More usage records than one request may have.
+    TooManyRecords,
+    /// The entry of the ledger was corrected before.
+    AlreadyCorrected,
+    /// A price or plan that has begun is not changed.
+    RateBegun,
+    /// The project's plan has no room for more machines.
+    PlanFull,
     /// A fault of the coordinator.
     Internal,
 }
@@ -70,9 +78,9 @@ impl Code {
             Self::InvalidRequest => 400,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
-            Self::NameTaken | Self::Conflict => 409,
-            Self::TooLarge => 413,
-            Self::NoCapacity | Self::IdempotencyConflict => 422,
+            Self::NameTaken | Self::Conflict | Self::AlreadyCorrected | Self::RateBegun => 409,
+            Self::TooLarge | Self::TooManyRecords => 413,
+            Self::NoCapacity | Self::IdempotencyConflict | Self::PlanFull => 422,
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
@@ -90,6 +98,10 @@ impl Code {
             Self::NoCapacity => "No node fits",
             Self::IdempotencyConflict => "Idempotency key used for another request",
             Self::TooLarge => "Too large",
+            Self::TooManyRecords => "Too many records",
+            Self::AlreadyCorrected => "Corrected already",
+            Self::RateBegun => "Prices that have begun are not changed",
+            Self::PlanFull => "The plan has no room",
             Self::Internal => "Internal fault",
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",

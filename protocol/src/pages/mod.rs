@@ -42,7 +42,7 @@ pub mod table;
 
 mod distinct;
 mod index_list;
-pub(crate) mod varint;
+pub mod varint;
 
 pub use batch::{BatchError, BatchHeader, Form, FormCounts};
 pub use beginning::{BEGINNING_PAGES_MAX, BeginningError};

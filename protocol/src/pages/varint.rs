@@ -1,17 +1,20 @@
 //! Numbers of few bytes: LEB128 without superfluous bytes, and zigzag for signed ones.
 
 /// Bytes of a number at most.
-pub(crate) const VARINT_BYTES_MAX: usize = 10;
+pub const VARINT_BYTES_MAX: usize = 10;
 
-pub(crate) fn zigzag(value: i64) -> u64 {
+/// A signed number so that small ones, of either sign, stay small.
+pub fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-pub(crate) fn unzigzag(value: u64) -> i64 {
+/// The signed number that [`zigzag`] made.
+pub fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-pub(crate) fn put(mut value: u64, output: &mut Vec<u8>) {
+/// Appends a number.
+pub fn put(mut value: u64, output: &mut Vec<u8>) {
     while value >= 0x80 {
         output.push(value as u8 | 0x80);
         value >>= 7;
@@ -22,7 +25,7 @@ pub(crate) fn put(mut value: u64, output: &mut Vec<u8>) {
 /// The number at the front of `bytes`, which are cut; `None` if there is none, or if it is not written in the shortest
 /// way.
 #[inline]
-pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     // Nearly all are so small.
     if let Some((byte, rest)) = bytes.split_first()
         && *byte < 0x80

@@ -1,5 +1,6 @@
 //! The client. Methods are grouped by resource, one file each.
 
+mod audit;
 mod batches;
 mod cluster;
 mod migrations;
@@ -16,6 +17,7 @@ use crate::error::{ConfigError, Error};
 use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
+pub use audit::AuditFilter;
 pub use vms::VmFilter;
 
 /// A connection to a fleet. Cheap to clone; clones share connections. Every call blocks.

@@ -84,6 +84,8 @@ impl Scan {
             | Damage::HeadChecksum
             | Damage::ContentChecksum => self.has_unwritten_sector(&flaw.span),
             Damage::Long | Damage::Misplaced(_) | Damage::OutOfOrder(_) | Damage::Missing => false,
+            // Of sealed files only; no record of a log is flawed so.
+            Damage::ContentHash | Damage::Label => false,
         };
         is_explained && !self.has_later_batch(flaw.span.start, batch)
     }

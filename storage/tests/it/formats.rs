@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use novacron_storage::archive::{Archive, ContentHash};
 use novacron_storage::disk::{Disk, SimulatedDisk};
 use novacron_storage::log::{Log, LogOptions};
 use novacron_storage::record::RecordStore;
@@ -13,8 +14,10 @@ use novacron_storage::snapshot::SnapshotStore;
 
 const LOG: &str = "log/00000000000000000001.log";
 const RECORD: &str = "records/name.record";
+const ARCHIVED: &str = "archive/name.archive";
 const SNAPSHOT: &str = "snapshots/00000000000000000001.snapshot";
 
+const GOLDEN_ARCHIVED: &[u8] = include_bytes!("golden/version-1.archive");
 const GOLDEN_LOG: &[u8] = include_bytes!("golden/version-1.log");
 const GOLDEN_RECORD: &[u8] = include_bytes!("golden/version-1.record");
 const GOLDEN_SNAPSHOT: &[u8] = include_bytes!("golden/version-1.snapshot");
@@ -88,4 +91,14 @@ fn a_snapshot_is_written_as_ever_and_an_old_one_is_read() {
     let snapshot = snapshot.unwrap();
     assert_eq!(snapshot.meta(), "meta");
     assert_eq!(snapshot.data().unwrap(), b"data");
+}
+
+#[test]
+fn a_file_is_archived_as_ever_and_an_old_one_is_read() {
+    let disk = SimulatedDisk::new(0);
+    Archive::open(shared(&disk), "archive").unwrap().put("name", b"content").unwrap();
+    assert_golden(&disk, ARCHIVED, GOLDEN_ARCHIVED);
+    let old = disk_with(ARCHIVED, GOLDEN_ARCHIVED);
+    let archive = Archive::open(shared(&old), "archive").unwrap();
+    assert_eq!(archive.get("name", &ContentHash::of(b"content")).unwrap().unwrap(), b"content");
 }

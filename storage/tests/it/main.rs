@@ -3,11 +3,13 @@
 // The setting for tests knows only functions marked as such, not what they share.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod formats;
 mod log_damage;
 mod log_model;
 mod log_power_cut;
 mod model;
+mod mutation;
 mod records;
 mod seeds;
 mod snapshots;

@@ -189,6 +189,7 @@ impl Fleet {
     ) {
         self.advance_phase(now, migration.id, MigrationPhase::Cleanup);
         self.remove_rows_of(migration);
+        self.post_migration(now, migration, account.as_ref());
         self.change_migration(now, migration.id, |migration| {
             migration.step = Step::Ended(Ending::Completed);
             migration.account = account;

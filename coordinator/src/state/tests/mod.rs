@@ -1,7 +1,9 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod audit;
 mod batches;
 mod drains;
+mod entries;
 mod golden;
 mod inventory;
 mod lifecycle;

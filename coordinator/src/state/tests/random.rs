@@ -3,12 +3,17 @@
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
-use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::ids::{Generation, MigrationId, PlanName, ProjectName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
+use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
 use proptest::prelude::*;
 
 use crate::outbox::reconcile;
+use crate::state::ledger::correct::CorrectUsage;
+use crate::state::ledger::entry::EntryId;
+use crate::state::ledger::hour::Hour;
+use crate::state::ledger::rate::{Price, RateCard};
 use crate::state::testing::{Scene, account, facts, failed, name, progress, spec};
 use crate::state::{Body, Fleet};
 
@@ -35,6 +40,7 @@ enum Step {
     Drain { node: u8 },
     Undrain { node: u8, cancel: bool },
     Lead { migration: u8 },
+    Ledger { what: u8, vm: u8, number: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(|node| Step::Drain { node }),
         1 => (n(), any_bool()).prop_map(|(node, cancel)| Step::Undrain { node, cancel }),
         3 => n().prop_map(|migration| Step::Lead { migration }),
+        3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
     ]
 }
 
@@ -201,8 +208,47 @@ impl Walk {
                 let _ = self.scene.apply(Body::UndrainNode { node: name(node(at)), cancel });
             }
             Step::Lead { migration } => self.lead(migration),
+            Step::Ledger { what, vm, number } => {
+                let body = self.ledger_body(what, self.vm(vm)?, u64::from(number));
+                let _ = self.scene.apply(body);
+            }
         }
         Some(())
+    }
+
+    /// Something about the ledger, around the present hour.
+    fn ledger_body(&self, what: u8, vm: VmId, number: u64) -> Body {
+        let (now_s, hour) = (self.scene.now.unix_ms / 1000, Hour::of(self.scene.now));
+        let start_s = now_s - number * 60;
+        let plan: PlanName = if number < 99 { "standard" } else { "own" }.parse().unwrap();
+        match what % 8 {
+            0 => Body::SealWindows { through: Hour(hour.0 - number % 8) },
+            1 => Body::CorrectUsage(CorrectUsage {
+                entry: EntryId { window: Hour(hour.0 - number % 4), index: number },
+                quantity: u128::from(number),
+                reason: "a test".to_owned(),
+                actor: "alice".to_owned(),
+                original: None,
+            }),
+            2 => Body::SetRate(RateCard {
+                plan,
+                valid_from: Hour(hour.0 + number % 3),
+                vms_max: Some(4),
+                prices: [Price::each(number); 5],
+            }),
+            3 => Body::SetPlan { project: ProjectName::default(), plan, from: hour },
+            _ => Body::PostUsage {
+                node: name(node(what)),
+                records: vec![UsageRecord {
+                    vm,
+                    generation: Generation(number % 3),
+                    meter: Meter::VmSeconds,
+                    start_s,
+                    end_s: (start_s + number).min((start_s / HOUR_S + 1) * HOUR_S),
+                    level: 1,
+                }],
+            },
+        }
     }
 
     /// A leader's turn, whose ids are sometimes those of an earlier one.

@@ -2,7 +2,7 @@
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::Action;
-use novacron_protocol::ids::{EffectId, Generation, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{EffectId, Generation, NodeName, ProjectName, RequestId, VmId};
 use novacron_protocol::vm::{VmSpec, VmState};
 
 use super::{Move, Rest, Task, VMS_MAX, Vm, bounded};
@@ -19,6 +19,7 @@ impl Fleet {
         create: &CreateVm,
     ) -> Reply {
         self.check_new_vm(create)?;
+        self.check_plan(now.at, &ProjectName::default())?;
         let placement = self.confirm_placement(create)?;
         let vm = new_vm(now, request, create);
         self.index.add_vm(&vm);

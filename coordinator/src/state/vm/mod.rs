@@ -25,9 +25,11 @@ mod inventory;
 mod moves;
 mod outcomes;
 
+use std::sync::LazyLock;
+
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
-    EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId,
+    EffectId, Generation, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
 };
 use novacron_protocol::limits::{REASON_BYTES_MAX, cut};
 use novacron_protocol::time::Timestamp;
@@ -132,6 +134,13 @@ impl Vm {
     /// Whether it has all of these labels.
     pub fn has_labels(&self, labels: &Labels) -> bool {
         labels.iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
+    }
+
+    /// The project that it belongs to.
+    pub fn project(&self) -> &ProjectName {
+        // Every machine does, until machines say so themselves.
+        static DEFAULT: LazyLock<ProjectName> = LazyLock::new(ProjectName::default);
+        &DEFAULT
     }
 
     /// The state as the world sees it.

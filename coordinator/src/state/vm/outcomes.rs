@@ -69,7 +69,9 @@ impl Fleet {
         while self.index.deleted.len() > VMS_DELETED_MAX
             && let Some((_, oldest)) = self.index.deleted.pop_first()
         {
-            self.vms.remove(&oldest);
+            if let Some(gone) = self.vms.remove(&oldest) {
+                self.keep_subject(&gone);
+            }
         }
     }
 }

@@ -1,0 +1,247 @@
+//! Reading the audit log: the newest records of the tables, and the older ones in the archive.
+
+use novacron_protocol::api::{AuditActor, AuditEntry, AuditVerdict};
+use novacron_protocol::audit::{Chain, ChainHash, Fault, FaultAt, line, parse_line};
+
+use crate::history::{History, HistoryError};
+use crate::state::audit::{AuditHead, AuditNumber};
+use crate::view::View;
+
+/// Archived texts that one page may look through: some 100 MB of text. What a filter did not find in them is looked
+/// for with the next cursor.
+const SEGMENTS_PER_PAGE: usize = 16;
+
+/// Why the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A part of it is not at hand.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A part of it is not what was written.
+    #[error("the audit log cannot be trusted: {0}")]
+    Fault(#[from] FaultAt),
+}
+
+/// Which records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only those of this actor: a name, or `cluster`.
+    pub actor: Option<String>,
+    /// Only this action, or all of a noun: `vm.create`, `vm`.
+    pub action: Option<String>,
+    /// Only those about the object with this id.
+    pub object: Option<String>,
+}
+
+impl AuditFilter {
+    fn lets_through(&self, entry: &AuditEntry) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|one| one == found);
+        let object = entry.object.as_ref().and_then(|object| object.id.as_deref());
+        let is_action = self.action.as_deref().is_none_or(|wanted| {
+            let rest = entry.action.strip_prefix(wanted);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        is(&self.actor, actor(entry)) && is_action && is(&self.object, object.unwrap_or_default())
+    }
+}
+
+fn actor(entry: &AuditEntry) -> &str {
+    match &entry.actor {
+        AuditActor::Cluster => "cluster",
+        AuditActor::Certificate { name, .. } | AuditActor::ApiKey { name, .. } => name,
+    }
+}
+
+/// Records, newest first, and where to go on.
+#[derive(Debug, Default, PartialEq)]
+pub struct AuditPage {
+    /// The records.
+    pub entries: Vec<AuditEntry>,
+    /// Look at records before this one next; nothing if that was the first.
+    pub before: Option<u64>,
+}
+
+/// A part of the log.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// In the archive.
+    Archived {
+        /// Its name there.
+        name: String,
+        /// Number of its first record.
+        first: u64,
+    },
+    /// In the tables, as it was when somebody looked.
+    Recent {
+        /// Its text.
+        text: String,
+        /// Number of its first record.
+        first: u64,
+    },
+}
+
+/// The audit log as this member has it. Cheap to clone.
+#[derive(Clone)]
+pub struct AuditLog {
+    history: History,
+    view: View,
+}
+
+impl AuditLog {
+    pub(crate) fn new(history: History, view: View) -> Self {
+        Self { history, view }
+    }
+
+    /// Up to `limit` records before a number (or the newest), newest first.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn page(
+        &self,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<AuditPage, AuditError> {
+        let (mut page, mut looked_through) = (AuditPage::default(), 0);
+        let before = before.unwrap_or(u64::MAX);
+        for part in self.parts().into_iter().rev().filter(|part| part.first() < before) {
+            if looked_through > SEGMENTS_PER_PAGE {
+                return Ok(page);
+            }
+            looked_through += 1;
+            let first = part.first();
+            let text = self.text(part).await?;
+            let lines: Vec<&str> = text.split_terminator('\n').collect();
+            for (number, line) in (first..before).zip(lines).collect::<Vec<_>>().into_iter().rev() {
+                if page.entries.len() == limit {
+                    return Ok(page);
+                }
+                page.before = Some(number);
+                let entry = entry(line).map_err(|fault| FaultAt { number, fault })?;
+                if filter.lets_through(&entry) {
+                    page.entries.push(entry);
+                }
+            }
+        }
+        page.before = None;
+        Ok(page)
+    }
+
+    /// Checks every record that is kept, and that the log ends where the caller knows that it ended once.
+    ///
+    /// # Errors
+    /// [`HistoryError`] if a part is not at hand; what is wrong with the log is in the verdict.
+    pub async fn verify(
+        &self,
+        known: Option<(u64, ChainHash)>,
+    ) -> Result<AuditVerdict, HistoryError> {
+        let (parts, head) = self.whole();
+        let first = parts.first().map_or(0, Part::first);
+        let checked = self.check(parts, known).await?;
+        let checked = checked.and_then(|chain| chain.ends_at(head.number.0, head.hash));
+        let fault = checked.err();
+        Ok(AuditVerdict {
+            intact: fault.is_none(),
+            first,
+            last: head.number.0,
+            hash: head.hash.to_string(),
+            fault_at: fault.map(|fault| fault.number),
+            fault: fault.map(|fault| fault.fault.to_string()),
+        })
+    }
+
+    async fn check(
+        &self,
+        parts: Vec<Part>,
+        known: Option<(u64, ChainHash)>,
+    ) -> Result<Result<Chain, FaultAt>, HistoryError> {
+        let mut chain = Chain::start();
+        let mut is_known = known;
+        for part in parts {
+            let first = part.first();
+            let text = self.text(part).await?;
+            for line in text.split_terminator('\n') {
+                let number = chain.number + 1;
+                let followed = follow(&mut chain, line, first).and_then(|()| match is_known {
+                    Some((at, hash)) if at == chain.number => {
+                        is_known = None;
+                        chain.ends_at(at, hash)
+                    }
+                    _ => Ok(()),
+                });
+                if let Err(fault) = followed {
+                    return Ok(Err(FaultAt { number, ..fault }));
+                }
+            }
+        }
+        Ok(match is_known {
+            Some((at, _)) if at > chain.number => {
+                Err(FaultAt { number: chain.number + 1, fault: Fault::Cut })
+            }
+            _ => Ok(chain),
+        })
+    }
+
+    /// The log as it is now, in parts, oldest first.
+    pub fn parts(&self) -> Vec<Part> {
+        self.whole().0
+    }
+
+    fn whole(&self) -> (Vec<Part>, AuditHead) {
+        self.view.local(|fleet| {
+            let archived = fleet
+                .audit_segments()
+                .map(|(name, first)| Part::Archived { name: name.to_owned(), first: first.0 });
+            let mut parts: Vec<Part> = archived.collect();
+            let mut rows = fleet.audit_from(AuditNumber(0)).peekable();
+            if let Some((first, _)) = rows.peek() {
+                let first = first.0;
+                let text = rows.map(|(_, row)| line(&row.hash, &row.line)).collect();
+                parts.push(Part::Recent { text, first });
+            }
+            (parts, fleet.audit_head())
+        })
+    }
+
+    /// A part as text.
+    ///
+    /// # Errors
+    /// [`HistoryError`] if it is not at hand.
+    pub async fn text(&self, part: Part) -> Result<String, HistoryError> {
+        match part {
+            Part::Recent { text, .. } => Ok(text),
+            Part::Archived { name, .. } => {
+                let content = self.history.read(&name).await?;
+                // It is what was archived, and that was text.
+                Ok(String::from_utf8_lossy(&content).into_owned())
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Number of its first record.
+    fn first(&self) -> u64 {
+        match self {
+            Self::Archived { first, .. } | Self::Recent { first, .. } => *first,
+        }
+    }
+}
+
+/// Of a log whose beginning is not kept any more, the first record that is kept is trusted.
+fn follow(chain: &mut Chain, line: &str, first: u64) -> Result<(), FaultAt> {
+    let number = chain.number + 1;
+    let (hash, record) = parse_line(line).map_err(|fault| FaultAt { number, fault })?;
+    if chain.number == 0 && first > 1 {
+        *chain = Chain::behind(first, hash);
+        return Ok(());
+    }
+    chain.follow(hash, record)
+}
+
+fn entry(line: &str) -> Result<AuditEntry, Fault> {
+    let (hash, record) = parse_line(line)?;
+    let entry: AuditEntry = serde_json::from_str(record).map_err(|_| Fault::NotALine)?;
+    Ok(AuditEntry { hash: hash.to_string(), ..entry })
+}

@@ -1,0 +1,115 @@
+//! What has left the fleet's tables, read back from this member's archive.
+//!
+//! A member that came back with a snapshot has the names and hashes of all of it, but not the contents that were
+//! archived while it was away; [`fetch`] has them from the others. Until then, and while a file of the archive is
+//! damaged, reading says so: it never answers with less than there is.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`fetch`] | getting what is missing from the other members |
+
+pub mod fetch;
+
+use std::sync::Arc;
+
+use novacron_protocol::api::{Code, Problem};
+use novacron_storage::archive::{Archive, ArchiveError, ContentHash};
+use tokio::sync::Notify;
+
+use crate::view::FleetCell;
+
+/// Why something of the past cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// There is no such thing.
+    #[error("nothing of the name {0:?} was archived")]
+    Unknown(String),
+    /// It is not here, or damaged; other members are asked for it.
+    #[error("{0:?} is not on this coordinator yet; it is being fetched from another, try again")]
+    Missing(String),
+    /// The archive cannot be used.
+    #[error("the archive of this coordinator cannot be read")]
+    Archive(#[from] ArchiveError),
+    /// The task that uses the disk ended.
+    #[error("the task that uses the disk ended")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl HistoryError {
+    /// The whole answer of the API.
+    pub fn to_problem(&self) -> Problem {
+        Problem::new(Code::Unavailable, self.to_string())
+    }
+}
+
+/// The past. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct History {
+    archive: Arc<Archive>,
+    cell: FleetCell,
+    /// Told when something was found to be missing.
+    missed: Arc<Notify>,
+}
+
+impl History {
+    pub(crate) fn new(archive: Arc<Archive>, cell: FleetCell) -> Self {
+        Self { archive, cell, missed: Arc::default() }
+    }
+
+    /// The content of a name, verified against the hash that the cluster agreed on.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn read(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let row = self.cell.look(|fleet| fleet.archived(name).cloned());
+        let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
+        let (archive, wanted) = (Arc::clone(&self.archive), name.to_owned());
+        match tokio::task::spawn_blocking(move || archive.get(&wanted, &hash)).await? {
+            Ok(Some(content)) => Ok(content),
+            Ok(None) => Err(self.miss(name)),
+            Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
+                log_damage(name, &error);
+                self.discard(name).await?;
+                Err(self.miss(name))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn miss(&self, name: &str) -> HistoryError {
+        self.missed.notify_one();
+        HistoryError::Missing(name.to_owned())
+    }
+
+    async fn discard(&self, name: &str) -> Result<(), HistoryError> {
+        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
+        Ok(tokio::task::spawn_blocking(move || archive.remove(&name)).await??)
+    }
+
+    /// A part of a file as it is on disk, for another member. `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn part(&self, name: &str, offset: u64) -> Result<Option<Vec<u8>>, HistoryError> {
+        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
+        let read = move || archive.read_part(&name, offset, fetch::PART_BYTES_MAX);
+        Ok(tokio::task::spawn_blocking(read).await??)
+    }
+
+    /// What the cluster has archived and this member does not have.
+    ///
+    /// # Errors
+    /// [`HistoryError::Archive`] if the archive cannot be listed.
+    pub fn missing(&self) -> Result<Vec<(String, ContentHash)>, HistoryError> {
+        let here: std::collections::BTreeSet<String> = self.archive.names()?.into_iter().collect();
+        Ok(self.cell.look(|fleet| {
+            let missing = fleet.archives().filter(|(name, _)| !here.contains(*name));
+            missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash))).collect()
+        }))
+    }
+}
+
+fn log_damage(name: &str, error: &ArchiveError) {
+    let error = error as &dyn std::error::Error;
+    tracing::error!(name, error, "a file of the archive is damaged: it is replaced");
+}

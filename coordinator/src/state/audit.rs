@@ -1,0 +1,423 @@
+//! Who changed what: a chain of records that nobody can change unseen.
+//!
+//! A record is one line of JSON. Its hash is SHA-256 over the hash before it (32 bytes; zeros before the first) and
+//! the bytes of the line, so whoever knows one hash can prove everything before it, with no program of ours. Every
+//! client's command has a record, also one that was refused, and so has what the cluster decided by itself. What agents
+//! report is not here: the events have it.
+//!
+//! The newest records are rows. Older ones leave the tables as archived texts ([`archive`](super::archive)) of
+//! [`SEGMENT_RECORDS`] lines, each `hash in hex, space, record`.
+
+use novacron_protocol::api::Code;
+use novacron_protocol::audit::{self, Chain, ChainHash};
+use novacron_protocol::ids::{
+    BatchId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+};
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::wire::codec::Message;
+use novacron_transport::token::TokenId;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::archive::ArchiveName;
+use super::command::{Body, Command};
+use super::fleet::{Applying, Fleet};
+use super::ledger::entry::EntryId;
+use super::ledger::rate::RateKey;
+use super::origin::{Asker, Credential, Origin};
+use super::reply::Reply;
+use super::table::{Key, ROW_BYTES_MAX};
+
+/// Records of one archived text: some 4 MB, and less than a tenth of it on disk.
+pub const SEGMENT_RECORDS: usize = 4096;
+
+/// Records that stay rows, for quick reading: about 8 MB of memory and of every snapshot.
+pub const RECENT_MAX: usize = 2 * SEGMENT_RECORDS;
+
+/// Archived texts that are kept: 400 million records.
+pub const SEGMENTS_MAX: usize = 100_000;
+
+/// Records whose chain is checked after each command in tests.
+const CHECKED_RECORDS: u64 = 32;
+
+/// What names of archived texts begin with.
+const PREFIX: &str = "audit-";
+
+/// The place of a record in the chain, from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AuditNumber(pub u64);
+
+/// A record in the tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// One line of JSON.
+    pub line: String,
+    /// Of the record before and the line.
+    pub hash: ChainHash,
+}
+
+impl Message for AuditRow {
+    const VERSION: u16 = 1;
+    const BYTES_MAX: usize = ROW_BYTES_MAX;
+    const NAME: &'static str = "audit row";
+}
+
+/// The end of the chain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// The last record; 0 before the first.
+    pub number: AuditNumber,
+    /// Its hash.
+    pub hash: ChainHash,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    Vm(VmId),
+    Node(NodeName),
+    Drain(NodeName),
+    Migration(MigrationId),
+    Batch(BatchId),
+    Member(MemberId),
+    Token(TokenId),
+    Settings,
+    LedgerEntry(EntryId),
+    Rate(RateKey),
+    Plan(ProjectName),
+}
+
+/// A record as it is written.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    number: u64,
+    at: Timestamp,
+    revision: u64,
+    actor: Actor<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestId>,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<Object>,
+    result: Outcome<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Actor<'a> {
+    Cluster,
+    Certificate { name: &'a str, address: Option<String> },
+    ApiKey { name: &'a str, key: String, address: Option<String> },
+}
+
+#[derive(Debug, Serialize)]
+struct Object {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Outcome<'a> {
+    Done,
+    Refused { code: Code, detail: &'a str },
+}
+
+/// What of the fleet a command is about, as it was before.
+pub(super) struct Witness {
+    subjects: Vec<(Option<Subject>, Option<Box<RawValue>>)>,
+}
+
+impl Fleet {
+    /// Looks at what a command is about, before it is applied. `None` for commands that leave no record.
+    pub(super) fn witness(&self, command: &Command) -> Option<Witness> {
+        command.action()?;
+        let subjects = command.body.subjects().into_iter().map(|subject| {
+            let before = subject.as_ref().and_then(|subject| self.describe(subject));
+            (subject, before)
+        });
+        Some(Witness { subjects: subjects.collect() })
+    }
+
+    /// Writes the records of a command that was refused before anything was looked at.
+    pub(super) fn record_refusal(&mut self, now: &Applying, command: &Command, reply: &Reply) {
+        if let Some(witness) = self.witness(command) {
+            self.record(now, command, witness, reply);
+        }
+    }
+
+    /// Writes the records of a command that was applied.
+    pub(super) fn record(
+        &mut self,
+        now: &Applying,
+        command: &Command,
+        witness: Witness,
+        reply: &Reply,
+    ) {
+        let Some(action) = command.action() else { return };
+        let request = command.fingerprint().map(|_| command.request);
+        for (subject, before) in witness.subjects {
+            let after = subject.as_ref().and_then(|subject| self.describe(subject));
+            let is_same =
+                before.as_deref().map(RawValue::get) == after.as_deref().map(RawValue::get);
+            // What the cluster decided again changes nothing the second time, and is nobody's deed.
+            if is_same && request.is_none() && subject.is_some() {
+                continue;
+            }
+            let text = reply.as_ref().err().map(|refusal| (refusal.code(), refusal.to_string()));
+            let record = Record {
+                number: self.meta.audit.number.0 + 1,
+                at: now.at,
+                revision: now.revision.0,
+                actor: Actor::of(&command.origin),
+                request,
+                action,
+                object: subject.as_ref().map(Subject::object),
+                result: match &text {
+                    None => Outcome::Done,
+                    Some((code, detail)) => Outcome::Refused { code: *code, detail },
+                },
+                before: before.as_deref().filter(|_| !is_same),
+                after: after.as_deref().filter(|_| !is_same),
+            };
+            // Every value here has string keys and no floats: it can be written.
+            let line = serde_json::to_string(&record).unwrap_or_default();
+            self.append_audit(line);
+        }
+    }
+
+    fn append_audit(&mut self, line: String) {
+        let hash = self.meta.audit.hash.then(&line);
+        let number = AuditNumber(self.meta.audit.number.0 + 1);
+        self.meta.audit = AuditHead { number, hash };
+        self.audit.insert(number, AuditRow { line, hash });
+        if self.audit.len() > RECENT_MAX {
+            self.archive_oldest_audit();
+        }
+    }
+
+    fn archive_oldest_audit(&mut self) {
+        let first = self.audit.first_key().map_or(0, |number| number.0);
+        let mut text = String::new();
+        for _ in 0..SEGMENT_RECORDS {
+            let Some((_, row)) = self.audit.pop_first() else { break };
+            text.push_str(&audit::line(&row.hash, &row.line));
+        }
+        self.archive(segment_name(first), text.into_bytes());
+        let segments: Vec<String> =
+            self.audit_segments().map(|(name, _)| name.to_owned()).collect();
+        if segments.len() > SEGMENTS_MAX {
+            self.forget_archive(&segments[0]);
+        }
+    }
+
+    /// What a record says of a thing: its row, without what is secret.
+    fn describe(&self, subject: &Subject) -> Option<Box<RawValue>> {
+        match subject {
+            Subject::Vm(vm) => text(self.vms.get(vm)?),
+            Subject::Node(node) => text(self.nodes.get(node)?),
+            Subject::Drain(node) => text(self.drains.get(node)?),
+            Subject::Migration(migration) => text(self.migrations.get(migration)?),
+            Subject::Batch(batch) => text(self.batches.get(batch)?),
+            Subject::Member(member) => text(self.members.get(member)?),
+            Subject::Settings => text(&self.meta.settings),
+            Subject::LedgerEntry(entry) => text(self.ledger_corrected.get(entry)?),
+            Subject::Rate(key) => text(self.ledger_rates.get(key)?),
+            Subject::Plan(project) => text(self.ledger_plans.get(project)?),
+            Subject::Token(token) => {
+                let token = self.tokens.get(token)?;
+                let record = &token.record;
+                text(&(record.role, &record.name, record.expires_at, record.used, &token.used_by))
+            }
+        }
+    }
+
+    /// The end of the chain.
+    pub fn audit_head(&self) -> AuditHead {
+        self.meta.audit
+    }
+
+    /// The records that are rows, from a number on, oldest first.
+    pub fn audit_from(
+        &self,
+        number: AuditNumber,
+    ) -> impl DoubleEndedIterator<Item = (AuditNumber, &AuditRow)> {
+        self.audit.range(number..).map(|(number, row)| (*number, row))
+    }
+
+    /// The archived texts, oldest first: name and number of the first record.
+    pub fn audit_segments(&self) -> impl Iterator<Item = (&str, AuditNumber)> {
+        let from = ArchiveName(PREFIX.to_owned());
+        let texts = self.archives.range(from..).map(|(name, _)| name.0.as_str());
+        texts.map_while(|name| Some((name, AuditNumber(name.strip_prefix(PREFIX)?.parse().ok()?))))
+    }
+
+    /// Checks the chain of what is in the tables.
+    pub(super) fn check_audit(&self) -> Result<(), String> {
+        // The newest few: every one of them was among them once.
+        let from = AuditNumber(self.meta.audit.number.0.saturating_sub(CHECKED_RECORDS));
+        let mut rows = self.audit.range(from..);
+        let Some((first, row)) = rows.next() else {
+            return is_right(self.meta.audit == AuditHead::default());
+        };
+        let mut chain = Chain::behind(first.0, row.hash);
+        for (number, row) in rows {
+            chain.follow(row.hash, &row.line).map_err(|fault| fault.to_string())?;
+            is_right(chain.number == number.0)?;
+        }
+        let head = self.meta.audit;
+        chain.ends_at(head.number.0, head.hash).map_err(|fault| fault.to_string())?;
+        is_right(self.audit.len() <= RECENT_MAX)
+    }
+}
+
+fn is_right(holds: bool) -> Result<(), String> {
+    let what = || "the audit log has a gap, is too long or does not end at its head".to_owned();
+    holds.then_some(()).ok_or_else(what)
+}
+
+fn text(value: &impl Serialize) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).ok()
+}
+
+/// Sorts as the numbers do.
+fn segment_name(first: u64) -> String {
+    format!("{PREFIX}{first:020}")
+}
+
+impl<'a> Actor<'a> {
+    fn of(origin: &'a Origin) -> Self {
+        let Origin::Asker(Asker { name, credential, address }) = origin else {
+            return Self::Cluster;
+        };
+        let (name, address) = (name.as_str(), address.map(|address| address.to_string()));
+        match credential {
+            Credential::Certificate => Self::Certificate { name, address },
+            Credential::ApiKey(key) => Self::ApiKey { name, key: key.to_string(), address },
+        }
+    }
+}
+
+impl Subject {
+    fn object(&self) -> Object {
+        let (kind, id) = match self {
+            Self::Vm(vm) => ("vm", Some(vm.to_string())),
+            Self::Node(node) => ("node", Some(node.to_string())),
+            Self::Drain(node) => ("drain", Some(node.to_string())),
+            Self::Migration(migration) => ("migration", Some(migration.to_string())),
+            Self::Batch(batch) => ("batch", Some(batch.to_string())),
+            Self::Member(member) => ("member", Some(member.to_string())),
+            Self::Token(token) => ("token", Some(token.to_string())),
+            Self::Settings => ("settings", None),
+            Self::LedgerEntry(entry) => {
+                ("ledger-entry", Some(format!("{}/{}", entry.window, entry.index)))
+            }
+            Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
+            Self::Plan(project) => ("plan", Some(project.to_string())),
+        };
+        Object { kind, id }
+    }
+}
+
+impl Key for AuditNumber {
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_be_bytes().to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+impl Command {
+    /// What the audit log calls it. What agents meter is in the ledger; what somebody else posts there is a deed.
+    pub fn action(&self) -> Option<&'static str> {
+        match (&self.body, self.origin.asker()) {
+            (Body::PostUsage { .. }, Some(_)) => Some("usage.post"),
+            (body, _) => body.action(),
+        }
+    }
+}
+
+impl Body {
+    /// What the audit log calls a command; `None` for what agents report, which events tell.
+    pub fn action(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::CreateVm(_) => "vm.create",
+            Self::PlaceVm { .. } => "vm.place",
+            Self::StartVm { .. } => "vm.start",
+            Self::StopVm { force: false, .. } => "vm.stop",
+            Self::StopVm { force: true, .. } => "vm.stop-by-force",
+            Self::DestroyVm { .. } => "vm.delete",
+            Self::MigrateVm { .. } => "vm.migrate",
+            Self::DrainVm { .. } => "vm.drain",
+            Self::CancelMigration { .. } => "migration.cancel",
+            Self::MigrateBatch(_) => "batch.create",
+            Self::CancelBatch { .. } => "batch.cancel",
+            Self::DrainNode { .. } => "node.drain",
+            Self::UndrainNode { .. } => "node.undrain",
+            Self::SetNodeStates(_) => "node.state",
+            Self::ChangeSettings(_) => "settings.change",
+            Self::CreateToken(_) => "token.create",
+            Self::UseToken { .. } => "token.use",
+            Self::FoundCluster { .. } => "cluster.found",
+            Self::AdmitMember(_) => "member.admit",
+            Self::EnterMember { .. } => "member.enter",
+            Self::RemoveMember { .. } => "member.remove",
+            Self::CorrectUsage(_) => "ledger.correct",
+            Self::SetRate(_) => "rate.set",
+            Self::SetPlan { .. } => "plan.set",
+            Self::OpenSession(_)
+            | Self::Reports(_)
+            | Self::ExpireEffects(_)
+            | Self::PostUsage { .. }
+            | Self::SealWindows { .. } => return None,
+        })
+    }
+
+    /// What a command is about: one record for each.
+    fn subjects(&self) -> Vec<Option<Subject>> {
+        let one = |subject| vec![Some(subject)];
+        match self {
+            Self::CreateVm(create) => one(Subject::Vm(create.vm)),
+            Self::PlaceVm { vm, .. }
+            | Self::StartVm { vm }
+            | Self::StopVm { vm, .. }
+            | Self::DestroyVm { vm } => one(Subject::Vm(*vm)),
+            Self::MigrateVm { migration, .. }
+            | Self::DrainVm { migration, .. }
+            | Self::CancelMigration { migration } => one(Subject::Migration(*migration)),
+            Self::MigrateBatch(asked) => one(Subject::Batch(asked.batch)),
+            Self::CancelBatch { batch } => one(Subject::Batch(*batch)),
+            Self::DrainNode { node, .. } | Self::UndrainNode { node, .. } => {
+                one(Subject::Drain(node.clone()))
+            }
+            Self::SetNodeStates(states) => {
+                states.iter().map(|(node, _)| Some(Subject::Node(node.clone()))).collect()
+            }
+            Self::ChangeSettings(_) => one(Subject::Settings),
+            Self::CreateToken(token) => one(Subject::Token(token.id)),
+            Self::UseToken { token, .. } => one(Subject::Token(*token)),
+            Self::EnterMember { member } | Self::RemoveMember { member } => {
+                one(Subject::Member(*member))
+            }
+            Self::CorrectUsage(correction) => one(Subject::LedgerEntry(correction.entry)),
+            Self::SetRate(card) => {
+                one(Subject::Rate(RateKey { plan: card.plan.clone(), valid_from: card.valid_from }))
+            }
+            Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
+            Self::FoundCluster { .. }
+            | Self::PostUsage { .. }
+            | Self::SealWindows { .. }
+            | Self::AdmitMember(_)
+            | Self::OpenSession(_)
+            | Self::Reports(_)
+            | Self::ExpireEffects(_) => vec![None],
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Posting: records of agents, and what migrations took.
+
+use std::collections::BTreeMap;
+
+use novacron_protocol::ids::NodeName;
+use novacron_protocol::limits::{USAGE_AGE_S_MAX, USAGE_AHEAD_S_MAX, USAGE_RECORDS_PER_BATCH_MAX};
+use novacron_protocol::migration::MigrationAccount;
+use novacron_protocol::usage::{Meter, RecordOutcome, UsageRecord};
+use novacron_protocol::vm::InvalidField;
+
+use super::batch::{Draft, OPEN_ENTRIES_MAX};
+use super::coverage::window_for;
+use super::entry::{Entry, What};
+use super::hour::Hour;
+use crate::state::fleet::{Applying, Fleet};
+use crate::state::migration::Migration;
+use crate::state::reply::{Accepted, Refusal, Reply};
+
+/// One draft for each window; nearly always there is one window.
+type Drafts = BTreeMap<Hour, Draft>;
+
+impl Fleet {
+    /// Posts what a node measured, and answers for each record what became of it.
+    pub(in crate::state) fn post_usage(
+        &mut self,
+        now: &Applying,
+        node: &NodeName,
+        records: &[UsageRecord],
+    ) -> Reply {
+        self.check_usage_batch(node, records.len())?;
+        self.open_book(now);
+        let mut drafts = Drafts::new();
+        let outcomes =
+            records.iter().map(|record| self.take_record(now, &mut drafts, record)).collect();
+        for (window, draft) in drafts {
+            self.write_draft(now, window, node, None, draft);
+        }
+        Ok(Accepted::Usage(outcomes))
+    }
+
+    fn check_usage_batch(&self, node: &NodeName, records: usize) -> Result<(), Refusal> {
+        if records > USAGE_RECORDS_PER_BATCH_MAX {
+            return Err(Refusal::TooManyRecords(records));
+        }
+        if records == 0 {
+            let problem = "there is no record; a batch has 1 to 1,000".to_owned();
+            return Err(Refusal::Invalid { field: "records".to_owned(), problem });
+        }
+        if self.nodes.get(node).is_none() {
+            return Err(Refusal::NoSuchNode(node.clone()));
+        }
+        if self.book().open_entries >= OPEN_ENTRIES_MAX {
+            let text = format!("{OPEN_ENTRIES_MAX} entries of the ledger wait to be sealed");
+            return Err(Refusal::Full(text));
+        }
+        Ok(())
+    }
+
+    /// Windows begin with the oldest that a first entry may still be posted into.
+    pub(super) fn open_book(&mut self, now: &Applying) {
+        let mut book = self.book();
+        if book.sealed_before == Hour::default() {
+            book.sealed_before = Hour::first_open_at(now.at);
+            self.ledger_book.insert(crate::state::table::Only, book);
+        }
+    }
+
+    fn take_record(
+        &mut self,
+        now: &Applying,
+        drafts: &mut Drafts,
+        record: &UsageRecord,
+    ) -> RecordOutcome {
+        if let Some(refused) = self.refused(now, record) {
+            return refused;
+        }
+        if let Some(held) = self.held(record) {
+            return held;
+        }
+        let used = Hour::of_s(record.start_s);
+        let window = window_for(used, self.book().sealed_before, Hour::of(now.at));
+        let Some(subject) = self.subject(record.vm) else { return RecordOutcome::UnknownVm };
+        let draft = drafts.entry(window).or_default();
+        let party = draft.party(record.vm, subject.project);
+        let what = What::Interval {
+            generation: record.generation,
+            start_s: record.start_s,
+            end_s: record.end_s,
+            level: record.level,
+        };
+        draft.push(window, &Entry { party, meter: record.meter, what });
+        self.cover(record);
+        let window_s = window.begin_s();
+        match window == used {
+            true => RecordOutcome::Created { window_s },
+            false => RecordOutcome::CreatedLate { window_s, late_for_s: used.begin_s() },
+        }
+    }
+
+    /// Why a record cannot be taken, whatever the ledger holds.
+    fn refused(&self, now: &Applying, record: &UsageRecord) -> Option<RecordOutcome> {
+        if let Err(problems) = record.check() {
+            return Some(RecordOutcome::Invalid { problems });
+        }
+        let now_s = now.at.unix_ms / 1000;
+        if record.end_s > now_s.saturating_add(USAGE_AHEAD_S_MAX) {
+            return Some(RecordOutcome::Ahead { by_s: record.end_s - now_s });
+        }
+        if record.start_s < now_s.saturating_sub(USAGE_AGE_S_MAX) {
+            return Some(RecordOutcome::too_late(now_s));
+        }
+        let Some(subject) = self.subject(record.vm) else { return Some(RecordOutcome::UnknownVm) };
+        (record.generation > subject.generation_promised).then(|| {
+            let problem = format!(
+                "generation {} was given to no node; the newest is {}",
+                record.generation, subject.generation_promised
+            );
+            let problems = vec![InvalidField { field: "generation".to_owned(), problem }];
+            RecordOutcome::Invalid { problems }
+        })
+    }
+
+    /// Posts a migration that has just completed. Its step changes once, so this happens once; one that failed is
+    /// never posted.
+    pub(in crate::state) fn post_migration(
+        &mut self,
+        now: &Applying,
+        migration: &Migration,
+        account: Option<&MigrationAccount>,
+    ) {
+        let (id, vm, source) = (migration.id, migration.vm, &migration.source);
+        let Some(subject) = self.subject(vm) else { return };
+        let project = subject.project.clone();
+        self.open_book(now);
+        let at_s = now.at.unix_ms / 1000;
+        let window = window_for(Hour::of_s(at_s), self.book().sealed_before, Hour::of_s(at_s));
+        let mut draft = Draft::default();
+        let party = draft.party(vm, &project);
+        let bytes = account.map_or(0, |account| account.bytes_wire);
+        for (meter, quantity) in [(Meter::Migrations, 1), (Meter::BytesMoved, bytes)] {
+            if quantity > 0 {
+                let what = What::Migration { at_s, quantity, migration: id };
+                draft.push(window, &Entry { party, meter, what });
+            }
+        }
+        self.write_draft(now, window, source, None, draft);
+    }
+}

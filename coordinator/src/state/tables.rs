@@ -1,0 +1,55 @@
+//! The one list of the fleet's tables: the fleet's fields, its rows on disk and in snapshots, and their numbers are
+//! made from it.
+
+/// Gives the list to another macro: number on disk, variant of `TableName`, field of `Fleet`, key, row. A number is
+/// never used again, since rows on disk and in snapshots begin with it.
+macro_rules! for_each_table {
+    ($apply:ident) => {
+        $apply! {
+            /// Machines.
+            1 Vms vms (VmId => Vm),
+            /// Nodes.
+            2 Nodes nodes (NodeName => Node),
+            /// Migrations.
+            3 Migrations migrations (MigrationId => Migration),
+            /// Effects that are not done.
+            4 Outbox outbox (EffectId => OutboxRow),
+            /// What happened.
+            5 Events events (EventKey => EventRow),
+            /// Coordinators.
+            6 Members members (MemberId => MemberRecord),
+            /// Join tokens.
+            7 Tokens tokens (TokenId => Token),
+            /// Answers to clients' requests.
+            8 Requests requests (RequestId => Answered),
+            /// Migrations that were asked for together.
+            9 Batches batches (BatchId => Batch),
+            /// Nodes that are to be drained.
+            10 Drains drains (NodeName => Drain),
+            /// History that left the tables.
+            11 Archives archives (ArchiveName => ArchiveRow),
+            /// Who changed what: the newest part.
+            12 Audit audit (AuditNumber => AuditRow),
+            /// The ledger's own numbers: one row.
+            30 LedgerBook ledger_book (Only => Book),
+            /// Entries of windows that are not sealed.
+            31 LedgerBatches ledger_batches (BatchKey => EntryBatch),
+            /// What was posted for whom.
+            32 LedgerAccounts ledger_accounts (AccountKey => Account),
+            /// Headers of sealed windows.
+            33 LedgerWindows ledger_windows (Hour => WindowHeader),
+            /// Seconds in sealed windows.
+            34 LedgerCovered ledger_covered (VmId => Covered),
+            /// Machines that are gone and whose usage may still come.
+            35 LedgerSubjects ledger_subjects (VmId => Subject),
+            /// Entries that were corrected.
+            36 LedgerCorrected ledger_corrected (EntryId => Corrected),
+            /// What plans cost.
+            37 LedgerRates ledger_rates (RateKey => RateCard),
+            /// Which plans projects have.
+            38 LedgerPlans ledger_plans (ProjectName => PlanHistory),
+        }
+    };
+}
+
+pub(super) use for_each_table;
