@@ -130,7 +130,7 @@ impl From<&Problem> for Failure {
 fn exit_of(code: Code) -> Exit {
     match code {
         Code::InvalidRequest | Code::TooLarge => Exit::Usage,
-        Code::NotAllowed => Exit::NotAllowed,
+        Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken | Code::Conflict | Code::NoCapacity | Code::IdempotencyConflict => {
             Exit::Conflict
@@ -142,9 +142,11 @@ fn exit_of(code: Code) -> Exit {
 
 fn hint_of(code: Code) -> Option<&'static str> {
     match code {
-        Code::NotAllowed => {
-            Some("the certificate in the credential directory must have the role `operator`")
-        }
+        Code::NotAuthenticated => Some(
+            "is the certificate one of role `operator` whose name is a principal, or the API key one that is still good?",
+        ),
+        Code::NotAllowed => Some("`novacron whoami` shows who you are and what you may do"),
+        Code::QuotaExceeded => Some("`novacron project show` shows what the project takes"),
         Code::NameTaken => Some("`novacron vm list` shows the names in use"),
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),

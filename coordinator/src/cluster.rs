@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::raft::words::Membership;
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_transport::authority::Fingerprint;
@@ -144,8 +145,9 @@ impl Cluster {
             secret_hash: token.secret_hash(),
             used: false,
         };
-        let body =
-            Body::CreateToken(Token { id: token.id(), record: record.clone(), used_by: None });
+        let access = create.access.unwrap_or(AccessRole::Operator);
+        let id = token.id();
+        let body = Body::CreateToken(Token { id, record: record.clone(), used_by: None, access });
         let command = Command { request, at: now, origin: Origin::Asker(asker), body };
         match self.proposer.propose(command).await? {
             Accepted::Token(id) if id == token.id() => Ok(self.token_view(&token, &record)),

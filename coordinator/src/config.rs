@@ -44,7 +44,22 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// For tests only: a disk that loses what was not synced when the process is killed.
+    #[serde(default)]
+    pub test_disk: Option<TestDiskConfig>,
 }
+
+/// A disk for tests of faults; it works only where [`TEST_DISK_VARIABLE`] allows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestDiskConfig {
+    /// Where faults are asked for while it runs: the files `full` and `sync_delay_ms`.
+    #[serde(default)]
+    pub faults_directory: Option<PathBuf>,
+}
+
+/// The variable of the environment that has to be `1` for a [`TestDiskConfig`] to be taken.
+pub const TEST_DISK_VARIABLE: &str = "NOVACRON_ALLOW_TEST_DISK";
 
 /// What is logged.
 #[derive(Debug, Clone, Deserialize)]

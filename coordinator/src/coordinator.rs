@@ -147,7 +147,7 @@ impl Coordinator {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        let directory = DataDirectory::open(&config.data_directory)?;
+        let directory = DataDirectory::open_configured(config)?;
         let identity = directory.identity()?;
         let (credentials, authority) = (directory.credentials()?, directory.authority()?);
         check_name(config, &credentials)?;

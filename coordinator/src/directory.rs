@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
-use novacron_storage::disk::{Disk, DiskError, RealDisk};
+use novacron_storage::disk::{Disk, DiskError, RealDisk, VolatileDisk};
 use novacron_storage::log::{Log, LogError, LogOptions};
 use novacron_storage::record::{RecordError, RecordStore};
 use novacron_transport::authority::AuthorityError;
@@ -19,6 +19,7 @@ use novacron_transport::credentials::CredentialsError;
 use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
 use crate::raft::machine::{Machine, MachineError};
 
 const IDENTITY: &str = "identity";
@@ -36,6 +37,12 @@ pub enum DirectoryError {
     /// Who this member is makes no sense to this build.
     #[error("who this member is cannot be understood")]
     Codec(#[from] CodecError),
+    /// The configuration asks for a disk that loses data.
+    #[error(
+        "`test_disk` makes a disk that loses data when the process is killed; it is for tests, which set \
+         {TEST_DISK_VARIABLE}=1. Take it out of the configuration"
+    )]
+    TestDisk,
     /// The directory belongs to nobody.
     #[error("{} holds no member: run `init` or `join` first", path.display())]
     NoMember {
@@ -112,7 +119,26 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(root: &Path) -> Result<Self, DirectoryError> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(root)?);
+        Self::over(Arc::new(RealDisk::open(root)?), root)
+    }
+
+    /// Opens the directory that a configuration names, with the disk that it asks for.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open_configured(config: &Config) -> Result<Self, DirectoryError> {
+        let root = &config.data_directory;
+        let Some(TestDiskConfig { faults_directory }) = &config.test_disk else {
+            return Self::open(root);
+        };
+        if std::env::var_os(TEST_DISK_VARIABLE).is_none_or(|value| value != "1") {
+            return Err(DirectoryError::TestDisk);
+        }
+        tracing::warn!("a disk for tests: what was not synced is lost when this process is killed");
+        Self::over(Arc::new(VolatileDisk::open(root, faults_directory.clone())?), root)
+    }
+
+    fn over(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, DirectoryError> {
         let records = RecordStore::open(Arc::clone(&disk), "member")?;
         Ok(Self { disk, root: root.to_owned(), records })
     }

@@ -32,7 +32,7 @@ const FOUND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one member may take to get an id from the leader.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The first operator's name.
+/// The first operator's name; may do everything.
 const FIRST_OPERATOR: &str = "admin";
 
 /// Why a member could not be made.
@@ -128,14 +128,18 @@ fn found_authority(
     Ok(authority)
 }
 
+fn first_operator() -> Result<SubjectName, FoundingError> {
+    FIRST_OPERATOR
+        .parse()
+        .map_err(|_| FoundingError::NoCluster("the operator's name is not valid".to_owned()))
+}
+
 fn write_operator(
     authority: &ClusterAuthority,
     out: &Path,
     clock: &Clock,
 ) -> Result<(), FoundingError> {
-    let name: SubjectName = FIRST_OPERATOR
-        .parse()
-        .map_err(|_| FoundingError::NoCluster("the operator's name is not valid".to_owned()))?;
+    let name = first_operator()?;
     let credentials = authority.issue(&Grant::new(Role::Operator, name, clock.now()))?;
     let directory = out.display().to_string();
     credentials.save(out).map_err(|source| FoundingError::Operator { directory, source })
@@ -174,7 +178,8 @@ async fn found(
         core.raft.initialize(members).await.map_err(|error| dead(&error))?;
     }
     let at = clock.now();
-    let body = Body::FoundCluster { cluster, member: facts };
+    let operator = first_operator()?;
+    let body = Body::FoundCluster { cluster, member: facts, operator };
     let command = Command::of_cluster(new_request(at), at, body);
     match core.leader.call(Call::Propose(command)).await.map_err(|error| dead(&error))? {
         Answer::Reply(Ok(_)) => Ok(()),

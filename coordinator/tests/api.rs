@@ -188,20 +188,22 @@ async fn only_operators_are_let_in() {
     let (member, operator) = fleet().await;
     assert_eq!(operator.get("/api/v1/vms").await.status, 200);
     let strangers = [
-        (member.anonymous(), "client certificate"),
-        (member.client(Role::Agent), "agent"),
-        (member.client(Role::Coordinator), "coordinator"),
-        (member.client(Role::Partner), "partner"),
+        (member.anonymous(), "client certificate", (401, "not_authenticated")),
+        (member.client_named(Role::Operator, "x"), "principal", (401, "not_authenticated")),
+        (member.client(Role::Agent), "agent", (403, "not_allowed")),
+        (member.client(Role::Coordinator), "coordinator", (403, "not_allowed")),
+        (member.client(Role::Partner), "partner", (403, "not_allowed")),
     ];
-    for (stranger, named) in strangers {
+    for (stranger, named, wanted) in strangers {
         for path in ["/api/v1/vms", "/api/v1/events?nonsense=1", "/api/v1/cluster"] {
             let answer = stranger.get(path).await;
-            assert_eq!(answer.problem(), problem(403, "not_allowed", None));
+            let (status, code, field) = answer.problem();
+            assert_eq!((status, code.as_str(), field), (wanted.0, wanted.1, None));
             let detail = answer.json()["detail"].as_str().unwrap().to_owned();
             assert!(detail.contains(named) && detail.contains("operator"), "{detail}");
         }
         let created = stranger.post("/api/v1/vms", WEB).await;
-        assert_eq!(created.problem(), problem(403, "not_allowed", None));
+        assert_eq!(created.problem(), problem(wanted.0, wanted.1, None));
         for path in ["/healthz", "/readyz", "/api/v1/openapi.json"] {
             assert_eq!(stranger.get(path).await.status, 200, "{path}");
         }

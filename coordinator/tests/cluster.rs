@@ -4,6 +4,7 @@
 mod support;
 
 use novacron_coordinator::clock::Clock;
+use novacron_coordinator::config::TestDiskConfig;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding;
 use novacron_coordinator::propose::ProposeError;
@@ -170,6 +171,16 @@ async fn founding_twice_or_serving_nothing_is_refused() {
     let empty = support::config("c9", cluster.directory.path());
     let error = Coordinator::start(&empty, Clock::system()).await.err().unwrap();
     assert!(error.to_string().contains("run `init` or `join` first"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_loses_data_is_for_tests_that_say_so() {
+    let mut cluster = TestCluster::start(1).await;
+    cluster.stop("c1").await;
+    let mut config = cluster.configs["c1"].clone();
+    config.test_disk = Some(TestDiskConfig { faults_directory: None });
+    let error = Coordinator::start(&config, Clock::system()).await.err().unwrap();
+    assert!(error.to_string().contains("Take it out of the configuration"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 //! Plain functions that know no fuzzer. The tests of `novacron-protocol` include this file and run
 //! them on damaged golden inputs.
 
+use novacron_protocol::backup::{BackupEncoder, BackupReader, Part};
 use novacron_protocol::disk::{BLOCK_BYTES, BlockTable, DiskContent, RecordDecoder, RecordEncoder};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamRequest, StreamResponse};
 use novacron_protocol::pages::{
@@ -244,6 +245,25 @@ pub fn page_beginning(input: &[u8]) {
         assert!(told.is_ok() && again.regions() == table.regions());
         assert_eq!(table.regions(), table.recomputed_regions());
     }
+}
+
+/// A backup: what is accepted is written as the same bytes.
+pub fn backup(input: &[u8]) {
+    let Ok(mut reader) = BackupReader::new(input) else { return };
+    let (mut encoder, mut bytes) = BackupEncoder::begin();
+    loop {
+        match reader.next_part() {
+            Ok(Some(Part { kind, name, content })) => {
+                bytes.extend(encoder.part(kind, &name, content.len() as u64));
+                encoder.content(&content);
+                bytes.extend(content);
+            }
+            Ok(None) => break,
+            Err(_) => return,
+        }
+    }
+    bytes.extend(encoder.end());
+    assert!(bytes == input);
 }
 
 /// A small generator for seeded tests (SplitMix64); no use for anything that must not be guessed.

@@ -1,7 +1,7 @@
 //! Typed names and numbers. A value of one of these types has been checked; nothing else carries an id.
 //!
-//! Names come from people and certificates (`NodeName`, `VmName`), ids are made by the coordinator before a
-//! proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
+//! Names come from people and certificates (`NodeName`, `VmName`, `ProjectName`), ids are made by the coordinator
+//! before a proposal (`VmId`, `MigrationId`, `BatchId`, `RequestId`), numbers are handed out by the replicated state
 //! (`Generation`, `EffectId`, `Revision`).
 
 use std::fmt;
@@ -99,10 +99,15 @@ name_type! {
     PlanName
 }
 
+impl ProjectName {
+    /// The project that there always is, and that a machine belongs to unless another is said.
+    pub const DEFAULT: &str = "default";
+}
+
 impl Default for ProjectName {
-    /// The project that always exists.
+    /// [`Self::DEFAULT`].
     fn default() -> Self {
-        Self("default".to_owned())
+        Self(Self::DEFAULT.to_owned())
     }
 }
 
@@ -153,6 +158,15 @@ uuid_type! {
     ClusterId
 }
 
+uuid_type! {
+    /// One statement of who may, or may not, do what.
+    BindingId
+}
+uuid_type! {
+    /// One API key; what the cluster files it under.
+    ApiKeyId
+}
+
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -193,6 +207,11 @@ number_type! {
 number_type! {
     /// A member of the coordinator cluster; never used again after the member left.
     MemberId
+}
+number_type! {
+    /// Which life of a cluster this is: 1 when it was founded, and the time (milliseconds since 1970) of the restore
+    /// when it came from a backup. Coordinators of another life are strangers, whatever certificate they have.
+    Incarnation
 }
 
 #[cfg(test)]

@@ -4,19 +4,23 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] [`usage`] | the nouns |
+//! | [`vm`] [`node`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
+//! | [`backup`] | a backup of a cluster, part by part |
 //! | [`wire`] | how messages become bytes |
 //! | [`qemu`] | QEMU's migration stream: parser and writer |
 //! | [`pages`] | guest pages on our wire: batches, content table, digest |
 //! | [`disk`] | disk blocks on our wire: records, content table, digest |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod effect;
 mod held_runs;
@@ -25,6 +29,7 @@ pub mod limits;
 pub mod migration;
 pub mod node;
 pub mod pages;
+pub mod project;
 pub mod qemu;
 pub mod session;
 pub mod size;

@@ -85,6 +85,8 @@ pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 /// Machines of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 
+/// Bytes of what a project, principal or key is called for people.
+pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
 /// Usage records of one message or request; a record is 60 bytes, its outcome at most [`COVERED_MAX`] pairs: 1 MiB.
 pub const USAGE_RECORDS_PER_BATCH_MAX: usize = 1_000;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::VmName;
+use crate::ids::{ProjectName, VmName};
 use crate::limits::{
     DISK_BLOCK_BYTES, DISK_BYTES_MAX, DISK_BYTES_MIN, DISKS_MAX, KERNEL_APPEND_BYTES_MAX,
     LABEL_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, VM_CPUS_MAX, VM_MEMORY_BYTES_MAX,
@@ -21,6 +21,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct VmSpec {
     /// Name, unique in the fleet.
     pub name: VmName,
+    /// Whose it is, for ever.
+    pub project: ProjectName,
     /// Memory in bytes, a multiple of 1 MiB.
     pub memory_bytes: u64,
     /// Virtual CPUs.
@@ -108,14 +110,16 @@ fn invalid(field: &str, problem: String) -> Result<(), InvalidField> {
     Err(InvalidField { field: field.to_owned(), problem })
 }
 
-/// The label that names a machine's tenant.
+/// The label that names a machine's tenant within its project.
 pub const TENANT_LABEL: &str = "tenant";
 
 impl VmSpec {
-    /// Whose the machine is, as far as machines may share what they hold: the value of its label [`TENANT_LABEL`].
-    /// Machines without one are all of one tenant, the fleet's owner.
-    pub fn tenant(&self) -> &str {
-        self.labels.get(TENANT_LABEL).map_or("", String::as_str)
+    /// Whose the machine is, as far as machines may share what they hold: its project, and within that the value of
+    /// its label [`TENANT_LABEL`]. Machines of one project without such a label are all of one tenant. Names of
+    /// projects hold no `/`, so no label reaches into another project.
+    pub fn tenant(&self) -> String {
+        let label = self.labels.get(TENANT_LABEL).map_or("", String::as_str);
+        format!("{}/{label}", self.project)
     }
 
     /// Checks every field against the limits.
@@ -214,7 +218,11 @@ impl DiskSpec {
     }
 }
 
-fn check_labels(field: &str, labels: &Labels) -> Result<(), InvalidField> {
+/// Checks labels of whatever has some.
+///
+/// # Errors
+/// What is wrong with them, about `field`.
+pub fn check_labels(field: &str, labels: &Labels) -> Result<(), InvalidField> {
     if labels.len() > LABELS_MAX {
         return invalid(field, format!("{} entries; at most {LABELS_MAX}", labels.len()));
     }
@@ -267,6 +275,7 @@ mod tests {
     fn spec() -> VmSpec {
         VmSpec {
             name: "web-01".parse().unwrap(),
+            project: ProjectName::default(),
             memory_bytes: 512 << 20,
             cpus: 1,
             disks: vec![DiskSpec {
@@ -312,5 +321,20 @@ mod tests {
             field_of(|spec| drop(spec.labels.insert(String::new(), String::new()))),
             named("labels")
         );
+    }
+
+    #[test]
+    fn a_label_does_not_reach_into_another_project() {
+        let of = |project: &str, label: Option<&str>| {
+            let mut spec = spec();
+            spec.project = project.parse().unwrap();
+            spec.labels =
+                label.map(|value| (TENANT_LABEL.into(), value.into())).into_iter().collect();
+            spec.tenant()
+        };
+        let tenants = [of("a", None), of("b", None), of("a", Some("b")), of("a", Some("b/"))];
+        let distinct: std::collections::BTreeSet<_> = tenants.iter().collect();
+        assert_eq!(distinct.len(), tenants.len());
+        assert_eq!(of("a", Some("x")), of("a", Some("x")));
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`identity`] | cluster, role and name, and how a certificate says them |
 //! | [`authority`] [`credentials`] | the cluster's certificate authority; a member's own key and certificate |
-//! | [`token`] | join tokens: pure functions |
+//! | [`token`] [`api_key`] | join tokens and API keys: pure functions |
 //! | [`tls`] | the rustls configurations: links, enrolment, HTTPS |
 //! | [`settings`] [`counters`] | limits of a link with their arithmetic; what was refused |
 //! | [`endpoint`] [`connection`] | QUIC sockets, and connections whose peer has been verified |
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod api_key;
 pub mod authority;
 pub mod connection;
 pub mod counters;

@@ -189,7 +189,7 @@ pub struct TargetRole {
 }
 
 impl Message for VmRecord {
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     // The specification, the command line once more, the memo, and room for names, sizes and two reasons.
     const BYTES_MAX: usize = SPEC_BYTES_MAX + KERNEL_APPEND_BYTES_MAX + MEMO_BYTES_MAX + 16 * 1024;
     const NAME: &'static str = "machine record";

@@ -286,6 +286,7 @@ pub fn vm(number: u128) -> VmId {
 pub fn spec() -> VmSpec {
     VmSpec {
         name: "test-01".parse().unwrap(),
+        project: novacron_protocol::ids::ProjectName::default(),
         memory_bytes: 64 << 20,
         cpus: 1,
         disks: vec![DiskSpec {

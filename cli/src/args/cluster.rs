@@ -1,10 +1,11 @@
 //! `novacron cluster` and `novacron token`.
 
 use clap::{Args, Subcommand, ValueEnum};
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api;
 use novacron_protocol::ids::MemberId;
 
-use super::values::{Duration, parse_duration, parse_migrations};
+use super::values::{Duration, parse_duration, parse_migrations, parse_role};
 
 /// The coordinators.
 #[derive(Debug, Subcommand)]
@@ -53,6 +54,9 @@ pub struct TokenCreate {
     /// The only name that may use it.
     #[arg(long)]
     pub name: Option<String>,
+    /// Of a new operator: the role that it holds on the whole fleet [default: operator].
+    #[arg(long, value_name = "ROLE", value_parser = parse_role)]
+    pub access: Option<AccessRole>,
     /// For how long it is good, 1m to 24h.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration, allow_hyphen_values = true)]
     pub ttl: Duration,
@@ -80,6 +84,7 @@ impl TokenCreate {
         api::TokenCreate {
             role: role.to_owned(),
             name: self.name.clone(),
+            access: self.access,
             ttl_seconds: Some(self.ttl.as_secs()),
         }
     }

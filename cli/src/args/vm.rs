@@ -77,6 +77,9 @@ pub struct VmList {
     /// Only those with this label; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
+    /// Only those of this project.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// Only those on this node.
     #[arg(long)]
     pub node: Option<String>,
@@ -90,6 +93,7 @@ impl VmList {
     pub fn filter(&self) -> VmFilter {
         VmFilter {
             labels: self.labels.iter().cloned().collect(),
+            project: self.project.clone(),
             node: self.node.clone(),
             state: self.state,
         }
@@ -126,6 +130,9 @@ pub struct VmCreate {
     /// Network: none, user or bridge=NAME [default: user].
     #[arg(long, value_parser = parse_network)]
     pub network: Option<Network>,
+    /// Project that it shall belong to, for ever [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
     /// Node to create it on [default: one that fits].
     #[arg(long)]
     pub node: Option<String>,
@@ -161,6 +168,7 @@ impl VmCreate {
         }
         let create = api::VmCreate {
             name: self.name.clone(),
+            project: self.project.clone(),
             memory: self.memory,
             cpus: self.cpus,
             disk: None,

@@ -240,6 +240,7 @@ impl Stage<'_> {
             let create = TokenCreate {
                 role: role.to_owned(),
                 name: Some(host.name.clone()),
+                access: None,
                 ttl_seconds: Some(TOKEN_SECONDS),
             };
             // A busy machine may be in the middle of an election.

@@ -114,7 +114,13 @@ pub(super) fn json_response(
 /// A problem document.
 pub(super) fn problem_response(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_response(status, PROBLEM_MEDIA_TYPE, problem)
+    let mut response = json_response(status, PROBLEM_MEDIA_TYPE, problem);
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 wants it said what would be taken.
+        let challenge = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 pub(super) fn with_media_type(media_type: &'static str, mut response: Response) -> Response {

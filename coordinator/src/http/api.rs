@@ -6,13 +6,16 @@ use std::time::Duration;
 use http::StatusCode;
 use novacron_protocol::api::{ClusterView, Code, Problem, TokenCreate, TokenView};
 use novacron_protocol::ids::{MemberId, RequestId};
+use novacron_protocol::time::Timestamp;
+use novacron_transport::api_key::ApiKeySecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::audit::AuditLog;
 use crate::auth::Authorized;
-use crate::propose::Intent;
+use crate::metrics::SecurityRefusal;
+use crate::propose::{Intent, NewApiKey};
 use crate::state::{Accepted, Fleet};
 
 /// The coordinator as the API sees it.
@@ -40,6 +43,16 @@ impl Api {
     pub(super) async fn ready(&self) -> Result<(), Problem> {
         let ready = self.app.readiness.check().await;
         ready.map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+    }
+
+    /// The moment.
+    pub(super) fn now(&self) -> Timestamp {
+        self.app.proposer.clock().now()
+    }
+
+    /// Somebody was not let in, or not to what it wanted.
+    pub(super) fn refused(&self, operation: &'static str, refusal: SecurityRefusal) {
+        self.app.requests.refused(operation, refusal);
     }
 
     /// Changes whenever this member has applied something.
@@ -75,6 +88,16 @@ impl Api {
     ) -> Result<Accepted, Problem> {
         let proposed = self.app.proposer.submit(request, intent).await;
         proposed.map_err(|error| error.to_problem())
+    }
+
+    /// Makes an API key.
+    pub(super) async fn create_api_key(
+        &self,
+        asked: Authorized<NewApiKey>,
+        request: RequestId,
+    ) -> Result<ApiKeySecret, Problem> {
+        let made = self.app.proposer.create_api_key(request, asked).await;
+        made.map_err(|error| error.to_problem())
     }
 
     /// The coordinators.

@@ -5,6 +5,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{AuditEntry, AuditVerdict, Code, Page, Problem};
 use novacron_protocol::audit::ChainHash;
 use schemars::JsonSchema;
@@ -17,22 +18,28 @@ use super::body::NoBody;
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
+use crate::auth::Where;
 use crate::audit::{AuditError, AuditFilter, AuditLog, Part};
 use crate::history::HistoryError;
-use crate::state::Fleet;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/api/v1/audit", "listAudit", "List who changed what, newest first").to(list),
-        get("/api/v1/audit/export", "exportAudit", "Read the whole audit log as text").to(export),
-        get("/api/v1/audit/verify", "verifyAudit", "Check the whole audit log").to(verify),
+        get("/api/v1/audit", "listAudit", "List who changed what, newest first")
+            .needs(Permission::AuditRead, Where::Fleet)
+            .to(list),
+        get("/api/v1/audit/export", "exportAudit", "Read the whole audit log as text")
+            .needs(Permission::AuditRead, Where::Fleet)
+            .to(export),
+        get("/api/v1/audit/verify", "verifyAudit", "Check the whole audit log")
+            .needs(Permission::AuditRead, Where::Fleet)
+            .to(verify),
     ]
 }
 
 /// Which records.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AuditQuery {
     /// Only what this one did: a name, or `cluster`.
@@ -62,10 +69,10 @@ struct VerifyQuery {
 }
 
 async fn list(call: Call<Nothing, AuditQuery, NoBody>) -> Result<Found<Page<AuditEntry>>, Problem> {
-    let AuditQuery { actor, action, object, limit, cursor } = call.query;
+    let AuditQuery { actor, action, object, limit, cursor } = call.query.clone();
     let window = ListQuery { limit, cursor, page: None }.window(|text| text.parse().ok())?;
     let filter = AuditFilter { actor, action, object };
-    let revision = call.api.read(Fleet::revision).await?;
+    let revision = call.read(|fleet, _| fleet.revision()).await?;
     let page = call.api.audit().page(&filter, window.after, window.limit).await;
     let page = page.map_err(|error| match error {
         AuditError::History(error) => error.to_problem(),
@@ -77,7 +84,7 @@ async fn list(call: Call<Nothing, AuditQuery, NoBody>) -> Result<Found<Page<Audi
 
 async fn verify(call: Call<Nothing, VerifyQuery, NoBody>) -> Result<Found<AuditVerdict>, Problem> {
     let known = call.query.known.as_deref().map(parse_known).transpose()?;
-    call.api.read(|_| ()).await?;
+    call.read(|_, _| ()).await?;
     let verdict = call.api.audit().verify(known).await;
     verdict.map(Found).map_err(|error| error.to_problem())
 }
@@ -108,7 +115,7 @@ impl Answer for Text {
 }
 
 async fn export(call: Call<Nothing, Nothing, NoBody>) -> Result<Text, Problem> {
-    call.api.read(|_| ()).await?;
+    call.read(|_, _| ()).await?;
     let audit = call.api.audit().clone();
     let texts = Texts { parts: audit.parts().into_iter(), audit };
     Ok(Text(Body::from_stream(stream::try_unfold(texts, Texts::next))))

@@ -1,5 +1,6 @@
 //! The coordinator cluster.
 
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{ClusterView, Code, Problem, SettingsChange};
 use novacron_protocol::ids::MemberId;
 use schemars::JsonSchema;
@@ -9,15 +10,20 @@ use super::answer::Found;
 use super::body::{Json, NoBody};
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
+use crate::auth::Where;
 use crate::propose::Intent;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/api/v1/cluster", "getCluster", "Show the coordinators").to(show),
+        get("/api/v1/cluster", "getCluster", "Show the coordinators")
+            .needs(Permission::ClusterRead, Where::Fleet)
+            .to(show),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
+            .needs(Permission::ClusterAdmin, Where::Fleet)
             .refuses(&[Code::NotFound, Code::Conflict])
             .to(remove),
         post("/api/v1/cluster/settings", "changeSettings", "Change what holds for the whole fleet")
+            .needs(Permission::ClusterAdmin, Where::Fleet)
             .refuses(&[Code::IdempotencyConflict])
             .to(change_settings),
     ]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::VmId;
 use novacron_protocol::vm::VmState;
@@ -21,6 +22,7 @@ use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use super::vms::{VmPath, find};
 use crate::agents::Console;
+use crate::auth::Where;
 
 /// Bytes that are typed at once.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
@@ -38,6 +40,7 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/vms/{vm}/console", "readConsole", "Read a machine's serial console")
+            .needs(Permission::VmConsole, Where::Machine)
             .refuses(&[Code::NotFound, Code::Conflict, Code::NodeUnreachable])
             .to(read),
         post(
@@ -45,6 +48,7 @@ pub(super) fn routes() -> Vec<Route> {
             "writeConsole",
             "Type at a machine's serial console",
         )
+        .needs(Permission::VmConsole, Where::Machine)
         .refuses(&[Code::NotFound, Code::Conflict, Code::NodeUnreachable])
         .to(write),
     ]
@@ -63,8 +67,8 @@ struct ConsoleQuery {
 }
 
 async fn read(call: Call<VmPath, ConsoleQuery, NoBody>) -> Result<OctetStream, Problem> {
-    let text = call.path.vm;
-    let vm = call.api.read(move |fleet| find(fleet, &text).map(|vm| vm.id)).await??;
+    let text = call.path.vm.clone();
+    let vm = call.read(move |fleet, sight| find(fleet, sight, &text).map(|vm| vm.id)).await??;
     let console = open(&call.api, vm, call.query.from, call.query.follow).await?;
     let output = Output { api: call.api, console };
     Ok(OctetStream(Body::from_stream(stream::unfold(Some(output), Output::next))))
@@ -120,7 +124,8 @@ async fn write(call: Call<VmPath, Nothing, Octets>) -> Result<Done, Problem> {
 
 async fn running<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
     let text = call.path.vm.clone();
-    let found = call.api.read(move |fleet| find(fleet, &text).map(|vm| (vm.id, vm.state())));
+    let found =
+        call.read(move |fleet, sight| find(fleet, sight, &text).map(|vm| (vm.id, vm.state())));
     match found.await?? {
         (vm, VmState::Running | VmState::Migrating | VmState::Starting | VmState::Stopping) => {
             Ok(vm)

@@ -13,6 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Event, Page, Problem};
 use novacron_protocol::ids::{MigrationId, Revision, VmId};
 use schemars::JsonSchema;
@@ -27,6 +28,7 @@ use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
 use super::{Api, vms};
+use crate::auth::{Grant, Sight, Where};
 use crate::state::Fleet;
 use crate::state::event::EVENTS_MAX;
 
@@ -41,13 +43,14 @@ const BATCH_EVENTS: usize = 256;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/events", "listEvents", "List what happened, or follow what happens")
+            .needs(Permission::EventRead, Where::Somewhere)
             .refuses(&[Code::NotFound])
             .to(events),
     ]
 }
 
 /// Which events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     /// Only events of this revision and later ones. After a list that was read at revision r, give r + 1.
@@ -141,16 +144,17 @@ impl Filter {
 }
 
 async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Problem> {
-    let EventsQuery { from_revision, follow, vm, migration, limit, cursor, page } = call.query;
+    let EventsQuery { from_revision, follow, vm, migration, limit, cursor, page } =
+        call.query.clone();
     let window = ListQuery { limit, cursor, page }.window(Position::parse)?;
     let begin = window.after.or_else(|| Position::before(Revision(from_revision?)));
-    let api = call.api;
-    let (filter, first) = api
-        .read(move |fleet| {
-            let vm = vm.map(|text| vms::find(fleet, &text).map(|vm| vm.id)).transpose()?;
+    let (filter, first) = call
+        .read(move |fleet, sight| {
+            let vm = vm.map(|text| vms::find(fleet, sight, &text).map(|vm| vm.id)).transpose()?;
             let filter = Filter { vm, migration };
             check_kept(fleet, begin)?;
-            let events = after(fleet, begin).filter(|event| filter.lets_through(event)).cloned();
+            let seen = after(fleet, begin).filter(|event| is_seen(sight, event));
+            let events = seen.filter(|event| filter.lets_through(event)).cloned();
             let page =
                 window.page(events, |event| Position::of(event).to_cursor(), fleet.revision());
             Ok::<_, Problem>((filter, page))
@@ -159,8 +163,17 @@ async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Prob
     if !follow {
         return Ok(Events::Page(first));
     }
-    let feed = Feed { changes: api.changes(), api, filter, last: begin };
+    let (grant, api) = (call.grant()?.clone(), call.api);
+    let feed = Feed { changes: api.changes(), api, grant, filter, last: begin };
     Ok(Events::Stream(Body::from_stream(stream::unfold(Some(feed), Feed::next))))
+}
+
+/// What is about no project is about the fleet.
+fn is_seen(sight: &Sight<'_>, event: &Event) -> bool {
+    match &event.project {
+        Some(project) => sight.may(project),
+        None => sight.reach().covers(&Scope::Fleet),
+    }
 }
 
 fn after(fleet: &Fleet, last: Option<Position>) -> impl Iterator<Item = &Event> {
@@ -185,6 +198,7 @@ fn check_kept(fleet: &Fleet, last: Option<Position>) -> Result<(), Problem> {
 struct Feed {
     api: Arc<Api>,
     changes: watch::Receiver<u64>,
+    grant: Grant,
     filter: Filter,
     /// The last event that was looked at.
     last: Option<Position>,
@@ -216,14 +230,16 @@ impl Feed {
         }
     }
 
-    /// Looks at the next events and writes those that the filter lets through.
+    /// Looks at the next events and writes those that the filter lets through. Who may not see events any more gets no
+    /// further ones.
     fn take_batch(&mut self) -> Result<Batch, Problem> {
-        let (filter, last) = (&self.filter, self.last);
+        let (filter, last, now) = (&self.filter, self.last, self.api.now());
         let (batch, last) = self.api.glance(|fleet| {
+            let sight = self.grant.sight(fleet, now)?;
             check_kept(fleet, last)?;
             let (mut lines, mut looked_at, mut last) = (Vec::new(), 0, last);
             for event in after(fleet, last).take(BATCH_EVENTS) {
-                if filter.lets_through(event) {
+                if is_seen(&sight, event) && filter.lets_through(event) {
                     lines.extend(json_line(event));
                 }
                 last = Some(Position::of(event));

@@ -8,15 +8,17 @@
 //! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
 //! | [`openapi`] | the description |
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
-//! | [`trace`] | the id of a request |
+//! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
 //! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
 pub mod answer;
 mod api;
 mod audit;
 mod batches;
 pub mod body;
+mod call;
 mod cluster;
 mod console;
 mod events;
@@ -26,12 +28,15 @@ mod migrations;
 mod nodes;
 pub mod openapi;
 pub mod parameters;
+mod principals;
+mod projects;
 pub mod route;
 pub mod routes;
 mod server;
 mod tokens;
 pub mod trace;
 mod vms;
+mod whoami;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

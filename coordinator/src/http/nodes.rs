@@ -1,5 +1,6 @@
 //! Hypervisor hosts.
 
+use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, NodeDrain, NodeUndrain, NodeView, Page, Problem};
 use novacron_protocol::ids::NodeName;
 use novacron_protocol::migration::MigrationMode;
@@ -9,10 +10,10 @@ use serde::Deserialize;
 use super::answer::{Accepted, Found};
 use super::body::{NoBody, OptionalJson};
 use super::lists::ListQuery;
+use super::migrations;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
-use super::{Api, migrations};
-use crate::auth::Authorized;
+use crate::auth::{Authorized, Where};
 use crate::propose::Intent;
 use crate::state::Accepted as Applied;
 use crate::state::node::Node;
@@ -21,8 +22,11 @@ use crate::view::resource::node_view;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/api/v1/nodes", "listNodes", "List hypervisor hosts").to(list),
+        get("/api/v1/nodes", "listNodes", "List hypervisor hosts")
+            .needs(Permission::NodeRead, Where::Fleet)
+            .to(list),
         get("/api/v1/nodes/{node}", "getNode", "Show a hypervisor host")
+            .needs(Permission::NodeRead, Where::Fleet)
             .refuses(&[Code::NotFound])
             .to(show),
         post(
@@ -30,9 +34,11 @@ pub(super) fn routes() -> Vec<Route> {
             "drainNode",
             "Have a node take no machines, and move away those that it has",
         )
+        .needs(Permission::NodeDrain, Where::Fleet)
         .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
         .to(drain),
         post("/api/v1/nodes/{node}/undrain", "undrainNode", "Have a node take machines again")
+            .needs(Permission::NodeDrain, Where::Fleet)
             .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
             .to(undrain),
     ]
@@ -48,7 +54,7 @@ struct NodePath {
 
 async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
     let window = call.query.window(|text| text.parse::<NodeName>().ok())?;
-    let page = call.api.read(move |fleet| {
+    let page = call.read(move |fleet, _| {
         let behind = |node: &&Node| window.after.as_ref().is_none_or(|after| node.name > *after);
         let nodes = fleet.nodes().filter(behind).map(|node| node_view(fleet, node));
         window.page(nodes, |node| node.name.to_string(), fleet.revision())
@@ -57,7 +63,7 @@ async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<NodeV
 }
 
 async fn show(call: Call<NodePath, Nothing, NoBody>) -> Result<Found<NodeView>, Problem> {
-    find(&call.api, parse("node", &call.path.node)?).await.map(Found)
+    find(&call, parse("node", &call.path.node)?).await.map(Found)
 }
 
 async fn drain(
@@ -84,15 +90,17 @@ async fn accepted<P, Q, B>(
     intent: Authorized<Intent>,
 ) -> Result<NodeView, Problem> {
     match call.api.propose(intent, call.request).await? {
-        Applied::Node(node) => find(&call.api, node).await,
+        Applied::Node(node) => find(call, node).await,
         other => Err(super::unexpected("a node", &other)),
     }
 }
 
-async fn find(api: &Api, name: NodeName) -> Result<NodeView, Problem> {
-    let view = api.read({
+async fn find<P, Q, B>(call: &Call<P, Q, B>, name: NodeName) -> Result<NodeView, Problem> {
+    let view = call.read({
         let name = name.clone();
-        move |fleet| fleet.node(&name).map(|node| node_view_in_full(fleet, node))
+        move |fleet, sight| {
+            fleet.node(&name).map(|node| node_view_in_full(fleet, node, sight.machines()))
+        }
     });
     view.await?.ok_or_else(|| not_found("node", name.as_str()))
 }

@@ -9,15 +9,17 @@ use serde_json::{Map, Value, json};
 
 use super::body::BodyShape;
 use super::parameters::Parameter;
-use super::route::{Access, Route};
+use super::route::Route;
 use super::routes;
+use crate::auth::{Access, Where};
 
 /// The version of the OpenAPI specification that the description follows.
 const OPENAPI_VERSION: &str = "3.0.3";
 
 const ABOUT: &str = "Virtual machines, hypervisor hosts, migrations and events of one NovaCron fleet.\n\n\
     Every request but those to /healthz, /readyz and this description needs the TLS client certificate of an \
-    operator. Errors are problem documents (RFC 9457) with a stable `code`. A write may carry an \
+    operator, or an API key as bearer token. What each needs is its `x-permission`: a word, and where it has to \
+    hold. Errors are problem documents (RFC 9457) with a stable `code`. A write may carry an \
     `Idempotency-Key` (a UUID): repeated with the same key it is done once and gets the first answer. Sizes are \
     bytes, moments are RFC 3339, in UTC.";
 
@@ -39,7 +41,18 @@ pub fn openapi_document() -> Value {
             "description": ABOUT,
         },
         "paths": paths,
-        "components": { "schemas": generator.take_definitions() },
+        "components": {
+            "schemas": generator.take_definitions(),
+            "securitySchemes": {
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "nck_<id>_<secret>",
+                    "description": "An API key. Instead of it, a connection may show an operator's client \
+                        certificate, which OpenAPI 3.0 has no word for.",
+                },
+            },
+        },
     })
 }
 
@@ -49,6 +62,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     operation.insert("operationId".into(), route.operation.into());
     operation.insert("summary".into(), route.summary.into());
     operation.insert("tags".into(), json!([tag(route.path)]));
+    operation.insert("security".into(), security(route.access));
+    if let Access::Needs(permission, place) = route.access {
+        let needed = json!({ "permission": permission.word(), "place": place_word(place) });
+        operation.insert("x-permission".into(), needed);
+    }
     let mut inputs: Vec<Value> = shape.path.iter().map(|one| parameter(one, "path")).collect();
     inputs.extend(shape.query.iter().map(|one| parameter(one, "query")));
     if !route.method.is_safe() {
@@ -66,6 +84,23 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     responses.insert("default".into(), refusal("Any other problem.", problem));
     operation.insert("responses".into(), responses.into());
     Value::Object(operation)
+}
+
+/// `{}` stands for a connection with a certificate.
+fn security(access: Access) -> Value {
+    match access {
+        Access::Anybody => json!([]),
+        Access::Principals | Access::Needs(..) => json!([{ "apiKey": [] }, {}]),
+    }
+}
+
+/// Where a permission has to hold, in a word.
+fn place_word(place: Where) -> &'static str {
+    match place {
+        Where::Fleet => "fleet",
+        Where::Machine | Where::Migration | Where::Batch | Where::Project => "project",
+        Where::Somewhere => "any",
+    }
 }
 
 /// The resource: the first segment after the version.
@@ -134,8 +169,8 @@ fn with_request_id(meaning: &str) -> Value {
 /// Statuses of a route's refusals with their codes in words.
 fn refusals(route: &Route) -> BTreeMap<u16, String> {
     let mut codes = vec![Code::InvalidRequest];
-    if route.access == Access::Operators {
-        codes.extend([Code::NotAllowed, Code::Unavailable]);
+    if route.access != Access::Anybody {
+        codes.extend([Code::NotAuthenticated, Code::NotAllowed, Code::Unavailable]);
     }
     if !route.method.is_safe() {
         codes.extend([Code::TooLarge, Code::OutcomeUnknown]);

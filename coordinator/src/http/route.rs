@@ -4,6 +4,7 @@
 //! beside the handler but taken from its types, so the description cannot say anything else than what is done.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
+use novacron_protocol::time::Timestamp;
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
 
@@ -23,42 +26,15 @@ use super::answer::{Answer, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
 use super::parameters::{Parameter, Parameters, Reader, parameters};
 use super::trace::Operation;
-use crate::auth::{Authorized, Caller, authorize};
+use super::{batches, migrations, projects, vms};
+use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
+use crate::metrics::SecurityRefusal;
+use crate::state::Fleet;
+
+pub(super) use super::call::Call;
 
 /// Until a handler has an answer or the beginning of one. Longer than any proposal or read is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody who can connect.
-    Anybody,
-    /// Operators.
-    Operators,
-}
-
-/// A request as a handler gets it: parsed, and its caller known.
-pub struct Call<P, Q, B> {
-    /// What the API is made of.
-    pub api: Arc<Api>,
-    /// Who calls.
-    pub caller: Caller,
-    /// The request's name.
-    pub request: RequestId,
-    /// Parameters in the path.
-    pub path: P,
-    /// Parameters in the query.
-    pub query: Q,
-    /// The body.
-    pub body: B,
-}
-
-impl<P, Q, B> Call<P, Q, B> {
-    /// A value that the caller asks for, if it may.
-    pub(super) fn authorize<T>(&self, value: T) -> Result<Authorized<T>, Problem> {
-        Ok(authorize(&self.caller, value)?)
-    }
-}
 
 /// One route.
 pub struct Route {
@@ -89,44 +65,60 @@ pub(super) struct Shape {
     pub(super) content: Vec<(&'static str, Schema)>,
 }
 
-/// A route without its handler.
-pub(super) struct Draft {
+/// A route that does not say yet who may call it. Nothing but that can be done with it, so no route can leave it out.
+pub(super) struct Unguarded {
     method: Method,
     filter: MethodFilter,
     path: &'static str,
     operation: &'static str,
     summary: &'static str,
+}
+
+/// A route without its handler.
+pub(super) struct Draft {
+    route: Unguarded,
     access: Access,
     refusals: &'static [Code],
 }
 
-pub(super) fn get(path: &'static str, operation: &'static str, summary: &'static str) -> Draft {
-    Draft::new(Method::GET, MethodFilter::GET, path, operation, summary)
+pub(super) fn get(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
+    Unguarded { method: Method::GET, filter: MethodFilter::GET, path, operation, summary }
 }
 
-pub(super) fn post(path: &'static str, operation: &'static str, summary: &'static str) -> Draft {
-    Draft::new(Method::POST, MethodFilter::POST, path, operation, summary)
+pub(super) fn post(
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+) -> Unguarded {
+    Unguarded { method: Method::POST, filter: MethodFilter::POST, path, operation, summary }
 }
 
-pub(super) fn delete(path: &'static str, operation: &'static str, summary: &'static str) -> Draft {
-    Draft::new(Method::DELETE, MethodFilter::DELETE, path, operation, summary)
+pub(super) fn delete(
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+) -> Unguarded {
+    Unguarded { method: Method::DELETE, filter: MethodFilter::DELETE, path, operation, summary }
+}
+
+impl Unguarded {
+    /// For those who have a permission there.
+    pub(super) fn needs(self, permission: Permission, place: Where) -> Draft {
+        Draft { route: self, access: Access::Needs(permission, place), refusals: &[] }
+    }
+
+    /// For everybody whom the fleet knows.
+    pub(super) fn for_principals(self) -> Draft {
+        Draft { route: self, access: Access::Principals, refusals: &[] }
+    }
+
+    /// For anybody who can connect.
+    pub(super) fn for_anybody(self) -> Draft {
+        Draft { route: self, access: Access::Anybody, refusals: &[] }
+    }
 }
 
 impl Draft {
-    fn new(
-        method: Method,
-        filter: MethodFilter,
-        path: &'static str,
-        operation: &'static str,
-        summary: &'static str,
-    ) -> Self {
-        Self { method, filter, path, operation, summary, access: Access::Operators, refusals: &[] }
-    }
-
-    pub(super) fn for_anybody(self) -> Self {
-        Self { access: Access::Anybody, ..self }
-    }
-
     pub(super) fn refuses(self, refusals: &'static [Code]) -> Self {
         Self { refusals, ..self }
     }
@@ -141,8 +133,9 @@ impl Draft {
         F: Fn(Call<P, Q, B>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<A, Problem>> + Send + 'static,
     {
+        let route = self.route;
         let entry = Arc::new(Entry {
-            operation: self.operation,
+            operation: route.operation,
             access: self.access,
             path: Reader::of::<P>(),
             query: Reader::of::<Q>(),
@@ -155,14 +148,14 @@ impl Draft {
             }
         };
         Route {
-            method: self.method,
-            path: self.path,
-            operation: self.operation,
-            summary: self.summary,
+            method: route.method,
+            path: route.path,
+            operation: route.operation,
+            summary: route.summary,
             access: self.access,
             refusals: self.refusals,
             describe: shape::<P, Q, B, A>,
-            handler: on(self.filter, run),
+            handler: on(route.filter, run),
         }
     }
 }
@@ -198,7 +191,62 @@ struct Calling {
     request: RequestId,
 }
 
+impl Calling {
+    /// Has the fleet judge the caller, as this member knows it. Before it is refused the member catches up: it may have
+    /// been made a principal a moment ago, elsewhere.
+    async fn judge<T>(
+        &self,
+        judge: impl Fn(&Fleet, Timestamp) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let now = self.api.now();
+        match self.api.glance(|fleet| judge(fleet, now)) {
+            Ok(judged) => Ok(judged),
+            Err(_) => self.api.read(|fleet| judge(fleet, now)).await?,
+        }
+    }
+}
+
 impl Entry {
+    /// Lets the caller in, if the route's permission is its own somewhere.
+    async fn admit(&self, calling: &Calling, head: &HeaderMap) -> Result<Option<Grant>, Problem> {
+        let permission = match self.access {
+            Access::Anybody => return Ok(None),
+            Access::Principals => None,
+            Access::Needs(permission, _) => Some(permission),
+        };
+        let presented = Presented::by(&calling.caller, head.get(header::AUTHORIZATION))?;
+        let address = calling.caller.address;
+        let judged =
+            calling.judge(|fleet, now| Ok(Grant::of(fleet, &presented, address, permission, now)?));
+        judged.await.map(Some)
+    }
+
+    /// Refuses who may not in the place that the path names. What is not there is left to the handler.
+    async fn locate(
+        &self,
+        calling: &Calling,
+        grant: Option<&Grant>,
+        texts: &[(String, String)],
+    ) -> Result<(), Problem> {
+        let (Some(grant), Access::Needs(_, place)) = (grant, self.access) else { return Ok(()) };
+        let text = |name: &str| {
+            let found = texts.iter().find(|(given, _)| given == name);
+            found.map(|(_, text)| text.as_str()).unwrap_or_default()
+        };
+        let judged = calling.judge(|fleet, now| {
+            let sight = grant.sight(fleet, now)?;
+            match place {
+                Where::Somewhere => Ok(()),
+                Where::Fleet => Ok(sight.check(Scope::Fleet)?),
+                Where::Machine => vms::check(fleet, &sight, text("vm")),
+                Where::Migration => migrations::check(fleet, &sight, text("migration")),
+                Where::Batch => batches::check(fleet, &sight, text("batch")),
+                Where::Project => projects::check(&sight, text("project")),
+            }
+        });
+        judged.await
+    }
+
     /// Reads a request. Who the caller is comes first: strangers learn nothing about what would be right.
     async fn open<P: Parameters, Q: Parameters, B: RequestBody>(
         &self,
@@ -206,18 +254,18 @@ impl Entry {
         path: PathTexts,
         http: Request,
     ) -> Result<Call<P, Q, B>, Problem> {
-        if self.access == Access::Operators {
-            authorize(&calling.caller, ())?;
-        }
+        let grant = self.admit(&calling, http.headers()).await?;
         let path = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let pairs = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let pairs: Vec<_> = pairs.collect();
+        self.locate(&calling, grant.as_ref(), &pairs).await?;
         let path = self.path.read(pairs)?;
         let query = self.query.read(query_pairs(http.uri().query().unwrap_or_default()))?;
         let (head, body) = http.into_parts();
         let bytes = collect(&head.headers, body).await?;
         let body = B::read(&bytes, &head.headers)?;
-        let Calling { api, caller, request } = calling;
-        Ok(Call { api, caller, request, path, query, body })
+        let Calling { api, request, .. } = calling;
+        Ok(Call { api, grant, request, path, query, body })
     }
 }
 
@@ -237,14 +285,47 @@ where
     Fut: Future<Output = Result<A, Problem>>,
 {
     let (id, is_read) = (calling.request, http.method().is_safe());
+    let refused = Refused::before(entry, &calling, &http);
     let answer = async { handle(entry.open(calling, path, http).await?).await };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
         Ok(answer) => answer.into_response(),
-        Err(problem) => problem_response(&Problem { request_id: Some(id), ..problem }),
+        Err(problem) => {
+            refused.note(&problem);
+            problem_response(&Problem { request_id: Some(id), ..problem })
+        }
     };
     response.extensions_mut().insert(Operation(entry.operation));
     response
+}
+
+/// Who asked for what, in case it is refused. Every refusal of the API passes here.
+struct Refused {
+    api: Arc<Api>,
+    operation: &'static str,
+    who: String,
+    address: Option<IpAddr>,
+}
+
+impl Refused {
+    fn before(entry: &Entry, calling: &Calling, http: &Request) -> Self {
+        let header = http.headers().get(header::AUTHORIZATION);
+        let who = match Presented::by(&calling.caller, header) {
+            Ok(presented) => presented.to_string(),
+            Err(NotAllowed::Role(role)) => format!("a certificate of role {role}"),
+            Err(_) => "nobody".to_owned(),
+        };
+        let (api, address) = (Arc::clone(&calling.api), calling.caller.address);
+        Self { api, operation: entry.operation, who, address }
+    }
+
+    fn note(&self, problem: &Problem) {
+        let Some(refusal) = SecurityRefusal::of(problem.code) else { return };
+        let Self { operation, who, address, .. } = self;
+        self.api.refused(operation, refusal);
+        let address = address.map(tracing::field::display);
+        tracing::warn!(operation, who, address, detail = problem.detail, "refused");
+    }
 }
 
 fn too_late(is_read: bool) -> Problem {

@@ -1,7 +1,10 @@
 //! The table of all routes. Router and description are made from it and from nothing else.
 
 use super::route::Route;
-use super::{audit, batches, cluster, console, events, health, migrations, nodes, tokens, vms};
+use super::{
+    audit, batches, cluster, console, events, health, migrations, nodes, principals, projects,
+    tokens, vms, whoami,
+};
 
 /// Where the API's resources live; what is outside is for probes.
 pub const PREFIX: &str = "/api/v1";
@@ -18,6 +21,9 @@ pub fn table() -> Vec<Route> {
         audit::routes(),
         cluster::routes(),
         tokens::routes(),
+        projects::routes(),
+        principals::routes(),
+        whoami::routes(),
         health::routes(),
     ]
     .into_iter()

@@ -1,5 +1,6 @@
 //! Virtual machines.
 
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
     Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
 };
@@ -10,11 +11,12 @@ use serde::Deserialize;
 
 use super::answer::{Accepted, Created, Found};
 use super::body::{Json, NoBody, OptionalJson};
+use super::call::check_seen;
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
 use super::{migrations, nodes};
-use crate::auth::Authorized;
+use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::vm::Vm;
 use crate::state::{Accepted as Applied, Fleet};
@@ -22,27 +24,45 @@ use crate::view::resource::vm_view;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/api/v1/vms", "listVms", "List machines").to(list),
+        get("/api/v1/vms", "listVms", "List machines")
+            .needs(Permission::VmRead, Where::Somewhere)
+            .to(list),
         post("/api/v1/vms", "createVm", "Create a machine")
+            .needs(Permission::VmCreate, Where::Somewhere)
             .refuses(&[
                 Code::NotFound,
                 Code::NameTaken,
+                Code::Conflict,
                 Code::NoCapacity,
+                Code::QuotaExceeded,
                 Code::IdempotencyConflict,
             ])
             .to(create),
-        get("/api/v1/vms/{vm}", "getVm", "Show a machine").refuses(&[Code::NotFound]).to(show),
+        get("/api/v1/vms/{vm}", "getVm", "Show a machine")
+            .needs(Permission::VmRead, Where::Machine)
+            .refuses(&[Code::NotFound])
+            .to(show),
         delete("/api/v1/vms/{vm}", "deleteVm", "Destroy a machine and its disks")
+            .needs(Permission::VmDelete, Where::Machine)
             .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
             .to(destroy),
         post("/api/v1/vms/{vm}/start", "startVm", "Start a machine")
+            .needs(Permission::VmOperate, Where::Machine)
             .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
             .to(start),
         post("/api/v1/vms/{vm}/stop", "stopVm", "Stop a machine")
+            .needs(Permission::VmOperate, Where::Machine)
             .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
             .to(stop),
         post("/api/v1/vms/{vm}/migrate", "migrateVm", "Move a machine to another node")
-            .refuses(&[Code::NotFound, Code::Conflict, Code::NoCapacity, Code::IdempotencyConflict])
+            .needs(Permission::VmMigrate, Where::Machine)
+            .refuses(&[
+                Code::NotFound,
+                Code::Conflict,
+                Code::NoCapacity,
+                Code::QuotaExceeded,
+                Code::IdempotencyConflict,
+            ])
             .to(migrate),
     ]
 }
@@ -56,12 +76,15 @@ pub(super) struct VmPath {
 }
 
 /// Which machines, and which part of the list.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct VmsQuery {
     /// Only machines with this label, as `key=value`. May be repeated: all of them must be there.
     #[serde(default)]
     label: Vec<String>,
+    /// Only machines of this project.
+    #[serde(default)]
+    project: Option<String>,
     /// Only machines on this node.
     #[serde(default)]
     node: Option<String>,
@@ -80,13 +103,14 @@ struct VmsQuery {
 }
 
 async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView>>, Problem> {
-    let VmsQuery { label, node, state, limit, cursor, page } = call.query;
+    let VmsQuery { label, project, node, state, limit, cursor, page } = call.query.clone();
     let window = ListQuery { limit, cursor, page }.window(|text| text.parse::<VmId>().ok())?;
-    let filter = Filter { labels: labels(&label)?, node, state };
-    let page = call.api.read(move |fleet| {
+    let filter = Filter { labels: labels(&label)?, project, node, state };
+    let page = call.read(move |fleet, sight| {
         // The first id of all is no machine's.
         let after = window.after.unwrap_or(VmId(uuid::Uuid::nil()));
-        let vms = fleet.vms_after(after).filter(|vm| filter.lets_through(vm)).map(vm_view);
+        let seen = fleet.vms_after(after).filter(|vm| sight.sees(&vm.spec.project));
+        let vms = seen.filter(|vm| filter.lets_through(vm)).map(vm_view);
         window.page(vms, |vm| vm.id.to_string(), fleet.revision())
     });
     Ok(Found(page.await?))
@@ -95,6 +119,7 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
 /// Which machines to show.
 struct Filter {
     labels: Labels,
+    project: Option<String>,
     node: Option<String>,
     state: Option<VmState>,
 }
@@ -108,7 +133,11 @@ impl Filter {
         };
         let on = vm.node.as_ref().map(|node| node.as_str());
         let is_there = self.node.as_deref().is_none_or(|wanted| on == Some(wanted));
-        is_state && is_there && vm.has_labels(&self.labels)
+        let is_its = |wanted: &str| vm.spec.project.as_str() == wanted;
+        self.project.as_deref().is_none_or(is_its)
+            && is_state
+            && is_there
+            && vm.has_labels(&self.labels)
     }
 }
 
@@ -120,7 +149,8 @@ fn labels(texts: &[String]) -> Result<Labels, Problem> {
 }
 
 async fn show(call: Call<VmPath, Nothing, NoBody>) -> Result<Found<VmView>, Problem> {
-    let view = call.api.read(move |fleet| find(fleet, &call.path.vm).map(vm_view)).await?;
+    let text = call.path.vm.clone();
+    let view = call.read(move |fleet, sight| find(fleet, sight, &text).map(vm_view)).await?;
     Ok(Found(view?))
 }
 
@@ -132,6 +162,9 @@ async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<
     let spec = asked.to_spec().map_err(invalid)?;
     let node = asked.node.as_deref().map(|name| nodes::parse("node", name)).transpose()?;
     let start = asked.start.unwrap_or(true);
+    let project = spec.project.clone();
+    let may = call.read(move |_, sight| sight.check(Scope::Project(project))).await?;
+    may?;
     let intent = call.authorize(Intent::CreateVm { spec, node, start })?;
     accepted_vm(&call, intent).await.map(Created)
 }
@@ -179,7 +212,7 @@ async fn accepted_vm<P, Q, B>(
         Applied::Vm(vm) => vm,
         other => return Err(super::unexpected("a machine", &other)),
     };
-    let view = call.api.read(move |fleet| fleet.vm(vm).map(vm_view)).await?;
+    let view = call.read(move |fleet, _| fleet.vm(vm).map(vm_view)).await?;
     view.ok_or_else(|| not_found(&vm.to_string()))
 }
 
@@ -187,17 +220,37 @@ async fn accepted_vm<P, Q, B>(
 /// under its name, but still means it.
 async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
     let (text, request) = (call.path.vm.clone(), call.request);
-    let found = call.api.read(move |fleet| {
+    let found = call.read(move |fleet, sight| {
         let repeated = |vm: &&Vm| vm.request == request && vm.spec.name.as_str() == text;
-        let vm = find(fleet, &text).or_else(|problem| fleet.vms().find(repeated).ok_or(problem))?;
-        Ok(vm.id)
+        let meant = fleet.find_vm(&text).or_else(|| fleet.vms().find(repeated));
+        seen(sight, meant, &text).map(|vm| vm.id)
     });
     found.await?
 }
 
-/// The machine that a client means.
-pub(super) fn find<'fleet>(fleet: &'fleet Fleet, text: &str) -> Result<&'fleet Vm, Problem> {
-    fleet.find_vm(text).ok_or_else(|| not_found(text))
+/// The machine that a client means, if it may do with it what it asks for.
+pub(super) fn find<'fleet>(
+    fleet: &'fleet Fleet,
+    sight: &Sight<'_>,
+    text: &str,
+) -> Result<&'fleet Vm, Problem> {
+    seen(sight, fleet.find_vm(text), text)
+}
+
+fn seen<'fleet>(
+    sight: &Sight<'_>,
+    vm: Option<&'fleet Vm>,
+    text: &str,
+) -> Result<&'fleet Vm, Problem> {
+    let vm = vm.ok_or_else(|| not_found(text))?;
+    check_seen(sight, &vm.spec.project, || not_found(text))?;
+    Ok(vm)
+}
+
+/// Whether the caller may do what it asks for with a machine, if it is there.
+pub(super) fn check(fleet: &Fleet, sight: &Sight<'_>, text: &str) -> Result<(), Problem> {
+    let Some(vm) = fleet.find_vm(text) else { return Ok(()) };
+    seen(sight, Some(vm), text).map(drop)
 }
 
 fn not_found(text: &str) -> Problem {

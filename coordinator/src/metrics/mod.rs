@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 
 pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus};
 pub use fleet::FleetNumbers;
-pub use requests::RequestMetrics;
+pub use requests::{RequestMetrics, SecurityRefusal};
 
 /// What runs here.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use novacron_protocol::api::Code;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,10 +27,44 @@ struct Operation {
     operation: &'static str,
 }
 
+/// Why somebody was not let in, or not to what it wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityRefusal {
+    /// Nothing proved who it is.
+    Authentication,
+    /// It is somebody, and may not.
+    Authorization,
+}
+
+impl SecurityRefusal {
+    /// What a problem's code says, if it is one of these.
+    pub fn of(code: Code) -> Option<Self> {
+        match code {
+            Code::NotAuthenticated => Some(Self::Authentication),
+            Code::NotAllowed => Some(Self::Authorization),
+            _ => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Authorization => "authorization",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    operation: &'static str,
+    refusal: &'static str,
+}
+
 /// Counters of requests. Operations are those of the table of routes. Clones share them.
 #[derive(Debug, Clone)]
 pub struct RequestMetrics {
     answered: Family<Answered, Counter>,
+    refused: Family<Refused, Counter>,
     latency: Family<Operation, Histogram>,
 }
 
@@ -37,6 +72,7 @@ impl Default for RequestMetrics {
     fn default() -> Self {
         Self {
             answered: Family::default(),
+            refused: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS)),
         }
     }
@@ -50,10 +86,21 @@ impl RequestMetrics {
             self.answered.clone(),
         );
         registry.register(
+            "novacron_api_refusals",
+            "Requests that were refused for who asked: nobody, or somebody who may not",
+            self.refused.clone(),
+        );
+        registry.register(
             "novacron_api_request_seconds",
             "Time from the head of a request to the head of its answer",
             self.latency.clone(),
         );
+    }
+
+    /// A request was refused for who asked.
+    pub fn refused(&self, operation: &'static str, refusal: SecurityRefusal) {
+        let refusal = refusal.word();
+        self.refused.get_or_create(&Refused { operation, refusal }).inc();
     }
 
     /// A request was answered.

@@ -1,11 +1,16 @@
 //! What a client wants, before ids, time and placement are decided for it.
 
+use novacron_protocol::access::{BindingEffect, Scope};
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::ids::{BatchId, MigrationId, NodeName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::vm::VmSpec;
+use novacron_transport::SubjectName;
 
+use crate::state::binding::Right;
 use crate::state::command::BatchOrder;
+use crate::state::principal::AccessOrder;
+use crate::state::project::ProjectOrder;
 
 /// A change that a client asks for. `auth` decides whether it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,4 +88,19 @@ pub enum Intent {
     },
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
+    /// Do something with projects.
+    Projects(ProjectOrder),
+    /// Change who may do what, bindings apart.
+    Access(AccessOrder),
+    /// Say what a principal may, or may not, do.
+    Bind {
+        /// Whose.
+        principal: SubjectName,
+        /// What it is about.
+        right: Right,
+        /// Where it holds.
+        scope: Scope,
+        /// Whether it gives or takes away.
+        effect: BindingEffect,
+    },
 }

@@ -1,12 +1,14 @@
 //! From an intent to a committed command: limits, ids, time and placement are decided here, once, and travel
 //! in the command.
 
+mod api_key;
 mod error;
 mod intent;
 
-use novacron_protocol::ids::{BatchId, MigrationId, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, BindingId, MigrationId, RequestId, VmId};
 use novacron_protocol::wire::codec;
 
+pub use api_key::NewApiKey;
 pub use error::ProposeError;
 pub use intent::Intent;
 
@@ -14,7 +16,9 @@ use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
+use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
+use crate::state::principal::AccessOrder;
 use crate::state::{Accepted, Body, Command, Origin};
 use crate::view::View;
 
@@ -74,6 +78,13 @@ impl Proposer {
             Intent::DrainNode { node, options } => Body::DrainNode { node, options },
             Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
+            Intent::Projects(order) => Body::Projects(order),
+            Intent::Access(order) => Body::Access(order),
+            Intent::Bind { principal, right, scope, effect } => {
+                let id = BindingId(new_uuid(self.clock.now()));
+                let binding = NewBinding { id, principal, right, scope, effect };
+                Body::Access(AccessOrder::Bind(binding))
+            }
         }
     }
 

@@ -11,20 +11,23 @@
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    BatchId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
+use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::api_key::ApiKey;
 use super::archive::ArchiveName;
 use super::command::{Body, Command};
 use super::fleet::{Applying, Fleet};
 use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
+use super::principal::AccessOrder;
 use super::reply::Reply;
 use super::table::{Key, ROW_BYTES_MAX};
 
@@ -82,6 +85,10 @@ pub(super) enum Subject {
     Member(MemberId),
     Token(TokenId),
     Settings,
+    Project(ProjectName),
+    Principal(SubjectName),
+    Binding(BindingId),
+    ApiKey(ApiKeyId),
     LedgerEntry(EntryId),
     Rate(RateKey),
     Plan(ProjectName),
@@ -226,6 +233,14 @@ impl Fleet {
             Subject::Batch(batch) => text(self.batches.get(batch)?),
             Subject::Member(member) => text(self.members.get(member)?),
             Subject::Settings => text(&self.meta.settings),
+            Subject::Project(project) => text(self.projects.get(project)?),
+            Subject::Principal(principal) => text(self.principals.get(principal)?),
+            Subject::Binding(binding) => text(self.bindings.get(binding)?),
+            Subject::ApiKey(key) => {
+                let ApiKey { principal, name, created_at, expires_at, .. } =
+                    self.api_keys.get(key)?;
+                text(&(principal, name, created_at, expires_at))
+            }
             Subject::LedgerEntry(entry) => text(self.ledger_corrected.get(entry)?),
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
@@ -314,6 +329,10 @@ impl Subject {
             Self::Member(member) => ("member", Some(member.to_string())),
             Self::Token(token) => ("token", Some(token.to_string())),
             Self::Settings => ("settings", None),
+            Self::Project(project) => ("project", Some(project.to_string())),
+            Self::Principal(principal) => ("principal", Some(principal.to_string())),
+            Self::Binding(binding) => ("binding", Some(binding.to_string())),
+            Self::ApiKey(key) => ("api-key", Some(key.to_string())),
             Self::LedgerEntry(entry) => {
                 ("ledger-entry", Some(format!("{}/{}", entry.window, entry.index)))
             }
@@ -331,6 +350,18 @@ impl Key for AuditNumber {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+}
+
+fn access_subject(order: &AccessOrder) -> Subject {
+    match order {
+        AccessOrder::CreatePrincipal { name, .. }
+        | AccessOrder::ChangePrincipal { name, .. }
+        | AccessOrder::DeletePrincipal { name } => Subject::Principal(name.clone()),
+        AccessOrder::Bind(binding) => Subject::Binding(binding.id),
+        AccessOrder::Unbind { binding } => Subject::Binding(*binding),
+        AccessOrder::CreateKey(key) => Subject::ApiKey(key.id),
+        AccessOrder::RevokeKey { key } => Subject::ApiKey(*key),
     }
 }
 
@@ -366,9 +397,12 @@ impl Body {
             Self::CreateToken(_) => "token.create",
             Self::UseToken { .. } => "token.use",
             Self::FoundCluster { .. } => "cluster.found",
+            Self::BeginIncarnation(_) => "cluster.restore",
             Self::AdmitMember(_) => "member.admit",
             Self::EnterMember { .. } => "member.enter",
             Self::RemoveMember { .. } => "member.remove",
+            Self::Projects(order) => order.action(),
+            Self::Access(order) => order.action(),
             Self::CorrectUsage(_) => "ledger.correct",
             Self::SetRate(_) => "rate.set",
             Self::SetPlan { .. } => "plan.set",
@@ -406,6 +440,8 @@ impl Body {
             Self::EnterMember { member } | Self::RemoveMember { member } => {
                 one(Subject::Member(*member))
             }
+            Self::Projects(order) => one(Subject::Project(order.project().clone())),
+            Self::Access(order) => one(access_subject(order)),
             Self::CorrectUsage(correction) => one(Subject::LedgerEntry(correction.entry)),
             Self::SetRate(card) => {
                 one(Subject::Rate(RateKey { plan: card.plan.clone(), valid_from: card.valid_from }))
@@ -414,6 +450,7 @@ impl Body {
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }
+            | Self::BeginIncarnation(_)
             | Self::AdmitMember(_)
             | Self::OpenSession(_)
             | Self::Reports(_)

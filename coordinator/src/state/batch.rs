@@ -7,7 +7,9 @@
 //! ```
 
 use novacron_protocol::api::EventKind;
-use novacron_protocol::ids::{BatchId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
+use novacron_protocol::ids::{
+    BatchId, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId, VmName,
+};
 use novacron_protocol::limits::{BATCH_ITEMS_MAX, cut};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::Labels;
@@ -65,6 +67,8 @@ pub struct BatchItem {
     pub vm: VmId,
     /// Its name.
     pub vm_name: VmName,
+    /// Whose it is.
+    pub project: ProjectName,
     /// Where it stands.
     pub step: ItemStep,
 }
@@ -88,7 +92,7 @@ pub enum ItemStep {
 }
 
 impl Message for Batch {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "batch row";
 }
@@ -204,7 +208,7 @@ impl Fleet {
         migration: MigrationId,
     ) -> Option<BatchItem> {
         let machine = self.vms.get(&vm)?;
-        let vm_name = machine.spec.name.clone();
+        let (vm_name, project) = (machine.spec.name.clone(), machine.spec.project.clone());
         let order = &asked.order;
         let is_there = machine.node.as_ref() == Some(&order.source);
         let mode = order.mode.unwrap_or_else(|| natural_mode(machine));
@@ -220,7 +224,7 @@ impl Fleet {
             Ok(()) => ItemStep::Accepted(migration),
             Err(refusal) => ItemStep::Refused(item_reason(&refusal.to_string())),
         };
-        Some(BatchItem { vm, vm_name, step })
+        Some(BatchItem { vm, vm_name, project, step })
     }
 
     pub(super) fn cancel_batch(&mut self, now: &mut Applying, id: BatchId) -> Reply {

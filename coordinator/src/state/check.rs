@@ -2,15 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use novacron_protocol::access::Scope;
+use novacron_protocol::ids::ProjectName;
 use novacron_protocol::limits::MIGRATIONS_PER_NODE_RANGE;
+use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::vm::VmState;
 
+use super::api_key::API_KEYS_MAX;
 use super::batch::{BATCHES_MAX, Batch};
+use super::binding::BINDINGS_MAX;
 use super::drain::Drain;
 use super::event::EVENTS_MAX;
 use super::fleet::Fleet;
 use super::index::Index;
 use super::migration::{Cause, Migration, Step};
+use super::principal::PRINCIPALS_MAX;
+use super::project::{PROJECTS_MAX, Project};
 use super::request::REQUESTS_MAX;
 use super::vm::{Rest, Task, VMS_DELETED_MAX, Vm};
 
@@ -26,6 +33,9 @@ impl Fleet {
         self.batches.values().try_for_each(|batch| self.check_batch_row(batch))?;
         self.drains.values().try_for_each(|drain| self.check_drain_row(drain))?;
         self.check_outbox()?;
+        self.check_projects()?;
+        self.check_access()?;
+        self.check_members()?;
         self.check_slots()?;
         self.check_ledger()?;
         self.check_audit()?;
@@ -131,6 +141,17 @@ impl Fleet {
         })
     }
 
+    fn check_members(&self) -> Result<(), String> {
+        let last = self.meta.member_last;
+        self.members.iter().try_for_each(|(id, member)| {
+            ensure(member.id == *id && *id <= last, || format!("member {id}: id not given out"))
+        })?;
+        let is_founded = self.meta.cluster.is_some();
+        ensure(is_founded == (self.meta.incarnation.0 > 0), || {
+            "a cluster without a life, or a life without a cluster".to_owned()
+        })
+    }
+
     fn check_slots(&self) -> Result<(), String> {
         self.nodes.values().try_for_each(|node| {
             let at_work = self.open_migrations().filter(|migration| {
@@ -158,12 +179,56 @@ impl Fleet {
         })
     }
 
+    fn check_projects(&self) -> Result<(), String> {
+        let is_default = |project: &Project| project.name == ProjectName::default();
+        ensure(self.projects.values().any(is_default), || "project default is gone".to_owned())?;
+        let live = || self.vms.values().filter(|vm| vm.rest != Rest::Deleted);
+        let stray = live().find(|vm| self.projects.get(&vm.spec.project).is_none());
+        ensure(stray.is_none(), || format!("{stray:?} belongs to a project that is not there"))?;
+        self.projects.values().try_for_each(|project| {
+            let own = live().filter(|vm| vm.spec.project == project.name);
+            let open = self.open_migrations().filter(|one| one.project == project.name);
+            let machines = own.map(|vm| ProjectUsage::of_machine(&vm.spec));
+            let all = machines.chain(open.map(|_| ProjectUsage::of_migration()));
+            let counted = all.fold(ProjectUsage::default(), |sum, one| sum.plus(&one));
+            let used = self.project_usage(&project.name);
+            ensure(counted == used, || {
+                format!("project {}: takes {counted:?}, counted are {used:?}", project.name)
+            })
+        })
+    }
+
+    fn check_access(&self) -> Result<(), String> {
+        self.bindings.values().try_for_each(|binding| {
+            let is_there = match &binding.scope {
+                Scope::Fleet => true,
+                Scope::Project(project) => self.projects.get(project).is_some(),
+            };
+            ensure(is_there && self.principals.get(&binding.principal).is_some(), || {
+                format!("binding {} is about what is not there", binding.id)
+            })
+        })?;
+        self.api_keys.values().try_for_each(|key| {
+            ensure(self.principals.get(&key.principal).is_some(), || {
+                format!("API key {} speaks for nobody", key.id)
+            })
+        })?;
+        let is_founded = self.meta.cluster.is_some();
+        ensure(!is_founded || self.has_admin(|_| true, |_| true, None), || {
+            "nobody may decide who may do what".to_owned()
+        })
+    }
+
     fn check_bounds(&self) -> Result<(), String> {
         let bounds = [
             (self.events.len(), EVENTS_MAX, "events"),
             (self.requests.len(), REQUESTS_MAX, "answers"),
             (self.index.deleted.len(), VMS_DELETED_MAX, "deleted machines"),
             (self.batches.len(), BATCHES_MAX, "batches"),
+            (self.projects.len(), PROJECTS_MAX, "projects"),
+            (self.principals.len(), PRINCIPALS_MAX, "principals"),
+            (self.bindings.len(), BINDINGS_MAX, "bindings"),
+            (self.api_keys.len(), API_KEYS_MAX, "API keys"),
         ];
         bounds.into_iter().try_for_each(|(count, most, what)| {
             ensure(count <= most, || format!("{count} {what}, at most {most}"))

@@ -6,8 +6,8 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
-    RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName,
+    ProjectName, RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
@@ -15,16 +15,20 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_protocol::wire::codec::Message;
-use novacron_transport::token::TokenId;
+use novacron_transport::token::{SecretHash, TokenId};
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::incarnation::Restored;
 use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
 use super::ledger::rate::RateCard;
 use super::member::MemberFacts;
 use super::node::SessionId;
 use super::origin::Origin;
+use super::principal::AccessOrder;
+use super::project::ProjectOrder;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -66,7 +70,7 @@ impl Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 6;
+    const VERSION: u16 = 7;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -135,7 +139,11 @@ pub enum Body {
         cluster: ClusterId,
         /// The first member.
         member: MemberFacts,
+        /// The first operator, who may do everything.
+        operator: SubjectName,
     },
+    /// Go on with what a backup holds; the first command of a cluster that was restored.
+    BeginIncarnation(Restored),
     /// Give a coordinator a member id.
     AdmitMember(MemberFacts),
     /// A coordinator is about to take part in Raft: from now on its id stands for its log and vote.
@@ -188,6 +196,10 @@ pub enum Body {
         /// The planner's choice.
         target: NodeName,
     },
+    /// Whose machines are whose.
+    Projects(ProjectOrder),
+    /// Who may do what.
+    Access(AccessOrder),
     /// What a node measured.
     PostUsage {
         /// The node, as in its certificate.
@@ -315,7 +327,9 @@ impl Body {
                 canonical(&(4u8, vm, target, mode, options))
             }
             Self::CancelMigration { migration } => canonical(&(5u8, migration)),
-            Self::CreateToken(token) => canonical(&(6u8, token.record.role, &token.record.name)),
+            Self::CreateToken(token) => {
+                canonical(&(6u8, token.record.role, &token.record.name, token.access))
+            }
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
             Self::AdmitMember(facts) => canonical(&(8u8, facts)),
             Self::RemoveMember { member } => canonical(&(9u8, member)),
@@ -328,6 +342,8 @@ impl Body {
             Self::ChangeSettings(change) => canonical(&(12u8, change)),
             Self::DrainNode { node, options } => canonical(&(13u8, node, options)),
             Self::UndrainNode { node, cancel } => canonical(&(14u8, node, cancel)),
+            Self::Projects(order) => canonical(&(20u8, order)),
+            Self::Access(order) => canonical(&(21u8, asked_access(order))),
             Self::CorrectUsage(CorrectUsage { entry, quantity, reason, .. }) => {
                 canonical(&(15u8, entry, quantity.to_string(), reason))
             }
@@ -337,6 +353,7 @@ impl Body {
             Self::PostUsage { .. }
             | Self::SealWindows { .. }
             | Self::FoundCluster { .. }
+            | Self::BeginIncarnation(_)
             | Self::PlaceVm { .. }
             | Self::DrainVm { .. }
             | Self::EnterMember { .. }
@@ -347,6 +364,21 @@ impl Body {
         };
         Some(xxhash_rust::xxh3::xxh3_64(&asked))
     }
+}
+
+/// What of an order about access the client asked for: ids, secrets and the time of their end are the proposer's.
+fn asked_access(order: &AccessOrder) -> AccessOrder {
+    let mut asked = order.clone();
+    match &mut asked {
+        AccessOrder::Bind(binding) => binding.id = BindingId(Uuid::nil()),
+        AccessOrder::CreateKey(key) => {
+            key.id = ApiKeyId(Uuid::nil());
+            key.secret_hash = SecretHash([0; 32]);
+            (key.created_at, key.expires_at) = (Timestamp::default(), Timestamp::default());
+        }
+        _ => {}
+    }
+    asked
 }
 
 /// The value's canonical bytes. JSON, because these bytes are only hashed: no version or limit is needed,

@@ -1,7 +1,7 @@
 //! What happened, in order; the newest part of it.
 
 use novacron_protocol::api::{Event, EventKind};
-use novacron_protocol::ids::{MigrationId, NodeName, Revision, VmId};
+use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, Revision, VmId};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ impl Key for EventKey {
 pub struct EventRow(pub Event);
 
 impl Message for EventRow {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "event row";
 }
@@ -48,6 +48,8 @@ pub(super) struct About {
     pub(super) vm: Option<VmId>,
     pub(super) node: Option<NodeName>,
     pub(super) migration: Option<MigrationId>,
+    /// The project; not said of what is about a machine, which belongs to one.
+    pub(super) project: Option<ProjectName>,
 }
 
 impl About {
@@ -56,11 +58,15 @@ impl About {
     }
 
     pub(super) fn vm(vm: VmId, node: Option<&NodeName>) -> Self {
-        Self { vm: Some(vm), node: node.cloned(), migration: None }
+        Self { vm: Some(vm), node: node.cloned(), ..Self::default() }
+    }
+
+    pub(super) fn project(project: &ProjectName) -> Self {
+        Self { project: Some(project.clone()), ..Self::default() }
     }
 
     pub(super) fn migration(vm: VmId, migration: MigrationId) -> Self {
-        Self { vm: Some(vm), node: None, migration: Some(migration) }
+        Self { vm: Some(vm), migration: Some(migration), ..Self::default() }
     }
 }
 
@@ -73,6 +79,7 @@ impl Fleet {
         message: String,
     ) {
         let key = EventKey { revision: now.revision, sequence: now.next_event() };
+        let of_vm = about.vm.and_then(|vm| self.project_of_vm(vm)).cloned();
         let event = Event {
             revision: key.revision,
             sequence: key.sequence,
@@ -81,6 +88,7 @@ impl Fleet {
             vm: about.vm,
             node: about.node,
             migration: about.migration,
+            project: about.project.or(of_vm),
             request: now.client_request,
             message,
         };

@@ -2,17 +2,20 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    BatchId, ClusterId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId,
-    Revision, VmId, VmName,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
+    NodeName, ProjectName, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
+use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::api_key::ApiKey;
 use super::archive::{ArchiveName, ArchiveRow, Departure};
 use super::audit::{AuditHead, AuditNumber, AuditRow};
 use super::batch::Batch;
+use super::binding::Binding;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
@@ -31,6 +34,8 @@ use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
 use super::node::Node;
 use super::outbox::OutboxRow;
+use super::principal::Principal;
+use super::project::Project;
 use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::settings::Settings;
@@ -51,8 +56,9 @@ macro_rules! fleet {
             pub(super) departures: Vec<Departure>,
         }
 
-        impl Default for Fleet {
-            fn default() -> Self {
+        impl Fleet {
+            /// Without a row in any table.
+            fn without_rows() -> Self {
                 Self {
                     meta: Meta::default(),
                     $($field: Table::new(TableName::$variant),)*
@@ -65,6 +71,15 @@ macro_rules! fleet {
 }
 
 for_each_table!(fleet);
+
+impl Default for Fleet {
+    /// A fleet to which nothing has happened: it has one project.
+    fn default() -> Self {
+        let mut fleet = Self::without_rows();
+        fleet.projects.insert(ProjectName::default(), Project::first());
+        fleet
+    }
+}
 
 /// The fleet's own numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +98,8 @@ pub(super) struct Meta {
     pub(super) settings: Settings,
     /// The end of the audit log.
     pub(super) audit: AuditHead,
+    /// Which life of the cluster this is.
+    pub(super) incarnation: Incarnation,
 }
 
 impl Message for Meta {
@@ -134,6 +151,12 @@ impl Fleet {
         let fingerprint = command.fingerprint();
         let client_request = fingerprint.map(|_| command.request);
         let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
+        if let Err(refusal) = self.check_asker(command) {
+            let reply = Err(refusal);
+            self.record_refusal(&now, command, &reply);
+            return reply;
+        }
         if let Some(fingerprint) = fingerprint
             && let Some(reply) = self.answered(command.request, fingerprint)
         {
@@ -183,8 +206,13 @@ impl Fleet {
             }
             Body::ChangeSettings(change) => self.change_settings(now, *change),
             Body::CreateToken(token) => self.create_token(now, token),
-            Body::UseToken { token, role, name } => self.use_token(now, *token, *role, name),
-            Body::FoundCluster { cluster, member } => self.found_cluster(now, *cluster, member),
+            Body::UseToken { token, role, name } => {
+                self.use_token(now, request, *token, *role, name)
+            }
+            Body::FoundCluster { cluster, member, operator } => {
+                self.found_cluster(now, request, *cluster, member, operator)
+            }
+            Body::BeginIncarnation(restored) => self.begin_incarnation(now, restored),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
             Body::EnterMember { member } => self.enter_member(*member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
@@ -192,6 +220,8 @@ impl Fleet {
             Body::Reports(batches) => self.take_reports(now, batches),
             Body::SetNodeStates(states) => self.set_node_states(now, states),
             Body::ExpireEffects(effects) => self.expire_effects(now, effects),
+            Body::Projects(order) => self.order_project(now, order),
+            Body::Access(order) => self.order_access(now, order),
             Body::PostUsage { node, records } => self.post_usage(now, node, records),
             Body::SealWindows { through } => self.seal_windows(now, *through),
             Body::CorrectUsage(correction) => self.correct_usage(now, correction),

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, Revision, VmId, VmName};
+use novacron_protocol::ids::{
+    BindingId, EffectId, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId, VmName,
+};
+use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::time::Timestamp;
+use novacron_transport::SubjectName;
 use uuid::Uuid;
 
+use super::binding::Binding;
 use super::fleet::Fleet;
 use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
@@ -32,6 +37,9 @@ pub(super) struct Index {
     pub(super) outbox: BTreeSet<(NodeName, EffectId)>,
     /// Answers to requests, oldest first.
     pub(super) requests_by_age: BTreeSet<(Timestamp, RequestId)>,
+    /// What projects take; those that take nothing are not in it.
+    pub(super) usage: BTreeMap<ProjectName, ProjectUsage>,
+    bindings: BTreeSet<(SubjectName, BindingId)>,
     /// Seconds of machines' meters in windows that are not sealed.
     pub(super) ledger_open: OpenCoverage,
 }
@@ -44,8 +52,40 @@ impl Index {
         index.outbox = fleet.outbox.iter().map(|(id, row)| (row.node.clone(), *id)).collect();
         index.requests_by_age =
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
+        fleet.bindings.values().for_each(|binding| index.add_binding(binding));
         index.ledger_open = fleet.build_open_coverage();
         index
+    }
+
+    /// Bindings of a principal.
+    pub(super) fn bindings_of(
+        &self,
+        principal: &SubjectName,
+    ) -> impl Iterator<Item = BindingId> + use<'_> {
+        let end = |binding| (principal.clone(), BindingId(binding));
+        let own = self.bindings.range(end(Uuid::nil())..=end(Uuid::max()));
+        own.map(|(_, binding)| *binding)
+    }
+
+    pub(super) fn add_binding(&mut self, binding: &Binding) {
+        self.bindings.insert((binding.principal.clone(), binding.id));
+    }
+
+    pub(super) fn remove_binding(&mut self, binding: &Binding) {
+        self.bindings.remove(&(binding.principal.clone(), binding.id));
+    }
+
+    fn charge(&mut self, project: &ProjectName, more: &ProjectUsage) {
+        let used = self.usage.entry(project.clone()).or_default();
+        *used = used.plus(more);
+    }
+
+    fn release(&mut self, project: &ProjectName, less: &ProjectUsage) {
+        let Some(used) = self.usage.get_mut(project) else { return };
+        *used = used.minus(less);
+        if *used == ProjectUsage::default() {
+            self.usage.remove(project);
+        }
     }
 
     /// Machines that are on a node.
@@ -64,6 +104,7 @@ impl Index {
             return;
         }
         self.names.insert(vm.spec.name.clone(), vm.id);
+        self.charge(&vm.spec.project, &ProjectUsage::of_machine(&vm.spec));
         match &vm.node {
             Some(node) => drop(self.placed.entry(node.clone()).or_default().insert(vm.id)),
             None => drop(self.pending.insert(vm.id)),
@@ -79,6 +120,7 @@ impl Index {
             return;
         }
         self.names.remove(&vm.spec.name);
+        self.release(&vm.spec.project, &ProjectUsage::of_machine(&vm.spec));
         self.pending.remove(&vm.id);
         if let Some(node) = &vm.node {
             remove_member(&mut self.placed, node, vm.id);
@@ -94,6 +136,7 @@ impl Index {
         } else {
             self.migrations_open.insert((migration.accepted, migration.id));
             self.leaving.insert((migration.source.clone(), migration.vm, migration.id));
+            self.charge(&migration.project, &ProjectUsage::of_migration());
         }
     }
 
@@ -111,7 +154,9 @@ impl Index {
 
     pub(super) fn remove_migration(&mut self, migration: &Migration) {
         self.migrations_ended.remove(&(migration.revision, migration.id));
-        self.migrations_open.remove(&(migration.accepted, migration.id));
+        if self.migrations_open.remove(&(migration.accepted, migration.id)) {
+            self.release(&migration.project, &ProjectUsage::of_migration());
+        }
         self.leaving.remove(&(migration.source.clone(), migration.vm, migration.id));
     }
 }

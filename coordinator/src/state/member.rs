@@ -1,12 +1,15 @@
 //! Members of the coordinator cluster: who they are, and that no id is ever used twice.
 
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::EventKind;
-use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_protocol::wire::codec::Message;
+use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
 use super::event::About;
 use super::fleet::{Applying, Fleet};
+use super::incarnation::FIRST;
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
 
@@ -66,17 +69,21 @@ impl Fleet {
     pub(super) fn found_cluster(
         &mut self,
         now: &mut Applying,
+        request: RequestId,
         cluster: ClusterId,
         member: &MemberFacts,
+        operator: &SubjectName,
     ) -> Reply {
         if self.meta.cluster.is_some() {
             return Err(Refusal::Conflict("the cluster was founded before".to_owned()));
         }
         self.meta.cluster = Some(cluster);
+        self.meta.incarnation = FIRST;
         let admitted = self.admit_member(now, member)?;
         if let Accepted::Member(member) = admitted {
             self.enter_member(member)?;
         }
+        self.welcome_operator(now, request, operator, AccessRole::Admin)?;
         Ok(admitted)
     }
 

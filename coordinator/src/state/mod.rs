@@ -12,21 +12,28 @@
 //! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
+//! | [`project`] | whose machines are whose, and how much they may take |
+//! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
+//! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
 
+pub mod access;
+pub mod api_key;
 pub mod archive;
 pub mod audit;
 pub mod batch;
+pub mod binding;
 pub mod check;
 pub mod command;
 pub mod drain;
 pub mod event;
 pub mod fleet;
+pub mod incarnation;
 mod index;
 pub mod ledger;
 pub mod member;
@@ -35,6 +42,8 @@ pub mod node;
 pub mod origin;
 pub mod outbox;
 pub mod placement;
+pub mod principal;
+pub mod project;
 pub mod reply;
 pub mod request;
 pub mod rows;

@@ -84,6 +84,9 @@ impl Fleet {
     fn compare_inventory(&mut self, now: &mut Applying, node: &NodeName, held: &[MachineReport]) {
         let held: BTreeMap<VmId, &MachineReport> =
             held.iter().map(|held| (held.vm, held)).collect();
+        for report in held.values() {
+            self.adopt_if_unknown(now, node, report);
+        }
         for vm in self.vms_on(node) {
             match held.get(&vm) {
                 Some(report) => self.observe(now, node, report),

@@ -31,7 +31,7 @@ pub struct OutboxRow {
 }
 
 impl Message for OutboxRow {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "outbox row";
 }

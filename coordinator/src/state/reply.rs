@@ -1,12 +1,20 @@
 //! What applying a command answers.
 
+use std::fmt;
+
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::{BatchId, MemberId, MigrationId, NodeName, PlanName, VmId};
+use novacron_protocol::ids::{
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName, VmId,
+};
+use novacron_protocol::project::Quota;
+use novacron_protocol::size::display_size;
 use novacron_protocol::usage::RecordOutcome;
 use novacron_protocol::vm::VmState;
+use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::access::Unknown;
 use super::ledger::entry::EntryId;
 use super::ledger::hour::Hour;
 use super::placement::Misfit;
@@ -33,6 +41,14 @@ pub enum Accepted {
     Batch(BatchId),
     /// The node that it was about.
     Node(NodeName),
+    /// The project that it was about.
+    Project(ProjectName),
+    /// The principal that it was about.
+    Principal(SubjectName),
+    /// The binding that it was about.
+    Binding(BindingId),
+    /// The API key that it was about.
+    ApiKey(ApiKeyId),
     /// What became of each usage record, in the order of the command.
     Usage(Vec<RecordOutcome>),
     /// The entry of the ledger that takes back the one that was corrected.
@@ -55,12 +71,12 @@ pub enum Refusal {
     #[error("there is no member {0}")]
     NoSuchMember(MemberId),
     /// Another machine that is not deleted has the name.
-    #[error("the name `{name}` is taken by machine {holder}")]
+    #[error("the name `{name}` is taken{}", by_machine(*.holder))]
     NameTaken {
         /// The name.
         name: String,
-        /// Who has it.
-        holder: VmId,
+        /// Who has it; not said of a machine of another project.
+        holder: Option<VmId>,
     },
     /// The machine's state does not allow it.
     #[error("machine `{name}` is {}: cannot {action} it{hint}", state_word(*.state))]
@@ -105,6 +121,57 @@ pub enum Refusal {
     /// There is no such batch.
     #[error("there is no batch {0}")]
     NoSuchBatch(BatchId),
+    /// There is no such project.
+    #[error("there is no project `{0}`")]
+    NoSuchProject(ProjectName),
+    /// There is no such principal.
+    #[error("there is no principal `{0}`")]
+    NoSuchPrincipal(SubjectName),
+    /// There is no such binding.
+    #[error("there is no binding {0}")]
+    NoSuchBinding(BindingId),
+    /// There is no such API key.
+    #[error("there is no API key {0}")]
+    NoSuchApiKey(ApiKeyId),
+    /// Something else than a machine has the name.
+    #[error("there is a {what} `{name}` already")]
+    Taken {
+        /// What.
+        what: Named,
+        /// The name.
+        name: String,
+    },
+    /// A quota would be passed.
+    #[error(
+        "quota `{quota}` of project `{project}`: {} needed, {} of {} used, {} left",
+        amount(*.quota, *.needed),
+        amount(*.quota, *.used),
+        amount(*.quota, *.limit),
+        amount(*.quota, .limit.saturating_sub(*.used))
+    )]
+    OverQuota {
+        /// The project.
+        project: ProjectName,
+        /// Which quota.
+        quota: Quota,
+        /// What it allows.
+        limit: u64,
+        /// What is used.
+        used: u64,
+        /// What is needed beyond that.
+        needed: u64,
+    },
+    /// Whoever asks is nobody, or nobody any more.
+    #[error(transparent)]
+    NotKnown(#[from] Unknown),
+    /// Whoever asks may not.
+    #[error("principal `{principal}` may not do {what}")]
+    NotAllowed {
+        /// Who asks.
+        principal: SubjectName,
+        /// The permission that is missing, and where.
+        what: String,
+    },
     /// There is no such entry in the ledger.
     #[error("there is no entry {} in the window {}", .0.index, .0.window)]
     NoSuchEntry(EntryId),
@@ -132,6 +199,24 @@ pub enum Refusal {
         /// What would be right, beginning with `; `.
         hint: String,
     },
+}
+
+/// What has a name of its own, machines apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Named {
+    /// A project.
+    Project,
+    /// A principal.
+    Principal,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Project => "project",
+            Self::Principal => "principal",
+        })
+    }
 }
 
 /// Why a join token does not allow something.
@@ -166,13 +251,19 @@ impl Refusal {
             | Self::NoSuchMigration(_)
             | Self::NoSuchMember(_)
             | Self::NoSuchBatch(_)
+            | Self::NoSuchProject(_)
+            | Self::NoSuchPrincipal(_)
+            | Self::NoSuchBinding(_)
+            | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_) => Code::NotFound,
-            Self::NameTaken { .. } => Code::NameTaken,
+            Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,
             Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
             Self::RequestReused => Code::IdempotencyConflict,
-            Self::Token(_) => Code::NotAllowed,
+            Self::Token(_) | Self::NotAllowed { .. } => Code::NotAllowed,
+            Self::NotKnown(_) => Code::NotAuthenticated,
+            Self::OverQuota { .. } => Code::QuotaExceeded,
             Self::AlreadyCorrected(_) => Code::AlreadyCorrected,
             Self::TooManyRecords(_) => Code::TooManyRecords,
             Self::RateBegun { .. } => Code::RateBegun,
@@ -183,11 +274,24 @@ impl Refusal {
     /// The field of the request that is wrong, where one is.
     pub fn field(&self) -> Option<&str> {
         match self {
-            Self::NameTaken { .. } => Some("name"),
+            Self::NameTaken { .. } | Self::Taken { .. } => Some("name"),
+            Self::NoSuchProject(_) => Some("project"),
+            Self::NoSuchPrincipal(_) => Some("principal"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,
         }
+    }
+}
+
+fn by_machine(holder: Option<VmId>) -> String {
+    holder.map(|vm| format!(" by machine {vm}")).unwrap_or_default()
+}
+
+fn amount(quota: Quota, amount: u64) -> String {
+    match quota {
+        Quota::MemoryBytes | Quota::DiskBytes => display_size(amount),
+        Quota::Vms | Quota::Cpus | Quota::Migrations => amount.to_string(),
     }
 }
 

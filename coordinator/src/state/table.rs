@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeBounds;
 
 use novacron_protocol::ids::{
-    BatchId, EffectId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
+    RequestId, VmId,
 };
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
@@ -233,7 +234,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, BatchId, RequestId);
+uuid_key!(VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId);
 number_key!(EffectId, MemberId);
 
 macro_rules! name_key {

@@ -30,6 +30,14 @@ macro_rules! for_each_table {
             11 Archives archives (ArchiveName => ArchiveRow),
             /// Who changed what: the newest part.
             12 Audit audit (AuditNumber => AuditRow),
+            /// Whose machines are whose.
+            20 Projects projects (ProjectName => Project),
+            /// Who may ask for anything.
+            21 Principals principals (SubjectName => Principal),
+            /// Who may, or may not, do what.
+            22 Bindings bindings (BindingId => Binding),
+            /// What programs show instead of certificates.
+            23 ApiKeys api_keys (ApiKeyId => ApiKey),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

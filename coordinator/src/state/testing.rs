@@ -1,24 +1,34 @@
 //! A scene for tests: a fleet, a clock that they hold, and agents that do what they are told to say.
 
+use novacron_protocol::access::{BindingEffect, Scope};
+use novacron_protocol::api::PrincipalKind;
 use novacron_protocol::effect::{
     Action, Effect, EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report,
     SourceResult,
 };
-use novacron_protocol::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use novacron_protocol::ids::{
+    BindingId, ClusterId, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
+};
 use novacron_protocol::migration::{
     DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
     MigrationProgress,
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts, NodeState};
+use novacron_protocol::project::Quotas;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
 use uuid::Uuid;
 
+use super::binding::{NewBinding, Right};
 use super::command::{CreateVm, OpenSession, SessionReports};
+use super::incarnation::Restored;
+use super::member::MemberFacts;
 use super::migration::Migration;
 use super::node::SessionId;
+use super::principal::AccessOrder;
+use super::project::ProjectOrder;
 use super::vm::Vm;
-use super::{Accepted, Body, Command, Fleet, Refusal, Reply};
+use super::{Accepted, Asker, Body, Command, Credential, Fleet, Origin, Refusal, Reply};
 
 pub(crate) const GIB: u64 = 1 << 30;
 
@@ -26,6 +36,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 pub(crate) fn spec(name: &str) -> VmSpec {
     VmSpec {
         name: name.parse().unwrap(),
+        project: ProjectName::default(),
         memory_bytes: 2 * GIB,
         cpus: 1,
         disks: vec![DiskSpec { size_bytes: GIB, image: String::new(), format: DiskFormat::Raw }],
@@ -99,6 +110,17 @@ pub(crate) fn progress(phase: MigrationPhase, bytes: u64) -> MigrationProgress {
     }
 }
 
+/// An operator, by its certificate.
+pub(crate) fn operator_named(name: &str) -> Asker {
+    let name = name.parse().unwrap();
+    Asker { name, credential: Credential::Certificate, address: None }
+}
+
+/// A machine of a project.
+pub(crate) fn spec_in(project: &ProjectName, name: &str) -> VmSpec {
+    VmSpec { project: project.clone(), ..spec(name) }
+}
+
 pub(crate) struct Scene {
     pub(crate) fleet: Fleet,
     pub(crate) log: Vec<(Revision, Command)>,
@@ -124,12 +146,68 @@ impl Scene {
     }
 
     pub(crate) fn apply_as(&mut self, request: RequestId, body: Body) -> Reply {
+        self.apply_command(Command::of_cluster(request, self.now, body))
+    }
+
+    /// Applies what somebody asks for as a new request.
+    pub(crate) fn ask(&mut self, asker: &Asker, body: Body) -> Reply {
+        let (request, origin) = (RequestId(self.id()), Origin::Asker(asker.clone()));
+        self.apply_command(Command { request, at: self.now, origin, body })
+    }
+
+    pub(crate) fn apply_command(&mut self, command: Command) -> Reply {
         let revision = Revision(self.log.len() as u64 + 1);
-        let command = Command::of_cluster(request, self.now, body);
         let reply = self.fleet.apply(revision, &command);
         self.log.push((revision, command));
         self.fleet.check().unwrap();
         reply
+    }
+
+    /// Founds the cluster, whose first operator is `admin`; answers who that is.
+    pub(crate) fn found(&mut self) -> Asker {
+        let address = "10.0.0.1:7400".to_owned();
+        let member = MemberFacts {
+            name: "c1".to_owned(),
+            peer_address: address.clone(),
+            api_address: address,
+        };
+        let (cluster, operator) = (ClusterId(self.id()), "admin".parse().unwrap());
+        self.apply(Body::FoundCluster { cluster, member, operator }).unwrap();
+        operator_named("admin")
+    }
+
+    /// A new operator that may do nothing; answers who that is.
+    pub(crate) fn operator(&mut self, name: &str) -> Asker {
+        let (kind, display_name) = (PrincipalKind::Operator, String::new());
+        let name_of = name.parse().unwrap();
+        let order = AccessOrder::CreatePrincipal { name: name_of, kind, display_name };
+        self.apply(Body::Access(order)).unwrap();
+        operator_named(name)
+    }
+
+    /// Says what somebody may, or may not, do.
+    pub(crate) fn bind(
+        &mut self,
+        asker: &Asker,
+        right: Right,
+        scope: Scope,
+        effect: BindingEffect,
+    ) -> Result<BindingId, Refusal> {
+        let (id, principal) = (BindingId(self.id()), asker.name.clone());
+        let binding = NewBinding { id, principal, right, scope, effect };
+        self.apply(Body::Access(AccessOrder::Bind(binding))).map(|_| id)
+    }
+
+    pub(crate) fn make_project(&mut self, project: &str, quotas: Quotas) -> ProjectName {
+        let name: ProjectName = project.parse().unwrap();
+        let order = ProjectOrder::Create {
+            project: name.clone(),
+            display_name: String::new(),
+            quotas,
+            labels: Labels::new(),
+        };
+        self.apply(Body::Projects(order)).unwrap();
+        name
     }
 
     pub(crate) fn join(&mut self, node: &str, memory_gib: u64) {
@@ -252,6 +330,20 @@ impl Scene {
         self.report(row.source.as_str(), vec![report]).unwrap();
     }
 
+    /// A new life: the first one, if the cluster was never founded.
+    pub(crate) fn restore(&mut self, first_member: &str) {
+        if self.fleet.cluster().is_none() {
+            let (cluster, member) = (ClusterId(self.id()), member_facts("c1"));
+            self.apply(Body::FoundCluster { cluster, member }).unwrap();
+        }
+        let restored = Restored {
+            incarnation: self.fleet.incarnation().next(),
+            member: self.fleet.next_first_member(),
+            facts: member_facts(first_member),
+        };
+        self.apply(Body::BeginIncarnation(restored)).unwrap();
+    }
+
     pub(crate) fn set_node(&mut self, node: &str, state: NodeState) {
         self.apply(Body::SetNodeStates(vec![(name(node), state)])).unwrap();
     }
@@ -264,6 +356,11 @@ impl Scene {
         }
         fleet
     }
+}
+
+pub(crate) fn member_facts(name: &str) -> MemberFacts {
+    let address = |port| format!("{name}.example:{port}");
+    MemberFacts { name: name.to_owned(), peer_address: address(7400), api_address: address(7443) }
 }
 
 pub(crate) fn held(vm: VmId, generation: u64, state: ObservedState) -> MachineReport {

@@ -1,11 +1,15 @@
 //! Join tokens: who may become a part of the cluster. The state knows a hash of the secret, never the secret.
 
+use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
+use novacron_protocol::api::PrincipalKind;
+use novacron_protocol::ids::{BindingId, RequestId};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::token::{TokenId, TokenRecord};
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::binding::{NewBinding, Right};
 use super::fleet::{Applying, Fleet};
 use super::reply::{Accepted, Refusal, Reply, TokenProblem};
 use super::table::{Key, ROW_BYTES_MAX};
@@ -25,10 +29,12 @@ pub struct Token {
     pub record: TokenRecord,
     /// The name that used it.
     pub used_by: Option<SubjectName>,
+    /// For a new operator: the role that it gets on the whole fleet.
+    pub access: AccessRole,
 }
 
 impl Message for Token {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "token row";
 }
@@ -67,14 +73,39 @@ impl Fleet {
         match role {
             Role::Agent => self.nodes.values().any(|node| node.name.as_str() == name),
             Role::Coordinator => self.present_members().any(|member| member.facts.name == name),
-            Role::Operator | Role::Partner => false,
+            Role::Operator => self.principals.values().any(|one| one.name.as_str() == name),
+            Role::Partner => false,
         }
+    }
+
+    /// A certificate for an operator was asked for. A new operator becomes a principal with a role on the whole fleet;
+    /// one that is there keeps what it has, and no more.
+    pub(super) fn welcome_operator(
+        &mut self,
+        now: &mut Applying,
+        request: RequestId,
+        name: &SubjectName,
+        role: AccessRole,
+    ) -> Result<(), Refusal> {
+        match self.principals.get(name).map(|principal| principal.kind) {
+            Some(PrincipalKind::Operator) => return Ok(()),
+            Some(PrincipalKind::Service) => return Err(Refusal::Token(TokenProblem::NameTaken)),
+            None => {}
+        }
+        self.check_room_for_bindings()?;
+        self.create_principal(now, name, PrincipalKind::Operator, "")?;
+        let (principal, right) = (name.clone(), Right::Role(role));
+        // The request is applied once, so its id is as good as a new one.
+        let id = BindingId(request.0);
+        let (scope, effect) = (Scope::Fleet, BindingEffect::Allow);
+        self.bind(now, &NewBinding { id, principal, right, scope, effect }).map(drop)
     }
 
     /// Uses up a token whose proof the proposer has verified.
     pub(super) fn use_token(
         &mut self,
-        now: &Applying,
+        now: &mut Applying,
+        request: RequestId,
         id: TokenId,
         role: Role,
         name: &SubjectName,
@@ -92,6 +123,10 @@ impl Fleet {
                 return Err(Refusal::Token(TokenProblem::NameTaken));
             }
             () => {}
+        }
+        if role == Role::Operator {
+            let access = token.access;
+            self.welcome_operator(now, request, name, access)?;
         }
         self.tokens.update(&id, |token| {
             token.record.used = true;

@@ -5,6 +5,7 @@ use novacron_protocol::api::{DrainMachineStatus, DrainMachineView, DrainView, No
 use super::resource::node_view;
 use crate::planner::{Rooms, Standing};
 use crate::state::Fleet;
+use crate::state::binding::Reach;
 use crate::state::drain::Drain;
 use crate::state::node::Node;
 use crate::state::vm::Vm;
@@ -12,13 +13,13 @@ use crate::state::vm::Vm;
 /// Machines that are shown; all are counted.
 const MACHINES_MAX: usize = 1_000;
 
-/// A node with the machines that are to leave it.
-pub fn node_view_in_full(fleet: &Fleet, node: &Node) -> NodeView {
-    let drain = fleet.drain(&node.name).map(|drain| drain_view(fleet, drain));
+/// A node with the machines that are to leave it, as far as they are seen; all are counted.
+pub fn node_view_in_full(fleet: &Fleet, node: &Node, sees: &Reach) -> NodeView {
+    let drain = fleet.drain(&node.name).map(|drain| drain_view(fleet, drain, sees));
     NodeView { drain, ..node_view(fleet, node) }
 }
 
-fn drain_view(fleet: &Fleet, drain: &Drain) -> DrainView {
+fn drain_view(fleet: &Fleet, drain: &Drain, sees: &Reach) -> DrainView {
     let mut rooms = Rooms::of(fleet);
     let standings = rooms.standings(drain, fleet.clock());
     let mut machines: Vec<_> = standings.map(|(vm, standing)| machine_view(vm, standing)).collect();
@@ -29,6 +30,7 @@ fn drain_view(fleet: &Fleet, drain: &Drain) -> DrainView {
     let moving = count(DrainMachineStatus::Moving);
     let waiting = count(DrainMachineStatus::Waiting);
     let blocked = count(DrainMachineStatus::Blocked);
+    machines.retain(|machine| is_seen(fleet, sees, machine));
     machines.truncate(MACHINES_MAX);
     DrainView {
         since: drain.since,
@@ -39,6 +41,10 @@ fn drain_view(fleet: &Fleet, drain: &Drain) -> DrainView {
         blocked,
         machines,
     }
+}
+
+fn is_seen(fleet: &Fleet, sees: &Reach, machine: &DrainMachineView) -> bool {
+    fleet.project_of_vm(machine.vm).is_some_and(|project| sees.covers_project(project))
 }
 
 fn machine_view(vm: &Vm, standing: Standing) -> DrainMachineView {

@@ -1,5 +1,6 @@
 //! Reading the fleet: linearizable on any member, and watches.
 
+pub mod access;
 mod cell;
 pub mod drain;
 pub mod resource;

@@ -11,6 +11,7 @@ use novacron_protocol::time::Timestamp;
 
 use crate::state::Fleet;
 use crate::state::batch::{Batch, BatchItem, ItemStep, Stop};
+use crate::state::binding::Reach;
 use crate::state::migration::{Ending, Migration, Step};
 use crate::state::node::Node;
 use crate::state::vm::Vm;
@@ -18,7 +19,7 @@ use crate::state::vm::Vm;
 /// Where the API's resources live.
 const ROOT: &str = "/api/v1";
 
-fn links(entries: &[(&str, String)]) -> Links {
+pub(super) fn links(entries: &[(&str, String)]) -> Links {
     entries
         .iter()
         .map(|(relation, path)| ((*relation).to_owned(), format!("{ROOT}{path}")))
@@ -28,7 +29,10 @@ fn links(entries: &[(&str, String)]) -> Links {
 /// A machine as the API shows it.
 pub fn vm_view(vm: &Vm) -> VmView {
     let first = vm.spec.disks.first();
-    let mut links = links(&[("self", format!("/vms/{}", vm.id))]);
+    let mut links = links(&[
+        ("self", format!("/vms/{}", vm.id)),
+        ("project", format!("/projects/{}", vm.spec.project)),
+    ]);
     if let Some(node) = &vm.node {
         links.insert("node".to_owned(), format!("{ROOT}/nodes/{node}"));
     }
@@ -38,6 +42,7 @@ pub fn vm_view(vm: &Vm) -> VmView {
     VmView {
         id: vm.id,
         name: vm.spec.name.clone(),
+        project: vm.spec.project.clone(),
         state: vm.state(),
         reason: vm.reason.clone(),
         node: vm.node.clone(),
@@ -166,9 +171,14 @@ pub fn migration_view(migration: &Migration) -> MigrationView {
     }
 }
 
-/// A batch as the API shows it; its machines only where they are asked for.
-pub fn batch_view(fleet: &Fleet, batch: &Batch, has_items: bool) -> BatchView {
-    let items: Vec<_> = batch.items.iter().map(|item| batch_item_view(fleet, item)).collect();
+/// A batch as the API shows it, to whom sees the machines of some projects; its machines only where they are asked for.
+/// How it stands is that of all of its machines.
+pub fn batch_view(fleet: &Fleet, batch: &Batch, sees: &Reach, has_items: bool) -> BatchView {
+    let views: Vec<_> = batch.items.iter().map(|item| batch_item_view(fleet, item)).collect();
+    let status = batch_status(batch, &views);
+    let pairs = batch.items.iter().zip(views);
+    let seen = pairs.filter(|(item, _)| sees.covers_project(&item.project));
+    let items: Vec<_> = seen.map(|(_, view)| view).collect();
     let order = &batch.order;
     BatchView {
         batch_id: batch.id,
@@ -178,7 +188,7 @@ pub fn batch_view(fleet: &Fleet, batch: &Batch, has_items: bool) -> BatchView {
         mode: order.mode,
         options: order.options,
         abort_on_failure: order.aborts_on_failure,
-        status: batch_status(batch, &items),
+        status,
         counts: batch_counts(&items),
         items: if has_items { items } else { Vec::new() },
         created_at: batch.created_at,

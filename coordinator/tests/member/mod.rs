@@ -10,14 +10,17 @@ use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding;
-use novacron_coordinator::state::command::OpenSession;
+use novacron_coordinator::state::command::{OpenSession, SessionReports};
 use novacron_coordinator::state::node::SessionId;
 use novacron_coordinator::state::{Body, Command};
+use novacron_protocol::effect::{EffectOutcome, Report};
+use novacron_protocol::ids::NodeName;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::vm::Labels;
 use novacron_transport::authority::Grant;
 use novacron_transport::{ClusterAuthority, Credentials, Role};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::https::Https;
 
@@ -58,9 +61,24 @@ impl Member {
         self.address
     }
 
-    /// A client with a certificate of a role.
+    /// A client with a certificate of a role; an operator's is that of the first one, who may do everything.
     pub fn client(&self, role: Role) -> Https {
-        Https::with(self.address, &issue(&self.authority, role))
+        self.client_named(role, "admin")
+    }
+
+    /// A client with a certificate of a role and a name.
+    pub fn client_named(&self, role: Role, name: &str) -> Https {
+        Https::with(self.address, &issue_to(&self.authority, role, name))
+    }
+
+    /// The page of its metrics.
+    pub async fn metrics(&self) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.metrics_address()).await.unwrap();
+        let request = b"GET /metrics HTTP/1.0\r\nhost: novacron\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        page
     }
 
     /// A client that shows no certificate.
@@ -96,10 +114,33 @@ impl Member {
         let command = Command::of_cluster(new_request(at), at, Body::OpenSession(open));
         self.app().proposer.propose(command).await.unwrap();
     }
+
+    /// What an agent's report does that has done everything it was told.
+    pub async fn settle(&self, name: &str) {
+        let node: NodeName = name.parse().unwrap();
+        let reports = self.app().view.local(|fleet| {
+            let row = fleet.node(&node).unwrap();
+            let own = fleet.outbox_after(Default::default()).filter(|row| row.node == node);
+            let done = |effect| Report::EffectDone { effect, outcome: EffectOutcome::Done };
+            SessionReports {
+                node: node.clone(),
+                session: row.session,
+                first_sequence: row.sequence + 1,
+                reports: own.map(|row| done(row.effect.id)).collect(),
+            }
+        });
+        let at = Clock::system().now();
+        let command = Command::of_cluster(new_request(at), at, Body::Reports(vec![reports]));
+        self.app().proposer.propose(command).await.unwrap();
+    }
 }
 
 fn issue(authority: &ClusterAuthority, role: Role) -> Credentials {
-    let grant = Grant::new(role, "somebody".parse().unwrap(), Clock::system().now());
+    issue_to(authority, role, "admin")
+}
+
+fn issue_to(authority: &ClusterAuthority, role: Role, name: &str) -> Credentials {
+    let grant = Grant::new(role, name.parse().unwrap(), Clock::system().now());
     authority.issue(&grant).unwrap()
 }
 

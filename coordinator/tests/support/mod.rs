@@ -15,16 +15,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use novacron_coordinator::app::App;
-use novacron_coordinator::auth::{Authorized, Caller, authorize};
+use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
-use novacron_coordinator::state::Accepted;
+use novacron_coordinator::state::member::MemberFacts;
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_protocol::api::TokenCreate;
-use novacron_protocol::ids::{RequestId, VmId};
-use novacron_transport::Credentials;
+use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
+use novacron_transport::{Credentials, SubjectName};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -71,10 +72,22 @@ pub fn request() -> RequestId {
     new_request(Clock::system().now())
 }
 
-/// What an operator asks for.
+/// What the first operator asks for. It is let in by a fleet that was just founded; that in which it is applied
+/// decides again.
 pub fn by_operator<T>(value: T) -> Authorized<T> {
-    let uri = "novacron://7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/operator/admin";
-    authorize(&Caller::from_handshake(uri.parse(), None), value).unwrap()
+    let (at, operator) = (Clock::system().now(), "admin".parse::<SubjectName>().unwrap());
+    let facts = MemberFacts { name: "c1".into(), peer_address: "".into(), api_address: "".into() };
+    let cluster = ClusterId(request().0);
+    let body = Body::FoundCluster { cluster, member: facts, operator: operator.clone() };
+    let mut fleet = Fleet::default();
+    fleet.apply(Revision(1), &Command::of_cluster(request(), at, body)).unwrap();
+    by(&fleet, &Presented::Operator(operator), value)
+}
+
+/// What somebody asks for whom a fleet lets in.
+pub fn by<T>(fleet: &Fleet, presented: &Presented, value: T) -> Authorized<T> {
+    let grant = Grant::of(fleet, presented, None, None, Clock::system().now());
+    grant.unwrap().authorize(value)
 }
 
 /// Coordinators by name; those that run.
@@ -105,8 +118,12 @@ impl TestCluster {
 
     pub async fn add(&mut self, name: &str) {
         let config = config(name, self.directory.path());
-        let create =
-            TokenCreate { role: "coordinator".into(), name: Some(name.into()), ttl_seconds: None };
+        let create = TokenCreate {
+            role: "coordinator".into(),
+            name: Some(name.into()),
+            access: None,
+            ttl_seconds: None,
+        };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let invitation = Invitation {
             token: made.token.parse().unwrap(),
@@ -165,8 +182,12 @@ impl TestCluster {
 
     /// Credentials of an agent, from a token.
     pub async fn agent_credentials(&self, node: &str) -> Credentials {
-        let create =
-            TokenCreate { role: "agent".into(), name: Some(node.into()), ttl_seconds: None };
+        let create = TokenCreate {
+            role: "agent".into(),
+            name: Some(node.into()),
+            access: None,
+            ttl_seconds: None,
+        };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let address = made.coordinators[0].parse().unwrap();
         let token = made.token.parse().unwrap();

@@ -6,6 +6,7 @@ use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec}
 pub fn spec(name: &str) -> VmSpec {
     VmSpec {
         name: name.parse().unwrap(),
+        project: novacron_protocol::ids::ProjectName::default(),
         memory_bytes: 1 << 30,
         cpus: 1,
         disks: vec![DiskSpec {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{MigrationId, NodeName, RequestId, Revision, VmId};
+use crate::ids::{MigrationId, NodeName, ProjectName, RequestId, Revision, VmId};
 use crate::time::Timestamp;
 
 /// One thing that happened. `revision` and `sequence` order all events; a stream that is resumed from a
@@ -24,6 +24,9 @@ pub struct Event {
     pub node: Option<NodeName>,
     /// The migration that it is about.
     pub migration: Option<MigrationId>,
+    /// The project that it is about, or whose the machine is.
+    #[serde(default)]
+    pub project: Option<ProjectName>,
     /// The client request that caused it.
     pub request: Option<RequestId>,
     /// In one line, for a person.
@@ -80,4 +83,10 @@ pub enum EventKind {
     /// A setting of the fleet was changed.
     #[serde(rename = "settings.changed")]
     SettingsChanged,
+    /// A project was made, changed or deleted.
+    #[serde(rename = "project.changed")]
+    ProjectChanged,
+    /// Who may do what was changed.
+    #[serde(rename = "access.changed")]
+    AccessChanged,
 }

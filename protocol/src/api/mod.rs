@@ -8,7 +8,9 @@ mod event;
 mod member;
 mod migration;
 mod node;
+mod principal;
 mod problem;
+mod project;
 mod token;
 mod vm;
 
@@ -18,7 +20,13 @@ pub use event::{Event, EventKind};
 pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
+pub use principal::{
+    ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
+    PrincipalChange, PrincipalCreate, PrincipalKind, PrincipalState, PrincipalView,
+    ProjectPermissions, WhoamiView,
+};
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
+pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use token::{TokenCreate, TokenView};
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 

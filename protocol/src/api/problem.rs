@@ -39,7 +39,9 @@ pub struct Problem {
 pub enum Code {
     /// A field or parameter cannot be.
     InvalidRequest,
-    /// The certificate is missing or its role does not allow this.
+    /// Nothing proves who asks: no certificate and no API key, or one that is not valid any more.
+    NotAuthenticated,
+    /// Who asks may not do this.
     NotAllowed,
     /// There is no such thing.
     NotFound,
@@ -49,6 +51,8 @@ pub enum Code {
     Conflict,
     /// No node, or not the chosen one, has room or fits.
     NoCapacity,
+    /// A quota of the project would be passed.
+    QuotaExceeded,
     /// The same idempotency key came with another request.
     IdempotencyConflict,
     /// The body is too large.
@@ -76,11 +80,15 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
+            Self::NotAuthenticated => 401,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
             Self::NameTaken | Self::Conflict | Self::AlreadyCorrected | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity | Self::IdempotencyConflict | Self::PlanFull => 422,
+            Self::NoCapacity
+            | Self::QuotaExceeded
+            | Self::IdempotencyConflict
+            | Self::PlanFull => 422,
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
@@ -91,11 +99,13 @@ impl Code {
     pub fn title(self) -> &'static str {
         match self {
             Self::InvalidRequest => "Invalid request",
+            Self::NotAuthenticated => "Not authenticated",
             Self::NotAllowed => "Not allowed",
             Self::NotFound => "Not found",
             Self::NameTaken => "Name taken",
             Self::Conflict => "Conflict with the present state",
             Self::NoCapacity => "No node fits",
+            Self::QuotaExceeded => "Quota exceeded",
             Self::IdempotencyConflict => "Idempotency key used for another request",
             Self::TooLarge => "Too large",
             Self::TooManyRecords => "Too many records",

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::access::AccessRole;
 use crate::time::Timestamp;
 
 /// A join token to make.
@@ -14,6 +15,9 @@ pub struct TokenCreate {
     /// The only name that may use it; any unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// For an operator: the role that it holds on the whole fleet if it is a new one; `operator` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessRole>,
     /// Seconds until it expires, 60 to 86,400; 3,600 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Links;
-use crate::ids::{Generation, MigrationId, NodeName, Revision, VmId, VmName};
+use crate::ids::{Generation, MigrationId, NodeName, ProjectName, Revision, VmId, VmName};
 use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
 use crate::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
@@ -25,6 +25,9 @@ const IMAGE_DEFAULT: &str = "ubuntu-22.04";
 pub struct VmCreate {
     /// Name, unique in the fleet.
     pub name: String,
+    /// Whose it shall be, for ever; project `default` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// Memory in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
@@ -93,8 +96,13 @@ impl VmCreate {
         let name: VmName = self.name.parse().map_err(|error: crate::ids::InvalidName| {
             crate::vm::InvalidField { field: "name".into(), problem: error.to_string() }
         })?;
+        let project = self.project.as_deref().map(str::parse).transpose();
+        let project = project.map_err(|error: crate::ids::InvalidName| {
+            crate::vm::InvalidField { field: "project".into(), problem: error.to_string() }
+        })?;
         let spec = VmSpec {
             name,
+            project: project.unwrap_or_default(),
             memory_bytes: self.memory.unwrap_or(MEMORY_BYTES_DEFAULT),
             cpus: self.cpus.unwrap_or(CPUS_DEFAULT),
             disks: self.disk_specs(),
@@ -216,6 +224,8 @@ pub struct VmView {
     pub id: VmId,
     /// Name.
     pub name: VmName,
+    /// Whose it is.
+    pub project: ProjectName,
     /// State.
     pub state: VmState,
     /// Why it is in that state, where that is not obvious.

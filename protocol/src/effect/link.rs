@@ -106,7 +106,7 @@ impl Message for AgentMessage {
 }
 
 impl Message for CoordinatorMessage {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = CONTROL_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "coordinator message";
 }

@@ -1,5 +1,6 @@
 //! The fuzz bodies on damaged golden inputs: what CI does without the nightly compiler.
 
+use novacron_protocol::backup::{BackupEncoder, PartKind};
 use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
 use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
@@ -175,4 +176,16 @@ fn disk_beginning() {
     for piece in disk.pieces() {
         damage("disk beginning", &piece, 3000, bodies::disk_beginning);
     }
+}
+
+#[test]
+fn backup() {
+    let (mut encoder, mut bytes) = BackupEncoder::begin();
+    for (kind, content) in [(PartKind::Head, "{}"), (PartKind::State, "rows")] {
+        bytes.extend(encoder.part(kind, "", content.len() as u64));
+        encoder.content(content.as_bytes());
+        bytes.extend(content.as_bytes());
+    }
+    bytes.extend(encoder.end());
+    damage("backup", &bytes, 3000, bodies::backup);
 }

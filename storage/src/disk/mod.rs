@@ -12,6 +12,7 @@ mod dice;
 mod error;
 mod real;
 mod simulated;
+mod volatile;
 
 use std::fmt::Debug;
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +20,7 @@ use std::path::{Component, Path, PathBuf};
 pub use error::{DiskError, Operation};
 pub use real::RealDisk;
 pub use simulated::{Failure, SimulatedDisk};
+pub use volatile::VolatileDisk;
 
 /// A tree of files. Paths are relative to its root and have no `.` or `..` parts.
 pub trait Disk: Debug + Send + Sync {

@@ -14,3 +14,5 @@ mod records;
 mod seeds;
 mod snapshots;
 mod tables;
+mod vault;
+mod volatile;

@@ -140,6 +140,7 @@ mod tests {
         let disk = DiskSpec { size_bytes: 1 << 20, image: String::new(), format: DiskFormat::Raw };
         VmSpec {
             name: "web-01".parse().unwrap(),
+            project: novacron_protocol::ids::ProjectName::default(),
             memory_bytes: 64 << 20,
             cpus: 1,
             disks: vec![disk],

@@ -69,7 +69,7 @@ impl Run {
         if !matches!(offer.memory, MemoryOffer::Pages { .. }) {
             return None;
         }
-        let (source_run, tenant) = (offer.source_run, guest.spec().tenant().to_owned());
+        let (source_run, tenant) = (offer.source_run, guest.spec().tenant());
         let circle = Circle { source: self.source.clone(), source_run, tenant };
         self.context.shelves.open(&circle, rand::random())
     }

@@ -12,6 +12,7 @@ fn spec(network: Network, enable_tpm: bool) -> VmSpec {
         DiskSpec { size_bytes: 1 << 30, image: String::new(), format: DiskFormat::default() };
     VmSpec {
         name: "web-01".parse().unwrap(),
+        project: novacron_protocol::ids::ProjectName::default(),
         memory_bytes: 512 << 20,
         cpus: 2,
         disks: vec![disk],

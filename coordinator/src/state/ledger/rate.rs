@@ -11,7 +11,6 @@ use super::hour::Hour;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::table::{Key, ROW_BYTES_MAX};
-use crate::state::vm::Rest;
 
 /// Rate cards of all plans: some 150 bytes each.
 pub const RATE_CARDS_MAX: usize = 10_000;
@@ -288,10 +287,7 @@ impl Fleet {
         let Some(vms_max) = self.rate_card(plan, hour).and_then(|card| card.vms_max) else {
             return Ok(());
         };
-        let here = self.vms.values();
-        let here = here.filter(|vm| vm.rest != Rest::Deleted && vm.project() == project);
-        // A bounded plan is a small project; no more is counted than its bound.
-        if here.take(vms_max as usize).count() < vms_max as usize {
+        if self.project_usage(project).vms < u64::from(vms_max) {
             return Ok(());
         }
         let upgrade = UPGRADES.iter().find(|(from, _)| *from == plan.as_str());

@@ -4,6 +4,7 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::{Action, EffectOutcome};
 use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::vm::VmState;
 
 use super::slots::Slots;
@@ -141,6 +142,10 @@ impl Fleet {
         cause: Cause,
     ) -> Result<(), Refusal> {
         let (vm, source) = self.migratable(asked)?;
+        // Who empties a node empties it of everybody's machines.
+        if cause != Cause::Drain {
+            self.check_quota(&vm.spec.project, &ProjectUsage::of_migration())?;
+        }
         if self.migrations.get(&id).is_some() {
             return Err(Refusal::Conflict(format!("migration {id} exists already")));
         }
@@ -284,6 +289,7 @@ fn new_migration(
         id,
         vm: vm.id,
         vm_name: vm.spec.name.clone(),
+        project: vm.spec.project.clone(),
         mode: asked.mode,
         options: asked.options,
         source,

@@ -22,7 +22,8 @@ mod slots;
 pub use begin::{Asked, natural_mode};
 
 use novacron_protocol::ids::{
-    BatchId, EffectId, Generation, MigrationId, NodeName, RequestId, Revision, VmId, VmName,
+    BatchId, EffectId, Generation, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
+    VmName,
 };
 use novacron_protocol::migration::{
     MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase, MigrationProgress,
@@ -50,6 +51,8 @@ pub struct Migration {
     pub vm: VmId,
     /// Its name.
     pub vm_name: VmName,
+    /// Whose it is.
+    pub project: ProjectName,
     /// How it moves.
     pub mode: MigrationMode,
     /// What the client asked for beyond that.
@@ -148,7 +151,7 @@ impl Step {
 }
 
 impl Message for Migration {
-    const VERSION: u16 = 5;
+    const VERSION: u16 = 6;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "migration row";
 }

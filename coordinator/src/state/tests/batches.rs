@@ -5,6 +5,7 @@ use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::vm::Labels;
 
 use crate::state::batch::BATCHES_MAX;
+use crate::state::binding::Reach;
 use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::testing::{Scene, account, name, spec};
 use crate::state::{Accepted, Body, Refusal};
@@ -44,7 +45,8 @@ fn begin(scene: &mut Scene, asked: MigrateBatch) -> Result<BatchId, Refusal> {
 }
 
 fn view(scene: &Scene, batch: BatchId) -> BatchView {
-    batch_view(&scene.fleet, scene.fleet.batch(batch).unwrap(), true)
+    let row = scene.fleet.batch(batch).unwrap();
+    batch_view(&scene.fleet, row, &Reach::everywhere(), true)
 }
 
 fn statuses(scene: &Scene, batch: BatchId) -> Vec<BatchItemStatus> {

@@ -5,6 +5,7 @@ use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{Accelerator, NodeState, Scheduling};
 
 use crate::outbox::reconcile;
+use crate::state::binding::Reach;
 use crate::state::drain::FAILURES_MAX;
 use crate::state::migration::{Cause, Ending, Step};
 use crate::state::testing::{Scene, account, facts, name, spec};
@@ -41,7 +42,8 @@ fn turn(scene: &mut Scene) -> Vec<MigrationId> {
 }
 
 fn view(scene: &Scene, node: &str) -> DrainView {
-    node_view_in_full(&scene.fleet, scene.fleet.node(&name(node)).unwrap()).drain.unwrap()
+    let row = scene.fleet.node(&name(node)).unwrap();
+    node_view_in_full(&scene.fleet, row, &Reach::everywhere()).drain.unwrap()
 }
 
 fn counts(scene: &Scene, node: &str) -> [u32; 3] {

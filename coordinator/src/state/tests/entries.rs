@@ -1,8 +1,10 @@
 //! One entry of the log may carry many commands.
 
+use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::ids::{RequestId, Revision};
 use novacron_transport::SubjectName;
 
+use crate::state::binding::Right;
 use crate::state::event::EventKey;
 use crate::state::testing::{Scene, spec};
 use crate::state::{Asker, Body, Command, Credential, Fleet, Origin, Refusal, Reply};
@@ -71,12 +73,17 @@ fn nobody_gets_the_answer_to_the_request_of_another() {
     let mut scene = Scene::new();
     let request = RequestId(scene.id());
     let body = scene.create_body(spec("web"), None, false);
-    let mut fleet = Fleet::default();
+    for name in ["anna", "boris"] {
+        let asker = scene.operator(name);
+        let (right, scope) = (Right::Role(AccessRole::Operator), Scope::Fleet);
+        scene.bind(&asker, right, scope, BindingEffect::Allow).unwrap();
+    }
+    let mut fleet = scene.fleet.clone();
     let mut ask = |revision, name| {
         fleet.apply(Revision(revision), &asked_by(name, request, &scene, body.clone()))
     };
-    let first = ask(1, "anna");
+    let first = ask(11, "anna");
     assert!(first.is_ok());
-    assert_eq!(ask(2, "boris"), Err(Refusal::RequestReused));
-    assert_eq!(ask(3, "anna"), first);
+    assert_eq!(ask(12, "boris"), Err(Refusal::RequestReused));
+    assert_eq!(ask(13, "anna"), first);
 }

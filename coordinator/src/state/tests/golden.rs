@@ -1,15 +1,22 @@
 //! Formats are promises: what is in the log, in tables and in snapshots must stay readable. If a test here fails,
 //! the layout of something that is stored has changed: raise its version and read the old one too.
 
-use novacron_protocol::api::SettingsChange;
+use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
+use novacron_protocol::api::{PrincipalState, SettingsChange};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{BatchId, MigrationId};
+use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
+use novacron_transport::token::SecretHash;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::state::api_key::ApiKey;
+use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
+use crate::state::principal::AccessOrder;
+use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::table::{Row, TableName};
 use crate::state::testing::{Scene, account, name, progress};
 use crate::state::{Body, Fleet};
@@ -52,7 +59,39 @@ fn scene() -> Scene {
     scene.settle_all("node-01");
     scene.apply(Body::DrainVm { migration, vm, target }).unwrap();
     scene.apply(Body::CancelMigration { migration }).unwrap();
+    identities(&mut scene);
     scene
+}
+
+/// A founded cluster with a project, principals, bindings of each kind, and an API key.
+fn identities(scene: &mut Scene) {
+    scene.found();
+    let quotas = Quotas { vms: Some(3), disk_bytes: Some(1 << 40), ..Quotas::default() };
+    let project = scene.make_project("web", quotas);
+    let edit = ProjectEdit {
+        state: Some(ProjectState::Suspended),
+        quotas: vec![(Quota::Cpus, Some(9)), (Quota::Vms, None)],
+        ..ProjectEdit::default()
+    };
+    let order = ProjectOrder::Change { project: project.clone(), edit };
+    scene.apply(Body::Projects(order)).unwrap();
+    let asker = scene.operator("alice");
+    let (role, denied) =
+        (Right::Role(AccessRole::Operator), Right::Permissions("vm.*".parse().unwrap()));
+    scene.bind(&asker, role, Scope::Fleet, BindingEffect::Allow).unwrap();
+    scene.bind(&asker, denied, Scope::Project(project), BindingEffect::Deny).unwrap();
+    let key = ApiKey {
+        id: ApiKeyId(scene.id()),
+        principal: asker.name.clone(),
+        name: "backup".to_owned(),
+        secret_hash: SecretHash([7; 32]),
+        created_at: scene.now,
+        expires_at: scene.now.plus_ms(1000),
+    };
+    scene.apply(Body::Access(AccessOrder::CreateKey(key))).unwrap();
+    let (name, state) = ("alice".parse().unwrap(), Some(PrincipalState::Disabled));
+    let order = AccessOrder::ChangePrincipal { name, state, display_name: Some("A".to_owned()) };
+    scene.apply(Body::Access(order)).unwrap();
 }
 
 #[test]
@@ -79,7 +118,9 @@ fn golden_rows() {
 fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
-    let meta = [&numbers[..], &[0; 8], &[0; 32]].concat();
+    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8]].concat();
+    // Name, no display name, active, five quotas that are none, no labels, two times, a revision.
+    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 3 * 8]].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),
@@ -89,11 +130,17 @@ fn golden_snapshot() {
         &(2 + meta.len() as u32).to_le_bytes(),
         &3u16.to_le_bytes(),
         &meta,
+        &[20],
+        &7u32.to_le_bytes(),
+        b"default",
+        &(2 + project.len() as u32).to_le_bytes(),
+        &1u16.to_le_bytes(),
+        &project,
     ];
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 2556;
-const LOG_HASH: u64 = 14_414_702_777_391_738_430;
-const ROWS_BYTES: usize = 3290;
-const ROWS_HASH: u64 = 1_700_058_304_603_690_973;
+const LOG_BYTES: usize = 3408;
+const LOG_HASH: u64 = 16_617_631_040_121_695_314;
+const ROWS_BYTES: usize = 4097;
+const ROWS_HASH: u64 = 14_180_326_359_534_636_131;

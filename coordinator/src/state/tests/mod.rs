@@ -1,13 +1,16 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
+mod access;
 mod audit;
 mod batches;
 mod drains;
 mod entries;
 mod golden;
+mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;
+mod projects;
 mod random;
 mod requests;
 mod slots;

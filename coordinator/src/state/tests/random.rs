@@ -1,21 +1,35 @@
 //! Random commands and reports: whatever happens, the invariants hold, and the same log gives the same bytes.
 
+use novacron_protocol::access::{AccessRole, BindingEffect, Permission, Scope};
+use novacron_protocol::api::{Code, PrincipalKind, PrincipalState};
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
-use novacron_protocol::ids::{Generation, MigrationId, PlanName, ProjectName, VmId};
+use novacron_protocol::ids::{
+    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, VmId,
+};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
+use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
+use novacron_protocol::vm::Labels;
+use novacron_transport::SubjectName;
+use novacron_transport::token::SecretHash;
 use proptest::prelude::*;
 
 use crate::outbox::reconcile;
+use crate::state::api_key::ApiKey;
+use crate::state::binding::{NewBinding, Right};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
-use crate::state::testing::{Scene, account, facts, failed, name, progress, spec};
-use crate::state::{Body, Fleet};
+use crate::state::principal::AccessOrder;
+use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::testing::{
+    Scene, account, facts, failed, name, operator_named, progress, spec_in,
+};
+use crate::state::{Body, Credential, Fleet};
 
 const NODES: [&str; 3] = ["node-01", "node-02", "node-03"];
 
@@ -23,7 +37,10 @@ const NODES: [&str; 3] = ["node-01", "node-02", "node-03"];
 #[derive(Debug, Clone)]
 enum Step {
     Join { node: u8, with_inventory: bool },
-    Create { name: u8, node: Option<u8>, start: bool },
+    Create { name: u8, node: Option<u8>, start: bool, project: u8 },
+    Project { project: u8, what: u8, limit: Option<u8> },
+    Access { principal: u8, what: u8, project: u8, is_allow: bool },
+    Ask { principal: u8, vm: u8, by_key: bool },
     Place { vm: u8, node: u8 },
     Start { vm: u8 },
     Stop { vm: u8, force: bool },
@@ -41,6 +58,7 @@ enum Step {
     Undrain { node: u8, cancel: bool },
     Lead { migration: u8 },
     Ledger { what: u8, vm: u8, number: u8 },
+    Restore,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,8 +66,15 @@ fn step() -> impl Strategy<Value = Step> {
     let n = any::<u8>;
     prop_oneof![
         1 => (n(), any_bool()).prop_map(|(node, with_inventory)| Step::Join { node, with_inventory }),
-        3 => (n(), proptest::option::of(n()), any_bool())
-            .prop_map(|(name, node, start)| Step::Create { name, node, start }),
+        3 => (n(), proptest::option::of(n()), any_bool(), n())
+            .prop_map(|(name, node, start, project)| Step::Create { name, node, start, project }),
+        2 => (n(), n(), proptest::option::of(0..6u8))
+            .prop_map(|(project, what, limit)| Step::Project { project, what, limit }),
+        3 => (n(), n(), n(), any_bool()).prop_map(|(principal, what, project, is_allow)| {
+            Step::Access { principal, what, project, is_allow }
+        }),
+        2 => (n(), n(), any_bool())
+            .prop_map(|(principal, vm, by_key)| Step::Ask { principal, vm, by_key }),
         1 => (n(), n()).prop_map(|(vm, node)| Step::Place { vm, node }),
         2 => n().prop_map(|vm| Step::Start { vm }),
         1 => (n(), any_bool()).prop_map(|(vm, force)| Step::Stop { vm, force }),
@@ -70,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), any_bool()).prop_map(|(node, cancel)| Step::Undrain { node, cancel }),
         3 => n().prop_map(|migration| Step::Lead { migration }),
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
+        1 => Just(Step::Restore),
     ]
 }
 
@@ -93,6 +119,42 @@ fn observed(number: u8) -> ObservedState {
 fn phase(number: u8) -> MigrationPhase {
     use MigrationPhase::{Cleanup, DataSync, DiskSync, Switchover, Verify};
     [DiskSync, DataSync, Switchover, Verify, Cleanup][usize::from(number) % 5]
+}
+
+fn project_named(number: u8) -> ProjectName {
+    ["default", "own", "other"][usize::from(number) % 3].parse().unwrap()
+}
+
+fn principal_named(number: u8) -> SubjectName {
+    ["admin", "one", "two"][usize::from(number) % 3].parse().unwrap()
+}
+
+fn vm_salt(vm: VmId) -> u8 {
+    vm.0.as_bytes()[15]
+}
+
+fn project_order(project: u8, what: u8, limit: Option<u8>) -> ProjectOrder {
+    let project = project_named(project);
+    let limit = limit.map(u64::from);
+    match what % 6 {
+        0 | 1 => ProjectOrder::Create {
+            project,
+            display_name: String::new(),
+            quotas: Quotas { vms: limit, ..Quotas::default() },
+            labels: Labels::new(),
+        },
+        2 => ProjectOrder::Delete { project },
+        number => {
+            let quota = Quota::ALL[usize::from(number) % Quota::ALL.len()];
+            let state = limit.map(|limit| match limit {
+                0 => ProjectState::Suspended,
+                _ => ProjectState::Active,
+            });
+            let edit =
+                ProjectEdit { state, quotas: vec![(quota, limit)], ..ProjectEdit::default() };
+            ProjectOrder::Change { project, edit }
+        }
+    }
 }
 
 struct Walk {
@@ -135,8 +197,17 @@ impl Walk {
                 let machines = if with_inventory { self.inventory(node(at)) } else { Vec::new() };
                 self.scene.hello(node(at), facts(8), machines);
             }
-            Step::Create { name, node: at, start } => {
-                let spec = spec(&format!("vm-{}", name % 8));
+            Step::Project { project, what, limit } => {
+                let order = project_order(project, what, limit);
+                let _ = self.scene.apply(Body::Projects(order));
+            }
+            Step::Access { principal, what, project, is_allow } => {
+                let order = self.access_order(principal, what, project, is_allow);
+                let _ = self.scene.apply(Body::Access(order));
+            }
+            Step::Ask { principal, vm, by_key } => self.ask(principal, vm, by_key)?,
+            Step::Create { name, node: at, start, project } => {
+                let spec = spec_in(&project_named(project), &format!("vm-{}", name % 8));
                 let body = self.scene.create_body(spec, at.map(node), start);
                 let _ = self.scene.apply(body);
             }
@@ -212,8 +283,86 @@ impl Walk {
                 let body = self.ledger_body(what, self.vm(vm)?, u64::from(number));
                 let _ = self.scene.apply(body);
             }
+            Step::Restore => self.scene.restore("c9"),
         }
         Some(())
+    }
+
+    /// Somebody asks for something with a machine; what it gets is what the bindings say.
+    fn ask(&mut self, principal: u8, vm: u8, by_key: bool) -> Option<()> {
+        let vm = self.vm(vm)?;
+        let mut asker = operator_named(principal_named(principal).as_str());
+        if by_key {
+            let key = pick(&self.scene.fleet.api_keys_after(None).collect::<Vec<_>>(), vm_salt(vm));
+            asker.credential = Credential::ApiKey(key?.id.0);
+            asker.name = key?.principal.clone();
+        }
+        let project = self.scene.fleet.project_of_vm(vm)?.clone();
+        let reach = self.scene.fleet.reach(&asker.name, Permission::VmOperate);
+        let may = self.scene.fleet.identify(&asker, self.scene.now).is_ok()
+            && reach.covers(&Scope::Project(project));
+        let reply = self.scene.ask(&asker, Body::StopVm { vm, force: true });
+        let codes = [Code::NotAllowed, Code::NotAuthenticated];
+        let is_refused = reply.is_err_and(|refusal| codes.contains(&refusal.code()));
+        assert_ne!(may, is_refused);
+        Some(())
+    }
+
+    fn access_order(&mut self, principal: u8, what: u8, project: u8, allows: bool) -> AccessOrder {
+        let name = principal_named(principal);
+        let id = self.scene.id();
+        match what % 8 {
+            0 => {
+                let kind = if allows { PrincipalKind::Operator } else { PrincipalKind::Service };
+                AccessOrder::CreatePrincipal { name, kind, display_name: String::new() }
+            }
+            1 => {
+                let state = if allows { PrincipalState::Active } else { PrincipalState::Disabled };
+                AccessOrder::ChangePrincipal { name, state: Some(state), display_name: None }
+            }
+            2 => AccessOrder::DeletePrincipal { name },
+            3..=5 => {
+                let right = [
+                    Right::Role(AccessRole::Admin),
+                    Right::Role(AccessRole::Operator),
+                    Right::Permissions("vm.*".parse().unwrap()),
+                ];
+                let scope = match project % 3 {
+                    0 => Scope::Fleet,
+                    other => Scope::Project(project_named(other)),
+                };
+                let effect = if allows { BindingEffect::Allow } else { BindingEffect::Deny };
+                let right = right[usize::from(what % 3)].clone();
+                AccessOrder::Bind(NewBinding {
+                    id: BindingId(id),
+                    principal: name,
+                    right,
+                    scope,
+                    effect,
+                })
+            }
+            6 => {
+                let all: Vec<_> = self.scene.fleet.bindings_after(None).map(|one| one.id).collect();
+                let binding = pick(&all, project).unwrap_or(BindingId(id));
+                AccessOrder::Unbind { binding }
+            }
+            _ => self.key_order(name, project, allows),
+        }
+    }
+
+    fn key_order(&mut self, principal: SubjectName, salt: u8, makes: bool) -> AccessOrder {
+        let all: Vec<_> = self.scene.fleet.api_keys_after(None).map(|key| key.id).collect();
+        match pick(&all, salt) {
+            Some(key) if !makes => AccessOrder::RevokeKey { key },
+            _ => AccessOrder::CreateKey(ApiKey {
+                id: ApiKeyId(self.scene.id()),
+                principal,
+                name: "a test".to_owned(),
+                secret_hash: SecretHash([salt; 32]),
+                created_at: self.scene.now,
+                expires_at: self.scene.now.plus_ms(u64::from(salt) * 600_000),
+            }),
+        }
     }
 
     /// Something about the ledger, around the present hour.
@@ -283,6 +432,7 @@ proptest! {
     #[test]
     fn invariants_hold_and_replay_gives_the_same_bytes(steps in proptest::collection::vec(step(), 1..80)) {
         let mut walk = Walk { scene: Scene::new(), is_late: false };
+        walk.scene.found();
         for node in NODES {
             walk.scene.join(node, 8);
         }

@@ -1,3 +1,4 @@
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::Code;
 use novacron_protocol::effect::{EffectOutcome, Report};
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId, VmId};
@@ -82,7 +83,7 @@ fn a_token_is_used_once() {
         secret_hash: SecretHash([7; 32]),
         used: false,
     };
-    let token = Token { id, record, used_by: None };
+    let token = Token { id, record, used_by: None, access: AccessRole::Operator };
     scene.apply(Body::CreateToken(token)).unwrap();
     let usage = |role, name: &str| Body::UseToken { token: id, role, name: name.parse().unwrap() };
     let problem = |problem| Err(Refusal::Token(problem));
@@ -106,7 +107,9 @@ fn an_expired_token_is_told_so_by_the_time_in_the_log() {
         used: false,
     };
     let id = TokenId([1; 8]);
-    scene.apply(Body::CreateToken(Token { id, record, used_by: None })).unwrap();
+    scene
+        .apply(Body::CreateToken(Token { id, record, used_by: None, access: AccessRole::Operator }))
+        .unwrap();
     scene.now = scene.now.plus_ms(1000);
     let body = Body::UseToken { token: id, role: Role::Agent, name: "a".parse().unwrap() };
     assert_eq!(scene.apply(body), Err(Refusal::Token(TokenProblem::Expired)));
@@ -122,7 +125,8 @@ fn a_member_id_is_never_used_again() {
     };
     let cluster = ClusterId(scene.id());
     let admitted = |id| Ok(Accepted::Member(MemberId(id)));
-    let found = Body::FoundCluster { cluster, member: member("c1") };
+    let operator = "admin".parse().unwrap();
+    let found = Body::FoundCluster { cluster, member: member("c1"), operator };
     assert_eq!(scene.apply(found.clone()), admitted(1));
     assert_eq!(scene.apply(found).unwrap_err().code(), Code::Conflict);
     let request = RequestId(scene.id());
@@ -154,7 +158,14 @@ fn a_token_for_any_name_takes_nobodys_place() {
     let own = TokenRecord { name: Some("node-01".parse().unwrap()), ..any.clone() };
     let mut usage = |number: u8, record: TokenRecord, name: &str| {
         let id = TokenId([number; 8]);
-        scene.apply(Body::CreateToken(Token { id, record, used_by: None })).unwrap();
+        scene
+            .apply(Body::CreateToken(Token {
+                id,
+                record,
+                used_by: None,
+                access: AccessRole::Operator,
+            }))
+            .unwrap();
         scene.apply(Body::UseToken { token: id, role: Role::Agent, name: name.parse().unwrap() })
     };
     let taken = Err(Refusal::Token(TokenProblem::NameTaken));

@@ -2,7 +2,7 @@
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::Action;
-use novacron_protocol::ids::{EffectId, Generation, NodeName, ProjectName, RequestId, VmId};
+use novacron_protocol::ids::{EffectId, Generation, NodeName, RequestId, VmId};
 use novacron_protocol::vm::{VmSpec, VmState};
 
 use super::{Move, Rest, Task, VMS_MAX, Vm, bounded};
@@ -19,7 +19,7 @@ impl Fleet {
         create: &CreateVm,
     ) -> Reply {
         self.check_new_vm(create)?;
-        self.check_plan(now.at, &ProjectName::default())?;
+        self.check_plan(now.at, &create.spec.project)?;
         let placement = self.confirm_placement(create)?;
         let vm = new_vm(now, request, create);
         self.index.add_vm(&vm);
@@ -38,7 +38,8 @@ impl Fleet {
     fn check_new_vm(&self, create: &CreateVm) -> Result<(), Refusal> {
         if let Some(holder) = self.index.names.get(&create.spec.name) {
             let name = create.spec.name.to_string();
-            return Err(Refusal::NameTaken { name, holder: *holder });
+            let is_own = self.project_of_vm(*holder) == Some(&create.spec.project);
+            return Err(Refusal::NameTaken { name, holder: is_own.then_some(*holder) });
         }
         if self.vms.get(&create.vm).is_some() {
             return Err(Refusal::Conflict(format!("machine {} exists already", create.vm)));
@@ -47,10 +48,11 @@ impl Fleet {
             return Err(Refusal::Full(format!("{VMS_MAX} machines")));
         }
         self.check_outbox_room()?;
-        create
-            .spec
-            .check()
-            .map_err(|invalid| Refusal::Invalid { field: invalid.field, problem: invalid.problem })
+        create.spec.check().map_err(|invalid| Refusal::Invalid {
+            field: invalid.field,
+            problem: invalid.problem,
+        })?;
+        self.check_machine_quota(&create.spec)
     }
 
     /// The planner's choice, if it still holds. A node that was asked for and does not fit is a refusal; one
@@ -110,7 +112,8 @@ impl Fleet {
         request: RequestId,
         vm: VmId,
     ) -> Reply {
-        self.movable(vm, Move::Start)?;
+        let machine = self.movable(vm, Move::Start)?;
+        self.check_active(&machine.spec.project)?;
         self.give_task(now, Some(request), vm, Action::Start, Task::Start);
         Ok(Accepted::Vm(vm))
     }

@@ -76,7 +76,7 @@ impl Fleet {
     }
 }
 
-fn observed_rest(state: ObservedState) -> Rest {
+pub(in crate::state) fn observed_rest(state: ObservedState) -> Rest {
     match state {
         ObservedState::Stopped => Rest::Stopped,
         ObservedState::Running => Rest::Running,

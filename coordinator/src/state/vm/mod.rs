@@ -25,7 +25,6 @@ mod inventory;
 mod moves;
 mod outcomes;
 
-use std::sync::LazyLock;
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
@@ -37,6 +36,7 @@ use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+pub(super) use inventory::observed_rest;
 pub use moves::Move;
 pub(super) use outcomes::problem;
 
@@ -125,7 +125,7 @@ pub enum Task {
 }
 
 impl Message for Vm {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "machine row";
 }
@@ -138,9 +138,7 @@ impl Vm {
 
     /// The project that it belongs to.
     pub fn project(&self) -> &ProjectName {
-        // Every machine does, until machines say so themselves.
-        static DEFAULT: LazyLock<ProjectName> = LazyLock::new(ProjectName::default);
-        &DEFAULT
+        &self.spec.project
     }
 
     /// The state as the world sees it.

@@ -1,0 +1,134 @@
+//! Projects: whose machines are whose, and how much they may take.
+
+use novacron_protocol::access::{Permission, Scope};
+use novacron_protocol::api::{Code, Page, Problem, ProjectChange, ProjectCreate, ProjectView};
+use novacron_protocol::ids::ProjectName;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::answer::{Created, Done, Found};
+use super::body::{Json, NoBody};
+use super::lists::ListQuery;
+use super::parameters::Nothing;
+use super::route::{Call, Route, delete, get, post};
+use crate::auth::{Authorized, Sight, Where};
+use crate::propose::Intent;
+use crate::state::Accepted as Applied;
+use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::view::access::project_view;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/v1/projects", "listProjects", "List projects")
+            .needs(Permission::ProjectRead, Where::Somewhere)
+            .to(list),
+        post("/api/v1/projects", "createProject", "Make a project")
+            .needs(Permission::ProjectAdmin, Where::Fleet)
+            .refuses(&[Code::NameTaken, Code::NoCapacity, Code::IdempotencyConflict])
+            .to(create),
+        get("/api/v1/projects/{project}", "getProject", "Show a project and what it takes")
+            .needs(Permission::ProjectRead, Where::Project)
+            .refuses(&[Code::NotFound])
+            .to(show),
+        post("/api/v1/projects/{project}/settings", "changeProject", "Change a project")
+            .needs(Permission::ProjectAdmin, Where::Fleet)
+            .refuses(&[Code::NotFound, Code::IdempotencyConflict])
+            .to(change),
+        delete("/api/v1/projects/{project}", "deleteProject", "Delete a project without machines")
+            .needs(Permission::ProjectAdmin, Where::Fleet)
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(remove),
+    ]
+}
+
+/// Which project.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProjectPath {
+    /// Name of the project.
+    project: String,
+}
+
+/// A project that is not seen is not there, for whoever does not see it.
+pub(super) fn check(sight: &Sight<'_>, text: &str) -> Result<(), Problem> {
+    let project = parse(text)?;
+    match sight.may(&project) {
+        true => Ok(()),
+        false => Err(not_found(text)),
+    }
+}
+
+async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<ProjectView>>, Problem> {
+    let window = call.query.window(|text| text.parse::<ProjectName>().ok())?;
+    let page = call.read(move |fleet, sight| {
+        let seen = fleet.projects_after(window.after.as_ref());
+        let seen = seen.filter(|project| sight.may(&project.name));
+        let views = seen.map(|project| project_view(fleet, project));
+        window.page(views, |project| project.name.to_string(), fleet.revision())
+    });
+    page.await.map(Found)
+}
+
+async fn show(call: Call<ProjectPath, Nothing, NoBody>) -> Result<Found<ProjectView>, Problem> {
+    let name = parse(&call.path.project)?;
+    find(&call, name).await.map(Found)
+}
+
+async fn create(
+    call: Call<Nothing, Nothing, Json<ProjectCreate>>,
+) -> Result<Created<ProjectView>, Problem> {
+    let ProjectCreate { name, display_name, quotas, labels } = call.body.0.clone();
+    let project = name.parse::<ProjectName>().map_err(|error| {
+        Problem::new(Code::InvalidRequest, format!("name: {error}")).about("name")
+    })?;
+    let order = ProjectOrder::Create { project, display_name, quotas, labels };
+    let intent = call.authorize(Intent::Projects(order))?;
+    accepted(&call, intent).await.map(Created)
+}
+
+async fn change(
+    call: Call<ProjectPath, Nothing, Json<ProjectChange>>,
+) -> Result<Found<ProjectView>, Problem> {
+    let project = parse(&call.path.project)?;
+    let ProjectChange { display_name, state, quotas, labels } = call.body.0.clone();
+    let edit = ProjectEdit { display_name, state, quotas: quotas.entries(), labels };
+    let intent = call.authorize(Intent::Projects(ProjectOrder::Change { project, edit }))?;
+    accepted(&call, intent).await.map(Found)
+}
+
+async fn remove(call: Call<ProjectPath, Nothing, NoBody>) -> Result<Done, Problem> {
+    let project = parse(&call.path.project)?;
+    let intent = call.authorize(Intent::Projects(ProjectOrder::Delete { project }))?;
+    call.api.propose(intent, call.request).await?;
+    Ok(Done)
+}
+
+/// Proposes, and shows the project as it stands then.
+async fn accepted<P, Q, B>(
+    call: &Call<P, Q, B>,
+    intent: Authorized<Intent>,
+) -> Result<ProjectView, Problem> {
+    match call.api.propose(intent, call.request).await? {
+        Applied::Project(project) => find(call, project).await,
+        other => Err(super::unexpected("a project", &other)),
+    }
+}
+
+async fn find<P, Q, B>(call: &Call<P, Q, B>, name: ProjectName) -> Result<ProjectView, Problem> {
+    let text = name.to_string();
+    let view = call.read(move |fleet, sight| {
+        sight.check(Scope::Project(name.clone()))?;
+        Ok::<_, Problem>(fleet.project(&name).map(|project| project_view(fleet, project)))
+    });
+    view.await??.ok_or_else(|| not_found(&text))
+}
+
+/// The name of a project. What cannot be a name is no project's.
+fn parse(name: &str) -> Result<ProjectName, Problem> {
+    name.parse().map_err(|_| not_found(name))
+}
+
+fn not_found(name: &str) -> Problem {
+    let name: String = name.chars().take(64).collect();
+    Problem::new(Code::NotFound, format!("there is no project `{name}`")).about("project")
+}

@@ -1,0 +1,151 @@
+//! A fleet with two projects and everything that a route can name in each, and one client for each column of the table.
+
+use novacron_transport::Role;
+use serde_json::{Value, json};
+
+use crate::https::Https;
+use crate::member::Member;
+
+pub const PROJECTS: [&str; 2] = ["own", "other"];
+const ROLES: [&str; 5] = ["viewer", "operator", "admin", "auditor", "billing"];
+
+/// The fleet.
+pub struct Town {
+    pub member: Member,
+    pub admin: Https,
+    /// Of each project: its migration and its batch.
+    migrations: [String; 2],
+    batches: [String; 2],
+}
+
+/// Somebody who asks.
+pub struct Column {
+    /// As the table writes it.
+    pub letter: char,
+    client: Https,
+    key: Option<String>,
+}
+
+impl Column {
+    /// The status of the answer to a request.
+    pub async fn ask(&self, method: &str, path: &str, body: &[u8]) -> u16 {
+        let header = self.key.as_ref().map(|key| ("authorization", format!("Bearer {key}")));
+        let headers: Vec<_> = header.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.client.send(method, path, &headers, body).await.status
+    }
+}
+
+impl Town {
+    pub async fn build() -> Self {
+        let member = Member::start().await;
+        for node in ["node-01", "node-02"] {
+            member.join_node(node, 64 << 30).await;
+        }
+        let admin = member.client(Role::Operator);
+        for project in PROJECTS {
+            post(&admin, "projects", json!({ "name": project })).await;
+            for number in 1..=2 {
+                let body = json!({
+                    "name": format!("{project}-{number}"),
+                    "project": project,
+                    "node": "node-01",
+                    "start": false,
+                    "memory": 16 << 20,
+                    "disk": 1 << 20,
+                    "labels": { "batch": format!("{project}-{number}") },
+                });
+                post(&admin, "vms", body).await;
+            }
+        }
+        member.settle("node-01").await;
+        let (mut migrations, mut batches) = (Vec::new(), Vec::new());
+        for project in PROJECTS {
+            let to = json!({ "target": "node-02", "mode": "cold" });
+            let made = post(&admin, &format!("vms/{project}-1/migrate"), to).await;
+            migrations.push(made["migration_id"].as_str().unwrap().to_owned());
+            let body = json!({
+                "from": "node-01",
+                "to": "node-02",
+                "labels": { "batch": format!("{project}-2") },
+            });
+            let made = post(&admin, "migrations/batch", body).await;
+            batches.push(made["batch_id"].as_str().unwrap().to_owned());
+        }
+        let (migrations, batches) = (pair(migrations), pair(batches));
+        Self { member, admin, migrations, batches }
+    }
+
+    /// The path of a route, what it names filled in with what belongs to a project.
+    pub fn path(&self, path: &str, project: &str) -> String {
+        let number = usize::from(project == "other");
+        let id = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
+        path.replace("{vm}", &format!("{project}-1"))
+            .replace("{migration}", &self.migrations[number])
+            .replace("{batch}", &self.batches[number])
+            .replace("{project}", project)
+            .replace("{node}", "node-01")
+            .replace("{member}", "1")
+            .replace("{principal}", "admin")
+            .replace("{binding}", id)
+            .replace("{key}", id)
+    }
+
+    /// Everybody who asks, in the order of the table.
+    pub async fn columns(&self) -> Vec<Column> {
+        let mut columns = Vec::new();
+        for (scope, letters) in [(None, "VOAUB"), (Some("own"), "voaub")] {
+            for (role, letter) in ROLES.into_iter().zip(letters.chars()) {
+                let name = format!("{role}-{}", scope.unwrap_or("fleet"));
+                self.principal(&name, "operator").await;
+                self.bind(&name, json!({ "role": role, "project": scope })).await;
+                columns.push(self.by_certificate(letter, &name));
+            }
+        }
+        self.principal("nothing", "operator").await;
+        columns.push(self.by_certificate('N', "nothing"));
+        self.principal("denied", "operator").await;
+        self.bind("denied", json!({ "role": "admin" })).await;
+        let denied = json!({ "permission": "*", "project": "own", "effect": "deny" });
+        self.bind("denied", denied).await;
+        columns.push(self.by_certificate('D', "denied"));
+        self.principal("robot", "service").await;
+        self.bind("robot", json!({ "role": "operator", "project": "own" })).await;
+        let key = self.key("robot").await["key"].as_str().unwrap().to_owned();
+        let client = self.member.anonymous();
+        columns.push(Column { letter: 'K', client, key: Some(key) });
+        columns.push(Column { letter: 'X', client: self.member.anonymous(), key: None });
+        let roles = [(Role::Agent, 'G'), (Role::Coordinator, 'C'), (Role::Partner, 'P')];
+        for (role, letter) in roles {
+            columns.push(Column { letter, client: self.member.client(role), key: None });
+        }
+        columns
+    }
+
+    fn by_certificate(&self, letter: char, name: &str) -> Column {
+        Column { letter, client: self.member.client_named(Role::Operator, name), key: None }
+    }
+
+    pub async fn principal(&self, name: &str, kind: &str) {
+        post(&self.admin, "principals", json!({ "name": name, "kind": kind })).await;
+    }
+
+    pub async fn bind(&self, principal: &str, mut binding: Value) -> Value {
+        binding["principal"] = principal.into();
+        post(&self.admin, "bindings", binding).await
+    }
+
+    pub async fn key(&self, principal: &str) -> Value {
+        post(&self.admin, "api-keys", json!({ "principal": principal, "name": "a test" })).await
+    }
+}
+
+fn pair(list: Vec<String>) -> [String; 2] {
+    list.try_into().unwrap()
+}
+
+/// Makes something that can be made.
+pub async fn post(client: &Https, path: &str, body: Value) -> Value {
+    let answer = client.post(&format!("/api/v1/{path}"), &body.to_string()).await;
+    assert!((200..300).contains(&answer.status), "{path} {body}: {answer:?}");
+    answer.json()
+}

@@ -1,0 +1,168 @@
+//! Encryption: what was sealed comes back, or an error says why not.
+
+use std::io::{Read, Write};
+
+use novacron_storage::vault::{
+    CHUNK_BYTES, EncryptedReader, EncryptedWriter, PIECE_BYTES_MAX, PIECE_OVERHEAD_BYTES, Salt,
+    Vault, VaultError, VaultKey,
+};
+use proptest::prelude::*;
+
+fn key(number: u8) -> VaultKey {
+    VaultKey::from_bytes([number; 32])
+}
+
+fn vault(numbers: &[u8]) -> Vault {
+    Vault::new("test", numbers.iter().map(|number| key(*number)).collect()).unwrap()
+}
+
+fn salt(number: u8) -> Salt {
+    Salt::from_bytes([number; 32])
+}
+
+fn encrypt(vault: &Vault, content: &[u8], context: &[u8]) -> Vec<u8> {
+    let mut writer = EncryptedWriter::new(Vec::new(), vault, salt(9), context).unwrap();
+    writer.write_all(content).unwrap();
+    writer.finish().unwrap()
+}
+
+fn decrypt(vault: &Vault, bytes: &[u8], context: &[u8]) -> Result<Vec<u8>, VaultError> {
+    let mut content = Vec::new();
+    let read = EncryptedReader::new(bytes, vault, context)
+        .and_then(|mut reader| reader.read_to_end(&mut content));
+    match read {
+        Ok(_) => Ok(content),
+        Err(error) => Err(VaultError::inside(&error).cloned().expect("nothing else can fail")),
+    }
+}
+
+#[test]
+fn a_piece_comes_back_for_its_own_purpose_and_context_only() {
+    let vault = vault(&[1]);
+    let sealed = vault.seal(salt(1), b"secret web", b"swordfish").unwrap();
+    assert_eq!(sealed.len(), 9 + PIECE_OVERHEAD_BYTES);
+    assert!(!sealed.windows(5).any(|part| part == b"sword"));
+    assert_eq!(vault.open(b"secret web", &sealed).unwrap(), b"swordfish");
+    let changed = Err(VaultError::Changed { offset: 0 });
+    assert_eq!(vault.open(b"secret db", &sealed), changed);
+    let other = Vault::new("another", vec![key(1)]).unwrap();
+    assert_eq!(other.open(b"secret web", &sealed), changed);
+    assert_ne!(vault.seal(salt(2), b"secret web", b"swordfish").unwrap(), sealed);
+    assert_ne!(Salt::draw().unwrap(), Salt::draw().unwrap());
+    let empty = vault.seal(salt(3), b"", b"").unwrap();
+    assert_eq!(vault.open(b"", &empty).unwrap(), b"");
+}
+
+#[test]
+fn several_keys_open_and_the_first_seals() {
+    let old = vault(&[1]).seal(salt(1), b"", b"old").unwrap();
+    let both = vault(&[2, 1]);
+    assert_eq!(both.open(b"", &old).unwrap(), b"old");
+    let new = both.seal(salt(2), b"", b"new").unwrap();
+    assert_eq!((Vault::key_of(&old), Vault::key_of(&new)), (Some(key(1).id()), Some(key(2).id())));
+    let refused = vault(&[1]).open(b"", &new);
+    assert_eq!(
+        refused,
+        Err(VaultError::OtherKey { needed: key(2).id(), known: vec![key(1).id()] })
+    );
+    assert_eq!(Vault::new("test", Vec::new()).unwrap_err(), VaultError::Keys { count: 0 });
+    assert!(Vault::new("test", vec![key(1); 17]).is_err());
+}
+
+#[test]
+fn whatever_is_changed_or_cut_is_noticed() {
+    let vault = vault(&[1]);
+    let sealed = vault.seal(salt(1), b"context", b"a content").unwrap();
+    for bit in 0..sealed.len() * 8 {
+        let mut flipped = sealed.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(vault.open(b"context", &flipped).is_err(), "bit {bit}");
+    }
+    for length in 0..sealed.len() {
+        assert_eq!(vault.open(b"context", &sealed[..length]), Err(VaultError::CutOff), "{length}");
+    }
+    let longer = [&sealed[..], b"x"].concat();
+    assert_eq!(vault.open(b"context", &longer), Err(VaultError::TooLong));
+    assert_eq!(vault.open(b"context", b"something else"), Err(VaultError::NotSealed));
+    let mut newer = sealed.clone();
+    newer[8] = 2;
+    assert_eq!(vault.open(b"context", &newer), Err(VaultError::UnknownVersion { found: 2 }));
+    let large = vec![0; PIECE_BYTES_MAX + 1];
+    assert_eq!(vault.seal(salt(1), b"", &large), Err(VaultError::TooLarge));
+    vault.seal(salt(1), b"", &large[1..]).unwrap();
+}
+
+#[test]
+fn streams_of_any_length_come_back() {
+    let vault = vault(&[1]);
+    for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+        let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let bytes = encrypt(&vault, &content, b"backup");
+        let chunks = length.div_ceil(CHUNK_BYTES).max(1);
+        assert_eq!(bytes.len(), 52 + length + chunks * 20, "{length}");
+        assert!(decrypt(&vault, &bytes, b"backup").unwrap() == content, "{length}");
+    }
+    let bytes = encrypt(&vault, b"content", b"backup");
+    assert_eq!(decrypt(&vault, &bytes, b"other"), Err(VaultError::Changed { offset: 52 }));
+    let piece = vault.seal(salt(1), b"backup", b"content").unwrap();
+    assert_eq!(decrypt(&vault, &piece, b"backup"), Err(VaultError::NotSealed));
+}
+
+#[test]
+fn a_stream_says_what_is_wrong_with_it() {
+    let two = vault(&[1]);
+    let content = vec![7; 2 * CHUNK_BYTES + 100];
+    let bytes = encrypt(&two, &content, b"");
+    let chunk = 4 + CHUNK_BYTES + 16;
+    let at = |number: usize| 52 + number * chunk;
+    let wrong = |bytes: &[u8]| decrypt(&two, bytes, b"").unwrap_err();
+
+    let other = VaultError::OtherKey { needed: key(1).id(), known: vec![key(2).id()] };
+    assert_eq!(decrypt(&vault(&[2]), &bytes, b""), Err(other));
+    for length in [0, 30, 51, 52, 55, at(1) - 1, at(1), at(2), bytes.len() - 1] {
+        assert_eq!(wrong(&bytes[..length]), VaultError::CutOff, "{length}");
+    }
+    assert_eq!(wrong(&[&bytes[..], b"x"].concat()), VaultError::TooLong);
+    for offset in [at(0) + 4, at(1) - 1, at(1) + 70, at(2) + 3, at(2) + 50, bytes.len() - 1] {
+        let mut flipped = bytes.clone();
+        flipped[offset] ^= 0x10;
+        let number = (offset - 52) / chunk;
+        assert_eq!(wrong(&flipped), VaultError::Changed { offset: at(number) as u64 });
+    }
+    // The first two chunks swapped; one left out; the second made the last.
+    let swapped = [&bytes[..52], &bytes[at(1)..at(2)], &bytes[at(0)..at(1)], &bytes[at(2)..]];
+    assert_eq!(wrong(&swapped.concat()), VaultError::Changed { offset: 52 });
+    let missing = [&bytes[..at(1)], &bytes[at(2)..]].concat();
+    assert_eq!(wrong(&missing), VaultError::Changed { offset: at(1) as u64 });
+    let mut shorter = bytes[..at(2)].to_vec();
+    shorter[at(1) + 3] |= 0x80;
+    assert_eq!(wrong(&shorter), VaultError::Changed { offset: at(1) as u64 });
+}
+
+proptest! {
+    #[test]
+    fn a_stream_is_the_same_in_any_pieces(
+        pieces in proptest::collection::vec(0usize..40_000, 0..12),
+        read_bytes in 1usize..100_000,
+    ) {
+        let vault = vault(&[1]);
+        let mut writer = EncryptedWriter::new(Vec::new(), &vault, salt(9), b"").unwrap();
+        let mut content = Vec::new();
+        for (number, length) in pieces.iter().enumerate() {
+            let piece = vec![number as u8; *length];
+            writer.write_all(&piece).unwrap();
+            content.extend(piece);
+        }
+        let bytes = writer.finish().unwrap();
+        prop_assert!(bytes == encrypt(&vault, &content, b""));
+        let mut reader = EncryptedReader::new(&bytes[..], &vault, b"").unwrap();
+        let mut found = Vec::new();
+        let mut buffer = vec![0; read_bytes];
+        loop {
+            let read = reader.read(&mut buffer).unwrap();
+            if read == 0 { break }
+            found.extend_from_slice(&buffer[..read]);
+        }
+        prop_assert!(found == content);
+    }
+}
