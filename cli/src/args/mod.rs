@@ -19,7 +19,7 @@ pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
-pub use values::{Duration, parse_duration};
+pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
 /// Moves running virtual machines between hosts.

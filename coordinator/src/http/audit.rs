@@ -18,8 +18,8 @@ use super::body::NoBody;
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
-use crate::auth::Where;
 use crate::audit::{AuditError, AuditFilter, AuditLog, Part};
+use crate::auth::Where;
 use crate::history::HistoryError;
 
 const TEXT: &str = "text/plain; charset=utf-8";

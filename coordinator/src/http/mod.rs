@@ -10,9 +10,10 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
+mod annotations;
 pub mod answer;
 mod api;
 mod audit;

@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    audit, batches, cluster, console, events, health, migrations, nodes, principals, projects,
-    tokens, vms, whoami,
+    annotations, audit, batches, cluster, console, events, health, migrations, nodes, principals,
+    projects, tokens, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -13,6 +13,7 @@ pub const PREFIX: &str = "/api/v1";
 pub fn table() -> Vec<Route> {
     [
         vms::routes(),
+        annotations::routes(),
         console::routes(),
         migrations::routes(),
         batches::routes(),

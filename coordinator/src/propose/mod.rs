@@ -85,6 +85,7 @@ impl Proposer {
                 let binding = NewBinding { id, principal, right, scope, effect };
                 Body::Access(AccessOrder::Bind(binding))
             }
+            Intent::Annotate { vm, key, value } => Body::Annotate { vm, key, value },
         }
     }
 

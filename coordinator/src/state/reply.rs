@@ -180,6 +180,14 @@ pub enum Refusal {
         "entry {} of the window {} is corrected already; correct what replaced it", .0.index, .0.window
     )]
     AlreadyCorrected(EntryId),
+    /// Nothing is kept beside the machine under this key.
+    #[error("machine {vm} has no annotation `{key}`")]
+    NoSuchAnnotation {
+        /// The machine.
+        vm: VmId,
+        /// The key.
+        key: String,
+    },
     /// More usage records than one request may have.
     #[error("{0} records; a request has at most 1,000, and none of these was taken")]
     TooManyRecords(usize),
@@ -255,7 +263,8 @@ impl Refusal {
             | Self::NoSuchPrincipal(_)
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
-            | Self::NoSuchEntry(_) => Code::NotFound,
+            | Self::NoSuchEntry(_)
+            | Self::NoSuchAnnotation { .. } => Code::NotFound,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,

@@ -85,10 +85,9 @@ impl Code {
             Self::NotFound => 404,
             Self::NameTaken | Self::Conflict | Self::AlreadyCorrected | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity
-            | Self::QuotaExceeded
-            | Self::IdempotencyConflict
-            | Self::PlanFull => 422,
+            Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
+                422
+            }
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,

@@ -25,7 +25,6 @@ mod inventory;
 mod moves;
 mod outcomes;
 
-
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{
     EffectId, Generation, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
