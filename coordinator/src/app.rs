@@ -3,6 +3,7 @@
 use crate::agents::Consoles;
 use crate::audit::AuditLog;
 use crate::cluster::Cluster;
+use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
@@ -17,6 +18,8 @@ pub struct App {
     pub view: View,
     /// Who changed what.
     pub audit: AuditLog,
+    /// What was used, and what it costs.
+    pub ledger: Ledger,
     /// Serial consoles.
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.

@@ -28,6 +28,7 @@ use crate::enrolment::{Tokens, WELCOME};
 use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
+use crate::ledger::Ledger;
 use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
@@ -276,7 +277,8 @@ impl Parts {
         let requests = RequestMetrics::default();
         let history = core.history.clone();
         let audit = AuditLog::new(history.clone(), view.clone());
-        let app = App { proposer, view, audit, consoles, cluster, readiness, requests };
+        let ledger = Ledger::new(history.clone(), view.clone());
+        let app = App { proposer, view, audit, ledger, consoles, cluster, readiness, requests };
         Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, history, clock }
     }
 

@@ -13,6 +13,7 @@
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
+//! | [`ledger`] | what was used and what it costs, read from entries and rates |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
@@ -36,6 +37,7 @@ pub mod history;
 pub mod http;
 pub mod journal;
 pub mod leadership;
+pub mod ledger;
 pub mod metrics;
 pub mod operator;
 pub mod outbox;

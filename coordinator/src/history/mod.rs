@@ -61,15 +61,23 @@ impl History {
     /// # Errors
     /// [`HistoryError`].
     pub async fn read(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let (history, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || history.read_here(&name)).await?
+    }
+
+    /// The same, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn read_here(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
         let row = self.cell.look(|fleet| fleet.archived(name).cloned());
         let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
-        let (archive, wanted) = (Arc::clone(&self.archive), name.to_owned());
-        match tokio::task::spawn_blocking(move || archive.get(&wanted, &hash)).await? {
+        match self.archive.get(name, &hash) {
             Ok(Some(content)) => Ok(content),
             Ok(None) => Err(self.miss(name)),
             Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
                 log_damage(name, &error);
-                self.discard(name).await?;
+                self.archive.remove(name)?;
                 Err(self.miss(name))
             }
             Err(error) => Err(error.into()),
@@ -79,11 +87,6 @@ impl History {
     fn miss(&self, name: &str) -> HistoryError {
         self.missed.notify_one();
         HistoryError::Missing(name.to_owned())
-    }
-
-    async fn discard(&self, name: &str) -> Result<(), HistoryError> {
-        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
-        Ok(tokio::task::spawn_blocking(move || archive.remove(&name)).await??)
     }
 
     /// A part of a file as it is on disk, for another member. `None` if it is not here.

@@ -10,7 +10,7 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
-//! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `usage` `invoices` `rates` `ledger` `health` | the resources |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
 mod annotations;
@@ -24,6 +24,8 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod invoices;
+mod ledger;
 pub mod lists;
 mod migrations;
 mod nodes;
@@ -31,11 +33,13 @@ pub mod openapi;
 pub mod parameters;
 mod principals;
 mod projects;
+mod rates;
 pub mod route;
 pub mod routes;
 mod server;
 mod tokens;
 pub mod trace;
+mod usage;
 mod vms;
 mod whoami;
 

@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    annotations, audit, batches, cluster, console, events, health, migrations, nodes, principals,
-    projects, tokens, vms, whoami,
+    annotations, audit, batches, cluster, console, events, health, invoices, ledger, migrations,
+    nodes, principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -25,6 +25,10 @@ pub fn table() -> Vec<Route> {
         projects::routes(),
         principals::routes(),
         whoami::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()

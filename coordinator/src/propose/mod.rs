@@ -18,8 +18,10 @@ use crate::peers::{Answer, Call, LeaderError, LeaderLink};
 use crate::planner;
 use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
+use crate::state::ledger::correct::CorrectUsage;
+use crate::state::ledger::hour::Hour;
 use crate::state::principal::AccessOrder;
-use crate::state::{Accepted, Body, Command, Origin};
+use crate::state::{Accepted, Asker, Body, Command, Origin};
 use crate::view::View;
 
 /// Makes changes, on any member. Cheap to clone.
@@ -48,13 +50,13 @@ impl Proposer {
     ) -> Result<Accepted, ProposeError> {
         let (intent, asker) = intent.into_parts();
         tracing::info!(%asker, ?intent, "asked");
-        let (body, origin) = (self.decide(intent), Origin::Asker(asker));
+        let (body, origin) = (self.decide(intent, &asker), Origin::Asker(asker));
         self.propose(Command { request, at: self.clock.now(), origin, body }).await
     }
 
     /// What the cluster shall do about an intent, ids and placement chosen. The fleet here may be behind: what
     /// was chosen is checked again when it is applied.
-    fn decide(&self, intent: Intent) -> Body {
+    fn decide(&self, intent: Intent, asker: &Asker) -> Body {
         match intent {
             Intent::CreateVm { spec, node, start } => {
                 let placement = self.view.local(|fleet| planner::place(fleet, &spec));
@@ -86,6 +88,16 @@ impl Proposer {
                 Body::Access(AccessOrder::Bind(binding))
             }
             Intent::Annotate { vm, key, value } => Body::Annotate { vm, key, value },
+            Intent::PostUsage { node, records } => Body::PostUsage { node, records },
+            Intent::CorrectUsage { entry, quantity, reason, original } => {
+                let actor = asker.name.to_string();
+                Body::CorrectUsage(CorrectUsage { entry, quantity, reason, actor, original })
+            }
+            Intent::SetRate(card) => Body::SetRate(card),
+            Intent::SetPlan { project, plan, from } => {
+                let from = from.unwrap_or_else(|| Hour::of(self.clock.now()));
+                Body::SetPlan { project, plan, from }
+            }
         }
     }
 

@@ -95,17 +95,24 @@ pub struct TestCluster {
     pub directory: TempDir,
     pub configs: BTreeMap<String, Config>,
     pub running: BTreeMap<String, Coordinator>,
+    clock: Clock,
 }
 
 impl TestCluster {
     /// A cluster of so many members, all of them voters.
     pub async fn start(members: usize) -> Self {
+        Self::start_with(members, Clock::system()).await
+    }
+
+    /// The same, by another clock.
+    pub async fn start_with(members: usize, clock: Clock) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let directory = tempfile::tempdir().unwrap();
-        let mut cluster = Self { directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        let (configs, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { directory, configs, running, clock };
         let first = config("c1", cluster.directory.path());
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
@@ -136,7 +143,8 @@ impl TestCluster {
     }
 
     pub async fn run(&mut self, name: &str) {
-        let coordinator = Coordinator::start(&self.configs[name], Clock::system()).await.unwrap();
+        let clock = self.clock.clone();
+        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
         self.running.insert(name.to_owned(), coordinator);
     }
 

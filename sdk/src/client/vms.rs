@@ -16,6 +16,8 @@ use crate::query::Path;
 pub struct VmFilter {
     /// Only those with all of these labels.
     pub labels: Labels,
+    /// Only those of this project.
+    pub project: Option<String>,
     /// Only those on this node.
     pub node: Option<String>,
     /// Only those in this state.
@@ -26,7 +28,10 @@ impl VmFilter {
     fn path(&self) -> Path {
         let state = self.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(|state| state.as_str());
-        let path = Path::new("vms").query_if("node", self.node.as_deref()).query_if("state", state);
+        let path = Path::new("vms")
+            .query_if("project", self.project.as_deref())
+            .query_if("node", self.node.as_deref())
+            .query_if("state", state);
         self.labels
             .iter()
             .fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))
@@ -153,10 +158,14 @@ mod tests {
     fn a_filter_becomes_a_query() {
         let filter = VmFilter {
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            project: Some("own".into()),
             node: Some("node-01".into()),
             state: Some(VmState::Running),
         };
         let path = filter.path();
-        assert_eq!(path.as_str(), "/api/v1/vms?node=node-01&state=running&label=app%3Dweb");
+        assert_eq!(
+            path.as_str(),
+            "/api/v1/vms?project=own&node=node-01&state=running&label=app%3Dweb"
+        );
     }
 }
