@@ -132,9 +132,11 @@ fn exit_of(code: Code) -> Exit {
         Code::InvalidRequest | Code::TooLarge => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
-        Code::NameTaken | Code::Conflict | Code::NoCapacity | Code::IdempotencyConflict => {
-            Exit::Conflict
-        }
+        Code::NameTaken
+        | Code::Conflict
+        | Code::MemberIdUsed
+        | Code::NoCapacity
+        | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
     }
@@ -157,6 +159,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict
+        | Code::MemberIdUsed
         | Code::IdempotencyConflict
         | Code::TooLarge
         | Code::Internal => None,

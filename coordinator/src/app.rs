@@ -2,6 +2,7 @@
 
 use crate::agents::Consoles;
 use crate::audit::AuditLog;
+use crate::backup::Backups;
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
@@ -24,6 +25,8 @@ pub struct App {
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// The whole state, for a backup.
+    pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
     /// Where requests are counted.

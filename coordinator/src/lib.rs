@@ -15,6 +15,7 @@
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] | everything put together |
@@ -26,6 +27,7 @@ pub mod agents;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -46,5 +48,6 @@ pub mod planner;
 pub mod propose;
 pub mod raft;
 pub mod readiness;
+pub mod restoring;
 pub mod state;
 pub mod view;

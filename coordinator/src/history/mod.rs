@@ -72,7 +72,15 @@ impl History {
     pub fn read_here(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
         let row = self.cell.look(|fleet| fleet.archived(name).cloned());
         let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
-        match self.archive.get(name, &hash) {
+        self.found(name, self.archive.get(name, &hash))
+    }
+
+    fn found(
+        &self,
+        name: &str,
+        read: Result<Option<Vec<u8>>, ArchiveError>,
+    ) -> Result<Vec<u8>, HistoryError> {
+        match read {
             Ok(Some(content)) => Ok(content),
             Ok(None) => Err(self.miss(name)),
             Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
@@ -87,6 +95,16 @@ impl History {
     fn miss(&self, name: &str) -> HistoryError {
         self.missed.notify_one();
         HistoryError::Missing(name.to_owned())
+    }
+
+    /// A whole file as it is on disk, checked. One that is damaged is had from another member, as for [`Self::read`].
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn whole(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let (history, name) = (self.clone(), name.to_owned());
+        let read = move || history.found(&name, history.archive.get_physical(&name));
+        tokio::task::spawn_blocking(read).await?
     }
 
     /// A part of a file as it is on disk, for another member. `None` if it is not here.

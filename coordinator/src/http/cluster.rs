@@ -20,7 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
             .to(show),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
             .needs(Permission::ClusterAdmin, Where::Fleet)
-            .refuses(&[Code::NotFound, Code::Conflict])
+            .refuses(&[Code::NotFound, Code::Conflict, Code::MemberIdUsed])
             .to(remove),
         post("/api/v1/cluster/settings", "changeSettings", "Change what holds for the whole fleet")
             .needs(Permission::ClusterAdmin, Where::Fleet)

@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    annotations, audit, batches, cluster, console, events, health, invoices, ledger, migrations,
-    nodes, principals, projects, rates, tokens, usage, vms, whoami,
+    annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
+    migrations, nodes, principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -21,6 +21,7 @@ pub fn table() -> Vec<Route> {
         events::routes(),
         audit::routes(),
         cluster::routes(),
+        backup::routes(),
         tokens::routes(),
         projects::routes(),
         principals::routes(),

@@ -15,7 +15,7 @@ use crate::clock::{Clock, new_request};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
-use crate::state::{Accepted, Body, Command, Origin, Reply};
+use crate::state::{Accepted, Body, Command, Fleet, Origin, Reply};
 use crate::view::FleetCell;
 
 /// How long a quorum may take to confirm the leader.
@@ -133,7 +133,10 @@ impl Desk {
 
     async fn admit(&self, request: RequestId, facts: MemberFacts) -> Result<Answer, Declined> {
         match self.propose_body(request, Body::AdmitMember(facts)).await? {
-            Accepted::Member(member) => Ok(Answer::Admitted { member }),
+            Accepted::Member(member) => {
+                let incarnation = self.cell.look(Fleet::incarnation);
+                Ok(Answer::Admitted { member, incarnation })
+            }
             _ => Err(Declined::NotPossible("the cluster gave no member id".to_owned())),
         }
     }

@@ -36,10 +36,10 @@ use crate::view::FleetCell;
 const TABLES_DIRECTORY: &str = "tables";
 
 /// Where the snapshots are, below the data directory.
-const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+pub(crate) const SNAPSHOTS_DIRECTORY: &str = "snapshots";
 
 /// Where history is that left the tables, below the data directory.
-const ARCHIVE_DIRECTORY: &str = "archive";
+pub(crate) const ARCHIVE_DIRECTORY: &str = "archive";
 
 /// Why the state machine cannot be opened or closed.
 #[derive(Debug, thiserror::Error)]

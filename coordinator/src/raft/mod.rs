@@ -7,6 +7,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`restored`] | how log and state of a restored cluster begin |
 //! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
@@ -17,6 +18,7 @@ pub mod machine;
 pub mod network;
 pub mod proposal;
 mod record;
+pub mod restored;
 mod tables;
 pub mod timing;
 pub mod types;

@@ -3,7 +3,7 @@
 //! A snapshot is `magic`, `version: u32 LE` and then for each row, in order, `table: u8`, `key length: u32
 //! LE`, `key`, `value length: u32 LE`, `value`. Values carry their own versions.
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::fleet::{Fleet, Meta};
 use super::index::Index;
@@ -139,6 +139,11 @@ impl Fleet {
         }
         fleet.index = Index::build(&fleet);
         Ok(fleet)
+    }
+
+    /// The [`Fleet::state_hash`] of the fleet in a snapshot of this version.
+    pub fn hash_of_snapshot(bytes: &[u8]) -> u128 {
+        xxh3_128(bytes.get(MAGIC.len() + 4..).unwrap_or_default())
     }
 
     /// A hash of every row in order: equal on replicas that agree.

@@ -334,7 +334,8 @@ impl Scene {
     pub(crate) fn restore(&mut self, first_member: &str) {
         if self.fleet.cluster().is_none() {
             let (cluster, member) = (ClusterId(self.id()), member_facts("c1"));
-            self.apply(Body::FoundCluster { cluster, member }).unwrap();
+            self.apply(Body::FoundCluster { cluster, member, operator: "admin".parse().unwrap() })
+                .unwrap();
         }
         let restored = Restored {
             incarnation: self.fleet.incarnation().next(),

@@ -14,6 +14,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use novacron_coordinator::app::App;
 use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
@@ -23,7 +24,7 @@ use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
-use novacron_protocol::api::TokenCreate;
+use novacron_protocol::api::{SettingsChange, TokenCreate};
 use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
 use novacron_transport::{Credentials, SubjectName};
 use tempfile::TempDir;
@@ -227,5 +228,19 @@ pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId
     match app.proposer.submit(request, by_operator(intent)).await? {
         Accepted::Vm(vm) => Ok(vm),
         other => panic!("{other:?}"),
+    }
+}
+
+/// So many changes, many at once.
+pub async fn change_settings(app: &App, changes: usize) {
+    for round in 0..changes.div_ceil(512) {
+        let change = |number: usize| {
+            let limit = 1 + u32::try_from((round + number) % 60).unwrap();
+            let change = SettingsChange { migrations_per_node: Some(limit) };
+            app.proposer.submit(request(), by_operator(Intent::ChangeSettings(change)))
+        };
+        for changed in join_all((0..512).map(change)).await {
+            changed.unwrap();
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::audit::Chain;
 use novacron_protocol::ids::{RequestId, Revision, VmId};
@@ -138,7 +139,7 @@ fn no_secret_gets_into_a_record() {
         secret_hash: SecretHash([0xAB; 32]),
         used: false,
     };
-    let token = Token { id: TokenId([1; 8]), record, used_by: None };
+    let token = Token { id: TokenId([1; 8]), record, used_by: None, access: AccessRole::Viewer };
     scene.apply(Body::CreateToken(token)).unwrap();
     let line = scene.fleet.audit_from(AuditNumber(1)).next().unwrap().1.line.clone();
     assert!(line.contains("token.create") && !line.contains("171"), "{line}");

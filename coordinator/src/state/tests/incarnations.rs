@@ -1,5 +1,6 @@
 //! A cluster that was restored: nothing that may have been given out is given out again, and agents know best.
 
+use novacron_protocol::access::AccessRole;
 use novacron_protocol::effect::{Action, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation, MemberId};
 use novacron_protocol::migration::MigrationMode;
@@ -17,7 +18,13 @@ use crate::state::{Body, Refusal};
 fn scene() -> Scene {
     let mut scene = Scene::new();
     let cluster = novacron_protocol::ids::ClusterId(scene.id());
-    scene.apply(Body::FoundCluster { cluster, member: member_facts("c1") }).unwrap();
+    scene
+        .apply(Body::FoundCluster {
+            cluster,
+            member: member_facts("c1"),
+            operator: "admin".parse().unwrap(),
+        })
+        .unwrap();
     scene.apply(Body::AdmitMember(member_facts("c2"))).unwrap();
     scene.join("node-01", 16);
     scene.join("node-02", 16);
@@ -36,7 +43,14 @@ fn what_may_have_been_given_out_is_not_given_out_again() {
         used: false,
     };
     let token = TokenId([1; 8]);
-    scene.apply(Body::CreateToken(Token { id: token, record, used_by: None })).unwrap();
+    scene
+        .apply(Body::CreateToken(Token {
+            id: token,
+            record,
+            used_by: None,
+            access: AccessRole::Viewer,
+        }))
+        .unwrap();
     let effect_last = scene.fleet.meta.effect_last.0;
     assert_eq!(scene.fleet.incarnation(), FIRST);
 

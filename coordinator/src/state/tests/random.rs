@@ -465,7 +465,9 @@ proptest! {
         prop_assert_eq!(from_tables.state_hash().unwrap(), hash);
         from_tables.check().unwrap();
 
-        let from_snapshot = Fleet::from_snapshot(&walk.scene.fleet.to_snapshot().unwrap()).unwrap();
+        let snapshot = walk.scene.fleet.to_snapshot().unwrap();
+        prop_assert_eq!(Fleet::hash_of_snapshot(&snapshot), hash);
+        let from_snapshot = Fleet::from_snapshot(&snapshot).unwrap();
         prop_assert_eq!(from_snapshot.state_hash().unwrap(), hash);
         from_snapshot.check().unwrap();
     }
