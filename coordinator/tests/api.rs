@@ -107,7 +107,8 @@ async fn texts_are_kept_beside_a_machine() {
     assert_eq!(reused.problem().1, "idempotency_conflict");
 
     let audited = client.get("/api/v1/audit?action=vm.annotate").await.json();
-    let carol = &audited["items"][2];
+    // Newest first: two refusals, the one deletion, and what was written before it.
+    let carol = &audited["items"][3];
     assert_eq!((&carol["before"], &carol["after"]), (&json!("bob\n"), &json!("carol\n")));
     assert_eq!(carol["object"]["id"], format!("{vm}/owner"));
 }
