@@ -18,6 +18,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::host::{self, NoKvm};
 use crate::link::{self, DialError, Inbox, SessionContext};
+use crate::metering::Recorder;
+use crate::metering::store::StoreError;
 use crate::metrics::{self, HostNumbers};
 use crate::migrate::Migrations;
 use crate::records::{Records, RecordsError};
@@ -82,6 +84,9 @@ pub enum AgentError {
     /// Records.
     #[error("the agent cannot remember")]
     Records(#[from] RecordsError),
+    /// What was used.
+    #[error("the agent cannot meter: what it metered before is not readable")]
+    Metering(#[from] StoreError),
     /// KVM was demanded.
     #[error(transparent)]
     NoKvm(#[from] NoKvm),
@@ -122,6 +127,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     }
     let records = Records::open(&config.data_directory)?;
     let reporter = Reporter::load(records.clone()).await?;
+    let recorder = Recorder::open(records.disk()).await?;
     let hypervisor = host::hypervisor(&config, Some(&records)).await?;
     tracing::info!(
         accelerator = ?hypervisor.accelerator, reason = %hypervisor.accelerator_reason, "guests run under"
@@ -136,7 +142,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         disk_cache_bytes: config.migration.disk_cache_bytes,
     };
     let (machines, interrupted) =
-        Machines::take_up(settings, records, reporter.clone(), clock::now()).await?;
+        Machines::take_up(settings, records, reporter.clone(), recorder.clone(), clock::now())
+            .await?;
     let congestion = config.migration.congestion;
     let settings = LinkSettings { congestion, ..LinkSettings::migration() };
     let (endpoint, acceptor) =
@@ -148,17 +155,29 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         let migrations = migrations.clone();
         async move { migrations.serve(acceptor).await }
     });
+    let unrecorded = CancellationToken::new();
+    let recording = tokio::spawn({
+        let (recorder, unrecorded) = (recorder.clone(), unrecorded.clone());
+        async move { recorder.run(unrecorded).await }
+    });
     let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
     let pages = metrics::pages(HostNumbers {
         machines: machines.clone(),
         migrations: migrations.clone(),
         reporter: reporter.clone(),
+        recorder: recorder.clone(),
     });
     MetricsEndpoint::start(config.metrics_listen, pages, &watching, unwatched.clone()).await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());
     let node = config.node.clone();
-    let context =
-        SessionContext { node, facts, machines: machines.clone(), reporter, inbox: inbox.clone() };
+    let context = SessionContext {
+        node,
+        facts,
+        machines: machines.clone(),
+        reporter,
+        recorder,
+        inbox: inbox.clone(),
+    };
     tracing::info!(node = %config.node, "agent ready");
     link::run(context, credentials, &config.coordinators, shutdown).await;
     tracing::info!("agent ends; guests go on");
@@ -166,6 +185,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     endpoint.close(CloseCode::Done, "the agent ends");
     machines.shut_down().await;
     inbox.finished().await;
+    // What was used until now is durable before the agent ends; so is the moment.
+    unrecorded.cancel();
+    let _ = recording.await;
     unwatched.cancel();
     watching.close();
     watching.wait().await;

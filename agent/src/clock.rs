@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use novacron_protocol::time::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::metering::time::Reading;
 
 /// Now.
 pub fn now() -> Timestamp {
@@ -18,6 +21,20 @@ pub fn since_boot_us() -> u64 {
     let since = clock_gettime(ClockId::Boottime);
     let (seconds, nanoseconds) = (since.tv_sec.unsigned_abs(), since.tv_nsec.unsigned_abs());
     seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000)
+}
+
+/// Both clocks, for metering.
+pub fn reading() -> Reading {
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanoseconds) =
+        (monotonic.tv_sec.unsigned_abs(), monotonic.tv_nsec.unsigned_abs());
+    let monotonic_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
+    Reading { wall_ms: now().unix_ms, monotonic_ms }
+}
+
+/// Which run of the host this is, if the kernel says.
+pub fn boot() -> Option<Uuid> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().parse().ok()
 }
 
 /// The moment of this process's clock at which `moment` will be, if it is not past.

@@ -25,6 +25,7 @@ pub mod disk;
 pub mod hold;
 pub mod host;
 pub mod link;
+pub mod metering;
 pub mod metrics;
 pub mod migrate;
 pub mod qmp;

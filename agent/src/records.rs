@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use novacron_protocol::ids::{EffectId, MigrationId, VmId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
-use novacron_storage::disk::{DiskError, RealDisk};
+use novacron_storage::disk::{Disk, DiskError, RealDisk};
 use novacron_storage::record::{RecordError, RecordStore};
 
 /// Why a record cannot be read or written.
@@ -100,6 +100,7 @@ impl RecordName {
 #[derive(Debug, Clone)]
 pub struct Records {
     store: Arc<RecordStore>,
+    disk: Arc<dyn Disk>,
 }
 
 impl Records {
@@ -111,9 +112,15 @@ impl Records {
         let path = data_directory.to_owned();
         let disk =
             RealDisk::open(&path).map_err(|source| RecordsError::Directory { path, source })?;
-        let store = RecordStore::open(Arc::new(disk), "records")
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let store = RecordStore::open(Arc::clone(&disk), "records")
             .map_err(|source| RecordsError::Store { name: "all".to_owned(), source })?;
-        Ok(Self { store: Arc::new(store) })
+        Ok(Self { store: Arc::new(store), disk })
+    }
+
+    /// The data directory, for what is no record.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
     }
 
     /// Writes or replaces a record; durable on return.

@@ -12,6 +12,7 @@ use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
 use novacron_agent::clock;
 use novacron_agent::link::{self, Inbox, SessionContext};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, ObservedState, Report,
     StreamRequest, StreamResponse,
@@ -20,6 +21,7 @@ use novacron_protocol::ids::{ClusterId, EffectId, Generation, RequestId};
 use novacron_protocol::limits::CONTROL_MESSAGE_BYTES_MAX;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::usage::{Meter, RecordOutcome, Seconds, UsageRecord};
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
 use novacron_transport::authority::Grant;
@@ -127,6 +129,18 @@ impl Session {
         }
     }
 
+    async fn usage(&mut self) -> (u64, Vec<UsageRecord>) {
+        loop {
+            if let AgentMessage::Usage { sequence, records } = hear(&mut self.stream).await {
+                return (sequence, records);
+            }
+        }
+    }
+
+    async fn answer_usage(&mut self, sequence: u64, outcomes: Vec<RecordOutcome>) {
+        self.say(&CoordinatorMessage::UsageCommitted { sequence, outcomes }).await;
+    }
+
     async fn outcome(&mut self, of: EffectId) -> (u64, EffectOutcome) {
         let is_it =
             |report: &Report| matches!(report, Report::EffectDone { effect, .. } if *effect == of);
@@ -159,6 +173,7 @@ impl Agent {
             facts: facts(),
             machines,
             reporter,
+            recorder: host.recording.recorder.clone(),
             inbox: inbox.clone(),
         };
         let shutdown = CancellationToken::new();
@@ -264,6 +279,71 @@ async fn an_effect_after_its_deadline_and_of_another_generation_changes_nothing(
     let (_, outcome) = session.outcome(EffectId(2)).await;
     assert_eq!(outcome, EffectOutcome::Stale { held: None });
     assert_eq!(agent.host.machines.inventory(), []);
+}
+
+const CREATED: RecordOutcome = RecordOutcome::Created { window_s: 0 };
+
+#[tokio::test]
+async fn usage_is_sent_until_it_is_answered_and_the_rest_of_a_conflict_after_it() {
+    let cluster = Cluster::new();
+    let mut coordinator = cluster.coordinator("coordinator-1");
+    let agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
+    let mut session = coordinator.welcome().await;
+    agent.host.create_and_start(vm(1)).await;
+    // So long that a record has two seconds, one that is covered and one that is not, also if one ends meanwhile.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let destroy = MachineOrder::Existing(Order::Destroy);
+    assert_eq!(agent.host.order(vm(1), destroy).await, EffectOutcome::Done);
+    let (_, first) = session.usage().await;
+
+    // Lost between sending and answering.
+    session.connection.close(novacron_transport::CloseCode::Done, "test");
+    drop(session);
+    let mut session = coordinator.welcome().await;
+    let (sequence, again) = session.usage().await;
+    assert_eq!(again[..first.len()], first);
+    let host = agent.end().await.restart().await;
+    let agent = Agent::start(host, &cluster, vec![coordinator.address()]);
+    let mut session = coordinator.welcome().await;
+    let (same_sequence, records) = session.usage().await;
+    assert_eq!(records[..again.len()], again);
+    assert!(same_sequence >= sequence);
+
+    let seconds_of_guest = |&index: &usize| {
+        let UsageRecord { meter, start_s, end_s, .. } = records[index];
+        if meter == Meter::VmSeconds { end_s - start_s } else { 0 }
+    };
+    let guest = (0..records.len()).max_by_key(seconds_of_guest).unwrap();
+    let start_s = records[guest].start_s;
+    let mut outcomes = vec![CREATED; records.len()];
+    let covered = vec![Seconds { start_s, end_s: start_s + 1 }];
+    outcomes[guest] = RecordOutcome::Conflict { covered };
+    session.answer_usage(same_sequence, outcomes).await;
+    let mut told = session.usage().await;
+    let rest = UsageRecord { start_s: start_s + 1, ..records[guest] };
+    while told.1 != [rest] {
+        // The end of the disk may have come in a message of its own.
+        session.answer_usage(told.0, vec![CREATED; told.1.len()]).await;
+        told = session.usage().await;
+    }
+    session.answer_usage(told.0, vec![CREATED]).await;
+    let recorder = agent.host.recording.recorder.clone();
+    let acknowledged = async {
+        while recorder.numbers().waiting > 0 {
+            hear(&mut session.stream).await;
+        }
+    };
+    timeout(PATIENCE, acknowledged).await.expect("everything is acknowledged");
+}
+
+#[tokio::test]
+async fn an_answer_to_usage_that_was_not_sent_ends_the_session() {
+    let cluster = Cluster::new();
+    let mut coordinator = cluster.coordinator("coordinator-1");
+    let _agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
+    let mut session = coordinator.welcome().await;
+    session.answer_usage(7, vec![CREATED]).await;
+    coordinator.welcome().await;
 }
 
 #[tokio::test]

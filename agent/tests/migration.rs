@@ -195,6 +195,7 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
         machines: agent.host.machines.clone(),
         migrations: agent.migrations.clone(),
         reporter: agent.host.reporter.clone(),
+        recorder: agent.host.recording.recorder.clone(),
     });
     let text = pages.text(METRICS_PATH).unwrap().unwrap();
     assert_eq!(lint::problems(&text), Vec::<String>::new());

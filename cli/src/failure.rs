@@ -136,6 +136,7 @@ fn exit_of(code: Code) -> Exit {
         | Code::Conflict
         | Code::AlreadyCorrected
         | Code::RateBegun
+        | Code::MemberIdUsed
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
@@ -162,6 +163,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict
+        | Code::MemberIdUsed
         | Code::IdempotencyConflict
         | Code::TooLarge
         | Code::TooManyRecords

@@ -2,7 +2,9 @@
 
 use crate::agents::Consoles;
 use crate::audit::AuditLog;
+use crate::backup::Backups;
 use crate::cluster::Cluster;
+use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
@@ -17,10 +19,14 @@ pub struct App {
     pub view: View,
     /// Who changed what.
     pub audit: AuditLog,
+    /// What was used, and what it costs.
+    pub ledger: Ledger,
     /// Serial consoles.
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// The whole state, for a backup.
+    pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
     /// Where requests are counted.

@@ -109,11 +109,8 @@ impl Cluster {
     ) -> Result<(), ProposeError> {
         let (member, asker) = member.into_parts();
         tracing::info!(%asker, %member, "asked to remove a coordinator");
-        let is_known =
-            self.view.read(|fleet| fleet.member(member).is_some_and(|found| !found.has_left()));
-        if !is_known.await.map_err(|_| ProposeError::Unavailable)? {
-            return Err(Refusal::NoSuchMember(member).into());
-        }
+        let known = self.view.read(|fleet| fleet.require_member(member));
+        known.await.map_err(|_| ProposeError::Unavailable)??;
         let origin = Origin::Asker(asker);
         self.leader.call(Call::Remove { request, origin, member }).await?;
         Ok(())

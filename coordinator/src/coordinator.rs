@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
 use novacron_metrics::{Endpoint as MetricsEndpoint, Pages};
-use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_protocol::ids::{ClusterId, Incarnation, MemberId};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::EnrolmentServer;
 use novacron_transport::tls::{self, TlsError};
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
 use crate::audit::AuditLog;
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -28,6 +29,7 @@ use crate::enrolment::{Tokens, WELCOME};
 use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
+use crate::ledger::Ledger;
 use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
@@ -98,19 +100,22 @@ impl Core {
     pub(crate) async fn start(
         config: &Config,
         directory: &DataDirectory,
-        member: MemberId,
+        (member, incarnation): (MemberId, Incarnation),
         endpoint: Endpoint,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let links = PeerLinks::new(member, endpoint);
-        let log = LogStore::new(directory.open_log()?, DiskWork::on_threads());
+        let links = PeerLinks::new(member, incarnation, endpoint);
+        let work = DiskWork::on_threads();
+        let log = LogStore::new(directory.open_log()?, work.clone());
         let machine = directory.open_machine()?;
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
-        let history = History::new(machine.archive(), cell.clone());
+        let history = History::new(machine.archive(), cell.clone(), work);
         let pace = config.timing().config(member)?;
+        let held =
+            log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock);
+        let desk = Desk::new(raft.clone(), cell.clone(), clock, held);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader, applying, history })
     }
@@ -149,20 +154,16 @@ impl Coordinator {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let directory = DataDirectory::open_configured(config)?;
         let identity = directory.identity()?;
-        let (credentials, authority) = (directory.credentials()?, directory.authority()?);
+        let (credentials, authority) = (directory.credentials()?, Arc::new(directory.authority()?));
         check_name(config, &credentials)?;
-        let enrolment = EnrolmentServer::bind(
-            config.api_listen,
-            &credentials,
-            Arc::new(directory.authority()?),
-        )?;
+        let enrolment =
+            EnrolmentServer::bind(config.api_listen, &credentials, Arc::clone(&authority))?;
         let (api, api_tls) = (listen(config).await?, tls::https_server(&credentials)?);
         let (endpoint, acceptor) =
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
-        let core =
-            Core::start(config, &directory, identity.member, endpoint.clone(), clock.clone())
-                .await?;
-        let parts = Parts::new(&core, identity.cluster, &authority, clock);
+        let own = (identity.member, identity.incarnation);
+        let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
+        let parts = Parts::new(&core, identity.cluster, authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
@@ -170,6 +171,7 @@ impl Coordinator {
         tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
@@ -263,7 +265,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(core: &Core, cluster: ClusterId, authority: &ClusterAuthority, clock: Clock) -> Self {
+    fn new(
+        core: &Core,
+        cluster: ClusterId,
+        authority: Arc<ClusterAuthority>,
+        clock: Clock,
+    ) -> Self {
         let (raft, cell, leader) = (core.raft.clone(), core.cell.clone(), core.leader.clone());
         let sessions = Sessions::default();
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
@@ -276,7 +283,10 @@ impl Parts {
         let requests = RequestMetrics::default();
         let history = core.history.clone();
         let audit = AuditLog::new(history.clone(), view.clone());
-        let app = App { proposer, view, audit, consoles, cluster, readiness, requests };
+        let ledger = Ledger::new(history.clone(), view.clone());
+        let backups = Backups::new(view.clone(), authority, history.clone());
+        let app =
+            App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
         Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, history, clock }
     }
 
@@ -296,6 +306,14 @@ impl Parts {
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
         metrics::pages(&self.app.requests, Consensus { raft, desk, applying }, fleet)
+    }
+
+    /// Addresses of those that this member knows from the time when it took part.
+    fn other_members(&self, own: MemberId) -> Vec<String> {
+        self.cell.look(|fleet| {
+            let others = fleet.present_members().filter(|member| member.id != own);
+            others.map(|member| member.facts.peer_address.clone()).collect()
+        })
     }
 
     fn tokens(&self) -> Tokens {
@@ -364,7 +382,7 @@ async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: Cancell
         if votes(&parts.raft, own) {
             return;
         }
-        for contact in &contacts {
+        for contact in contacts.iter().cloned().chain(parts.other_members(own)) {
             let node = MemberNode::at(contact.clone());
             let call = Call::Enter { member: own };
             let asked = parts.leader.links().call(MemberId(0), &node, call);
@@ -395,6 +413,18 @@ fn votes(raft: &Raft, member: MemberId) -> bool {
     let metrics = raft.metrics();
     let metrics = metrics.borrow();
     metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
+}
+
+/// A member that was removed, or that the cluster was restored without, is of no use: the coordinator stops, and says
+/// why. Its calls tell it: others do not answer them any more.
+async fn watch_membership(leader: LeaderLink, stop: CancellationToken) {
+    let reason = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        reason = leader.links().expelled() => reason,
+    };
+    tracing::error!(%reason, "this coordinator does not belong to the cluster any more: it stops");
+    stop.cancel();
 }
 
 /// Consensus that has failed cannot be mended from inside: the coordinator stops, and says why.

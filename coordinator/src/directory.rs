@@ -4,23 +4,26 @@
 //! credentials/   its certificate and key          authority/   the cluster's authority (0600)
 //! member/        who it is: written last, so a directory with it is complete
 //! log/           Raft's log and vote               snapshots/  tables/
+//! archive/       files that never change, named in the state
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
+use novacron_protocol::ids::{ClusterId, Incarnation, MemberId, RequestId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
+use novacron_storage::archive::{Archive, ArchiveError};
 use novacron_storage::disk::{Disk, DiskError, RealDisk, VolatileDisk};
 use novacron_storage::log::{Log, LogError, LogOptions};
 use novacron_storage::record::{RecordError, RecordStore};
+use novacron_storage::snapshot::{SnapshotError, SnapshotStore};
 use novacron_transport::authority::AuthorityError;
 use novacron_transport::credentials::CredentialsError;
 use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
-use crate::raft::machine::{Machine, MachineError};
+use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
 
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
@@ -68,6 +71,18 @@ pub enum DirectoryError {
     /// The log cannot be used.
     #[error("the log cannot be used")]
     Log(#[from] LogError),
+    /// The archive cannot be used.
+    #[error("the archive cannot be used")]
+    Archive(#[from] ArchiveError),
+    /// The snapshots cannot be used.
+    #[error("the snapshots cannot be used")]
+    Snapshots(#[from] SnapshotError),
+    /// There is something in a directory that must be new.
+    #[error("{} is not empty: a restore makes a data directory of its own, and replaces none", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The state cannot be used.
     #[error("the state cannot be used")]
     Machine(#[from] MachineError),
@@ -80,12 +95,14 @@ pub struct MemberIdentity {
     pub cluster: ClusterId,
     /// Its id.
     pub member: MemberId,
+    /// The life of the cluster that it belongs to.
+    pub incarnation: Incarnation,
     /// Addresses of other members' links, until it knows them by itself.
     pub contacts: Vec<String>,
 }
 
 impl Message for MemberIdentity {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = 64 * 1024;
     const NAME: &'static str = "identity of a member";
 }
@@ -240,6 +257,38 @@ impl DataDirectory {
     /// [`DirectoryError::Log`], with file and offset if it is damaged.
     pub fn open_log(&self) -> Result<Log, DirectoryError> {
         Ok(Log::open(Arc::clone(&self.disk), "log", LogOptions::default())?)
+    }
+
+    /// The archive, for whoever writes its first files.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Archive`].
+    pub(crate) fn open_archive(&self) -> Result<Archive, DirectoryError> {
+        Ok(Archive::open(Arc::clone(&self.disk), ARCHIVE_DIRECTORY)?)
+    }
+
+    /// The snapshots, for whoever writes the first one.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Snapshots`].
+    pub(crate) fn open_snapshots(&self) -> Result<SnapshotStore, DirectoryError> {
+        Ok(SnapshotStore::open(Arc::clone(&self.disk), SNAPSHOTS_DIRECTORY)?)
+    }
+
+    /// Refuses a directory that has anything in it.
+    ///
+    /// # Errors
+    /// [`DirectoryError::InUse`].
+    pub fn require_empty(root: &Path) -> Result<(), DirectoryError> {
+        let in_use = || DirectoryError::InUse { path: root.to_owned() };
+        match std::fs::read_dir(root) {
+            // What is not there will be made; what cannot be looked into says so when it is opened.
+            Err(_) => Ok(()),
+            Ok(mut entries) => match entries.next() {
+                None => Ok(()),
+                Some(_) => Err(in_use()),
+            },
+        }
     }
 
     /// The state machine.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_protocol::ids::{ClusterId, Incarnation, MemberId};
 use novacron_transport::authority::{AuthorityError, Grant};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::{EnrolError, enrol};
@@ -21,8 +21,9 @@ use crate::clock::{Clock, new_request, new_uuid};
 use crate::config::Config;
 use crate::coordinator::{Core, StartError};
 use crate::directory::{Admission, DataDirectory, DirectoryError, MemberIdentity};
-use crate::peers::{Answer, Call, PeerError, PeerLinks};
+use crate::peers::{Answer, Call, Committed, PeerError, PeerLinks};
 use crate::raft::MemberNode;
+use crate::state::incarnation::FIRST;
 use crate::state::member::MemberFacts;
 use crate::state::{Body, Command};
 
@@ -111,7 +112,8 @@ pub async fn init(
     timeout(FOUND_TIMEOUT, work)
         .await
         .map_err(|_| FoundingError::NoCluster("it took too long".to_owned()))??;
-    directory.set_identity(&MemberIdentity { cluster, member, contacts: Vec::new() })?;
+    let (incarnation, contacts) = (FIRST, Vec::new());
+    directory.set_identity(&MemberIdentity { cluster, member, incarnation, contacts })?;
     Ok(cluster)
 }
 
@@ -154,14 +156,28 @@ async fn bring_to_life(
     cluster: ClusterId,
     clock: Clock,
 ) -> Result<(), FoundingError> {
+    let own = (MemberId(1), FIRST);
+    let found = async |core: &Core| found(core, config, cluster, &clock).await;
+    alone(config, directory, credentials, own, clock.clone(), found).await
+}
+
+/// Runs consensus for a while with this member alone, reachable for nobody.
+pub(crate) async fn alone<E: From<EndpointError> + From<Box<StartError>>>(
+    config: &Config,
+    directory: &DataDirectory,
+    credentials: &Credentials,
+    own: (MemberId, Incarnation),
+    clock: Clock,
+    work: impl AsyncFnOnce(&Core) -> Result<(), E>,
+) -> Result<(), E> {
     let any: SocketAddr = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let endpoint = Endpoint::client(any, credentials, LinkSettings::control())?;
-    let core = Core::start(config, directory, MemberId(1), endpoint.clone(), clock.clone()).await;
+    let core = Core::start(config, directory, own, endpoint.clone(), clock).await;
     let core = core.map_err(Box::new)?;
-    let founded = found(&core, config, cluster, &clock).await;
+    let worked = work(&core).await;
     core.stop().await;
     endpoint.close(CloseCode::Done, "");
-    founded
+    worked
 }
 
 async fn found(
@@ -182,14 +198,14 @@ async fn found(
     let body = Body::FoundCluster { cluster, member: facts, operator };
     let command = Command::of_cluster(new_request(at), at, body);
     match core.leader.call(Call::Propose(command)).await.map_err(|error| dead(&error))? {
-        Answer::Reply(Ok(_)) => Ok(()),
+        Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         // An earlier attempt founded it.
         _ if core.cell.look(|fleet| fleet.cluster()) == Some(cluster) => Ok(()),
         other => Err(FoundingError::NoCluster(format!("{other:?}"))),
     }
 }
 
-fn facts(config: &Config) -> MemberFacts {
+pub(crate) fn facts(config: &Config) -> MemberFacts {
     MemberFacts {
         name: config.name.to_string(),
         peer_address: config.peer_advertise.clone(),
@@ -231,9 +247,11 @@ pub async fn join(
     let admitted = admit(config, &endpoint, &admission).await;
     endpoint.close(CloseCode::Done, "");
     endpoint.wait_idle().await;
+    let (member, incarnation) = admitted?;
     let identity = MemberIdentity {
         cluster: credentials.identity().cluster,
-        member: admitted?,
+        member,
+        incarnation,
         contacts: admission.contacts,
     };
     directory.set_identity(&identity)?;
@@ -266,14 +284,14 @@ async fn admit(
     config: &Config,
     endpoint: &Endpoint,
     admission: &Admission,
-) -> Result<MemberId, FoundingError> {
-    let links = PeerLinks::new(MemberId(0), endpoint.clone());
+) -> Result<(MemberId, Incarnation), FoundingError> {
+    let links = PeerLinks::new(MemberId(0), Incarnation(0), endpoint.clone());
     let mut last = None;
     for contact in &admission.contacts {
         let call = Call::Admit { request: admission.request, facts: facts(config) };
         let node = MemberNode::at(contact.clone());
         match timeout(ADMIT_TIMEOUT, links.call(MemberId(0), &node, call)).await {
-            Ok(Ok(Answer::Admitted { member })) => return Ok(member),
+            Ok(Ok(Answer::Admitted { member, incarnation })) => return Ok((member, incarnation)),
             Ok(Err(error)) => last = Some(Box::new(error)),
             Ok(Ok(_)) | Err(_) => {}
         }

@@ -13,7 +13,9 @@
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
+//! | [`ledger`] | what was used and what it costs, read from entries and rates |
 //! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] | everything put together |
@@ -25,6 +27,7 @@ pub mod agents;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod backup;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -36,6 +39,7 @@ pub mod history;
 pub mod http;
 pub mod journal;
 pub mod leadership;
+pub mod ledger;
 pub mod metrics;
 pub mod operator;
 pub mod outbox;
@@ -44,5 +48,6 @@ pub mod planner;
 pub mod propose;
 pub mod raft;
 pub mod readiness;
+pub mod restoring;
 pub mod state;
 pub mod view;

@@ -11,6 +11,8 @@ use novacron_coordinator::config::{Config, LogConfig, LogFormat};
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::operator;
+use novacron_coordinator::restoring::{self, BackupFile, Inspection};
+use novacron_protocol::backup::BackupHead;
 use novacron_transport::SubjectName;
 use novacron_transport::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +64,21 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Make the first member of a cluster that comes back from a backup, in a new data directory.
+    Restore {
+        /// The configuration file; its data directory must not exist or be empty.
+        #[arg(long, required_unless_present = "check")]
+        config: Option<PathBuf>,
+        /// The backup.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// The file with the key that it was encrypted with.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// Only check that the backup is whole and can be read, and say of what it is.
+        #[arg(long, conflicts_with = "config")]
+        check: bool,
+    },
     /// Serve, until SIGTERM or SIGINT.
     Serve {
         /// The configuration file.
@@ -97,10 +114,44 @@ fn run(action: Action) -> anyhow::Result<()> {
                 let invitation = Invitation { token, coordinator };
                 enrol_operator(&name, &invitation, &out).await
             }
+            Action::Restore { config, from, key_file, check: _ } => {
+                restore(config.as_deref(), &from, &key_file).await
+            }
             Action::Serve { config } => serve(&load(&config)?).await,
             Action::Openapi => print_description(),
         }
     })
+}
+
+/// Without a configuration the backup is only checked.
+async fn restore(config: Option<&Path>, from: &Path, key_file: &Path) -> anyhow::Result<()> {
+    let backup = BackupFile::new(from, restoring::read_key(key_file)?)?;
+    let mut out = std::io::stdout().lock();
+    let Some(config) = config else {
+        let Inspection { head, contradiction } = backup.check()?;
+        writeln!(out, "{}", describe(&head))?;
+        if let Some(contradiction) = contradiction {
+            writeln!(out, "the state contradicts itself: {contradiction}")?;
+        }
+        return Ok(());
+    };
+    let config = load(config)?;
+    let restored = restoring::restore(&config, &backup, Clock::system()).await?;
+    writeln!(out, "restored {}", describe(&restored.head))?;
+    writeln!(
+        out,
+        "this is member {} in life {} of the cluster; start it with `serve`, and let others join with empty data \
+         directories. Coordinators of the life before must not be started again",
+        restored.member, restored.incarnation
+    )?;
+    Ok(())
+}
+
+fn describe(head: &BackupHead) -> String {
+    let BackupHead { cluster, revision, at, machines, archived_files, .. } = head;
+    format!(
+        "cluster {cluster} at revision {revision} ({at}): {machines} machines, {archived_files} archived files"
+    )
 }
 
 fn load(path: &Path) -> anyhow::Result<Config> {

@@ -13,7 +13,7 @@ use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::principal::AccessOrder;
-use novacron_coordinator::state::{Accepted, Body, Command, Origin};
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
 use novacron_protocol::api::{Code, SettingsChange};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
@@ -25,6 +25,7 @@ use novacron_protocol::migration::{
     MigrationStatus,
 };
 use novacron_protocol::node::NodeState;
+use novacron_protocol::usage::{HOUR_S, Meter, RecordOutcome, UsageRecord};
 use novacron_protocol::vm::VmState;
 use novacron_protocol::wire::codec;
 use novacron_transport::{Credentials, Endpoint, ExpectedPeer, LinkSettings, Role};
@@ -74,6 +75,66 @@ async fn a_report_that_is_sent_twice_counts_once() {
     assert_eq!(committed, 1);
     assert_eq!(cluster.any().view.local(|fleet| fleet.vm(vm).unwrap().revision), revision);
     agent.close().await;
+    cluster.shutdown().await;
+}
+
+/// The hour before this one.
+fn last_hour_s() -> u64 {
+    let now_s = Clock::system().now().unix_ms / 1000;
+    now_s - now_s % HOUR_S - HOUR_S
+}
+
+fn usage(vm: VmId, start_s: u64, end_s: u64) -> UsageRecord {
+    let generation = Generation(1);
+    UsageRecord { vm, generation, meter: Meter::VmSeconds, start_s, end_s, level: 1 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_is_in_the_ledger_once_whichever_coordinator_answered_or_not() {
+    let mut cluster = TestCluster::start(3).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let addresses = cluster.peer_addresses();
+    let mut agent = Agent::connect(&addresses, &credentials, "node-01", vec![]).await;
+    let vm = create(cluster.any(), "web").await.unwrap();
+    let hour_s = last_hour_s();
+    let usage = |start_s, end_s| usage(vm, hour_s + start_s, hour_s + end_s);
+    let records = vec![usage(0, 300), usage(300, 400)];
+    // The answer is not waited for: the leader may die before or after the commit.
+    agent.say(&AgentMessage::Usage { sequence: 1, records: records.clone() }).await;
+    let leader = cluster.leader().await;
+    cluster.stop(&leader).await;
+    drop(agent);
+
+    let mut agent = Agent::connect(&addresses, &credentials, "node-01", vec![]).await;
+    let CoordinatorMessage::UsageCommitted { outcomes, .. } = agent.usage(records).await else {
+        panic!("declined");
+    };
+    assert!(outcomes.iter().all(RecordOutcome::is_held), "{outcomes:?}");
+    let overlapping = vec![usage(0, 300), usage(350, 450), usage(400, 401)];
+    let CoordinatorMessage::UsageCommitted { outcomes, .. } = agent.usage(overlapping).await else {
+        panic!("declined");
+    };
+    assert_eq!(outcomes[0], RecordOutcome::Exists);
+    let covered = vec![usage(350, 400).seconds()];
+    assert_eq!(outcomes[1], RecordOutcome::Conflict { covered });
+    assert!(outcomes[2].is_held());
+    let entries = cluster.any().view.read(|fleet| fleet.book().last_index).await;
+    assert_eq!(entries, Ok(3));
+    agent.close().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn usage_that_is_no_batch_ends_the_link() {
+    let cluster = TestCluster::start(1).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    for records in [0, 1_001] {
+        let mut agent =
+            Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+        let record = usage(VmId(uuid::Uuid::nil()), 0, 1);
+        agent.say(&AgentMessage::Usage { sequence: 1, records: vec![record; records] }).await;
+        while agent.hear().await.is_some() {}
+    }
     cluster.shutdown().await;
 }
 
@@ -364,10 +425,12 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     let before = state();
     for call in calls {
         for from in [0, 1] {
-            let request = PeerRequest { from: MemberId(from), to: first, call: call.clone() };
+            let (from, incarnation) =
+                (MemberId(from), cluster.any().view.local(Fleet::incarnation));
+            let request = PeerRequest { from, to: first, incarnation, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
-            assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");
+            assert!(answer.is_none(), "{call:?} as member {from:?}: {answer:?}");
         }
     }
     cluster.any().view.read(|_| ()).await.unwrap();

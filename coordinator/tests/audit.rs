@@ -7,12 +7,8 @@ mod support;
 
 use std::path::PathBuf;
 
-use futures_util::future::join_all;
 use member::Member;
-use novacron_coordinator::app::App;
-use novacron_coordinator::propose::Intent;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
-use novacron_protocol::api::SettingsChange;
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
 use serde_json::{Value, json};
@@ -94,20 +90,6 @@ async fn pages_put_together_are_the_log() {
     let last = numbers[0];
     assert!(last >= 9);
     assert_eq!(numbers, (1..=last).rev().collect::<Vec<_>>());
-}
-
-/// So many changes, many at once.
-async fn change_settings(app: &App, changes: usize) {
-    for round in 0..changes.div_ceil(512) {
-        let change = |number: usize| {
-            let limit = 1 + u32::try_from((round + number) % 60).unwrap();
-            let change = SettingsChange { migrations_per_node: Some(limit) };
-            app.proposer.submit(request(), by_operator(Intent::ChangeSettings(change)))
-        };
-        for changed in join_all((0..512).map(change)).await {
-            changed.unwrap();
-        }
-    }
 }
 
 fn archive_files(cluster: &TestCluster, member: &str) -> Vec<PathBuf> {

@@ -12,6 +12,7 @@ use novacron_coordinator::view::ReadError;
 use novacron_protocol::api::MemberRole;
 use novacron_protocol::ids::MemberId;
 use support::*;
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
@@ -147,10 +148,16 @@ async fn a_member_leaves_and_its_id_is_not_used_again() {
     let id = view.members.iter().find(|member| member.name == leaving).unwrap().id;
     app.cluster.remove(request(), by_operator(id)).await.unwrap();
     let gone = app.cluster.remove(request(), by_operator(id)).await.unwrap_err();
-    assert_eq!(gone.code(), novacron_protocol::api::Code::NotFound);
+    assert_eq!(gone.code(), novacron_protocol::api::Code::MemberIdUsed);
+    let unknown = app.cluster.remove(request(), by_operator(MemberId(99))).await.unwrap_err();
+    assert_eq!(unknown.code(), novacron_protocol::api::Code::NotFound);
     cluster.stop(&leaving).await;
     let left = cluster.any().cluster.view().await.unwrap();
     assert_eq!(left.members.len(), 2);
+    // With the data of the member that left it is nobody; it is told so, and ends.
+    let ghost = Coordinator::start(&cluster.configs[&leaving], Clock::system()).await.unwrap();
+    timeout(DEADLINE, ghost.stopping()).await.expect("it learns that it was removed");
+    ghost.shutdown().await;
 
     std::fs::remove_dir_all(&cluster.configs[&leaving].data_directory).unwrap();
     cluster.add(&leaving).await;

@@ -186,6 +186,22 @@ impl Archive {
         check_content(name, file.label(), &file.read_data()?, wanted, &path).map(Some)
     }
 
+    /// A file as it is on disk, checked whole: what [`Archive::put_physical`] of another archive
+    /// takes. `None` if there is no file of this name.
+    pub fn get_physical(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let Some(bytes) = self.read_part(name, 0, usize::MAX)? else { return Ok(None) };
+        let damaged = |(offset, damage)| {
+            let file = self.files.full_path(name);
+            ArchiveError::from(Damaged { file, offset, damage })
+        };
+        let (found, ..) = inspect(&bytes).map_err(damaged)?;
+        if found != name {
+            let damage = Damage::Misplaced(format!("archived file {found:?}"));
+            return Err(damaged((sealed::HEAD_BYTES as u64, damage)));
+        }
+        Ok(Some(bytes))
+    }
+
     /// Whether there is a file of this name. Reads no file.
     pub fn contains(&self, name: &str) -> Result<bool, ArchiveError> {
         Ok(self.known()?.as_ref().is_some_and(|names| names.contains(name)))

@@ -229,8 +229,8 @@ impl ClusterAuthority {
         &self.certificate_pem
     }
 
-    /// The private key as PEM: handed to another coordinator at its enrolment and to nobody else.
-    pub(crate) fn key_pem(&self) -> String {
+    /// The private key as PEM: for another coordinator at its enrolment, and for a backup of the cluster.
+    pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::consoles;
 use super::inbox::Inbox;
+use crate::metering::{Batch, NotSent, Recorder};
 use crate::report::Reporter;
 use crate::vm::Machines;
 
@@ -65,6 +66,9 @@ pub enum SessionError {
     /// It broke the protocol.
     #[error("the coordinator broke the protocol: {0}")]
     Protocol(&'static str),
+    /// It answered what was not asked.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
     /// It ended the session.
     #[error("the coordinator ended the session")]
     Ended,
@@ -81,6 +85,8 @@ pub struct SessionContext {
     pub machines: Machines,
     /// What is to be told.
     pub reporter: Reporter,
+    /// What was used.
+    pub recorder: Recorder,
     /// What is to be done.
     pub inbox: Inbox,
 }
@@ -123,7 +129,10 @@ impl SessionContext {
             }
             CoordinatorMessage::NotLeader { leader } => Err(SessionError::NotLeader { leader }),
             CoordinatorMessage::Refused { reason } => Err(SessionError::Refused { reason }),
-            CoordinatorMessage::Effects(_) | CoordinatorMessage::Committed { .. } => {
+            CoordinatorMessage::Effects(_)
+            | CoordinatorMessage::Committed { .. }
+            | CoordinatorMessage::UsageCommitted { .. }
+            | CoordinatorMessage::UsageDeclined { .. } => {
                 Err(SessionError::Protocol("effects before a welcome"))
             }
         }
@@ -134,6 +143,7 @@ impl SessionContext {
     pub async fn run(&self, welcomed: Welcomed) -> SessionError {
         let Link { connection, mut send, mut receive } = welcomed.link;
         self.reporter.begin_session();
+        self.recorder.begin_session();
         // Each part owns what it uses, so the end of one drops the others in the middle of nothing.
         let error = tokio::select! {
             biased;
@@ -161,6 +171,16 @@ impl SessionContext {
                 CoordinatorMessage::Committed { sequence } => {
                     self.reporter.committed(sequence).await
                 }
+                CoordinatorMessage::UsageCommitted { sequence, outcomes } => {
+                    if let Err(error) = self.recorder.answered(sequence, outcomes).await {
+                        return error.into();
+                    }
+                }
+                CoordinatorMessage::UsageDeclined { sequence, reason } => {
+                    if let Err(error) = self.recorder.declined(sequence, &reason) {
+                        return error.into();
+                    }
+                }
                 CoordinatorMessage::NotLeader { leader } => {
                     return SessionError::NotLeader { leader };
                 }
@@ -179,6 +199,7 @@ impl SessionContext {
             let is_time = tokio::select! {
                 biased;
                 () = self.reporter.changed() => false,
+                () = self.recorder.changed() => false,
                 _ = heartbeat.tick() => true,
             };
             while let Some((first_sequence, reports)) = self.reporter.next_batch() {
@@ -187,6 +208,11 @@ impl SessionContext {
                 {
                     return error;
                 }
+            }
+            if let Some(Batch { sequence, records }) = self.recorder.next_batch().await
+                && let Err(error) = say(send, &AgentMessage::Usage { sequence, records }).await
+            {
+                return error;
             }
             if is_time && let Err(error) = say(send, &AgentMessage::Heartbeat).await {
                 return error;

@@ -9,6 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::labels::{STATES, Side};
 use crate::host::Hypervisor;
+use crate::metering::Recorder;
 use crate::migrate::Migrations;
 use crate::report::Reporter;
 use crate::vm::Machines;
@@ -22,6 +23,8 @@ pub struct HostNumbers {
     pub migrations: Migrations,
     /// What it has to tell.
     pub reporter: Reporter,
+    /// What it meters.
+    pub recorder: Recorder,
 }
 
 impl Collector for HostNumbers {
@@ -35,7 +38,8 @@ impl Collector for HostNumbers {
             "novacron_reports_waiting",
             "Reports that the coordinators have not committed yet",
             whole(self.reporter.waiting()),
-        )
+        )?;
+        self.usage(&mut moment)
     }
 }
 
@@ -52,6 +56,35 @@ impl HostNumbers {
             "Migrations that this agent takes part in",
             "role",
             sides.map(|side| (side.word(), whole(self.migrations.running(side)))),
+        )
+    }
+
+    fn usage(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let numbers = self.recorder.numbers();
+        moment.gauge(
+            "novacron_usage_records_waiting",
+            "Records of usage that the coordinators have not acknowledged yet",
+            whole(numbers.waiting),
+        )?;
+        moment.gauge(
+            "novacron_usage_journal_bytes",
+            "Bytes of the records of usage that wait on the disk",
+            whole(numbers.waiting_bytes),
+        )?;
+        moment.gauge(
+            "novacron_machines_metered",
+            "Machines whose guest is metered",
+            whole(numbers.running),
+        )?;
+        moment.counter(
+            "novacron_usage_records_refused",
+            "Records of usage that the ledger will never take; they are in usage/refused",
+            numbers.refused,
+        )?;
+        moment.counter(
+            "novacron_usage_records_lost",
+            "Records of usage that were lost because the disk failed for too long",
+            numbers.lost,
         )
     }
 

@@ -20,7 +20,8 @@ use super::machine::{IO_ERROR, Machine, Observation, POWER_BUTTON_INTERVAL, Stat
 use super::machines::{MachineOrder, Shared};
 use super::orders::OrderError;
 use super::process::{Ending, last_words, log_tail};
-use super::record::{Desired, Role, SourceRole, TargetRole, VmRecord};
+use super::record::{Desired, Hardware, Role, SourceRole, TargetRole, VmRecord};
+use crate::metering::{Held, signs};
 use crate::qmp::{Event, GuestStatus, Qmp};
 use crate::reason::reason;
 use crate::records::{RecordName, RecordsError};
@@ -215,6 +216,10 @@ impl Driver {
             tracing::error!(%error, "processes cannot be listed");
             None
         });
+        if running.is_none() {
+            let directories = self.shared.launcher.directories.machine(self.vm);
+            self.shared.recorder.sign(self.vm, signs::newest_ms(&directories));
+        }
         let pid = running.as_ref().map(|running| running.process.pid());
         tracing::info!(pid, role = ?record.role, "machine taken up");
         self.set_running(running);
@@ -351,6 +356,8 @@ impl Driver {
             Some(running) => running.process.ending().await,
             None => Ending::Unknown,
         };
+        // What follows takes its time, and the guest is gone.
+        self.meter();
         self.events = None;
         self.ask_again_at = None;
         self.press_again_at = None;
@@ -493,6 +500,28 @@ impl Driver {
                 }
             });
         self.shared.publish(self.vm, report);
+        self.meter();
+    }
+
+    /// Tells what there is to meter.
+    fn meter(&self) {
+        self.shared.recorder.hold(self.vm, self.metered().as_ref());
+    }
+
+    /// What this agent has of the machine: from the release on it is nobody's, then the target's.
+    fn metered(&self) -> Option<Held> {
+        let record = self.record.as_ref()?;
+        let is_ours = match &record.role {
+            Role::Owner => true,
+            Role::Source(role) => role.decision.may_run(),
+            Role::Target(_) => false,
+        };
+        is_ours.then(|| Held {
+            generation: record.generation,
+            runs: self.running.is_some() && self.machine.guest_runs(),
+            disk_bytes: record.hardware.as_ref().map_or(0, Hardware::disk_bytes),
+            snapshots: 0,
+        })
     }
 }
 

@@ -164,6 +164,19 @@ impl Machine {
         }
     }
 
+    /// Whether the guest of a machine that has a process runs: also while it shuts down or is being sent away.
+    pub fn guest_runs(&self) -> bool {
+        match &self.state {
+            State::Running | State::Stopping => true,
+            State::Sending { observed, .. } => *observed == ObservedState::Running,
+            State::Absent
+            | State::Stopped
+            | State::Paused { .. }
+            | State::Failed { .. }
+            | State::Expecting { .. } => false,
+        }
+    }
+
     /// What is to be done for an order. The state changes when the step has been taken: see [`Self::took`].
     ///
     /// # Errors

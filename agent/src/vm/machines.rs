@@ -28,6 +28,7 @@ use super::lease::{Departure, IncomingGuest, Interrupted, LeaseError, SourceGues
 use super::machine::Order;
 use super::record::{Role, SourceRole, Stay, TargetRole, VERDICT_KEPT_MS, VerdictRecord, VmRecord};
 use crate::host::Hypervisor;
+use crate::metering::Recorder;
 use crate::qmp::Qmp;
 use crate::reason::reason;
 use crate::records::{RecordName, Records, RecordsError};
@@ -79,6 +80,7 @@ pub(super) struct Shared {
     pub(super) hypervisor: Hypervisor,
     pub(super) records: Records,
     pub(super) reporter: Reporter,
+    pub(super) recorder: Recorder,
     pub(super) shutdown: CancellationToken,
     tasks: TaskTracker,
     drivers: Mutex<HashMap<VmId, Place>>,
@@ -101,9 +103,11 @@ impl Machines {
         settings: Settings,
         records: Records,
         reporter: Reporter,
+        recorder: Recorder,
         now: Timestamp,
     ) -> Result<(Self, Vec<Interrupted>), RecordsError> {
-        let machines = Self { shared: Arc::new(Shared::new(settings, records, reporter)) };
+        let shared = Shared::new(settings, records, reporter, recorder);
+        let machines = Self { shared: Arc::new(shared) };
         let found = machines.shared.load(now).await?;
         machines.shared.sweep(&found).await;
         let mut taken_up = Vec::new();
@@ -118,6 +122,7 @@ impl Machines {
             let Ok(qmp) = ready.await else { continue };
             interrupted.extend(machines.shared.interrupted(record, requests, qmp).await?);
         }
+        machines.shared.recorder.settle();
         Ok((machines, interrupted))
     }
 
@@ -286,7 +291,7 @@ fn not_taken(why: &'static str, request: Request) -> NotTaken {
 }
 
 impl Shared {
-    fn new(settings: Settings, records: Records, reporter: Reporter) -> Self {
+    fn new(settings: Settings, records: Records, reporter: Reporter, recorder: Recorder) -> Self {
         let files = FileStore::new(settings.directories.files());
         let disks =
             DiskMaker { qemu_img: settings.qemu_img, images: settings.directories.images.clone() };
@@ -306,6 +311,7 @@ impl Shared {
             hypervisor: settings.hypervisor,
             records,
             reporter,
+            recorder,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             drivers: Mutex::default(),

@@ -60,6 +60,13 @@ pub struct Hardware {
     pub disks: Vec<Disk>,
 }
 
+impl Hardware {
+    /// Bytes of all disks as the guest sees them.
+    pub fn disk_bytes(&self) -> u64 {
+        self.disks.iter().map(|disk| disk.size_bytes).fold(0, u64::saturating_add)
+    }
+}
+
 /// One disk as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {

@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod agent;
+mod recording;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use novacron_agent::clock;
 use novacron_agent::host::{Hypervisor, look_for_qemu};
+use novacron_agent::metering::Recorder;
 use novacron_agent::records::Records;
 use novacron_agent::report::Reporter;
 use novacron_agent::vm::{Directories, Interrupted, MachineOrder, Machines, Order, Settings};
@@ -19,6 +21,7 @@ use novacron_protocol::effect::{EffectOutcome, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, VmId};
 use novacron_protocol::node::Accelerator;
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
+use recording::Recording;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout};
@@ -62,7 +65,17 @@ pub struct Host {
     pub reporter: Reporter,
     pub interrupted: Vec<Interrupted>,
     pub records: Records,
+    pub recording: Recording,
     programs: Programs,
+}
+
+/// What an agent has once it has taken up its machines.
+struct TakenUp {
+    machines: Machines,
+    reporter: Reporter,
+    interrupted: Vec<Interrupted>,
+    records: Records,
+    recording: Recording,
 }
 
 /// What a host runs machines with.
@@ -104,17 +117,34 @@ impl Host {
         fs::create_dir(&images).unwrap();
         fs::write(images.join(format!("{IMAGE}.img")), boot_image(&[])).unwrap();
         fs::write(images.join(format!("{DROWSY_IMAGE}.img")), boot_image(&DROWSINESS)).unwrap();
-        let (machines, reporter, interrupted, records) = take_up(directory.path(), &programs).await;
-        Self { directory, machines, reporter, interrupted, records, programs }
+        Self::begin(directory, programs).await
+    }
+
+    async fn begin(directory: HostDirectory, programs: Programs) -> Self {
+        let taken_up = take_up(directory.path(), &programs).await;
+        let TakenUp { machines, reporter, interrupted, records, recording } = taken_up;
+        Self { directory, machines, reporter, interrupted, records, recording, programs }
     }
 
     /// The agent ends and starts again; guests go on.
     pub async fn restart(self) -> Self {
-        let Self { directory, machines, reporter, interrupted, records, programs } = self;
+        let Self { directory, machines, reporter, interrupted, records, recording, programs } =
+            self;
+        machines.shut_down().await;
+        recording.end().await;
+        drop((machines, reporter, interrupted, records));
+        Self::begin(directory, programs).await
+    }
+
+    /// The agent dies without a last word, something happens, and it starts again; guests go on.
+    pub async fn crash(self, meanwhile: impl AsyncFnOnce(&HostDirectory)) -> Self {
+        let Self { directory, machines, reporter, interrupted, records, recording, programs } =
+            self;
+        recording.die().await;
         machines.shut_down().await;
         drop((machines, reporter, interrupted, records));
-        let (machines, reporter, interrupted, records) = take_up(directory.path(), &programs).await;
-        Self { directory, machines, reporter, interrupted, records, programs }
+        meanwhile(&directory).await;
+        Self::begin(directory, programs).await
     }
 
     pub async fn order(&self, vm: VmId, order: MachineOrder) -> EffectOutcome {
@@ -196,6 +226,17 @@ impl Host {
     }
 }
 
+/// Tells a process to end, and waits until it has.
+pub async fn end_process(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    let ended = async {
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("the process ends");
+}
+
 /// Reads until `expected` has come.
 pub async fn read_until<R: tokio::io::AsyncRead + Unpin>(reader: &mut R, expected: &str) -> String {
     let mut seen = Vec::new();
@@ -224,10 +265,7 @@ fn collect(directory: &Path, mark: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-async fn take_up(
-    directory: &Path,
-    programs: &Programs,
-) -> (Machines, Reporter, Vec<Interrupted>, Records) {
+async fn take_up(directory: &Path, programs: &Programs) -> TakenUp {
     let Programs { qemu, swtpm } = programs;
     let version = look_for_qemu(qemu).await;
     let version = version.unwrap_or_else(|problem| panic!("{problem}; or run `cargo xtask test`"));
@@ -249,10 +287,12 @@ async fn take_up(
     };
     let records = open_records(directory).await;
     let reporter = Reporter::load(records.clone()).await.unwrap();
-    let taken_up =
-        Machines::take_up(settings, records.clone(), reporter.clone(), clock::now()).await;
+    let recorder = Recorder::open(records.disk()).await.unwrap();
+    let (told, at) = (recorder.clone(), clock::now());
+    let taken_up = Machines::take_up(settings, records.clone(), reporter.clone(), told, at).await;
     let (machines, interrupted) = taken_up.unwrap();
-    (machines, reporter, interrupted, records)
+    let recording = Recording::begin(recorder);
+    TakenUp { machines, reporter, interrupted, records, recording }
 }
 
 /// The tasks of an agent that has just ended may still have them for a moment.

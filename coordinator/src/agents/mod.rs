@@ -6,6 +6,7 @@
 //! | [`hello`] | whether an agent is welcome: pure |
 //! | [`sessions`] | which agents are connected here |
 //! | [`reports`] | reports of all agents, gathered and committed |
+//! | `usage` | what agents measured, into the ledger |
 //! | [`liveness`] | whether nodes answer |
 //! | [`console`] | serial consoles, through this member or through the leader |
 
@@ -15,6 +16,7 @@ pub mod liveness;
 pub mod reports;
 pub mod session;
 pub mod sessions;
+mod usage;
 
 pub use console::{Console, ConsoleError, Consoles};
 pub use session::AgentServer;

@@ -3,6 +3,7 @@
 //! ```text
 //! agent ──Hello──► │ leads? welcome? ──OpenSession committed──► Welcome, Effects, …
 //!       ──Reports─► │ gathered, committed ──► Committed
+//!       ──Usage──► │ committed ──► UsageCommitted with an outcome for each record
 //!       ──Heartbeat─► │ heard
 //! ```
 //!
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, Effect, Hello, Report};
 use novacron_protocol::ids::{ClusterId, NodeName};
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::wire::codec::{self, Message};
 use novacron_transport::{CloseCode, Connection, FramedRecv, FramedSend};
 use quinn::{RecvStream, SendStream};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::hello;
 use super::reports::{NotCommitted, Reports};
 use super::sessions::{Session, Sessions};
+use super::usage::{self, NotPosted};
 use crate::clock::{Clock, new_request};
 use crate::leadership::Leadership;
 use crate::outbox::dispatch::Dispatch;
@@ -256,6 +259,10 @@ impl Live<'_> {
                 let sequence = self.commit(first_sequence, reports).await?;
                 say(send, &CoordinatorMessage::Committed { sequence }).await
             }
+            AgentMessage::Usage { sequence, records } => {
+                let answer = self.post(sequence, records).await?;
+                say(send, &answer).await
+            }
             AgentMessage::Hello(_) => {
                 self.connection.refuse_message("a session has one hello");
                 Err(Ending::Broken)
@@ -273,6 +280,25 @@ impl Live<'_> {
             }
             NotCommitted::NoQuorum => Ending::NotCommitted,
         })
+    }
+
+    async fn post(
+        &self,
+        sequence: u64,
+        records: Vec<UsageRecord>,
+    ) -> Result<CoordinatorMessage, Ending> {
+        let (desk, clock) = (self.server.leader.desk(), &self.server.clock);
+        match usage::post(desk, clock, self.node, records).await {
+            Ok(outcomes) => Ok(CoordinatorMessage::UsageCommitted { sequence, outcomes }),
+            Err(NotPosted::Declined(reason)) => {
+                Ok(CoordinatorMessage::UsageDeclined { sequence, reason })
+            }
+            Err(error @ NotPosted::NotABatch(_)) => {
+                self.connection.refuse_message(&error.to_string());
+                Err(Ending::Broken)
+            }
+            Err(NotPosted::NoQuorum) => Err(Ending::NotCommitted),
+        }
     }
 }
 

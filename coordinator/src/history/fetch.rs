@@ -111,6 +111,6 @@ async fn fetch(
     let (archive, name) = (Arc::clone(&history.archive), name.to_owned());
     // What came is checked whole before it counts.
     let put = move || archive.put_physical(&name, &file, &hash);
-    let written = tokio::task::spawn_blocking(put).await.map_err(HistoryError::from)?;
+    let written = history.work.run(put).await.map_err(HistoryError::from)?;
     Ok(written.map_err(HistoryError::from)?)
 }

@@ -16,6 +16,7 @@ use novacron_protocol::api::{Code, Problem};
 use novacron_storage::archive::{Archive, ArchiveError, ContentHash};
 use tokio::sync::Notify;
 
+use crate::raft::DiskWork;
 use crate::view::FleetCell;
 
 /// Why something of the past cannot be read.
@@ -47,13 +48,15 @@ impl HistoryError {
 pub struct History {
     archive: Arc<Archive>,
     cell: FleetCell,
+    work: DiskWork,
     /// Told when something was found to be missing.
     missed: Arc<Notify>,
 }
 
 impl History {
-    pub(crate) fn new(archive: Arc<Archive>, cell: FleetCell) -> Self {
-        Self { archive, cell, missed: Arc::default() }
+    /// The past of a member.
+    pub fn new(archive: Arc<Archive>, cell: FleetCell, work: DiskWork) -> Self {
+        Self { archive, cell, work, missed: Arc::default() }
     }
 
     /// The content of a name, verified against the hash that the cluster agreed on.
@@ -61,15 +64,31 @@ impl History {
     /// # Errors
     /// [`HistoryError`].
     pub async fn read(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let (history, name) = (self.clone(), name.to_owned());
+        self.work.run(move || history.read_here(&name)).await?
+    }
+
+    /// The same, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub fn read_here(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
         let row = self.cell.look(|fleet| fleet.archived(name).cloned());
         let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
-        let (archive, wanted) = (Arc::clone(&self.archive), name.to_owned());
-        match tokio::task::spawn_blocking(move || archive.get(&wanted, &hash)).await? {
+        self.found(name, self.archive.get(name, &hash))
+    }
+
+    fn found(
+        &self,
+        name: &str,
+        read: Result<Option<Vec<u8>>, ArchiveError>,
+    ) -> Result<Vec<u8>, HistoryError> {
+        match read {
             Ok(Some(content)) => Ok(content),
             Ok(None) => Err(self.miss(name)),
             Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
                 log_damage(name, &error);
-                self.discard(name).await?;
+                self.archive.remove(name)?;
                 Err(self.miss(name))
             }
             Err(error) => Err(error.into()),
@@ -81,9 +100,14 @@ impl History {
         HistoryError::Missing(name.to_owned())
     }
 
-    async fn discard(&self, name: &str) -> Result<(), HistoryError> {
-        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
-        Ok(tokio::task::spawn_blocking(move || archive.remove(&name)).await??)
+    /// A whole file as it is on disk, checked. One that is damaged is had from another member, as for [`Self::read`].
+    ///
+    /// # Errors
+    /// [`HistoryError`].
+    pub async fn whole(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        let (history, name) = (self.clone(), name.to_owned());
+        let read = move || history.found(&name, history.archive.get_physical(&name));
+        self.work.run(read).await?
     }
 
     /// A part of a file as it is on disk, for another member. `None` if it is not here.
@@ -93,7 +117,7 @@ impl History {
     pub async fn part(&self, name: &str, offset: u64) -> Result<Option<Vec<u8>>, HistoryError> {
         let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
         let read = move || archive.read_part(&name, offset, fetch::PART_BYTES_MAX);
-        Ok(tokio::task::spawn_blocking(read).await??)
+        Ok(self.work.run(read).await??)
     }
 
     /// What the cluster has archived and this member does not have.

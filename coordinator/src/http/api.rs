@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::audit::AuditLog;
 use crate::auth::Authorized;
+use crate::ledger::Ledger;
 use crate::metrics::SecurityRefusal;
 use crate::propose::{Intent, NewApiKey};
 use crate::state::{Accepted, Fleet};
@@ -78,6 +79,11 @@ impl Api {
     /// Who changed what.
     pub(super) fn audit(&self) -> &AuditLog {
         &self.app.audit
+    }
+
+    /// What was used, and what it costs.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.app.ledger
     }
 
     /// Proposes what a client asked for.

@@ -20,7 +20,7 @@ pub(super) fn routes() -> Vec<Route> {
             .to(show),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
             .needs(Permission::ClusterAdmin, Where::Fleet)
-            .refuses(&[Code::NotFound, Code::Conflict])
+            .refuses(&[Code::NotFound, Code::Conflict, Code::MemberIdUsed])
             .to(remove),
         post("/api/v1/cluster/settings", "changeSettings", "Change what holds for the whole fleet")
             .needs(Permission::ClusterAdmin, Where::Fleet)
@@ -51,6 +51,6 @@ async fn change_settings(
     call: Call<Nothing, Nothing, Json<SettingsChange>>,
 ) -> Result<Found<ClusterView>, Problem> {
     let intent = call.authorize(Intent::ChangeSettings(call.body.0))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     call.api.cluster().await.map(Found)
 }

@@ -10,12 +10,15 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` | the listener |
-//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` `cluster` `tokens` `health` | the resources |
+//! | `vms` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
+//! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
+//! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
 pub mod answer;
 mod api;
 mod audit;
+mod backup;
 mod batches;
 pub mod body;
 mod call;
@@ -23,6 +26,8 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod invoices;
+mod ledger;
 pub mod lists;
 mod migrations;
 mod nodes;
@@ -30,11 +35,13 @@ pub mod openapi;
 pub mod parameters;
 mod principals;
 mod projects;
+mod rates;
 pub mod route;
 pub mod routes;
 mod server;
 mod tokens;
 pub mod trace;
+mod usage;
 mod vms;
 mod whoami;
 

@@ -31,7 +31,7 @@ use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
 use crate::metrics::SecurityRefusal;
 use crate::state::Fleet;
 
-pub(super) use super::call::Call;
+pub(super) use super::call::{Call, Freshness};
 
 /// Until a handler has an answer or the beginning of one. Longer than any proposal or read is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
@@ -265,7 +265,8 @@ impl Entry {
         let bytes = collect(&head.headers, body).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
-        Ok(Call { api, grant, request, path, query, body })
+        let freshness = Freshness::default();
+        Ok(Call { api, grant, request, path, query, body, freshness })
     }
 }
 

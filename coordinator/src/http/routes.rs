@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    audit, batches, cluster, console, events, health, migrations, nodes, principals, projects,
-    tokens, vms, whoami,
+    audit, backup, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
+    principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -20,10 +20,15 @@ pub fn table() -> Vec<Route> {
         events::routes(),
         audit::routes(),
         cluster::routes(),
+        backup::routes(),
         tokens::routes(),
         projects::routes(),
         principals::routes(),
         whoami::routes(),
+        usage::routes(),
+        invoices::routes(),
+        rates::routes(),
+        ledger::routes(),
         health::routes(),
     ]
     .into_iter()

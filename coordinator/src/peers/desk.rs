@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::raft::words::{ChangeMembers, CheckIsLeaderError, RaftError};
+use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
 
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
-use super::message::{Answer, Call, Declined};
+use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
-use crate::state::{Accepted, Body, Command, Origin, Reply};
+use crate::state::{Accepted, Body, Command, Fleet, Origin, Reply};
 use crate::view::FleetCell;
 
 /// How long a quorum may take to confirm the leader.
@@ -30,15 +30,16 @@ pub struct Desk {
     raft: Raft,
     cell: FleetCell,
     clock: Clock,
+    held: Option<LogId<u64>>,
     committer: Committer,
     commits: CommitMetrics,
 }
 
 impl Desk {
-    /// The desk of a member.
-    pub fn new(raft: Raft, cell: FleetCell, clock: Clock) -> Self {
+    /// The desk of a member whose log ended with `held` when its process began.
+    pub fn new(raft: Raft, cell: FleetCell, clock: Clock, held: Option<LogId<u64>>) -> Self {
         let committer = Committer::new(raft.clone());
-        Self { raft, cell, clock, committer, commits: CommitMetrics::default() }
+        Self { raft, cell, clock, held, committer, commits: CommitMetrics::default() }
     }
 
     /// How proposals fare.
@@ -68,7 +69,7 @@ impl Desk {
     /// [`Declined`].
     pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
         match call {
-            Call::Propose(command) => self.propose(command).await.map(Answer::Reply),
+            Call::Propose(command) => self.commit(command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
@@ -89,6 +90,10 @@ impl Desk {
     /// # Errors
     /// [`Declined`].
     pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
+        self.commit(command).await.map(|committed| committed.reply)
+    }
+
+    async fn commit(&self, command: Command) -> Result<Committed, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
@@ -114,7 +119,7 @@ impl Desk {
     async fn read_index(&self) -> Result<u64, Declined> {
         let confirmed = timeout(CONFIRM_TIMEOUT, self.raft.get_read_log_id()).await;
         match confirmed.map_err(|_| Declined::NoQuorum)? {
-            Ok((read, _)) => Ok(read.map_or(0, |read| read.index)),
+            Ok((read, _)) => Ok(read.map_or(0, |read| read_after(read, self.held).index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(other))) => {
                 Err(Declined::NotLeader { leader: other.leader_id.map(MemberId) })
             }
@@ -133,7 +138,10 @@ impl Desk {
 
     async fn admit(&self, request: RequestId, facts: MemberFacts) -> Result<Answer, Declined> {
         match self.propose_body(request, Body::AdmitMember(facts)).await? {
-            Accepted::Member(member) => Ok(Answer::Admitted { member }),
+            Accepted::Member(member) => {
+                let incarnation = self.cell.look(Fleet::incarnation);
+                Ok(Answer::Admitted { member, incarnation })
+            }
             _ => Err(Declined::NotPossible("the cluster gave no member id".to_owned())),
         }
     }
@@ -202,5 +210,34 @@ impl Desk {
         let metrics = metrics.borrow();
         let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
         voters == [member.0]
+    }
+}
+
+/// The entry that a read must have seen where openraft says `read`. A leader that starts again within its term goes on
+/// leading it, and openraft takes for committed what it knew to be so at some time before: what was acknowledged since
+/// then is in its log. An entry that another leader wrote may never be committed and does not count.
+fn read_after(read: LogId<u64>, held: Option<LogId<u64>>) -> LogId<u64> {
+    held.filter(|held| held.leader_id == read.leader_id).map_or(read, |held| read.max(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::words::CommittedLeaderId;
+
+    fn log_id(term: u64, index: u64) -> LogId<u64> {
+        LogId::new(CommittedLeaderId::new(term, 1), index)
+    }
+
+    #[test]
+    fn a_leader_that_started_again_within_its_term_reads_after_all_that_it_wrote() {
+        assert_eq!(read_after(log_id(3, 5), Some(log_id(3, 9))), log_id(3, 9));
+        assert_eq!(read_after(log_id(3, 12), Some(log_id(3, 9))), log_id(3, 12));
+    }
+
+    #[test]
+    fn what_another_leader_wrote_is_not_waited_for() {
+        assert_eq!(read_after(log_id(4, 6), Some(log_id(3, 9))), log_id(4, 6));
+        assert_eq!(read_after(log_id(3, 5), None), log_id(3, 5));
     }
 }

@@ -167,6 +167,10 @@ impl From<Declined> for Attempt {
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.
             away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
+            // This member is none any more; it will stop.
+            stranger @ (Declined::OtherIncarnation { .. } | Declined::MemberLeft { .. }) => {
+                Self::NotPossible(stranger.to_string())
+            }
             Declined::Stopped => Self::Stopped,
         }
     }

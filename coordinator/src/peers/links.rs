@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use novacron_protocol::ids::MemberId;
+use novacron_protocol::ids::{Incarnation, MemberId};
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
 use novacron_transport::endpoint::ConnectError;
 use novacron_transport::{Connection, Endpoint, ExpectedPeer, FrameError, Role};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::raft::MemberNode;
@@ -124,7 +124,10 @@ impl Link {
 #[derive(Debug, Clone)]
 pub struct PeerLinks {
     own: MemberId,
+    incarnation: Incarnation,
     way: Way,
+    /// What says that this member is none any more.
+    refused: watch::Sender<Option<Declined>>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,15 +137,32 @@ enum Way {
 }
 
 impl PeerLinks {
-    /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0.
-    pub fn new(own: MemberId, endpoint: Endpoint) -> Self {
+    /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0, in life 0.
+    pub fn new(own: MemberId, incarnation: Incarnation, endpoint: Endpoint) -> Self {
         let connections = Connections { endpoint, slots: Arc::default() };
-        Self { own, way: Way::Connections(connections) }
+        Self::over(Way::Connections(connections), own, incarnation)
     }
 
     /// Links of member `own` over a simulated network.
-    pub fn carried(own: MemberId, carrier: Arc<dyn Carrier>) -> Self {
-        Self { own, way: Way::Carried(carrier) }
+    pub fn carried(own: MemberId, incarnation: Incarnation, carrier: Arc<dyn Carrier>) -> Self {
+        Self::over(Way::Carried(carrier), own, incarnation)
+    }
+
+    fn over(way: Way, own: MemberId, incarnation: Incarnation) -> Self {
+        Self { own, incarnation, way, refused: watch::Sender::new(None) }
+    }
+
+    /// Which life of the cluster this member lives in.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Ready when another member has said that this one does not belong to the cluster any more.
+    pub async fn expelled(&self) -> Declined {
+        let mut refused = self.refused.subscribe();
+        let found = refused.wait_for(Option::is_some).await;
+        // The sender is this value's own.
+        found.ok().and_then(|found| found.clone()).unwrap_or(Declined::Stopped)
     }
 
     /// This member.
@@ -161,10 +181,12 @@ impl PeerLinks {
         call: Call,
     ) -> Result<Answer, PeerError> {
         let request = self.request(to, call)?;
-        match &self.way {
+        self.noted(match &self.way {
             Way::Connections(links) => links.open(node, request).await.map(|(answer, _)| answer),
-            Way::Carried(carrier) => read(&carrier.exchange(node, request).await?),
-        }
+            Way::Carried(carrier) => {
+                carrier.exchange(node, request).await.and_then(|bytes| read(&bytes))
+            }
+        })
     }
 
     /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].
@@ -190,13 +212,32 @@ impl PeerLinks {
     ) -> Result<(Answer, FramedStream), PeerError> {
         let request = self.request(to, call)?;
         match &self.way {
-            Way::Connections(links) => links.open(node, request).await,
+            Way::Connections(links) => self.noted(links.open(node, request).await),
             Way::Carried(_) => Err(PeerError::NoStreams),
         }
     }
 
     fn request(&self, to: MemberId, call: Call) -> Result<Bytes, PeerError> {
-        Ok(codec::encode(&PeerRequest { from: self.own, to, call })?.into())
+        let (from, incarnation) = (self.own, self.incarnation);
+        Ok(codec::encode(&PeerRequest { from, incarnation, to, call })?.into())
+    }
+
+    /// Some refusals are about this member and not about the call.
+    fn noted<T>(&self, result: Result<T, PeerError>) -> Result<T, PeerError> {
+        if let Err(PeerError::Declined(declined)) = &result
+            && self.is_over(declined)
+        {
+            self.refused.send_replace(Some(declined.clone()));
+        }
+        result
+    }
+
+    fn is_over(&self, declined: &Declined) -> bool {
+        match declined {
+            Declined::MemberLeft { .. } => true,
+            Declined::OtherIncarnation { found } => *found > self.incarnation,
+            _ => false,
+        }
     }
 }
 

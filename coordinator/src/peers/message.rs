@@ -1,7 +1,7 @@
 //! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
 //! (and for a console, plain bytes both ways after that).
 
-use novacron_protocol::ids::{MemberId, NodeName, RequestId, VmId};
+use novacron_protocol::ids::{Incarnation, MemberId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub struct PeerRequest {
     /// Who asks; must be the member of that name in its certificate.
     pub from: MemberId,
+    /// In which life of the cluster; 0 if it is not known yet.
+    pub incarnation: Incarnation,
     /// Who is asked; 0 is whoever is there, for calls of a coordinator that knows nobody yet. Another member at
     /// the same address must not answer: it would count as a vote.
     pub to: MemberId,
@@ -100,13 +102,15 @@ pub enum Answer {
     /// To [`Call::InstallSnapshot`].
     InstallSnapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     /// To [`Call::Propose`].
-    Reply(Reply),
+    Reply(Committed),
     /// To [`Call::ReadIndex`].
     ReadIndex(u64),
     /// To [`Call::Admit`].
     Admitted {
         /// The new member's id.
         member: MemberId,
+        /// The life of the cluster that it is a member of.
+        incarnation: Incarnation,
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
@@ -114,6 +118,16 @@ pub enum Answer {
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
+}
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// What applying it answered.
+    pub reply: Reply,
+    /// Index of its entry in the log: a member that has applied as much has everything that was acknowledged before
+    /// the command was proposed, and the command itself.
+    pub index: u64,
 }
 
 /// Why a call was not done.
@@ -124,6 +138,23 @@ pub enum Declined {
     OtherMember {
         /// Who answered.
         found: MemberId,
+    },
+    /// The caller lives in another life of the cluster: one of the two was there before a restore.
+    #[error(
+        "this is life {found} of the cluster: it was restored from a backup meanwhile, or this member was"
+    )]
+    OtherIncarnation {
+        /// The life of who answered.
+        found: Incarnation,
+    },
+    /// The caller was removed.
+    #[error(
+        "member {member} was removed from the cluster, and its id is never used again: to come back, join with an \
+         empty data directory and a new token"
+    )]
+    MemberLeft {
+        /// The member.
+        member: MemberId,
     },
     /// This member does not lead.
     #[error("this member does not lead")]
@@ -152,13 +183,13 @@ pub enum Declined {
 }
 
 impl Message for PeerRequest {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "request between members";
 }
 
 impl Message for PeerResponse {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "response between members";
 }

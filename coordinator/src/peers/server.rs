@@ -17,6 +17,7 @@ use crate::agents::{Console, ConsoleError, Consoles};
 use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
+use crate::state::member::MemberRecord;
 use crate::view::FleetCell;
 
 /// Answers the calls of other members. Cheap to clone.
@@ -104,19 +105,28 @@ impl PeerServer {
 
     /// Whether the caller is who it says, and means this member.
     fn check(&self, name: &str, request: &PeerRequest) -> Result<(), Declined> {
+        let incarnation = self.leader.links().incarnation();
+        let is_newcomer = request.from == MemberId(0) && matches!(request.call, Call::Admit { .. });
+        // Before all else, so that a member of the life before a restore learns that it is over.
+        if request.incarnation != incarnation && !is_newcomer {
+            return Err(Declined::OtherIncarnation { found: incarnation });
+        }
         let for_anybody = matches!(request.call, Call::Admit { .. } | Call::Enter { .. });
         if request.to != self.own && !(request.to == MemberId(0) && for_anybody) {
             return Err(Declined::OtherMember { found: self.own });
         }
-        if request.from == MemberId(0) && matches!(request.call, Call::Admit { .. }) {
+        if is_newcomer {
             return Ok(());
         }
         // A member that has just come knows nobody: then the certificate has to do.
-        let is_other = self.cell.look(|fleet| {
-            fleet
-                .member(request.from)
-                .is_some_and(|member| member.has_left() || member.facts.name != name)
+        let (has_left, is_other) = self.cell.look(|fleet| {
+            let member = fleet.member(request.from);
+            let is_other = member.is_some_and(|member| member.facts.name != name);
+            (member.is_some_and(MemberRecord::has_left), is_other)
         });
+        if has_left {
+            return Err(Declined::MemberLeft { member: request.from });
+        }
         if is_other {
             let text = format!("`{name}` is not member {} of this cluster", request.from);
             return Err(Declined::NotPossible(text));

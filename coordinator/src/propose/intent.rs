@@ -2,13 +2,18 @@
 
 use novacron_protocol::access::{BindingEffect, Scope};
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{BatchId, MigrationId, NodeName, VmId};
+use novacron_protocol::ids::{BatchId, MigrationId, NodeName, PlanName, ProjectName, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::VmSpec;
 use novacron_transport::SubjectName;
 
 use crate::state::binding::Right;
 use crate::state::command::BatchOrder;
+use crate::state::ledger::correct::Original;
+use crate::state::ledger::entry::EntryId;
+use crate::state::ledger::hour::Hour;
+use crate::state::ledger::rate::RateCard;
 use crate::state::principal::AccessOrder;
 use crate::state::project::ProjectOrder;
 
@@ -102,5 +107,34 @@ pub enum Intent {
         scope: Scope,
         /// Whether it gives or takes away.
         effect: BindingEffect,
+    },
+    /// Post what a node measured.
+    PostUsage {
+        /// The node.
+        node: NodeName,
+        /// What it measured.
+        records: Vec<UsageRecord>,
+    },
+    /// Correct an entry of the ledger.
+    CorrectUsage {
+        /// The entry.
+        entry: EntryId,
+        /// What would have been right.
+        quantity: u128,
+        /// Why.
+        reason: String,
+        /// The entry as it is in the archive, if its window is sealed.
+        original: Option<Original>,
+    },
+    /// Set what a plan costs.
+    SetRate(RateCard),
+    /// Give a project a plan.
+    SetPlan {
+        /// The project.
+        project: ProjectName,
+        /// The plan.
+        plan: PlanName,
+        /// From when; the present hour unless said.
+        from: Option<Hour>,
     },
 }

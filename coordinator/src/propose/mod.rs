@@ -14,12 +14,14 @@ pub use intent::Intent;
 
 use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
-use crate::peers::{Answer, Call, LeaderError, LeaderLink};
+use crate::peers::{Answer, Call, Committed, LeaderError, LeaderLink};
 use crate::planner;
 use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
+use crate::state::ledger::correct::CorrectUsage;
+use crate::state::ledger::hour::Hour;
 use crate::state::principal::AccessOrder;
-use crate::state::{Accepted, Body, Command, Origin};
+use crate::state::{Accepted, Asker, Body, Command, Origin};
 use crate::view::View;
 
 /// Makes changes, on any member. Cheap to clone.
@@ -48,13 +50,13 @@ impl Proposer {
     ) -> Result<Accepted, ProposeError> {
         let (intent, asker) = intent.into_parts();
         tracing::info!(%asker, ?intent, "asked");
-        let (body, origin) = (self.decide(intent), Origin::Asker(asker));
+        let (body, origin) = (self.decide(intent, &asker), Origin::Asker(asker));
         self.propose(Command { request, at: self.clock.now(), origin, body }).await
     }
 
     /// What the cluster shall do about an intent, ids and placement chosen. The fleet here may be behind: what
     /// was chosen is checked again when it is applied.
-    fn decide(&self, intent: Intent) -> Body {
+    fn decide(&self, intent: Intent, asker: &Asker) -> Body {
         match intent {
             Intent::CreateVm { spec, node, start } => {
                 let placement = self.view.local(|fleet| planner::place(fleet, &spec));
@@ -85,6 +87,16 @@ impl Proposer {
                 let binding = NewBinding { id, principal, right, scope, effect };
                 Body::Access(AccessOrder::Bind(binding))
             }
+            Intent::PostUsage { node, records } => Body::PostUsage { node, records },
+            Intent::CorrectUsage { entry, quantity, reason, original } => {
+                let actor = asker.name.to_string();
+                Body::CorrectUsage(CorrectUsage { entry, quantity, reason, actor, original })
+            }
+            Intent::SetRate(card) => Body::SetRate(card),
+            Intent::SetPlan { project, plan, from } => {
+                let from = from.unwrap_or_else(|| Hour::of(self.clock.now()));
+                Body::SetPlan { project, plan, from }
+            }
         }
     }
 
@@ -96,7 +108,8 @@ impl Proposer {
         vms.into_iter().zip(ids).collect()
     }
 
-    /// Proposes a command and waits until it is applied.
+    /// Proposes a command and waits until it is applied, here too: whoever looks at the fleet of this member afterwards
+    /// sees what it did, and everything that was acknowledged before the call.
     ///
     /// # Errors
     /// [`ProposeError`].
@@ -105,7 +118,11 @@ impl Proposer {
             return Err(ProposeError::TooLarge);
         }
         match self.leader.call(Call::Propose(command)).await {
-            Ok(Answer::Reply(reply)) => Ok(reply?),
+            Ok(Answer::Reply(Committed { reply, index })) => {
+                let accepted = reply?;
+                let reached = self.view.reach(index).await;
+                reached.map(|()| accepted).map_err(|_| ProposeError::OutcomeUnknown)
+            }
             Ok(_) => Err(ProposeError::OutcomeUnknown),
             Err(error) => Err(error.into()),
         }

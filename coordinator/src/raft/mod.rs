@@ -7,6 +7,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`restored`] | how log and state of a restored cluster begin |
 //! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
@@ -15,8 +16,10 @@ pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod place;
 pub mod proposal;
 mod record;
+pub mod restored;
 mod tables;
 pub mod timing;
 pub mod types;
@@ -35,5 +38,7 @@ pub mod words {
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     };
-    pub use openraft::{ChangeMembers, ConfigError, Membership, RaftMetrics};
+    pub use openraft::{
+        ChangeMembers, CommittedLeaderId, ConfigError, LogId, Membership, RaftMetrics,
+    };
 }

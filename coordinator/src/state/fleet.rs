@@ -280,6 +280,11 @@ impl Fleet {
         self.vms.values()
     }
 
+    /// How many machines are not deleted.
+    pub fn machines_alive(&self) -> usize {
+        self.vms.len() - self.index.deleted.len()
+    }
+
     /// The machines after an id, in order.
     pub fn vms_after(&self, vm: VmId) -> impl Iterator<Item = &Vm> {
         use std::ops::Bound::{Excluded, Unbounded};

@@ -120,19 +120,25 @@ impl Fleet {
     }
 
     pub(super) fn enter_member(&mut self, member: MemberId) -> Reply {
-        let may_enter = self.members.get(&member).is_some_and(|member| !member.has_left());
-        if !may_enter {
-            return Err(Refusal::NoSuchMember(member));
-        }
+        self.require_member(member)?;
         self.members.update(&member, |member| member.part = MemberPart::Entered);
         Ok(Accepted::Member(member))
     }
 
-    pub(super) fn remove_member(&mut self, now: &mut Applying, member: MemberId) -> Reply {
-        let is_here = self.members.get(&member).is_some_and(|member| !member.has_left());
-        if !is_here {
-            return Err(Refusal::NoSuchMember(member));
+    /// Whether there is such a member, and it has not left.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchMember`], [`Refusal::MemberIdUsed`].
+    pub fn require_member(&self, member: MemberId) -> Result<(), Refusal> {
+        match self.members.get(&member) {
+            None => Err(Refusal::NoSuchMember(member)),
+            Some(record) if record.has_left() => Err(Refusal::MemberIdUsed(member)),
+            Some(_) => Ok(()),
         }
+    }
+
+    pub(super) fn remove_member(&mut self, now: &mut Applying, member: MemberId) -> Reply {
+        self.require_member(member)?;
         self.members.update(&member, |member| member.part = MemberPart::Left);
         let message = format!("member {member} left");
         self.emit(now, EventKind::MemberChanged, About::default(), message);

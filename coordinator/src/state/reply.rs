@@ -70,6 +70,12 @@ pub enum Refusal {
     /// There is no such member.
     #[error("there is no member {0}")]
     NoSuchMember(MemberId),
+    /// The member left, and its id is never used again.
+    #[error(
+        "member {0} left the cluster, and its id is never used again: a coordinator comes back by joining with an \
+         empty data directory and a new token"
+    )]
+    MemberIdUsed(MemberId),
     /// Another machine that is not deleted has the name.
     #[error("the name `{name}` is taken{}", by_machine(*.holder))]
     NameTaken {
@@ -256,6 +262,7 @@ impl Refusal {
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_) => Code::NotFound,
+            Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,

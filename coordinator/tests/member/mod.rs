@@ -35,12 +35,17 @@ pub struct Member {
 impl Member {
     /// Founds a cluster of one and starts it.
     pub async fn start() -> Self {
+        Self::start_with(Clock::system()).await
+    }
+
+    /// The same, by another clock.
+    pub async fn start_with(clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let config = config(directory.path(), address);
         founding::init(&config, None, Clock::system()).await.unwrap();
         let authority = ClusterAuthority::load(&config.data_directory.join("authority")).unwrap();
-        let coordinator = Coordinator::start(&config, Clock::system()).await.unwrap();
+        let coordinator = Coordinator::start(&config, clock).await.unwrap();
         Self { coordinator, authority, address, _directory: directory }
     }
 

@@ -8,6 +8,7 @@ use novacron_protocol::effect::{
     StreamRequest,
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
+use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::version::MINOR_RANGE;
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::{self, Message};
@@ -148,6 +149,21 @@ impl Agent {
         loop {
             match self.hear().await {
                 Some(CoordinatorMessage::Committed { sequence }) if sequence >= last => return,
+                Some(_) => {}
+                None => panic!("the link ended"),
+            }
+        }
+    }
+
+    /// Sends usage and waits for what became of it.
+    pub async fn usage(&mut self, records: Vec<UsageRecord>) -> CoordinatorMessage {
+        self.say(&AgentMessage::Usage { sequence: 1, records }).await;
+        loop {
+            match self.hear().await {
+                Some(
+                    answer @ (CoordinatorMessage::UsageCommitted { .. }
+                    | CoordinatorMessage::UsageDeclined { .. }),
+                ) => return answer,
                 Some(_) => {}
                 None => panic!("the link ended"),
             }

@@ -14,6 +14,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use novacron_coordinator::app::App;
 use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
@@ -23,7 +24,7 @@ use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
-use novacron_protocol::api::TokenCreate;
+use novacron_protocol::api::{SettingsChange, TokenCreate};
 use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
 use novacron_transport::{Credentials, Role, SubjectName};
 use tempfile::TempDir;
@@ -95,17 +96,24 @@ pub struct TestCluster {
     pub directory: TempDir,
     pub configs: BTreeMap<String, Config>,
     pub running: BTreeMap<String, Coordinator>,
+    clock: Clock,
 }
 
 impl TestCluster {
     /// A cluster of so many members, all of them voters.
     pub async fn start(members: usize) -> Self {
+        Self::start_with(members, Clock::system()).await
+    }
+
+    /// The same, by another clock.
+    pub async fn start_with(members: usize, clock: Clock) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let directory = tempfile::tempdir().unwrap();
-        let mut cluster = Self { directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        let (configs, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { directory, configs, running, clock };
         let first = config("c1", cluster.directory.path());
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
@@ -136,7 +144,8 @@ impl TestCluster {
     }
 
     pub async fn run(&mut self, name: &str) {
-        let coordinator = Coordinator::start(&self.configs[name], Clock::system()).await.unwrap();
+        let clock = self.clock.clone();
+        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
         self.running.insert(name.to_owned(), coordinator);
     }
 
@@ -227,5 +236,19 @@ pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId
     match app.proposer.submit(request, by_operator(intent)).await? {
         Accepted::Vm(vm) => Ok(vm),
         other => panic!("{other:?}"),
+    }
+}
+
+/// So many changes, many at once.
+pub async fn change_settings(app: &App, changes: usize) {
+    for round in 0..changes.div_ceil(512) {
+        let change = |number: usize| {
+            let limit = 1 + u32::try_from((round + number) % 60).unwrap();
+            let change = SettingsChange { migrations_per_node: Some(limit) };
+            app.proposer.submit(request(), by_operator(Intent::ChangeSettings(change)))
+        };
+        for changed in join_all((0..512).map(change)).await {
+            changed.unwrap();
+        }
     }
 }

@@ -12,6 +12,7 @@ mod principal;
 mod problem;
 mod project;
 mod token;
+mod usage;
 mod vm;
 
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
@@ -28,6 +29,12 @@ pub use principal::{
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use token::{TokenCreate, TokenView};
+pub use usage::{
+    Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,
+    InvoiceLine, InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal,
+    RateCardView, RatesView, UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum,
+    WindowView,
+};
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 
 use std::collections::BTreeMap;

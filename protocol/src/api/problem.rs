@@ -49,6 +49,8 @@ pub enum Code {
     NameTaken,
     /// The thing's state does not allow this.
     Conflict,
+    /// The coordinator's id was used before and is never used again: join with an empty data directory.
+    MemberIdUsed,
     /// No node, or not the chosen one, has room or fits.
     NoCapacity,
     /// A quota of the project would be passed.
@@ -83,7 +85,11 @@ impl Code {
             Self::NotAuthenticated => 401,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
-            Self::NameTaken | Self::Conflict | Self::AlreadyCorrected | Self::RateBegun => 409,
+            Self::NameTaken
+            | Self::Conflict
+            | Self::MemberIdUsed
+            | Self::AlreadyCorrected
+            | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
                 422
@@ -103,6 +109,7 @@ impl Code {
             Self::NotFound => "Not found",
             Self::NameTaken => "Name taken",
             Self::Conflict => "Conflict with the present state",
+            Self::MemberIdUsed => "Id of a coordinator that left",
             Self::NoCapacity => "No node fits",
             Self::QuotaExceeded => "Quota exceeded",
             Self::IdempotencyConflict => "Idempotency key used for another request",

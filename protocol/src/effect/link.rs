@@ -9,6 +9,7 @@ use super::{Effect, MachineReport, Report};
 use crate::ids::{ClusterId, NodeName, VmId};
 use crate::limits::CONTROL_MESSAGE_BYTES_MAX;
 use crate::node::NodeFacts;
+use crate::usage::{RecordOutcome, UsageRecord};
 use crate::version::MinorRange;
 use crate::wire::codec::Message;
 
@@ -26,6 +27,14 @@ pub enum AgentMessage {
     },
     /// Still here; sent every two seconds.
     Heartbeat,
+    /// What machines used. One such message at a time: the next one comes after the answer. Sent again in the next session
+    /// if there was none.
+    Usage {
+        /// A number for the answer, of the agent's choice; it grows.
+        sequence: u64,
+        /// At most `USAGE_RECORDS_PER_BATCH_MAX`.
+        records: Vec<UsageRecord>,
+    },
 }
 
 /// What an agent says first.
@@ -70,6 +79,20 @@ pub enum CoordinatorMessage {
         /// Number of the last committed report.
         sequence: u64,
     },
+    /// What became of usage is committed.
+    UsageCommitted {
+        /// The message's number.
+        sequence: u64,
+        /// What became of its records, in their order.
+        outcomes: Vec<RecordOutcome>,
+    },
+    /// Usage cannot be taken at the moment; it may be sent again later.
+    UsageDeclined {
+        /// The message's number.
+        sequence: u64,
+        /// For a person.
+        reason: String,
+    },
 }
 
 /// First frame on a stream that the coordinator opens to an agent.
@@ -100,7 +123,7 @@ pub enum StreamResponse {
 }
 
 impl Message for AgentMessage {
-    const VERSION: u16 = 4;
+    const VERSION: u16 = 5;
     const BYTES_MAX: usize = CONTROL_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "agent message";
 }

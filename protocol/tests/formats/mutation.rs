@@ -3,6 +3,7 @@
 use novacron_protocol::backup::{BackupEncoder, PartKind};
 use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
+use novacron_protocol::ids::Generation;
 use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
 use novacron_protocol::pages::{
     BatchEncoder, BatchHeader, Compression, PAGE_BYTES, PageHasher, PageTable,
@@ -13,6 +14,8 @@ use novacron_protocol::session::message::{
     Digests, MemoryDigest, Sent, SourceMessage, StreamHeader, TargetMessage,
 };
 use novacron_protocol::session::tunnel::TunnelEncoder;
+use novacron_protocol::usage::{Meter, RecordOutcome, Seconds, UsageRecord};
+use novacron_protocol::vm::InvalidField;
 use novacron_protocol::wire::codec;
 
 use super::bodies::{self, Random};
@@ -112,6 +115,8 @@ fn messages() {
     let seeds = [
         codec::encode(&welcome).unwrap(),
         codec::encode(&AgentMessage::Reports { first_sequence: 1, reports: vec![] }).unwrap(),
+        codec::encode(&usage()).unwrap(),
+        codec::encode(&usage_answer()).unwrap(),
         codec::encode(&StreamResponse::Refused { reason: "no such machine".into() }).unwrap(),
         codec::encode(&SourceMessage::Sent(Sent { digests: digests.clone() })).unwrap(),
         codec::encode(&TargetMessage::Ready { digests, load_us: 3 }).unwrap(),
@@ -120,6 +125,29 @@ fn messages() {
     for seed in seeds {
         damage("message", &seed, 800, bodies::messages);
     }
+}
+
+fn usage() -> AgentMessage {
+    let record = UsageRecord {
+        vm: "0190a5b2-7f4e-7000-8000-000000000002".parse().unwrap(),
+        generation: Generation(2),
+        meter: Meter::DiskByteSeconds,
+        start_s: 1_767_225_600,
+        end_s: 1_767_225_900,
+        level: 10 << 30,
+    };
+    AgentMessage::Usage { sequence: 7, records: vec![record; 3] }
+}
+
+fn usage_answer() -> CoordinatorMessage {
+    let field = |field: &str| InvalidField { field: field.into(), problem: "no".into() };
+    let outcomes = vec![
+        RecordOutcome::Created { window_s: 3600 },
+        RecordOutcome::Conflict { covered: vec![Seconds { start_s: 1, end_s: 2 }; 2] },
+        RecordOutcome::Invalid { problems: vec![field("meter"), field("level")] },
+        RecordOutcome::UnknownVm,
+    ];
+    CoordinatorMessage::UsageCommitted { sequence: 7, outcomes }
 }
 
 #[test]

@@ -87,6 +87,8 @@ fn a_file_travels_in_parts_and_is_checked_before_it_counts() {
     let content = (0..200u8).collect::<Vec<u8>>();
     let hash = here.put("window-1", &content).unwrap();
     let bytes = all(&here, "window-1");
+    assert_eq!(here.get_physical("window-1").unwrap().unwrap(), bytes);
+    assert_eq!(here.get_physical("window-2").unwrap(), None);
     assert_eq!(inspect(&bytes).unwrap(), ("window-1".to_owned(), hash, content.clone()));
 
     let damaged = damage_of(there.put_physical("window-2", &bytes, &hash));
@@ -115,6 +117,7 @@ fn damage_is_refused_and_mended_by_putting_again() {
     for offset in 0..bytes.len() as u64 {
         disk.flip_bit(Path::new(FILE), offset, 5);
         let damaged = damage_of(archive.get("window-1", &hash));
+        assert_eq!(damage_of(archive.get_physical("window-1")), damaged);
         assert_eq!(damaged.file, Path::new(FILE));
         assert!(archive.contains("window-1").unwrap());
         let is_other_version = matches!(damaged.damage, Damage::UnknownVersion { .. });

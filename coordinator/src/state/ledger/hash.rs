@@ -1,6 +1,7 @@
 //! SHA-256, as the ledger names contents and chains windows.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,13 +14,6 @@ impl ContentHash {
     /// The hash of a content.
     pub fn of(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
-    }
-
-    /// The hash of several parts, one after the other.
-    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut hasher = Sha256::new();
-        parts.into_iter().for_each(|part| hasher.update(part));
-        Self(hasher.finalize().into())
     }
 }
 
@@ -35,6 +29,26 @@ impl fmt::Debug for ContentHash {
     }
 }
 
+/// A text is no hash: 64 hexadecimal digits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a hash is 64 hexadecimal digits")]
+pub struct NotAHash;
+
+impl FromStr for ContentHash {
+    type Err = NotAHash;
+
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(NotAHash);
+        }
+        for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| NotAHash)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +58,7 @@ mod tests {
     fn it_is_sha_256() {
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(ContentHash::of(b"abc").to_string(), hash);
-        assert_eq!(ContentHash::of_parts([&b"a"[..], b"bc"]).to_string(), hash);
+        assert_eq!(hash.parse(), Ok(ContentHash::of(b"abc")));
+        assert_eq!("ba78".parse::<ContentHash>(), Err(NotAHash));
     }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX;
 use novacron_protocol::usage::Meter;
 
+use super::Book;
 use super::account::{Account, AccountKey, Direction, Owner};
 use super::batch::{BatchKey, EntryBatch, OPEN_ENTRIES_MAX};
 use super::correct::CORRECTIONS_MAX;
+use super::hash::ContentHash;
 use super::seal::{Totals, WINDOWS_MAX};
 use super::subject::SUBJECTS_MAX;
 use super::sums::{MeterSum, MeterSums, of_meter};
@@ -77,25 +79,7 @@ impl Fleet {
 
     /// All debits are all credits, and both are what the entries say.
     fn check_balance(&self) -> Result<(), String> {
-        let mut posted = self.posted();
-        for meter in Meter::ALL {
-            let (mut debits, mut credits, mut projects) = (0u128, 0u128, MeterSum::default());
-            for (key, account) in self.accounts().filter(|(key, _)| key.meter == meter) {
-                debits += account.debits;
-                credits += account.credits;
-                if matches!(key.owner, Owner::Project(_)) {
-                    projects.used += account.debits;
-                    projects.taken_back += account.credits;
-                }
-            }
-            ensure(debits == credits, || format!("{meter}: {debits} debits, {credits} credits"))?;
-            // Headers go after years; what they summed up is in the accounts still.
-            let is_whole = self.ledger_windows.len() < WINDOWS_MAX;
-            ensure(!is_whole || *of_meter(&mut posted, meter) == projects, || {
-                format!("{meter}: the accounts are not what was posted")
-            })?;
-        }
-        Ok(())
+        Tallies::of(self).check()
     }
 
     /// What was posted in all windows.
@@ -108,6 +92,72 @@ impl Fleet {
             }
         }
         sums
+    }
+}
+
+/// The ledger's sums at one revision.
+#[derive(Debug)]
+pub struct Tallies {
+    book: Book,
+    accounts: BTreeMap<AccountKey, Account>,
+    posted: MeterSums,
+    is_complete: bool,
+}
+
+impl Tallies {
+    /// Those of a fleet.
+    pub fn of(fleet: &Fleet) -> Self {
+        Self {
+            book: fleet.book(),
+            accounts: fleet.accounts().map(|(key, account)| (key.clone(), *account)).collect(),
+            posted: fleet.posted(),
+            is_complete: fleet.ledger_windows.len() < WINDOWS_MAX,
+        }
+    }
+
+    /// The chain hash of the last sealed window.
+    pub fn chain(&self) -> ContentHash {
+        self.book.chain
+    }
+
+    /// Entries that were ever posted.
+    pub fn entries(&self) -> u64 {
+        self.book.last_index
+    }
+
+    /// Whether every window that ever was is still there; the oldest go after years.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Whether all debits are all credits, and both are what was posted.
+    ///
+    /// # Errors
+    /// The first meter of which that is not true, for a person.
+    pub fn check(&self) -> Result<(), String> {
+        let mut posted = self.posted;
+        for meter in Meter::ALL {
+            let (mut debits, mut credits, mut projects) = (0u128, 0u128, MeterSum::default());
+            for (key, account) in self.accounts.iter().filter(|(key, _)| key.meter == meter) {
+                debits += account.debits;
+                credits += account.credits;
+                if matches!(key.owner, Owner::Project(_)) {
+                    projects.used += account.debits;
+                    projects.taken_back += account.credits;
+                }
+            }
+            ensure(debits == credits, || format!("{meter}: {debits} debits, {credits} credits"))?;
+            ensure(!self.is_complete || *of_meter(&mut posted, meter) == projects, || {
+                format!("{meter}: the accounts are not what was posted")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The first account that a recount has otherwise.
+    pub fn difference(&self, recount: &Recount) -> Option<AccountKey> {
+        let differs = |key: &&AccountKey| self.accounts.get(*key) != recount.0.get(*key);
+        recount.0.keys().find(differs).or_else(|| self.accounts.keys().find(differs)).cloned()
     }
 }
 
@@ -129,13 +179,6 @@ impl Recount {
             self.0.entry(AccountKey { owner: debited, meter }).or_default().debits += quantity;
             self.0.entry(AccountKey { owner: credited, meter }).or_default().credits += quantity;
         }
-    }
-
-    /// The first account that `fleet` has otherwise.
-    pub fn difference(&self, fleet: &Fleet) -> Option<AccountKey> {
-        let here: BTreeMap<_, _> = fleet.accounts().map(|(key, account)| (key, account)).collect();
-        let differs = |key: &&AccountKey| here.get(*key).copied() != self.0.get(*key);
-        self.0.keys().find(differs).or_else(|| here.keys().copied().find(differs)).cloned()
     }
 }
 

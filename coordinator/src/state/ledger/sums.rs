@@ -130,6 +130,13 @@ impl Summing {
         }
     }
 
+    /// Whether summaries say the same uses, whatever they say of machines.
+    pub fn is_summed_up_by(&self, summaries: &[Summary]) -> bool {
+        let said = summaries.iter().flat_map(|summary| summary.uses.iter().copied());
+        let projects = summaries.iter().all(|summary| summary.projects == self.projects);
+        projects && said.eq(self.uses.iter().map(|(key, net)| (*key, *net)))
+    }
+
     fn project(&mut self, project: &ProjectName) -> u16 {
         let known = self.projects.iter().position(|known| known == project);
         let place = known.unwrap_or_else(|| {

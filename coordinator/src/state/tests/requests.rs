@@ -135,13 +135,13 @@ fn a_member_id_is_never_used_again() {
     assert_eq!(scene.apply_as(request, admit("c2")), admitted(2), "its answer was lost");
     assert_eq!(scene.apply(admit("c2")), admitted(3), "it lost its data before it took part");
     let gone = scene.apply(Body::EnterMember { member: MemberId(2) });
-    assert_eq!(gone.unwrap_err().code(), Code::NotFound);
+    assert_eq!(gone.unwrap_err().code(), Code::MemberIdUsed);
     scene.apply(Body::EnterMember { member: MemberId(3) }).unwrap();
     assert_eq!(scene.apply(admit("c2")).unwrap_err().code(), Code::Conflict);
     scene.apply(Body::RemoveMember { member: MemberId(3) }).unwrap();
     assert_eq!(scene.apply(admit("c2")), admitted(4));
     let gone = scene.apply(Body::RemoveMember { member: MemberId(3) });
-    assert_eq!(gone.unwrap_err().code(), Code::NotFound);
+    assert_eq!(gone.unwrap_err().code(), Code::MemberIdUsed);
 }
 
 #[test]

@@ -67,6 +67,11 @@ impl SimulatedDisk {
         self.state().capacity_bytes = capacity_bytes;
     }
 
+    /// Bytes of all files that have a name.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// Cuts the power now. Every operation fails until [`SimulatedDisk::restart`].
     pub fn cut_power(&self) {
         self.state().cut_power();
@@ -370,9 +375,12 @@ impl State {
 
     fn free_bytes(&self) -> usize {
         let Some(capacity_bytes) = self.capacity_bytes else { return usize::MAX };
+        usize::try_from(capacity_bytes.saturating_sub(self.used_bytes())).unwrap_or(usize::MAX)
+    }
+
+    fn used_bytes(&self) -> u64 {
         let named = self.names.all();
-        let used: u64 = named.iter().filter_map(|id| self.files.get(id)).map(Contents::len).sum();
-        usize::try_from(capacity_bytes.saturating_sub(used)).unwrap_or(usize::MAX)
+        named.iter().filter_map(|id| self.files.get(id)).map(Contents::len).sum()
     }
 }
 

@@ -93,7 +93,8 @@ proptest! {
     fn any_bytes_are_a_file_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = codec::decode::<Summary>(&headed::<Summary>(&bytes));
         if let Ok(part) = codec::decode::<WindowPart>(&headed::<WindowPart>(&bytes)) {
-            part.batches().for_each(|(key, batch)| drop(batch.postings(key).count()));
+            let read = part.batches().map(|(key, batch)| batch.postings(key).count());
+            assert!(read.sum::<usize>() < 1_000_000);
         }
     }
 
@@ -104,7 +105,8 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
         if let Ok(part) = codec::decode::<WindowPart>(&bytes) {
-            part.batches().for_each(|(key, batch)| drop(batch.postings(key).count()));
+            let read = part.batches().map(|(key, batch)| batch.postings(key).count());
+            assert!(read.sum::<usize>() < 1_000_000);
         }
     }
 }
@@ -112,7 +114,7 @@ proptest! {
 const ROWS_BYTES: usize = 1313;
 const ROWS_HASH: u64 = 3_583_320_404_285_525_702;
 const LOG_BYTES: usize = 749;
-const LOG_HASH: u64 = 11_769_596_381_748_252_844;
+const LOG_HASH: u64 = 6_442_465_741_324_629_224;
 const ENTRIES_HASH: &str = "c44feaf9df6e72dabb42ec19a85e12d0f4369f7cfc64d4d8185059239e782e91";
 const SUMMARY_HASH: &str = "28e185a11947fb0645456f869fda3902f2a227ca6dc9ef02f6794f39ed2ccb98";
 const CHAIN_HASH: &str = "46a0ce1893ffcfecb603cd5fd2e33c977f5e58209a888a010453a315e97d39a7";

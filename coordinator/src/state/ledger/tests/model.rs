@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{at_s, go_to, post, record, scene, used};
 use crate::state::ledger::correct::{CorrectUsage, Original};
 use crate::state::ledger::entry::EntryId;
-use crate::state::ledger::invariants::Recount;
+use crate::state::ledger::invariants::{Recount, Tallies};
 use crate::state::ledger::seal::Totals;
 use crate::state::testing::Scene;
 use crate::state::{Body, Fleet};
@@ -179,7 +179,7 @@ impl Walk {
             recount.add(key, batch);
             indices.extend(batch.postings(key).map(|posting| posting.unwrap().index));
         }
-        assert_eq!(recount.difference(fleet), None);
+        assert_eq!(Tallies::of(fleet).difference(&recount), None);
         indices.sort_unstable();
         let all: Vec<u64> = (1..=fleet.book().last_index).collect();
         assert_eq!(indices, all);

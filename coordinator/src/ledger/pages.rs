@@ -1,0 +1,119 @@
+//! Windows, open and sealed, as readers want them.
+
+use std::ops::Range;
+
+use novacron_protocol::wire::codec::{self, Message};
+
+use super::{Ledger, LedgerError};
+use crate::state::Fleet;
+use crate::state::ledger::batch::{BatchKey, EntryBatch};
+use crate::state::ledger::content::{FileKind, WindowPart, file_name};
+use crate::state::ledger::correct::Original;
+use crate::state::ledger::entry::EntryId;
+use crate::state::ledger::hour::Hour;
+use crate::state::ledger::seal::WindowHeader;
+use crate::state::ledger::sums::Summary;
+
+/// What is known of a window before it is read.
+enum Place {
+    Sealed(WindowHeader),
+    Open(Vec<Summary>),
+}
+
+impl Ledger {
+    /// Gives the summaries of every window in a range to `take`, in order; one part of one window is held at a time,
+    /// those that are open apart. Answers the chain hash of the last sealed one.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if a window is not at hand; what was taken then is not all.
+    pub fn summaries(
+        &self,
+        windows: Range<Hour>,
+        mut take: impl FnMut(Summary) -> Result<(), LedgerError>,
+    ) -> Result<Option<WindowHeader>, LedgerError> {
+        let mut last = None;
+        for place in self.view.local(|fleet| places(fleet, windows)) {
+            match place {
+                Place::Open(summaries) => summaries.into_iter().try_for_each(&mut take)?,
+                Place::Sealed(header) => {
+                    let parts =
+                        header.files().filter(|(kind, _)| matches!(kind, FileKind::Summary(_)));
+                    for (kind, _) in parts {
+                        take(self.file(header.window, kind)?)?;
+                    }
+                    last = Some(header);
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    /// A file of a sealed window.
+    pub(super) fn file<M: Message>(&self, window: Hour, kind: FileKind) -> Result<M, LedgerError> {
+        let content = self.history.read_here(&file_name(window, kind))?;
+        Ok(codec::decode(&content)?)
+    }
+
+    /// Entries of a window behind a number, at most `limit`, as `show` makes them.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if the window is not at hand.
+    pub fn entries<T>(
+        &self,
+        window: Hour,
+        after: u64,
+        limit: usize,
+        show: impl Fn(EntryId, &Entry<'_>) -> T,
+    ) -> Result<Vec<T>, LedgerError> {
+        let mut shown = Vec::new();
+        let mut add = |key: BatchKey, batch: &EntryBatch| {
+            for posting in batch.postings(key).flatten() {
+                if posting.index > after && shown.len() < limit {
+                    let id = EntryId { window, index: posting.index };
+                    shown.push(show(id, &posting));
+                }
+            }
+        };
+        let header = self.view.local(|fleet| fleet.sealed_window(window).cloned());
+        match header {
+            None => self.view.local(|fleet| {
+                fleet.open_batches(window).for_each(|(key, batch)| add(key, batch));
+            }),
+            Some(header) => {
+                for number in 0..header.parts.len() as u32 {
+                    let part: WindowPart = self.file(window, FileKind::Entries(number))?;
+                    part.batches().for_each(|(key, batch)| add(key, batch));
+                }
+            }
+        }
+        Ok(shown)
+    }
+
+    /// A sealed entry that is to be corrected; nothing if there is none, or if it is not sealed.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if its window is not at hand.
+    pub fn sealed_entry(&self, id: EntryId) -> Result<Option<Original>, LedgerError> {
+        let header = self.view.local(|fleet| fleet.sealed_window(id.window).cloned());
+        for number in 0..header.map_or(0, |header| header.parts.len()) as u32 {
+            let part: WindowPart = self.file(id.window, FileKind::Entries(number))?;
+            let mut postings =
+                part.batches().flat_map(|(key, batch)| batch.postings(key)).flatten();
+            if let Some(posting) = postings.find(|posting| posting.index == id.index) {
+                return Ok(Some(Original::from(&posting)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// An entry with all that its batch says of it.
+pub type Entry<'a> = crate::state::ledger::batch::Posting<'a>;
+
+/// Windows without entries are left out.
+fn places(fleet: &Fleet, windows: Range<Hour>) -> Vec<Place> {
+    let sealed = fleet.sealed_windows().filter(|header| windows.contains(&header.window));
+    let open = fleet.open_windows().filter(|window| windows.contains(window));
+    let sealed = sealed.map(|header| Place::Sealed(header.clone()));
+    sealed.chain(open.map(|window| Place::Open(fleet.open_summary(window)))).collect()
+}

@@ -1,0 +1,245 @@
+//! A client: it wishes one thing after the other, and asks until it is told what came of it.
+//!
+//! A write keeps its request id however often it is sent, as the SDK does; a read that was not answered is another
+//! read.
+
+use novacron_coordinator::state::{Accepted, Refusal};
+use novacron_protocol::ids::{RequestId, VmId, VmName};
+use uuid::Uuid;
+
+use crate::dice::Dice;
+use crate::network::{Content, Packet, Place};
+use crate::oracle::Oracle;
+
+/// How long a client waits for an answer: longer than a member tries.
+const PATIENCE_MS: u64 = 12_000;
+
+/// How long it waits before it asks again after an answer that says nothing.
+const AGAIN_MS: u64 = 100;
+
+/// Of a thousand requests, how many are sent to two members at once.
+const TWICE_PERMILLE: u64 = 50;
+
+/// Machines that a client makes: with six clients, rows enough for snapshots of several pieces.
+const MACHINES_MAX: usize = 60;
+
+/// What a client wants changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// A machine of this name.
+    Create(VmName),
+    /// This machine removed.
+    Destroy(VmId),
+    /// So many migrations of a node at once.
+    Limit(u32),
+}
+
+/// A request for a change.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Its id.
+    pub request: RequestId,
+    /// What it wants.
+    pub wish: Wish,
+    /// Whether it was sent before.
+    pub is_again: bool,
+}
+
+/// What a client asks a member.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// To change something.
+    Write(Write),
+    /// What there is of a name.
+    Read(VmName),
+}
+
+/// What a client is told.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// It was done.
+    Done(Accepted),
+    /// It cannot be done.
+    Refused(Refusal),
+    /// To a read.
+    Seen(Seen),
+    /// No quorum, or nobody knows.
+    Unknown,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Of which revision.
+    pub revision: u64,
+    /// The machine of the name.
+    pub vm: Option<VmId>,
+    /// The setting.
+    pub limit: u32,
+}
+
+/// What a client waits for.
+#[derive(Debug)]
+struct Operation {
+    ask: Ask,
+    /// What was known when it began.
+    floor: u64,
+    /// The number of its last call; writes take the answer to any call.
+    call: u64,
+    first_call: u64,
+    again_at_ms: u64,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    number: usize,
+    clients: usize,
+    members: u64,
+    dice: Dice,
+    pause_ms_max: u64,
+    next_at_ms: u64,
+    calls: u64,
+    names: usize,
+    machines: Vec<VmId>,
+    operation: Option<Operation>,
+    done: u64,
+    rests: bool,
+}
+
+impl Client {
+    /// One of `clients` clients of `members` coordinators.
+    pub fn new(number: usize, clients: usize, members: u64, dice: Dice, pause_ms_max: u64) -> Self {
+        Self {
+            number,
+            clients,
+            members,
+            dice,
+            pause_ms_max,
+            next_at_ms: 0,
+            calls: 0,
+            names: 0,
+            machines: Vec::new(),
+            operation: None,
+            done: 0,
+            rests: false,
+        }
+    }
+
+    /// Requests that it was told the outcome of.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Whether it waits for nothing.
+    pub fn is_content(&self) -> bool {
+        self.operation.is_none()
+    }
+
+    /// It wishes for nothing new any more.
+    pub fn rest(&mut self) {
+        self.rests = true;
+    }
+
+    /// What it sends now.
+    pub fn step(&mut self, now_ms: u64, oracle: &Oracle) -> Vec<Packet> {
+        match &mut self.operation {
+            None if now_ms >= self.next_at_ms && !self.rests => {
+                let ask = self.wish();
+                self.begin(now_ms, ask, oracle)
+            }
+            Some(operation) if now_ms >= operation.again_at_ms => {
+                let mut ask = operation.ask.clone();
+                if let Ask::Write(write) = &mut ask {
+                    write.is_again = true;
+                    self.send(now_ms, ask)
+                } else {
+                    self.begin(now_ms, ask, oracle)
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, now_ms: u64, ask: Ask, oracle: &Oracle) -> Vec<Packet> {
+        let call = self.calls + 1;
+        let floor = oracle.floor();
+        let again_at_ms = now_ms;
+        self.operation =
+            Some(Operation { ask: ask.clone(), floor, call, first_call: call, again_at_ms });
+        self.send(now_ms, ask)
+    }
+
+    fn send(&mut self, now_ms: u64, ask: Ask) -> Vec<Packet> {
+        let copies = if self.dice.happens(TWICE_PERMILLE) { 2 } else { 1 };
+        let mut packets = Vec::new();
+        for _ in 0..copies {
+            self.calls += 1;
+            let to = Place::Member(self.dice.between(1, self.members));
+            let content = Content::Ask(self.calls, ask.clone());
+            packets.push(Packet { from: Place::Client(self.number), to, content });
+        }
+        if let Some(operation) = &mut self.operation {
+            operation.call = self.calls;
+            operation.again_at_ms = now_ms + PATIENCE_MS;
+        }
+        packets
+    }
+
+    fn wish(&mut self) -> Ask {
+        let mut dice = self.dice.split();
+        let wish = match dice.between(0, 9) {
+            0..=3 if self.names < MACHINES_MAX => {
+                self.names += 1;
+                Wish::Create(name(self.number, self.names))
+            }
+            4 if !self.machines.is_empty() => {
+                let at = dice.between(0, self.machines.len() as u64 - 1) as usize;
+                Wish::Destroy(self.machines.swap_remove(at))
+            }
+            5 => Wish::Limit(dice.between(1, 64) as u32),
+            _ => {
+                let owner = dice.between(0, self.clients as u64 - 1) as usize;
+                let number = dice.between(1, self.names.max(1) as u64) as usize;
+                return Ask::Read(name(owner, number));
+            }
+        };
+        let bits = u128::from(dice.next()) << 64 | u128::from(dice.next());
+        let request = RequestId(Uuid::from_u128(bits));
+        Ask::Write(Write { request, wish, is_again: false })
+    }
+
+    /// It is told something.
+    pub fn hear(&mut self, now_ms: u64, call: u64, told: &Told, oracle: &Oracle) {
+        let Some(operation) = &mut self.operation else { return };
+        if call < operation.first_call {
+            return;
+        }
+        match (&operation.ask, told) {
+            (_, Told::Unknown) => {
+                if call == operation.call {
+                    operation.again_at_ms = now_ms + AGAIN_MS;
+                }
+                return;
+            }
+            (Ask::Read(name), Told::Seen(seen)) => {
+                oracle.answered_read(name, seen, operation.floor)
+            }
+            (Ask::Write(write), told) => {
+                oracle.answered_write(write.request, told, operation.floor);
+                if let (Wish::Create(_), Told::Done(Accepted::Vm(vm))) = (&write.wish, told) {
+                    self.machines.push(*vm);
+                }
+            }
+            (Ask::Read(_), told) => oracle.object(format!("a read was answered with {told:?}")),
+        }
+        self.operation = None;
+        self.done += 1;
+        self.next_at_ms = now_ms + self.dice.between(0, self.pause_ms_max);
+    }
+}
+
+/// The name of a client's machine.
+fn name(client: usize, number: usize) -> VmName {
+    format!("c{client}-{number}").parse().expect("letters, digits and a hyphen are a name")
+}

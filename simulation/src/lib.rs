@@ -1,0 +1,35 @@
+//! Coordinators in a world that one seed decides: clocks, network, disks, crashes and what clients do.
+//!
+//! **What is real**: the replicated state, openraft, its glue, the log and the snapshots on a simulated disk that
+//! loses power, the leader's desk, links between members with their codec, proposals and linearizable reads. **What is
+//! not**: QUIC and TLS, HTTP, agents, sled's tables (each start is as after a crash).
+//!
+//! The same seed gives the same run, bit by bit, in a process of its own: see [`entropy`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`scenario`] | what a seed decides before a run |
+//! | [`world`] | a run: safety while faults happen, then liveness |
+//! | [`faults`] [`network`] [`disk`] | what goes wrong |
+//! | [`member`] [`process`] [`wire`] [`front`] | coordinators and what is around them |
+//! | [`client`] | who uses them |
+//! | [`oracle`] [`witness`] | what must be true |
+//! | [`planted`] | bugs to be found |
+//! | [`dice`] [`entropy`] [`trace`] | chance, and the proof that there is none |
+
+pub mod client;
+pub mod dice;
+pub mod disk;
+pub mod entropy;
+pub mod faults;
+pub mod front;
+pub mod member;
+pub mod network;
+pub mod oracle;
+pub mod planted;
+pub mod process;
+pub mod scenario;
+pub mod trace;
+pub mod wire;
+pub mod witness;
+pub mod world;

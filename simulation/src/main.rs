@@ -1,0 +1,140 @@
+//! `novacron-simulation`: one seed in this process, or many in processes of their own.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use novacron_simulation::entropy;
+use novacron_simulation::planted::Planted;
+use novacron_simulation::scenario::Scenario;
+use novacron_simulation::world::{self, Outcome};
+
+#[derive(Parser)]
+#[command(about = "Coordinators in a world that a seed decides", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// One seed, in this process.
+    One {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        /// Minutes of the world during which things go wrong.
+        #[arg(long, default_value_t = 1)]
+        minutes: u64,
+        /// The bug to plant.
+        #[arg(long, value_enum, default_value_t)]
+        planted: Planted,
+        /// Print everything that happens.
+        #[arg(long)]
+        trace: bool,
+        /// What members log, as `RUST_LOG` says it.
+        #[arg(long)]
+        log: Option<String>,
+    },
+    /// Many seeds, each in a process of its own; ends at the first that finds something.
+    Many {
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// Minutes of the world during which things go wrong.
+        #[arg(long, default_value_t = 1)]
+        minutes: u64,
+        /// The bug to plant.
+        #[arg(long, value_enum, default_value_t)]
+        planted: Planted,
+        /// Processes at once.
+        #[arg(long, default_value_t = 1)]
+        jobs: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::One { seed, minutes, planted, trace, log } => one(seed, minutes, planted, trace, log),
+        Task::Many { first, seeds, minutes, planted, jobs } => {
+            many(first..first + seeds, minutes, planted, jobs)
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Answers whether all was as it must be.
+fn one(
+    seed: u64,
+    minutes: u64,
+    planted: Planted,
+    trace: bool,
+    log: Option<String>,
+) -> Result<bool> {
+    entropy::seed(seed);
+    if let Some(filter) = log {
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+    }
+    let begun = Instant::now();
+    let outcome = world::run(&Scenario::new(seed, minutes, planted), trace)?;
+    println!("{} in {:.2} s", line(seed, &outcome), begun.elapsed().as_secs_f64());
+    Ok(outcome.violation.is_none())
+}
+
+fn line(seed: u64, outcome: &Outcome) -> String {
+    let Outcome { tally, trace, failures, world_ms, .. } = outcome;
+    let verdict =
+        outcome.violation.as_ref().map_or("ok".to_owned(), |found| format!("BUG {found}"));
+    let faults = outcome.faults.iter().map(|(kind, count)| format!("{count} {kind:?}"));
+    let faults = faults.collect::<Vec<_>>().join(" ");
+    format!(
+        "seed {seed}: {verdict}; trace {trace:016x}; {} entries, {} writes, {} reads, {} leaders; \
+         {faults}; {failures} ended by themselves; {} s",
+        tally.entries,
+        tally.written,
+        tally.read,
+        tally.leaders,
+        world_ms / 1000
+    )
+}
+
+/// Answers whether all seeds were as they must be.
+fn many(seeds: std::ops::Range<u64>, minutes: u64, planted: Planted, jobs: usize) -> Result<bool> {
+    let program = std::env::current_exe().context("this program is gone")?;
+    let planted = clap::ValueEnum::to_possible_value(&planted).context("no such bug")?;
+    let mut seeds = seeds;
+    loop {
+        let some: Vec<u64> = seeds.by_ref().take(jobs.max(1)).collect();
+        if some.is_empty() {
+            return Ok(true);
+        }
+        let start = |seed: &u64| {
+            let mut command = Command::new(&program);
+            command.args(["one", "--seed", &seed.to_string()]);
+            command.args(["--minutes", &minutes.to_string(), "--planted", planted.get_name()]);
+            command.stdout(Stdio::piped()).spawn()
+        };
+        let children = some.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        let mut is_well = true;
+        for child in children {
+            let output = child.wait_with_output()?;
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            is_well &= output.status.success();
+        }
+        if !is_well {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The network between members and clients: packets in flight, and who cannot hear whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::client::{Ask, Told};
+use crate::dice::Dice;
+use crate::scenario::Weather;
+
+/// Who can send and receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A coordinator, by its member id.
+    Member(u64),
+    /// A client.
+    Client(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(id) => write!(formatter, "m{id}"),
+            Self::Client(number) => write!(formatter, "client {number}"),
+        }
+    }
+}
+
+/// The number of a call, which only its sender uses, so that it knows the answer.
+pub type CallNumber = u64;
+
+/// What travels.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Is there anybody?
+    Hello(CallNumber),
+    /// Yes.
+    Welcome(CallNumber),
+    /// A message of a member to another.
+    Request(CallNumber, Bytes),
+    /// What it was answered.
+    Response(CallNumber, Bytes),
+    /// A client asks.
+    Ask(CallNumber, Ask),
+    /// A client is told.
+    Told(CallNumber, Told),
+}
+
+impl Content {
+    /// For the course of events.
+    pub fn word(&self) -> (&'static str, usize) {
+        match self {
+            Self::Hello(_) => ("hello", 0),
+            Self::Welcome(_) => ("welcome", 0),
+            Self::Request(_, bytes) => ("request", bytes.len()),
+            Self::Response(_, bytes) => ("response", bytes.len()),
+            Self::Ask(..) => ("ask", 0),
+            Self::Told(..) => ("told", 0),
+        }
+    }
+}
+
+/// Something on its way.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// From whom.
+    pub from: Place,
+    /// To whom.
+    pub to: Place,
+    /// What.
+    pub content: Content,
+}
+
+/// The shortest time that a packet travels: what a member sends cannot arrive while the others are still in the
+/// past, see [`QUANTUM_MS`](crate::world::QUANTUM_MS).
+const LATENCY_MS_MIN: u64 = crate::world::QUANTUM_MS;
+
+/// Packets in flight, beyond which they are lost, as in a router: no run comes near it.
+const PACKETS_MAX: usize = 100_000;
+
+/// The network.
+#[derive(Debug)]
+pub struct Network {
+    dice: Dice,
+    weather: Weather,
+    /// By the time of arrival, then in the order of sending.
+    in_flight: BTreeMap<(u64, u64), Packet>,
+    sent: u64,
+    /// Who cannot be heard by whom, and how many partitions say so.
+    cut: BTreeMap<(u64, u64), u32>,
+    /// What became of packets.
+    pub lost: u64,
+    /// Packets that arrived twice.
+    pub doubled: u64,
+}
+
+impl Network {
+    /// An empty network.
+    pub fn new(dice: Dice, weather: Weather) -> Self {
+        let (in_flight, cut) = (BTreeMap::new(), BTreeMap::new());
+        Self { dice, weather, in_flight, sent: 0, cut, lost: 0, doubled: 0 }
+    }
+
+    /// Other weather.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
+    /// Sends something at a moment.
+    pub fn send(&mut self, at_ms: u64, packet: Packet) {
+        if self.is_cut(&packet) || self.dice.happens(self.weather.loss_permille) {
+            self.lost += 1;
+            return;
+        }
+        if self.dice.happens(self.weather.double_permille) {
+            self.doubled += 1;
+            self.take(at_ms, packet.clone());
+        }
+        self.take(at_ms, packet);
+    }
+
+    fn take(&mut self, at_ms: u64, packet: Packet) {
+        let weather = &self.weather;
+        let latency_ms = if self.dice.happens(weather.slow_permille) {
+            self.dice.between(weather.latency_ms_max, weather.slow_ms_max)
+        } else {
+            self.dice.between(0, weather.latency_ms_max)
+        };
+        self.sent += 1;
+        if self.in_flight.len() < PACKETS_MAX {
+            self.in_flight.insert((at_ms + LATENCY_MS_MIN + latency_ms, self.sent), packet);
+        }
+    }
+
+    /// What arrives until a moment.
+    pub fn due(&mut self, now_ms: u64) -> Vec<Packet> {
+        let later = self.in_flight.split_off(&(now_ms + 1, 0));
+        let due = std::mem::replace(&mut self.in_flight, later);
+        let (lost, arrived): (Vec<_>, Vec<_>) =
+            due.into_values().partition(|packet| self.is_cut(packet));
+        self.lost += lost.len() as u64;
+        arrived
+    }
+
+    fn is_cut(&self, packet: &Packet) -> bool {
+        match (packet.from, packet.to) {
+            (Place::Member(from), Place::Member(to)) => self.cut.contains_key(&(from, to)),
+            _ => false,
+        }
+    }
+
+    /// From now on some members are not heard by others.
+    pub fn cut(&mut self, ways: &BTreeSet<(u64, u64)>) {
+        for way in ways {
+            *self.cut.entry(*way).or_default() += 1;
+        }
+    }
+
+    /// The end of a [`Network::cut`].
+    pub fn mend(&mut self, ways: &BTreeSet<(u64, u64)>) {
+        for way in ways {
+            if let Some(cuts) = self.cut.get_mut(way) {
+                *cuts -= 1;
+                if *cuts == 0 {
+                    self.cut.remove(way);
+                }
+            }
+        }
+    }
+
+    /// The end of all cuts.
+    pub fn mend_all(&mut self) {
+        self.cut.clear();
+    }
+}

@@ -1,0 +1,276 @@
+//! What must be true of a run, and the first thing that was not.
+//!
+//! The oracle keeps one log: the entry that was applied first at each index, whoever did it, and a fleet that applied
+//! them all. Against it are held: every entry that any member applies, the hash of every member's state, and every
+//! answer that a client gets. Since the log is an order of all writes, it is also the witness of linearizability: an
+//! answer is right if it is what the log says at the index that it was given at, and if that index is beyond those of
+//! all answers that were given before the question.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use novacron_coordinator::raft::TypeConfig;
+use novacron_coordinator::state::{Body, Command, Fleet, Reply};
+use novacron_protocol::ids::{RequestId, Revision, VmId, VmName};
+use openraft::{Entry, EntryPayload};
+
+use crate::client::{Seen, Told};
+
+/// States are compared at indexes that this divides: hashing all of a state costs more than applying an entry.
+pub const COMPARED_EVERY: u64 = 4;
+
+/// The oracle. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Oracle(Arc<Mutex<Book>>);
+
+/// A value and the index since which it is so, ascending.
+type Versions<T> = Vec<(u64, T)>;
+
+#[derive(Default)]
+struct Book {
+    violation: Option<String>,
+    log: Vec<Entry<TypeConfig>>,
+    fleet: Fleet,
+    hashes: BTreeMap<u64, u128>,
+    /// Who led in each term.
+    leaders: BTreeMap<u64, u64>,
+    /// Where a request was applied first, and its answer there.
+    replies: BTreeMap<RequestId, (u64, Reply)>,
+    names: BTreeMap<VmName, Versions<Option<VmId>>>,
+    limits: Versions<u32>,
+    /// Nothing that was answered so far is of a later index.
+    floor: u64,
+    written: u64,
+    read: u64,
+}
+
+/// How much a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries that were applied.
+    pub entries: u64,
+    /// Writes that clients were told of.
+    pub written: u64,
+    /// Reads that clients were answered.
+    pub read: u64,
+    /// Terms that had a leader.
+    pub leaders: u64,
+}
+
+impl Oracle {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something is not as it must be. The first counts: what follows may follow from it.
+    pub fn object(&self, violation: String) {
+        self.book().violation.get_or_insert(violation);
+    }
+
+    /// What was not as it must be.
+    pub fn violation(&self) -> Option<String> {
+        self.book().violation.clone()
+    }
+
+    /// How much happened.
+    pub fn tally(&self) -> Tally {
+        let book = self.book();
+        Tally {
+            entries: book.log.len() as u64,
+            written: book.written,
+            read: book.read,
+            leaders: book.leaders.len() as u64,
+        }
+    }
+
+    /// The index beyond which everything lies that is asked from now on.
+    pub fn floor(&self) -> u64 {
+        self.book().floor
+    }
+
+    /// The last index that anybody applied.
+    pub fn last_index(&self) -> Option<u64> {
+        (self.book().log.len() as u64).checked_sub(1)
+    }
+
+    /// A member leads in a term.
+    pub fn leads(&self, term: u64, member: u64) {
+        let mut book = self.book();
+        let first = *book.leaders.entry(term).or_insert(member);
+        if first != member {
+            let text = format!("members {first} and {member} both lead in term {term}");
+            book.violation.get_or_insert(text);
+        }
+    }
+
+    /// A member is about to apply an entry.
+    pub fn applies(&self, member: u64, entry: &Entry<TypeConfig>) {
+        let leader = entry.log_id.leader_id;
+        if !matches!(entry.payload, EntryPayload::Membership(_)) {
+            self.leads(leader.term, leader.node_id);
+        }
+        let judged = self.book().take(member, entry);
+        judged.unwrap_or_else(|violation| self.object(violation));
+    }
+
+    /// A member's state after the entry of an index.
+    pub fn has_state(&self, member: u64, index: u64, hash: u128) {
+        let expected = self.book().hashes.get(&index).copied();
+        if expected.is_some_and(|expected| expected != hash) {
+            self.object(format!("member {member} has another state at index {index}"));
+        }
+    }
+
+    /// The state that everybody must have who applied everything.
+    pub fn state_hash(&self) -> Option<u128> {
+        self.book().fleet.state_hash().ok()
+    }
+
+    /// A client was told what came of a write that it asked for when the floor was `floor`.
+    pub fn answered_write(&self, request: RequestId, told: &Told, floor: u64) {
+        let judged = self.book().judge_write(request, told, floor);
+        judged.unwrap_or_else(|violation| self.object(violation));
+    }
+
+    /// A client was told what there is of a name; it asked when the floor was `floor`.
+    pub fn answered_read(&self, name: &VmName, seen: &Seen, floor: u64) {
+        let judged = self.book().judge_read(name, seen, floor);
+        judged.unwrap_or_else(|violation| self.object(violation));
+    }
+}
+
+impl Book {
+    fn take(&mut self, member: u64, entry: &Entry<TypeConfig>) -> Result<(), String> {
+        let index = entry.log_id.index;
+        if let Some(first) = usize::try_from(index).ok().and_then(|at| self.log.get(at)) {
+            return if is_same(first, entry) {
+                Ok(())
+            } else {
+                let (other, own) = (first.log_id, entry.log_id);
+                Err(format!("member {member} applies {own}, where another member applied {other}"))
+            };
+        }
+        let next = self.log.len() as u64;
+        if index != next {
+            return Err(format!("member {member} applies {index}, but nobody applied {next}"));
+        }
+        self.log.push(entry.clone());
+        if let EntryPayload::Normal(proposal) = &entry.payload {
+            let commands = proposal.commands().map_err(|error| error.to_string())?;
+            self.apply(index, &commands)?;
+        }
+        if index.is_multiple_of(COMPARED_EVERY) {
+            let hash = self.fleet.state_hash().map_err(|error| error.to_string())?;
+            self.hashes.insert(index, hash);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, index: u64, commands: &[Command]) -> Result<(), String> {
+        let replies = self.fleet.apply_all(Revision(index), commands);
+        for (command, reply) in commands.iter().zip(replies) {
+            self.replies.entry(command.request).or_insert((index, reply));
+            self.note_name(index, command);
+        }
+        let limit = self.fleet.settings().migrations_per_node;
+        if self.limits.last().is_none_or(|(_, last)| *last != limit) {
+            self.limits.push((index, limit));
+        }
+        self.fleet.check().map_err(|broken| format!("at index {index}: {broken}"))
+    }
+
+    /// Which machine has a name, where a command may change that.
+    fn note_name(&mut self, index: u64, command: &Command) {
+        let name = match &command.body {
+            Body::CreateVm(create) => Some(create.spec.name.clone()),
+            Body::DestroyVm { vm } => self.fleet.vm(*vm).map(|vm| vm.spec.name.clone()),
+            _ => None,
+        };
+        if let Some(name) = name {
+            let vm = self.fleet.vm_named(&name).map(|vm| vm.id);
+            self.names.entry(name).or_default().push((index, vm));
+        }
+    }
+
+    fn judge_write(&mut self, request: RequestId, told: &Told, floor: u64) -> Result<(), String> {
+        let Some((index, reply)) = self.replies.get(&request) else {
+            return Err(format!("{told:?} was the answer to {request}, which nobody applied"));
+        };
+        let is_it = match (told, reply) {
+            (Told::Done(told), Ok(accepted)) => told == accepted,
+            (Told::Refused(told), Err(refusal)) => told == refusal,
+            _ => false,
+        };
+        if !is_it {
+            return Err(format!(
+                "{told:?} was the answer to {request}, applied at {index} with {reply:?}"
+            ));
+        }
+        if *index <= floor {
+            return Err(format!("{request} was applied at {index}, before it was asked ({floor})"));
+        }
+        self.floor = self.floor.max(*index);
+        self.written += 1;
+        Ok(())
+    }
+
+    fn judge_read(&mut self, name: &VmName, seen: &Seen, floor: u64) -> Result<(), String> {
+        let revision = seen.revision;
+        if revision < floor {
+            return Err(format!("a read saw {revision}, but {floor} was known when it was asked"));
+        }
+        if revision >= self.log.len() as u64 {
+            return Err(format!("a read saw {revision}, which nobody applied"));
+        }
+        let expected = self.names.get(name).and_then(|versions| at(versions, revision)).flatten();
+        if seen.vm != expected {
+            let found = seen.vm;
+            return Err(format!("a read of {name} at {revision} saw {found:?}, not {expected:?}"));
+        }
+        let limit = at(&self.limits, revision);
+        if limit.is_some_and(|limit| limit != seen.limit) {
+            return Err(format!(
+                "a read at {revision} saw the limit {}, not {limit:?}",
+                seen.limit
+            ));
+        }
+        self.floor = self.floor.max(revision);
+        self.read += 1;
+        Ok(())
+    }
+}
+
+/// The value at an index.
+fn at<T: Copy>(versions: &Versions<T>, index: u64) -> Option<T> {
+    let later = versions.partition_point(|(since, _)| *since <= index);
+    versions.get(later.checked_sub(1)?).map(|(_, value)| *value)
+}
+
+fn is_same(one: &Entry<TypeConfig>, other: &Entry<TypeConfig>) -> bool {
+    one.log_id == other.log_id && one.payload == other.payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_holds_from_its_index_on() {
+        let versions = vec![(3, 'a'), (7, 'b')];
+        assert_eq!(at(&versions, 2), None);
+        assert_eq!(at(&versions, 3), Some('a'));
+        assert_eq!(at(&versions, 6), Some('a'));
+        assert_eq!(at(&versions, 9), Some('b'));
+    }
+
+    #[test]
+    fn two_leaders_in_a_term_are_found() {
+        let oracle = Oracle::default();
+        oracle.leads(3, 1);
+        oracle.leads(3, 1);
+        oracle.leads(4, 2);
+        assert_eq!(oracle.violation(), None);
+        oracle.leads(3, 2);
+        assert!(oracle.violation().unwrap().contains("both lead in term 3"));
+    }
+}

@@ -1,0 +1,357 @@
+//! A process of a member: a runtime with a clock of its own, and in it all of a coordinator but sockets, HTTP, agents
+//! and sled. Dropped, it is as dead as after a `kill -9`; left alone, it stands still.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use novacron_coordinator::agents::{Consoles, Sessions};
+use novacron_coordinator::clock::{Clock, new_request};
+use novacron_coordinator::history::{History, fetch};
+use novacron_coordinator::peers::desk::Desk;
+use novacron_coordinator::peers::server::PeerServer;
+use novacron_coordinator::peers::{LeaderLink, PeerLinks};
+use novacron_coordinator::propose::Proposer;
+use novacron_coordinator::raft::log_store::LogStore;
+use novacron_coordinator::raft::machine::Machine;
+use novacron_coordinator::raft::network::Network;
+use novacron_coordinator::raft::timing::{Timing, watch_for_ties};
+use novacron_coordinator::raft::words::RaftMetrics;
+use novacron_coordinator::raft::{DiskWork, MemberNode, Raft};
+use novacron_coordinator::state::incarnation::FIRST;
+use novacron_coordinator::state::member::MemberFacts;
+use novacron_coordinator::state::{Body, Command};
+use novacron_coordinator::view::{FleetCell, View};
+use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_storage::disk::{Disk, SimulatedDisk};
+use novacron_storage::log::{Log, LogError, LogOptions};
+use openraft::Config;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::dice::Dice;
+use crate::disk::{Life, ProcessDisk};
+use crate::front::Front;
+use crate::network::{Content, Packet, Place};
+use crate::oracle::Oracle;
+use crate::planted::Planted;
+use crate::wire::{Departure, Link, Wire, address};
+use crate::witness::Witness;
+
+/// Packets that wait for a process: what comes beyond is lost. Nothing waits longer than a quantum.
+const INBOX_MAX: usize = 10_000;
+
+/// What a process is made of.
+#[derive(Clone)]
+pub struct Environment {
+    /// Its member.
+    pub member: u64,
+    /// All members.
+    pub members: u64,
+    /// Which process of the member it is.
+    pub life: u64,
+    /// The member's disk.
+    pub disk: SimulatedDisk,
+    /// How long the disk takes at most, in milliseconds; faults change it.
+    pub disk_ms_max: Arc<std::sync::atomic::AtomicU64>,
+    /// How the log divides itself.
+    pub log: LogOptions,
+    /// The pace.
+    pub timing: Timing,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Who looks on.
+    pub oracle: Oracle,
+    /// The bug.
+    pub planted: Planted,
+    /// Chance.
+    pub dice: Dice,
+}
+
+/// What the world sees of a process.
+#[derive(Clone, Default)]
+pub enum Face {
+    /// It opens its disk.
+    #[default]
+    Starting,
+    /// It serves.
+    Serving {
+        /// What consensus says.
+        metrics: watch::Receiver<RaftMetrics<u64, MemberNode>>,
+        /// Its fleet.
+        cell: FleetCell,
+    },
+    /// It did not come up: why, and whether it says that its disk is damaged.
+    Failed {
+        /// For a person.
+        reason: String,
+        /// Whether something on the disk is not what was written.
+        is_damaged: bool,
+    },
+}
+
+/// A process.
+pub struct Process {
+    runtime: Runtime,
+    started: Instant,
+    /// How far its clock has been led.
+    lived: Duration,
+    wire: Arc<Wire>,
+    inbox: mpsc::Sender<Packet>,
+    face: Arc<Mutex<Face>>,
+    life: Life,
+}
+
+impl Process {
+    /// Starts.
+    ///
+    /// # Errors
+    /// No runtime can be made.
+    pub fn start(environment: Environment) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        let (inbox, packets) = mpsc::channel(INBOX_MAX);
+        let (face, life) = (Arc::<Mutex<Face>>::default(), Life::default());
+        let guard = runtime.enter();
+        let wire = Arc::new(Wire::new(environment.member, environment.life));
+        let started = Instant::now();
+        drop(guard);
+        let run = run(environment, life.clone(), Arc::clone(&wire), packets, Arc::clone(&face));
+        runtime.spawn(run);
+        Ok(Self { runtime, started, lived: Duration::ZERO, wire, inbox, face, life })
+    }
+
+    /// Lets it live on until it has lived for so long.
+    pub fn live_until(&mut self, lived: Duration) {
+        self.lived = lived;
+        let then = self.started + lived;
+        self.runtime.block_on(async move { tokio::time::sleep_until(then).await });
+    }
+
+    /// It stood still, and finds that it is later.
+    pub fn wake_after(&mut self, gap: Duration) {
+        self.lived += gap;
+        self.runtime.block_on(async move { tokio::time::advance(gap).await });
+    }
+
+    /// How far its clock has been led.
+    pub fn lived(&self) -> Duration {
+        self.lived
+    }
+
+    /// Something arrives.
+    pub fn deliver(&self, packet: Packet) {
+        // Full is lost, and nobody there is lost too.
+        let _ = self.inbox.try_send(packet);
+    }
+
+    /// What it sent since this was asked last.
+    pub fn take_sent(&self) -> Vec<Departure> {
+        self.wire.take_sent()
+    }
+
+    /// What is seen of it.
+    pub fn face(&self) -> Face {
+        lock(&self.face).clone()
+    }
+}
+
+impl Drop for Process {
+    /// Whatever its tasks do while they are dropped, the disk does not hear it any more.
+    fn drop(&mut self) {
+        self.life.end();
+    }
+}
+
+fn lock(face: &Mutex<Face>) -> MutexGuard<'_, Face> {
+    face.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All of a process's life.
+async fn run(
+    environment: Environment,
+    life: Life,
+    wire: Arc<Wire>,
+    packets: mpsc::Receiver<Packet>,
+    face: Arc<Mutex<Face>>,
+) {
+    match Member::open(environment, life, wire).await {
+        Ok(member) => {
+            let (metrics, cell) = (member.raft.metrics(), member.cell.clone());
+            *lock(&face) = Face::Serving { metrics, cell };
+            member.serve(packets).await;
+        }
+        Err(NotOpened { reason, is_damaged }) => *lock(&face) = Face::Failed { reason, is_damaged },
+    }
+}
+
+struct NotOpened {
+    reason: String,
+    is_damaged: bool,
+}
+
+impl NotOpened {
+    fn because(reason: impl Display) -> Self {
+        Self { reason: reason.to_string(), is_damaged: false }
+    }
+}
+
+/// An error with all its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The inside of a process.
+#[derive(Clone)]
+struct Member {
+    own: u64,
+    members: u64,
+    raft: Raft,
+    cell: FleetCell,
+    leader: LeaderLink,
+    server: PeerServer,
+    front: Front,
+    history: History,
+    wire: Arc<Wire>,
+    clock: Clock,
+    timing: Timing,
+}
+
+impl Member {
+    async fn open(
+        environment: Environment,
+        life: Life,
+        wire: Arc<Wire>,
+    ) -> Result<Self, NotOpened> {
+        let Environment { member, members, oracle, planted, clock, timing, .. } =
+            environment.clone();
+        let disk: Arc<dyn Disk> =
+            Arc::new(ProcessDisk::new(environment.disk.clone(), life, planted));
+        let work = disk_work(&environment);
+        let log = Log::open(Arc::clone(&disk), "log", environment.log).map_err(|error| {
+            let is_damaged = matches!(error, LogError::Damaged(_));
+            NotOpened { reason: whole(&error), is_damaged }
+        })?;
+        let machine = Machine::open_without_tables(disk, work.clone()).map_err(|error| {
+            let reason = whole(&error);
+            NotOpened { is_damaged: reason.contains("damaged"), reason }
+        })?;
+        let cell = machine.cell();
+        let history = History::new(machine.archive(), cell.clone(), work.clone());
+        let machine = Witness::new(machine, member, oracle, planted);
+        let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
+        let network = Network::new(links.clone());
+        let config = pace(&environment)?;
+        let log = LogStore::new(log, work);
+        let held = log.last_log_id().await.map_err(NotOpened::because)?;
+        let raft = Raft::new(member, config, network, log, machine).await;
+        let raft = raft.map_err(NotOpened::because)?;
+        let desk = Desk::new(raft.clone(), cell.clone(), clock.clone(), held);
+        let leader = LeaderLink::new(raft.clone(), desk, links);
+        let view = View::new(cell.clone(), raft.clone(), leader.clone());
+        let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
+        let server =
+            PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone());
+        let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
+        let front = Front::new(proposer, view, clock.clone(), planted);
+        Ok(Self {
+            own: member,
+            members,
+            raft,
+            cell,
+            leader,
+            server,
+            front,
+            history,
+            wire,
+            clock,
+            timing,
+        })
+    }
+
+    async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
+        let never = CancellationToken::new();
+        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never.clone()));
+        tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
+        if self.own == 1 {
+            tokio::spawn(self.clone().found());
+        }
+        while let Some(packet) = packets.recv().await {
+            tokio::spawn(self.clone().handle(packet));
+        }
+    }
+
+    async fn handle(self, packet: Packet) {
+        let from = packet.from;
+        match packet.content {
+            Content::Hello(call) => self.wire.send(from, Content::Welcome(call)),
+            Content::Welcome(call) => self.wire.answered(call, bytes::Bytes::new()),
+            Content::Response(call, bytes) => self.wire.answered(call, bytes),
+            Content::Request(call, bytes) => {
+                let Place::Member(sender) = from else { return };
+                // What cannot be read ends the link: there is no answer.
+                if let Ok(bytes) = self.server.respond(&address(sender), &bytes).await {
+                    self.wire.send(from, Content::Response(call, bytes));
+                }
+            }
+            Content::Ask(call, ask) => {
+                let told = self.front.serve(ask).await;
+                self.wire.send(from, Content::Told(call, told));
+            }
+            Content::Told(..) => {}
+        }
+    }
+
+    /// Makes the cluster, unless it is made: all members vote from the beginning.
+    async fn found(self) {
+        if !self.raft.is_initialized().await.unwrap_or(true) {
+            let members = (1..=self.members).map(|id| (id, MemberNode::from(facts(id))));
+            let members: std::collections::BTreeMap<_, _> = members.collect();
+            // Fails only with the disk, and then so does everything.
+            let _ = self.raft.initialize(members).await;
+        }
+        let cluster = ClusterId(Uuid::from_u128(1));
+        while self.cell.look(|fleet| fleet.cluster()).is_none() {
+            let operator = "operator".parse().expect("a name");
+            let body = Body::FoundCluster { cluster, member: facts(1), operator };
+            let now = self.clock.now();
+            let command = Command::of_cluster(new_request(now), now, body);
+            let call = novacron_coordinator::peers::Call::Propose(command);
+            if self.leader.call(call).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+fn facts(member: u64) -> MemberFacts {
+    let name = address(member);
+    MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name }
+}
+
+/// The member's pace, with a timeout for elections that chance has drawn here: openraft would draw it from the
+/// system.
+fn pace(environment: &Environment) -> Result<Arc<Config>, NotOpened> {
+    let member = MemberId(environment.member);
+    let config = environment.timing.config(member).map_err(NotOpened::because)?;
+    let (from, to) = environment.timing.window_ms(member);
+    let drawn = environment.dice.clone().between(from, to - 1);
+    let (election_timeout_min, election_timeout_max) = (drawn, drawn + 1);
+    Ok(Arc::new(Config { election_timeout_min, election_timeout_max, ..(*config).clone() }))
+}
+
+fn disk_work(environment: &Environment) -> DiskWork {
+    let (most, dice) = (Arc::clone(&environment.disk_ms_max), Mutex::new(environment.dice.clone()));
+    DiskWork::in_place(move || {
+        let most = most.load(std::sync::atomic::Ordering::Relaxed);
+        dice.lock().unwrap_or_else(PoisonError::into_inner).millis(0, most)
+    })
+}

@@ -1,0 +1,265 @@
+//! A run: members, clients, network and faults, led through time together.
+//!
+//! Each process has a runtime with a clock of its own. The world leads all of them from one moment to the next, a
+//! quantum at a time; what is sent within a quantum arrives after it, because nothing travels faster. So the order in
+//! which members are led does not matter to them, and everything runs on one thread.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::client::{Client, Told};
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::member::{End, Member, WorldTime};
+use crate::network::{Content, Network, Packet, Place};
+use crate::oracle::{Oracle, Tally};
+use crate::process::Face;
+use crate::scenario::{FaultKind, Scenario, Weather};
+use crate::trace::Trace;
+
+/// Time from one step of the world to the next, and the shortest time that a packet travels.
+pub const QUANTUM_MS: u64 = 2;
+
+/// How long the cluster may take to be whole again once nothing goes wrong any more: openraft's longest backoff, some
+/// elections, a snapshot for everybody, and the patience of a client.
+const RECOVERY_MS: u64 = 90_000;
+
+/// Requests of each client that have to be answered after the faults.
+const ANSWERS_AFTER: u64 = 3;
+
+/// How a run went.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What was not as it must be.
+    pub violation: Option<String>,
+    /// The same for the same run.
+    pub trace: u64,
+    /// Events of the trace.
+    pub events: u64,
+    /// What was done.
+    pub tally: Tally,
+    /// What went wrong, and how often.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// Processes that ended because of their disk.
+    pub failures: u64,
+    /// Time that passed in the world.
+    pub world_ms: u64,
+}
+
+struct World {
+    now_ms: u64,
+    time: WorldTime,
+    members: Vec<Member>,
+    clients: Vec<Client>,
+    network: Network,
+    faults: Faults,
+    oracle: Oracle,
+    trace: Trace,
+    failures: u64,
+}
+
+/// Runs a scenario to its end, or to what is not as it must be.
+///
+/// # Errors
+/// The system gives no runtime.
+pub fn run(scenario: &Scenario, is_printed: bool) -> std::io::Result<Outcome> {
+    let mut world = World::new(scenario, is_printed);
+    world.trace.note(0, format_args!("{scenario:?}"));
+    for member in &mut world.members {
+        member.start(0)?;
+    }
+    while world.now_ms < scenario.safety_ms && world.step()? {}
+    world.recover()?;
+    Ok(world.outcome())
+}
+
+impl World {
+    fn new(scenario: &Scenario, is_printed: bool) -> Self {
+        // The scenario itself was drawn from the seed; the rest is drawn beside it.
+        let mut dice = Dice::new(scenario.seed.wrapping_add(1 << 32));
+        let (time, oracle) = (WorldTime::default(), Oracle::default());
+        let network = Network::new(dice.split(), scenario.weather);
+        let faults = Faults::new(scenario, dice.split());
+        let member =
+            |id| Member::new(id, scenario, &time, &oracle, Dice::new(scenario.seed ^ id << 40));
+        let members = (1..=scenario.members).map(member).collect();
+        let client = |number| {
+            let (clients, members) = (scenario.clients, scenario.members);
+            Client::new(number, clients, members, dice.split(), scenario.pause_ms_max)
+        };
+        let clients = (0..scenario.clients).map(client).collect();
+        let (now_ms, trace) = (0, Trace::new(is_printed));
+        Self { now_ms, time, members, clients, network, faults, oracle, trace, failures: 0 }
+    }
+
+    /// One quantum. Answers whether all is as it must be.
+    fn step(&mut self) -> std::io::Result<bool> {
+        self.now_ms += QUANTUM_MS;
+        self.time.store(self.now_ms, Ordering::Relaxed);
+        for told in self.faults.step(self.now_ms, &mut self.members, &mut self.network)? {
+            self.trace.note(self.now_ms, format_args!("{told}"));
+        }
+        self.deliver();
+        self.ask();
+        for at in 0..self.members.len() {
+            self.live(at);
+        }
+        Ok(self.oracle.violation().is_none())
+    }
+
+    fn deliver(&mut self) {
+        for packet in self.network.due(self.now_ms) {
+            let (word, bytes) = packet.content.word();
+            let (from, to) = (packet.from, packet.to);
+            self.trace.note(self.now_ms, format_args!("{from} → {to}: {word} {bytes}"));
+            match (packet.to, packet.content) {
+                (Place::Client(number), Content::Told(call, told)) => {
+                    self.trace.note(self.now_ms, format_args!("{told:?}"));
+                    self.clients[number].hear(self.now_ms, call, &told, &self.oracle);
+                }
+                (Place::Member(id), content) => self.arrive(id, Packet { from, to, content }),
+                (Place::Client(_), _) => {}
+            }
+        }
+    }
+
+    /// A client sees that nobody listens; another member does not.
+    fn arrive(&mut self, id: u64, packet: Packet) {
+        let member = &self.members[id as usize - 1];
+        match packet.content {
+            Content::Ask(call, _) if !member.is_up() => {
+                let (from, to) = (packet.to, packet.from);
+                let content = Content::Told(call, Told::Unknown);
+                self.network.send(self.now_ms, Packet { from, to, content });
+            }
+            _ => member.deliver(packet),
+        }
+    }
+
+    fn ask(&mut self) {
+        for client in &mut self.clients {
+            for packet in client.step(self.now_ms, &self.oracle) {
+                self.network.send(self.now_ms, packet);
+            }
+        }
+    }
+
+    /// A member lives for a quantum; how it then is, is looked at.
+    fn live(&mut self, at: usize) {
+        let now_ms = self.now_ms;
+        for (at_ms, packet) in self.members[at].live_until(now_ms) {
+            self.network.send(at_ms, packet);
+        }
+        if let Some(Face::Serving { metrics, .. }) = self.members[at].face() {
+            let metrics = metrics.borrow();
+            if metrics.current_leader == Some(metrics.id) && metrics.state.is_leader() {
+                self.oracle.leads(metrics.current_term, metrics.id);
+            }
+        }
+        let Some(end) = self.members[at].ended() else { return };
+        self.trace.note(now_ms, format_args!("m{} ended: {end:?}", at + 1));
+        self.failures += 1;
+        match end {
+            End::Damaged => {}
+            End::NotStarted(reason) if reason.contains("damaged") => {
+                let text = format!("m{} takes its sound disk for damaged: {reason}", at + 1);
+                self.oracle.object(text);
+            }
+            End::NoPower | End::Fatal(_) | End::NotStarted(_) => {
+                self.faults.plan_start(now_ms, at);
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more: everybody has to come to the same state, and to serve.
+    fn recover(&mut self) -> std::io::Result<()> {
+        if self.oracle.violation().is_some() {
+            return Ok(());
+        }
+        self.trace.note(self.now_ms, format_args!("calm"));
+        self.faults.end(&mut self.members, &mut self.network);
+        self.network.set_weather(Weather::FAIR);
+        for member in &mut self.members {
+            member.resume(self.now_ms);
+            member.start(self.now_ms)?;
+        }
+        let before: Vec<u64> = self.clients.iter().map(Client::done).collect();
+        let are_served = |world: &Self| {
+            let pairs = world.clients.iter().zip(&before);
+            pairs.into_iter().all(|(client, before)| client.done() >= before + ANSWERS_AFTER)
+        };
+        self.wait_for("clients are not served", are_served)?;
+        for client in &mut self.clients {
+            client.rest();
+        }
+        let is_quiet = |world: &Self| world.clients.iter().all(Client::is_content);
+        self.wait_for("clients are not answered", is_quiet)?;
+        self.wait_for("members do not come to one state", Self::is_whole)?;
+        self.compare();
+        Ok(())
+    }
+
+    fn wait_for(&mut self, otherwise: &str, is_so: impl Fn(&Self) -> bool) -> std::io::Result<()> {
+        let deadline_ms = self.now_ms + RECOVERY_MS;
+        while !is_so(self) {
+            if !self.step()? {
+                return Ok(());
+            }
+            if self.now_ms > deadline_ms {
+                let state = self.members.iter().map(describe).collect::<Vec<_>>().join("; ");
+                self.oracle.object(format!("{otherwise} after {RECOVERY_MS} ms of calm: {state}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everybody who can has applied everything.
+    fn is_whole(&self) -> bool {
+        let last = self.oracle.last_index();
+        self.members.iter().filter(|member| !member.is_lost()).all(|member| match member.face() {
+            Some(Face::Serving { cell, .. }) => Some(*cell.applied().borrow()) == last,
+            _ => false,
+        })
+    }
+
+    fn compare(&self) {
+        let expected = self.oracle.state_hash();
+        for member in &self.members {
+            if let Some(Face::Serving { cell, .. }) = member.face()
+                && cell.look(|fleet| fleet.state_hash().ok()) != expected
+            {
+                self.oracle.object(format!("m{} came to another state", member.id()));
+            }
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        Outcome {
+            violation: self.oracle.violation(),
+            trace: self.trace.hash(),
+            events: self.trace.events(),
+            tally: self.oracle.tally(),
+            faults: self.faults.counts,
+            failures: self.failures,
+            world_ms: self.now_ms,
+        }
+    }
+}
+
+/// For a person: how a member is.
+fn describe(member: &Member) -> String {
+    let how = match member.face() {
+        None if member.is_lost() => "lost".to_owned(),
+        None => "down".to_owned(),
+        Some(Face::Starting) => "starting".to_owned(),
+        Some(Face::Failed { reason, .. }) => reason,
+        Some(Face::Serving { metrics, cell }) => {
+            let (applied, metrics) = (*cell.applied().borrow(), metrics.borrow().clone());
+            format!(
+                "{:?} of term {}, leader {:?}, last {:?}, applied {applied}",
+                metrics.state, metrics.current_term, metrics.current_leader, metrics.last_log_index
+            )
+        }
+    };
+    format!("m{}: {how}", member.id())
+}

@@ -1,0 +1,238 @@
+//! Whether a history of a register could have happened one operation after the other, each at some moment between its
+//! beginning and its end.
+//!
+//! The search is that of Wing and Gong with Lowe's memory of places where it has been: operations are taken one by one,
+//! always one that began before all of those that are left had ended; a place is the set of operations that were taken
+//! and the value that they led to. Registers are independent of each other, so each is searched alone.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::history::{Action, Operation, Register, Value};
+
+/// Places that a search may visit: some seconds and a gigabyte at most. A history of so many operations at once is
+/// one that the load should not have made.
+const PLACES_MAX: usize = 4_000_000;
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It could have happened.
+    Linearizable,
+    /// It could not, by the operations of this register.
+    Impossible {
+        /// The register.
+        register: Register,
+        /// Its operations in the order of their beginnings.
+        operations: Vec<Operation>,
+    },
+    /// The search was given up.
+    TooWide {
+        /// The register.
+        register: Register,
+    },
+}
+
+/// Judges a history of any number of registers.
+pub fn judge(history: &[Operation]) -> Verdict {
+    let mut registers: BTreeMap<Register, Vec<Operation>> = BTreeMap::new();
+    for operation in history {
+        registers.entry(operation.register).or_default().push(*operation);
+    }
+    for (register, mut operations) in registers {
+        operations.sort_by_key(|operation| operation.began_ns);
+        match Search::new(&operations).run() {
+            Some(true) => {}
+            Some(false) => return Verdict::Impossible { register, operations },
+            None => return Verdict::TooWide { register },
+        }
+    }
+    Verdict::Linearizable
+}
+
+/// The search over one register.
+struct Search<'a> {
+    operations: &'a [Operation],
+    /// Operations that must be taken: those that were answered.
+    answered: usize,
+    seen: HashSet<(Taken, Value)>,
+}
+
+/// Operations that were taken: all before `all_before`, and some of those behind it. What is answered leaves this short,
+/// however long the history is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Taken {
+    all_before: usize,
+    beyond: Vec<usize>,
+}
+
+impl Taken {
+    fn contains(&self, at: usize) -> bool {
+        at < self.all_before || self.beyond.binary_search(&at).is_ok()
+    }
+
+    fn with(&self, at: usize) -> Self {
+        let mut taken = self.clone();
+        if let Err(place) = taken.beyond.binary_search(&at) {
+            taken.beyond.insert(place, at);
+        }
+        while taken.beyond.first() == Some(&taken.all_before) {
+            taken.beyond.remove(0);
+            taken.all_before += 1;
+        }
+        taken
+    }
+}
+
+impl<'a> Search<'a> {
+    fn new(operations: &'a [Operation]) -> Self {
+        let answered = operations.iter().filter(|operation| operation.ended_ns.is_some()).count();
+        Self { operations, answered, seen: HashSet::new() }
+    }
+
+    /// Whether there is an order; nothing if the search was given up.
+    fn run(mut self) -> Option<bool> {
+        let mut ways = vec![(Taken::default(), Value(0), 0)];
+        while let Some((taken, value, answered)) = ways.pop() {
+            if answered == self.answered {
+                return Some(true);
+            }
+            if !self.seen.insert((taken.clone(), value)) {
+                continue;
+            }
+            if self.seen.len() > PLACES_MAX {
+                return None;
+            }
+            for at in self.next(&taken) {
+                let operation = &self.operations[at];
+                let is_answered = usize::from(operation.ended_ns.is_some());
+                match operation.action {
+                    Action::Write(written) => {
+                        ways.push((taken.with(at), written, answered + is_answered));
+                    }
+                    Action::Read(read) if read == value => {
+                        ways.push((taken.with(at), value, answered + is_answered));
+                    }
+                    Action::Read(_) => {}
+                }
+            }
+        }
+        Some(false)
+    }
+
+    /// Operations that may be next: those that began before any that is left had ended.
+    fn next(&self, taken: &Taken) -> Vec<usize> {
+        let left = || {
+            let from = taken.all_before..self.operations.len();
+            from.filter(|at| !taken.contains(*at))
+        };
+        let first_end =
+            left().filter_map(|at| self.operations[at].ended_ns).min().unwrap_or(u64::MAX);
+        left().take_while(|at| self.operations[*at].began_ns <= first_end).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(client: u32, action: Action, began_ns: u64, ended_ns: u64) -> Operation {
+        let ended_ns = (ended_ns > 0).then_some(ended_ns);
+        Operation { client, register: Register(1), action, began_ns, ended_ns }
+    }
+
+    fn write(value: u64, began_ns: u64, ended_ns: u64) -> Operation {
+        operation(1, Action::Write(Value(value)), began_ns, ended_ns)
+    }
+
+    fn read(value: u64, began_ns: u64, ended_ns: u64) -> Operation {
+        operation(2, Action::Read(Value(value)), began_ns, ended_ns)
+    }
+
+    fn is_possible(history: &[Operation]) -> bool {
+        judge(history) == Verdict::Linearizable
+    }
+
+    #[test]
+    fn what_happens_one_after_the_other_is_possible() {
+        assert!(is_possible(&[]));
+        assert!(is_possible(&[read(0, 1, 2), write(1, 3, 4), read(1, 5, 6), write(2, 7, 8)]));
+    }
+
+    #[test]
+    fn a_stale_read_is_not() {
+        assert!(!is_possible(&[write(1, 1, 2), write(2, 3, 4), read(1, 5, 6)]));
+        assert!(!is_possible(&[write(1, 1, 2), read(0, 3, 4)]));
+    }
+
+    #[test]
+    fn a_lost_write_is_not() {
+        assert!(!is_possible(&[write(1, 1, 2), write(2, 3, 4), read(2, 5, 6), read(1, 7, 8)]));
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_is_not() {
+        assert!(!is_possible(&[write(1, 1, 2), read(9, 1, 3)]));
+    }
+
+    #[test]
+    fn what_overlaps_may_have_happened_in_any_order() {
+        let writes = [write(1, 1, 10), write(2, 1, 10)];
+        for last in [1, 2] {
+            assert!(is_possible(&[writes[0], writes[1], read(last, 11, 12)]), "{last}");
+        }
+        // But in one order only.
+        let both = [writes[0], writes[1], read(1, 11, 12), read(2, 13, 14)];
+        assert!(!is_possible(&both));
+    }
+
+    #[test]
+    fn a_write_without_an_answer_may_have_happened_or_not_or_late() {
+        let unknown = write(2, 3, 0);
+        assert!(is_possible(&[write(1, 1, 2), unknown, read(1, 4, 5)]));
+        assert!(is_possible(&[write(1, 1, 2), unknown, read(2, 4, 5)]));
+        assert!(is_possible(&[write(1, 1, 2), unknown, read(1, 4, 5), read(2, 6, 7)]));
+        // Once it was seen it does not go away.
+        assert!(!is_possible(&[write(1, 1, 2), unknown, read(2, 4, 5), read(1, 6, 7)]));
+    }
+
+    #[test]
+    fn registers_do_not_speak_for_each_other() {
+        let other = Operation { register: Register(2), ..read(0, 3, 4) };
+        assert!(is_possible(&[write(1, 1, 2), other]));
+        let Verdict::Impossible { register, operations } =
+            judge(&[other, write(1, 1, 2), read(0, 3, 4)])
+        else {
+            panic!("a stale read passed")
+        };
+        assert_eq!((register, operations.len()), (Register(1), 2));
+    }
+
+    /// Histories that a real register made, with every operation stretched at random; then one answer is changed.
+    #[test]
+    fn histories_of_a_register_are_possible_and_not_with_one_answer_changed() {
+        let mut dice = 0x9E37_79B9_7F4A_7C15u64;
+        let mut roll = move |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        for seed in 0..200u64 {
+            let (mut history, mut value) = (Vec::new(), 0);
+            for moment in (1..=40u64).map(|step| step * 100) {
+                let (early, late) = (roll(250), roll(250));
+                let (began, ended) = (moment.saturating_sub(early).max(1), moment + late);
+                if roll(2) == 0 {
+                    value = moment;
+                    history.push(write(value, began, ended));
+                } else {
+                    history.push(read(value, began, ended));
+                }
+            }
+            assert!(is_possible(&history), "seed {seed}");
+            history.push(write(1_000_000, 10_000, 10_001));
+            history.push(read(value, 10_002, 10_003));
+            assert!(!is_possible(&history), "seed {seed}");
+        }
+    }
+}

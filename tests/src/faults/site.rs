@@ -1,0 +1,330 @@
+//! The cluster under fire: its coordinators, each in a network namespace of its own, on disks that forget what was not
+//! synced; and what can be done to them from outside.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use novacron_sdk::api::{ClusterView, MemberRole};
+use novacron_sdk::{Client, Config};
+use serde_json::Value;
+
+use crate::dev_cluster::DevCluster;
+use crate::wait::until;
+
+/// Coordinators.
+pub const MEMBERS: [&str; 3] = ["coordinator-1", "coordinator-2", "coordinator-3"];
+
+/// Within which a cluster that is whole again must be of use: an election, a snapshot, a busy machine.
+const HEALING: Duration = Duration::from_secs(90);
+
+/// For how long a client that asks one member alone waits for it.
+const ONE_MEMBER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A running cluster and what it was made of.
+#[derive(Debug)]
+pub struct Site {
+    cluster: DevCluster,
+    tag: String,
+    addresses: Vec<String>,
+    began: Instant,
+}
+
+impl Site {
+    /// Brings one up with so many nodes.
+    ///
+    /// # Errors
+    /// It cannot be brought up, or this machine cannot give hosts network namespaces.
+    pub fn up(nodes: u8) -> Result<Self> {
+        let began = Instant::now();
+        let cluster = DevCluster::up(3, nodes)?;
+        let record = fs::read_to_string(cluster.directory().join("dev.json"))?;
+        let record: Value = serde_json::from_str(&record)?;
+        ensure!(
+            !record["isolation"]["namespaces"].is_null(),
+            "faults of the network need network namespaces: run this as root"
+        );
+        let tag = record["tag"].as_str().context("dev.json has no tag")?.to_owned();
+        let hosts = record["hosts"].as_array().context("dev.json has no hosts")?;
+        let address = |name: &&str| {
+            let host = hosts.iter().find(|host| host["name"] == **name);
+            let address = host.and_then(|host| host["address"].as_str());
+            address.map(str::to_owned).context("dev.json has no address of a coordinator")
+        };
+        let addresses = MEMBERS.iter().map(address).collect::<Result<_>>()?;
+        let site = Self { cluster, tag, addresses, began };
+        for member in 0..MEMBERS.len() {
+            site.give_forgetful_disk(member)?;
+        }
+        site.until_whole()?;
+        Ok(site)
+    }
+
+    /// Since the cluster was made: the clock of histories and notes.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Tells the reader of a failed test what was done when.
+    pub fn note(&self, text: &str) {
+        eprintln!("{:>9.3} s  {text}", self.now().as_secs_f64());
+    }
+
+    /// Prints the ends of all logs.
+    pub fn print_logs(&self) {
+        self.cluster.print_logs();
+    }
+
+    /// The cluster's own command.
+    pub fn cluster(&self) -> &DevCluster {
+        &self.cluster
+    }
+
+    fn host_directory(&self, member: usize) -> PathBuf {
+        self.cluster.directory().join(MEMBERS[member])
+    }
+
+    fn faults_directory(&self, member: usize) -> PathBuf {
+        self.host_directory(member).join("faults")
+    }
+
+    /// Restarts a member on a disk that forgets what was not synced when its process is killed.
+    fn give_forgetful_disk(&self, member: usize) -> Result<()> {
+        let faults = self.faults_directory(member);
+        fs::create_dir_all(&faults)?;
+        let path = self.host_directory(member).join("coordinator.toml");
+        let mut settings = OpenOptions::new().append(true).open(path)?;
+        writeln!(settings, "\n[test_disk]\nfaults_directory = {:?}", faults)?;
+        self.stop(member)?;
+        self.start(member)
+    }
+
+    /// Ends a member's process as a power cut would: what it had not synced is lost.
+    ///
+    /// # Errors
+    /// Nothing of it runs.
+    pub fn cut_power(&self, member: usize) -> Result<()> {
+        self.signal(member, "KILL")
+    }
+
+    /// Asks a member to stop, and waits for it.
+    ///
+    /// # Errors
+    /// Nothing of it runs, or it does not end.
+    pub fn stop(&self, member: usize) -> Result<()> {
+        self.signal(member, "TERM")?;
+        until("the member has ended", HEALING, || Ok((!self.runs(member)).then_some(())))
+    }
+
+    /// Sends a member's process a signal.
+    ///
+    /// # Errors
+    /// Nothing of it runs.
+    pub fn signal(&self, member: usize, signal: &str) -> Result<()> {
+        self.cluster.dev(&["kill", MEMBERS[member], "--signal", signal]).map(drop)
+    }
+
+    /// Starts a member; one whose data directory was removed joins under a new id.
+    ///
+    /// # Errors
+    /// It runs already, or cannot be started.
+    pub fn start(&self, member: usize) -> Result<()> {
+        let allowed = [("NOVACRON_ALLOW_TEST_DISK", "1")];
+        self.cluster.dev_with(&["start", MEMBERS[member]], &allowed).map(drop)
+    }
+
+    /// Whether a member's process is there.
+    pub fn runs(&self, member: usize) -> bool {
+        self.process_state(member).is_some()
+    }
+
+    /// The letter that the system has for the state of a member's process; nothing if it has ended.
+    pub fn process_state(&self, member: usize) -> Option<char> {
+        let recorded = fs::read_to_string(self.host_directory(member).join("pid")).ok()?;
+        let (pid, started) = recorded.trim().split_once(' ')?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        // Field 22 of all is when it started; the first of these is the third. A number may be somebody else's by now.
+        let state = fields.first()?.chars().next()?;
+        (fields.get(19) == Some(&started) && !matches!(state, 'Z' | 'X')).then_some(state)
+    }
+
+    /// Lets two members lose every packet to each other.
+    ///
+    /// # Errors
+    /// The links cannot be changed.
+    pub fn cut(&self, one: usize, other: usize) -> Result<()> {
+        self.cut_one_way(one, other)?;
+        self.cut_one_way(other, one)
+    }
+
+    /// Lets every packet from one member to another be lost; the other way goes on. The neighbour is given the
+    /// sender's own hardware address, so the switch drops the frame.
+    ///
+    /// # Errors
+    /// The links cannot be changed.
+    pub fn cut_one_way(&self, from: usize, to: usize) -> Result<()> {
+        let namespace = self.namespace(from);
+        let own = hardware_address(&self.addresses[from])?;
+        let neighbour = ["neigh", "replace", &self.addresses[to], "lladdr", &own];
+        ip(&[&["-n", &namespace][..], &neighbour, &["nud", "permanent", "dev", "eth0"]].concat())
+    }
+
+    /// Lets all members reach each other again.
+    ///
+    /// # Errors
+    /// The links cannot be changed.
+    pub fn join_all(&self) -> Result<()> {
+        for from in 0..MEMBERS.len() {
+            for to in (0..MEMBERS.len()).filter(|to| *to != from) {
+                let namespace = self.namespace(from);
+                let neighbour = ["neigh", "del", &self.addresses[to], "dev", "eth0"];
+                // Fails where nothing is known of the neighbour, which is as well.
+                let _ = ip(&[&["-n", &namespace][..], &neighbour].concat());
+            }
+        }
+        Ok(())
+    }
+
+    fn namespace(&self, member: usize) -> String {
+        format!("{}-{}", self.tag, MEMBERS[member])
+    }
+
+    /// Sets what a member's disk shall do: `full`, or `sync_delay_ms` with a number.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_disk_fault(&self, member: usize, name: &str, content: &str) -> Result<()> {
+        Ok(fs::write(self.faults_directory(member).join(name), content)?)
+    }
+
+    /// Lets a member's disk be as it should.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn heal_disk(&self, member: usize) -> Result<()> {
+        for entry in fs::read_dir(self.faults_directory(member))? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    }
+
+    /// Flips a bit in the middle of a member's newest log segment, which must not run.
+    ///
+    /// # Errors
+    /// There is no log.
+    pub fn damage_log(&self, member: usize) -> Result<()> {
+        let directory = self.host_directory(member).join("data/log");
+        let files = fs::read_dir(&directory)?.map(|entry| entry.map(|entry| entry.path()));
+        let newest = files.collect::<Result<Vec<_>, _>>()?.into_iter().max();
+        let newest = newest.context("the member has no log")?;
+        let mut bytes = fs::read(&newest)?;
+        let middle = bytes.len() / 2;
+        *bytes.get_mut(middle).context("the log is empty")? ^= 0x10;
+        Ok(fs::write(newest, bytes)?)
+    }
+
+    /// Removes everything that a member has on disk, which must not run: it can only join anew.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn wipe(&self, member: usize) -> Result<()> {
+        let directory = self.host_directory(member);
+        fs::remove_dir_all(directory.join("data"))?;
+        fs::remove_file(directory.join("enrolled")).context("the host was not enrolled")
+    }
+
+    /// Takes the member of that name out of the cluster.
+    ///
+    /// # Errors
+    /// It is not there, or the cluster refuses.
+    pub fn remove_from_cluster(&self, member: usize) -> Result<()> {
+        let view = self.client()?.cluster()?;
+        let found = view.members.iter().find(|view| view.name == MEMBERS[member]);
+        let id = found.context("no such member")?.id;
+        self.client()?.member_remove(id)?;
+        Ok(())
+    }
+
+    /// What a member wrote last.
+    pub fn log_tail(&self, member: usize) -> String {
+        let log = fs::read_to_string(self.host_directory(member).join("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+
+    /// A client of the whole cluster.
+    ///
+    /// # Errors
+    /// Its configuration cannot be used.
+    pub fn client(&self) -> Result<Client> {
+        self.cluster.client()
+    }
+
+    /// A client that asks the members in an order of its own.
+    ///
+    /// # Errors
+    /// Its configuration cannot be used.
+    pub fn client_preferring(&self, member: usize) -> Result<Client> {
+        let order = (0..MEMBERS.len()).map(|at| (member + at) % MEMBERS.len());
+        let endpoints = order.map(|at| format!("https://{}:7443", self.addresses[at])).collect();
+        let operator = self.cluster.directory().join("operator");
+        Ok(Client::new(&Config::new(endpoints, operator))?)
+    }
+
+    /// What one member says of the cluster, if it can answer.
+    pub fn view_of(&self, member: usize) -> Option<ClusterView> {
+        let endpoint = format!("https://{}:7443", self.addresses[member]);
+        let operator = self.cluster.directory().join("operator");
+        let mut config = Config::new(vec![endpoint], operator);
+        config.patience = ONE_MEMBER_PATIENCE;
+        Client::new(&config).ok()?.cluster().ok()
+    }
+
+    /// The member that leads.
+    ///
+    /// # Errors
+    /// Nobody does within reason.
+    pub fn leader(&self) -> Result<usize> {
+        until("somebody leads", HEALING, || {
+            let Ok(view) = self.client()?.cluster() else { return Ok(None) };
+            let leader = view.members.iter().find(|member| Some(member.id) == view.leader);
+            Ok(leader.and_then(|leader| MEMBERS.iter().position(|name| *name == leader.name)))
+        })
+    }
+
+    /// Waits until every member answers for itself that it votes, in a cluster of just these.
+    ///
+    /// # Errors
+    /// One does not within reason.
+    pub fn until_whole(&self) -> Result<()> {
+        for member in 0..MEMBERS.len() {
+            until("every member votes", HEALING, || {
+                let Some(view) = self.view_of(member) else { return Ok(None) };
+                let votes = view.members.iter().filter(|member| member.role != MemberRole::Learner);
+                Ok((view.leader.is_some() && votes.count() == MEMBERS.len()).then_some(()))
+            })
+            .with_context(|| format!("{} is not whole", MEMBERS[member]))?;
+        }
+        Ok(())
+    }
+}
+
+/// The hardware address that `novacron dev` gives a host: locally administered, ending in its address.
+fn hardware_address(address: &str) -> Result<String> {
+    let address: std::net::Ipv4Addr = address.parse()?;
+    let [a, b, c, d] = address.octets();
+    Ok(format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}"))
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("cannot run ip")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`ip {}`: {said}", arguments.join(" "));
+    }
+    Ok(())
+}
