@@ -320,8 +320,11 @@ impl Member {
         }
         let cluster = ClusterId(Uuid::from_u128(1));
         while self.cell.look(|fleet| fleet.cluster()).is_none() {
-            let operator = "operator".parse().expect("a name");
-            let body = Body::FoundCluster { cluster, member: facts(1), operator };
+            let body = Body::FoundCluster {
+                cluster,
+                member: facts(1),
+                operator: "root".parse().expect("a name"),
+            };
             let now = self.clock.now();
             let command = Command::of_cluster(new_request(now), now, body);
             let call = novacron_coordinator::peers::Call::Propose(command);

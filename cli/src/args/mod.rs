@@ -6,6 +6,7 @@ mod batch;
 mod cluster;
 mod dev;
 mod node;
+mod usage;
 mod values;
 mod vm;
 
@@ -18,10 +19,11 @@ use novacron_sdk::Overrides;
 pub use access::{KeyCommand, KeyCreate, PrincipalCommand, ProjectCommand, RoleCommand};
 pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
-pub use cluster::{ClusterCommand, TokenCommand};
+pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
-pub use values::{Duration, parse_duration};
+pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
+pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
 /// Moves running virtual machines between hosts.
@@ -125,6 +127,16 @@ pub enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What was used, in the meters' units.
+    Usage(Usage),
+    /// What projects owe for a month.
+    Invoice(Invoice),
+    /// What plans cost.
+    #[command(subcommand)]
+    Rate(RateCommand),
+    /// The ledger that usage is kept in.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// The coordinators.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -16,6 +16,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 mod text;
+mod usage;
 pub mod vm;
 
 use std::io::{ErrorKind, Write};

@@ -29,7 +29,12 @@ pub(super) fn routes() -> Vec<Route> {
             .to(set_rate),
         post("/api/v1/rates/plans", "setPlan", "Give a project a plan from an hour on")
             .needs(Permission::RateAdmin, Where::Fleet)
-            .refuses(REFUSALS)
+            .refuses(&[
+                Code::NotFound,
+                Code::RateBegun,
+                Code::NoCapacity,
+                Code::IdempotencyConflict,
+            ])
             .to(set_plan),
     ]
 }

@@ -93,6 +93,10 @@ pub(super) fn post(
     Unguarded { method: Method::POST, filter: MethodFilter::POST, path, operation, summary }
 }
 
+pub(super) fn put(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
+    Unguarded { method: Method::PUT, filter: MethodFilter::PUT, path, operation, summary }
+}
+
 pub(super) fn delete(
     path: &'static str,
     operation: &'static str,

@@ -77,6 +77,7 @@ impl Desk {
             Call::Append(_)
             | Call::Vote(_)
             | Call::InstallSnapshot(_)
+            | Call::Status
             | Call::ArchivePart { .. }
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))

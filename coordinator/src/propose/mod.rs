@@ -87,6 +87,7 @@ impl Proposer {
                 let binding = NewBinding { id, principal, right, scope, effect };
                 Body::Access(AccessOrder::Bind(binding))
             }
+            Intent::Annotate { vm, key, value } => Body::Annotate { vm, key, value },
             Intent::PostUsage { node, records } => Body::PostUsage { node, records },
             Intent::CorrectUsage { entry, quantity, reason, original } => {
                 let actor = asker.name.to_string();

@@ -127,7 +127,9 @@ impl Fleet {
         let of_fleet = |permission| Some(vec![Need { permission, place: Place::At(Scope::Fleet) }]);
         match body {
             Body::CreateVm(create) => in_project(Permission::VmCreate, Some(&create.spec.project)),
-            Body::StartVm { vm } | Body::StopVm { vm, .. } => of_vm(Permission::VmOperate, *vm),
+            Body::StartVm { vm } | Body::StopVm { vm, .. } | Body::Annotate { vm, .. } => {
+                of_vm(Permission::VmOperate, *vm)
+            }
             Body::DestroyVm { vm } => of_vm(Permission::VmDelete, *vm),
             Body::MigrateVm { vm, .. } => of_vm(Permission::VmMigrate, *vm),
             Body::CancelMigration { migration } => {

@@ -6,6 +6,7 @@ mod batches;
 mod cluster;
 mod migrations;
 mod nodes;
+mod usage;
 mod vms;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
 pub use audit::AuditFilter;
+pub use usage::{InvoiceFilter, UsageFilter};
 pub use vms::VmFilter;
 
 /// A connection to a fleet. Cheap to clone; clones share connections. Every call blocks.

@@ -27,7 +27,9 @@ fn scene() -> Scene {
     scene.join("node-01", 16);
     scene.join("node-02", 16);
     let vm = scene.running("web", "node-01");
-    scene.create("other");
+    let other = scene.create("other");
+    let (key, value) = ("owner".to_owned(), Some("alice".to_owned()));
+    scene.apply(Body::Annotate { vm: other, key, value }).unwrap();
     let migration = scene.sending(vm, "node-02");
     let progress = progress(MigrationPhase::DataSync, 50);
     scene.report("node-01", vec![Report::Progress { migration, progress }]).unwrap();
