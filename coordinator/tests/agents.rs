@@ -423,14 +423,13 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     ];
     let state = || cluster.any().view.local(|fleet| (fleet.settings(), fleet.members().count()));
     let before = state();
+    let incarnation = cluster.any().view.local(Fleet::incarnation);
     for call in calls {
-        for from in [0, 1] {
-            let (from, incarnation) =
-                (MemberId(from), cluster.any().view.local(Fleet::incarnation));
-            let request = PeerRequest { from, to: first, incarnation, call: call.clone() };
+        for from in [0, 1].map(MemberId) {
+            let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
-            assert!(answer.is_none(), "{call:?} as member {from:?}: {answer:?}");
+            assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");
         }
     }
     cluster.any().view.read(|_| ()).await.unwrap();
