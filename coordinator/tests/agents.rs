@@ -11,6 +11,7 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::peers::Call;
 use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
+use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::principal::AccessOrder;
 use novacron_coordinator::state::{Accepted, Body, Command, Origin};
@@ -425,7 +426,8 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     let before = state();
     for call in calls {
         for from in [0, 1] {
-            let request = PeerRequest { from: MemberId(from), to: first, call: call.clone() };
+            let (from, incarnation) = (MemberId(from), FIRST);
+            let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
             assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");
