@@ -413,8 +413,9 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
         api_address: "127.0.0.1:2".into(),
     };
     let (first, vm) = (MemberId(1), VmId(request().0));
+    let change = Command::of_cluster(request(), at, Body::ChangeSettings(change));
     let calls = [
-        Call::Propose(Command::of_cluster(request(), at, Body::ChangeSettings(change))),
+        Call::Propose(Box::new(change)),
         Call::ReadIndex,
         Call::Admit { request: request(), facts },
         Call::Enter { member: first },

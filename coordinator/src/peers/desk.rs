@@ -69,7 +69,7 @@ impl Desk {
     /// [`Declined`].
     pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
         match call {
-            Call::Propose(command) => self.commit(command).await.map(Answer::Reply),
+            Call::Propose(command) => self.commit(*command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
