@@ -291,7 +291,7 @@ async fn usage_is_sent_until_it_is_answered_and_the_rest_of_a_conflict_after_it(
     let mut session = coordinator.welcome().await;
     agent.host.create_and_start(vm(1)).await;
     // So long that a record has two seconds, one that is covered and one that is not, also if one ends meanwhile.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    agent.host.pass(3_000);
     let destroy = MachineOrder::Existing(Order::Destroy);
     assert_eq!(agent.host.order(vm(1), destroy).await, EffectOutcome::Done);
     let (_, first) = session.usage().await;

@@ -204,7 +204,7 @@ impl Client {
                 return Ask::Read(name(owner, number));
             }
         };
-        let bits = u128::from(dice.next()) << 64 | u128::from(dice.next());
+        let bits = u128::from(dice.roll()) << 64 | u128::from(dice.roll());
         let request = RequestId(Uuid::from_u128(bits));
         Ask::Write(Write { request, wish, is_again: false })
     }

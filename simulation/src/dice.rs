@@ -23,11 +23,11 @@ impl Dice {
     /// A sequence of its own for one part of the simulation, so that a choice that is added to one part does not
     /// change all others.
     pub fn split(&mut self) -> Self {
-        Self(mix(self.next()))
+        Self(mix(self.roll()))
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
@@ -35,12 +35,12 @@ impl Dice {
     /// A number from `low` to `high`, both included; `low` if there is none.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low);
-        low + if span == u64::MAX { self.next() } else { self.next() % (span + 1) }
+        low + if span == u64::MAX { self.roll() } else { self.roll() % (span + 1) }
     }
 
     /// Whether something happens that does so `permille` times in a thousand.
     pub fn happens(&mut self, permille: u64) -> bool {
-        self.next() % 1000 < permille
+        self.roll() % 1000 < permille
     }
 
     /// A time from `low_ms` to `high_ms`.

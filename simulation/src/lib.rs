@@ -15,7 +15,7 @@
 //! | [`client`] | who uses them |
 //! | [`oracle`] [`witness`] | what must be true |
 //! | [`planted`] | bugs to be found |
-//! | [`dice`] [`entropy`] [`trace`] | chance, and the proof that there is none |
+//! | [`dice`] [`entropy`] [`trace`] [`panics`] | chance, and the proof that there is none |
 
 pub mod client;
 pub mod dice;
@@ -26,6 +26,7 @@ pub mod front;
 pub mod member;
 pub mod network;
 pub mod oracle;
+pub mod panics;
 pub mod planted;
 pub mod process;
 pub mod scenario;

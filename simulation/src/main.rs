@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use novacron_simulation::entropy;
+use novacron_simulation::panics;
 use novacron_simulation::planted::Planted;
 use novacron_simulation::scenario::Scenario;
 use novacron_simulation::world::{self, Outcome};
@@ -87,6 +88,7 @@ fn one(
     if let Some(filter) = log {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
     }
+    panics::note();
     let begun = Instant::now();
     let outcome = world::run(&Scenario::new(seed, minutes, planted), trace)?;
     println!("{} in {:.2} s", line(seed, &outcome), begun.elapsed().as_secs_f64());

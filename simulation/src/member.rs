@@ -78,7 +78,7 @@ impl Member {
             member: id,
             members: scenario.members,
             life: 0,
-            disk: SimulatedDisk::new(dice.next()),
+            disk: SimulatedDisk::new(dice.roll()),
             disk_ms_max: Arc::new(AtomicU64::new(scenario.disk_ms_max)),
             log: LogOptions {
                 segment_bytes_max: scenario.segment_bytes_max,
@@ -248,6 +248,9 @@ impl Member {
             Face::Failed { is_damaged: true, .. } if self.is_rotten => Some(End::Damaged),
             Face::Failed { reason, .. } => Some(End::NotStarted(reason)),
             Face::Serving { metrics, .. } => {
+                if metrics.has_changed().is_err() {
+                    return Some(End::Fatal("consensus is gone".to_owned()));
+                }
                 let failed = metrics.borrow().running_state.clone().err()?;
                 Some(End::Fatal(failed.to_string()))
             }

@@ -320,11 +320,14 @@ impl Member {
         }
         let cluster = ClusterId(Uuid::from_u128(1));
         while self.cell.look(|fleet| fleet.cluster()).is_none() {
-            let operator = "operator".parse().expect("a name");
-            let body = Body::FoundCluster { cluster, member: facts(1), operator };
+            let body = Body::FoundCluster {
+                cluster,
+                member: facts(1),
+                operator: "root".parse().expect("a name"),
+            };
             let now = self.clock.now();
             let command = Command::of_cluster(new_request(now), now, body);
-            let call = novacron_coordinator::peers::Call::Propose(command);
+            let call = novacron_coordinator::peers::Call::Propose(Box::new(command));
             if self.leader.call(call).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }

@@ -60,10 +60,15 @@ pub fn address(member: u64) -> String {
     format!("m{member}")
 }
 
-fn member_at(node: &MemberNode) -> Result<u64, PeerError> {
-    let number = node.peer_address.strip_prefix('m').and_then(|number| number.parse().ok());
-    let address = node.peer_address.clone();
-    number.ok_or(PeerError::Resolve { address, source: io::ErrorKind::NotFound.into() })
+fn member_at(node: &MemberNode) -> Option<u64> {
+    node.peer_address.strip_prefix('m')?.parse().ok()
+}
+
+fn unreachable(node: &MemberNode) -> PeerError {
+    PeerError::Resolve {
+        address: node.peer_address.clone(),
+        source: io::ErrorKind::HostUnreachable.into(),
+    }
 }
 
 impl Wire {
@@ -125,15 +130,15 @@ impl Wire {
         answered
     }
 
-    async fn greet(&self, to: u64) -> Result<(), PeerError> {
-        if self.state().connected.contains(&to) {
-            return Ok(());
+    /// Makes sure that a member is there, and answers which one it is.
+    async fn greet(&self, node: &MemberNode) -> Result<u64, PeerError> {
+        let to = member_at(node).ok_or_else(|| unreachable(node))?;
+        if !self.state().connected.contains(&to) {
+            let welcomed = self.ask(to, HANDSHAKE_TIMEOUT, Content::Hello).await;
+            welcomed.ok_or_else(|| unreachable(node))?;
+            self.state().connected.insert(to);
         }
-        let welcomed = self.ask(to, HANDSHAKE_TIMEOUT, |call| Content::Hello(call)).await;
-        let timed_out = || io::ErrorKind::TimedOut.into();
-        welcomed.ok_or_else(|| PeerError::Resolve { address: address(to), source: timed_out() })?;
-        self.state().connected.insert(to);
-        Ok(())
+        Ok(to)
     }
 }
 
@@ -143,7 +148,7 @@ pub struct Link(pub Arc<Wire>);
 
 impl Carrier for Link {
     fn connect<'a>(&'a self, node: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>> {
-        async { self.0.greet(member_at(node)?).await }.boxed()
+        async { self.0.greet(node).await.map(drop) }.boxed()
     }
 
     fn exchange<'a>(
@@ -152,8 +157,7 @@ impl Carrier for Link {
         request: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
         async {
-            let to = member_at(node)?;
-            self.0.greet(to).await?;
+            let to = self.0.greet(node).await?;
             let content = |call| Content::Request(call, request);
             self.0.ask(to, IDLE_TIMEOUT, content).await.ok_or(PeerError::NoAnswer)
         }

@@ -13,6 +13,7 @@ use crate::faults::Faults;
 use crate::member::{End, Member, WorldTime};
 use crate::network::{Content, Network, Packet, Place};
 use crate::oracle::{Oracle, Tally};
+use crate::panics;
 use crate::process::Face;
 use crate::scenario::{FaultKind, Scenario, Weather};
 use crate::trace::Trace;
@@ -103,6 +104,9 @@ impl World {
         self.ask();
         for at in 0..self.members.len() {
             self.live(at);
+        }
+        if let Some(panic) = panics::first() {
+            self.oracle.object(panic);
         }
         Ok(self.oracle.violation().is_none())
     }

@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod demo;
+mod etcd;
 mod full;
 mod guest;
 mod install;
@@ -15,6 +16,7 @@ mod process;
 mod product;
 mod promtool;
 mod quick;
+mod sim;
 mod stages;
 mod steps;
 mod totals;
@@ -53,6 +55,8 @@ enum Chore {
         #[arg(long, default_value_t = model::FAULTS)]
         faults: u32,
     },
+    /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
+    Sim(sim::Seeds),
     /// Kill an agent, and cut its link, before and after every step of a migration of a real guest.
     Steps,
     /// Run the benches; arguments are handed on to them.
@@ -92,6 +96,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
+        Chore::Sim(seeds) => sim::run(&workspace, seeds),
         Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),

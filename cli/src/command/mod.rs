@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod batch;
+mod cluster;
 mod completion;
 mod console;
 mod fleet;
@@ -42,7 +43,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Role(command) => access::role(command, || connect(&cli.global), printer),
         Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
         Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
-        Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
+        Command::Cluster(command) => cluster::run(command, || connect(&cli.global), printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),
         Command::Completion { shell } => completion::print(*shell),

@@ -132,7 +132,7 @@ pub struct PeerLinks {
 
 #[derive(Debug, Clone)]
 enum Way {
-    Connections(Connections),
+    Connections(Box<Connections>),
     Carried(Arc<dyn Carrier>),
 }
 
@@ -140,7 +140,7 @@ impl PeerLinks {
     /// Links of member `own`, dialled from `endpoint`. A coordinator that has no id yet is member 0, in life 0.
     pub fn new(own: MemberId, incarnation: Incarnation, endpoint: Endpoint) -> Self {
         let connections = Connections { endpoint, slots: Arc::default() };
-        Self::over(Way::Connections(connections), own, incarnation)
+        Self::over(Way::Connections(Box::new(connections)), own, incarnation)
     }
 
     /// Links of member `own` over a simulated network.
