@@ -23,7 +23,7 @@ pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
-pub use values::{Duration, parse_duration};
+pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
 /// Moves running virtual machines between hosts.

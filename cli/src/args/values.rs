@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use novacron_protocol::access::AccessRole;
+use novacron_protocol::annotation::{check_key, check_value};
 use novacron_protocol::api::{PriceView, VmDisk, Whole};
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName, Revision,
@@ -217,6 +218,34 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What to keep beside a machine, or not to keep any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnotationChange {
+    /// Under which key.
+    pub key: String,
+    /// The text; `None` removes what is there.
+    pub value: Option<String>,
+}
+
+/// `KEY=VALUE` or `KEY-`. Checked as the coordinator checks it.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_annotation(text: &str) -> Result<AnnotationChange, String> {
+    let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) => (key, Some(value)),
+        (None, Some(key)) => (key, None),
+        (None, None) => {
+            return Err(format!(
+                "`{text}` is no change of an annotation: write KEY=VALUE, or KEY- to remove one"
+            ));
+        }
+    };
+    let checked = check_key(key).and_then(|()| value.map_or(Ok(()), check_value));
+    checked.map_err(|wrong| wrong.to_string())?;
+    Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
+}
+
 /// `none`, `user` or `bridge=NAME`.
 pub fn parse_network(text: &str) -> Result<Network, String> {
     match text.split_once('=') {
@@ -428,6 +457,21 @@ mod tests {
         let migration = parse_migration("123").unwrap_err();
         assert!(migration.ends_with("`novacron migrate status` lists them"), "{migration}");
         assert!(parse_batch("nosuch").unwrap_err().contains("not the id of a batch"));
+    }
+
+    #[test]
+    fn an_annotation_is_kept_or_removed() {
+        let change = |key: &str, value: Option<&str>| {
+            Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
+        };
+        assert_eq!(parse_annotation("owner=a=b-"), change("owner", Some("a=b-")));
+        assert_eq!(parse_annotation("a.b/c-d="), change("a.b/c-d", Some("")));
+        assert_eq!(parse_annotation("owner-"), change("owner", None));
+        assert!(parse_annotation("owner").unwrap_err().contains("write KEY=VALUE, or KEY-"));
+        for text in ["=v", "-", "two words=v", ""] {
+            assert!(parse_annotation(text).is_err(), "{text}");
+        }
+        assert!(parse_annotation(&format!("k={}", "v".repeat(4097))).unwrap_err().contains("4096"));
     }
 
     #[test]

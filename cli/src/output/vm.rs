@@ -43,6 +43,7 @@ impl Show for VmView {
             ("tpm", if self.enable_tpm { "yes".into() } else { String::new() }),
             ("labels", labels(&self.labels)),
             ("node selector", labels(&self.node_selector)),
+            ("annotations", lines(self.annotations.iter().map(annotation))),
             ("created", self.created_at.to_string()),
             ("updated", self.updated_at.to_string()),
         ]
@@ -67,6 +68,11 @@ fn disk(disk: &DiskSpec) -> String {
     };
     let image = if disk.image.is_empty() { String::new() } else { format!(" from {}", disk.image) };
     format!("{size} {}{image}", word(&disk.format))
+}
+
+/// One line, whatever the text is.
+fn annotation((key, value): (&String, &String)) -> String {
+    format!("{key}={}", value.escape_debug())
 }
 
 fn boot(boot: &Boot) -> String {

@@ -93,6 +93,10 @@ pub(super) fn post(
     Unguarded { method: Method::POST, filter: MethodFilter::POST, path, operation, summary }
 }
 
+pub(super) fn put(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
+    Unguarded { method: Method::PUT, filter: MethodFilter::PUT, path, operation, summary }
+}
+
 pub(super) fn delete(
     path: &'static str,
     operation: &'static str,
@@ -325,7 +329,8 @@ impl Refused {
         let Self { operation, who, address, .. } = self;
         self.api.refused(operation, refusal);
         let address = address.map(tracing::field::display);
-        tracing::warn!(operation, who, address, detail = problem.detail, "refused");
+        // Not a warning: anybody who can connect could fill the log with them.
+        tracing::info!(operation, who, address, detail = problem.detail, "refused");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::vm::Vm;
 use crate::state::{Accepted as Applied, Fleet};
-use crate::view::resource::vm_view;
+use crate::view::resource::{vm_view, whole_vm_view};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -150,8 +150,9 @@ fn labels(texts: &[String]) -> Result<Labels, Problem> {
 
 async fn show(call: Call<VmPath, Nothing, NoBody>) -> Result<Found<VmView>, Problem> {
     let text = call.path.vm.clone();
-    let view = call.read(move |fleet, sight| find(fleet, sight, &text).map(vm_view)).await?;
-    Ok(Found(view?))
+    let view =
+        call.read(move |fleet, sight| find(fleet, sight, &text).map(|vm| whole_vm_view(fleet, vm)));
+    Ok(Found(view.await??))
 }
 
 async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<VmView>, Problem> {

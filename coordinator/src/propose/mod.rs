@@ -87,6 +87,7 @@ impl Proposer {
                 let binding = NewBinding { id, principal, right, scope, effect };
                 Body::Access(AccessOrder::Bind(binding))
             }
+            Intent::Annotate { vm, key, value } => Body::Annotate { vm, key, value },
             Intent::PostUsage { node, records } => Body::PostUsage { node, records },
             Intent::CorrectUsage { entry, quantity, reason, original } => {
                 let actor = asker.name.to_string();
@@ -117,7 +118,7 @@ impl Proposer {
         if codec::encode(&command).is_err() {
             return Err(ProposeError::TooLarge);
         }
-        match self.leader.call(Call::Propose(command)).await {
+        match self.leader.call(Call::Propose(Box::new(command))).await {
             Ok(Answer::Reply(Committed { reply, index })) => {
                 let accepted = reply?;
                 let reached = self.view.reach(index).await;

@@ -227,6 +227,15 @@ pub enum Body {
     Projects(ProjectOrder),
     /// Who may do what.
     Access(AccessOrder),
+    /// Keep a text beside a machine.
+    Annotate {
+        /// The machine.
+        vm: VmId,
+        /// Under which key.
+        key: String,
+        /// The text; `None` removes what is there.
+        value: Option<String>,
+    },
 }
 
 /// What a client asks of many machines at once.
@@ -349,6 +358,7 @@ impl Body {
             }
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
+            Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -205,6 +205,14 @@ pub enum Refusal {
         /// The permission that is missing, and where.
         what: String,
     },
+    /// Nothing is kept beside the machine under this key.
+    #[error("machine {vm} has no annotation `{key}`")]
+    NoSuchAnnotation {
+        /// The machine.
+        vm: VmId,
+        /// The key.
+        key: String,
+    },
 }
 
 /// What has a name of its own, machines apart.
@@ -261,7 +269,8 @@ impl Refusal {
             | Self::NoSuchPrincipal(_)
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
-            | Self::NoSuchEntry(_) => Code::NotFound,
+            | Self::NoSuchEntry(_)
+            | Self::NoSuchAnnotation { .. } => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,

@@ -2,6 +2,7 @@
 //!
 //! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
 
+mod annotation;
 mod audit;
 mod batch;
 mod event;
@@ -15,6 +16,7 @@ mod token;
 mod usage;
 mod vm;
 
+pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};

@@ -301,13 +301,13 @@ impl Site {
     /// # Errors
     /// One does not within reason.
     pub fn until_whole(&self) -> Result<()> {
-        for member in 0..MEMBERS.len() {
+        for (member, name) in MEMBERS.iter().enumerate() {
             until("every member votes", HEALING, || {
                 let Some(view) = self.view_of(member) else { return Ok(None) };
                 let votes = view.members.iter().filter(|member| member.role != MemberRole::Learner);
                 Ok((view.leader.is_some() && votes.count() == MEMBERS.len()).then_some(()))
             })
-            .with_context(|| format!("{} is not whole", MEMBERS[member]))?;
+            .with_context(|| format!("{name} is not whole"))?;
         }
         Ok(())
     }
