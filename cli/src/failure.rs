@@ -134,9 +134,9 @@ fn exit_of(code: Code) -> Exit {
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
         | Code::Conflict
-        | Code::MemberIdUsed
         | Code::AlreadyCorrected
         | Code::RateBegun
+        | Code::MemberIdUsed
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
@@ -159,7 +159,6 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NodeUnreachable => {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
-        Code::PlanFull => Some("`novacron rate list` shows the plans and their bounds"),
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
@@ -170,6 +169,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::TooManyRecords
         | Code::AlreadyCorrected
         | Code::RateBegun
+        | Code::PlanFull
         | Code::Internal => None,
     }
 }

@@ -197,7 +197,7 @@ async fn found(
     let operator = first_operator()?;
     let body = Body::FoundCluster { cluster, member: facts, operator };
     let command = Command::of_cluster(new_request(at), at, body);
-    match core.leader.call(Call::Propose(command)).await.map_err(|error| dead(&error))? {
+    match core.leader.call(Call::Propose(Box::new(command))).await.map_err(|error| dead(&error))? {
         Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         // An earlier attempt founded it.
         _ if core.cell.look(|fleet| fleet.cluster()) == Some(cluster) => Ok(()),

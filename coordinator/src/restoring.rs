@@ -328,7 +328,7 @@ async fn begin_life(core: &Core, restored: Restored, clock: &Clock) -> Result<()
     let at = clock.now();
     let body = Body::BeginIncarnation(restored);
     let command = Command::of_cluster(new_request(at), at, body);
-    match core.leader.call(Call::Propose(command)).await? {
+    match core.leader.call(Call::Propose(Box::new(command))).await? {
         Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         other => Err(RestoreError::NoCluster(format!("{other:?}"))),
     }

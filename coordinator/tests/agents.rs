@@ -11,10 +11,9 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::peers::Call;
 use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
-use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::principal::AccessOrder;
-use novacron_coordinator::state::{Accepted, Body, Command, Origin};
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
 use novacron_protocol::api::{Code, SettingsChange};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
@@ -81,7 +80,7 @@ async fn a_report_that_is_sent_twice_counts_once() {
 
 /// The hour before this one.
 fn last_hour_s() -> u64 {
-    let now_s = novacron_coordinator::clock::Clock::system().now().unix_ms / 1000;
+    let now_s = Clock::system().now().unix_ms / 1000;
     now_s - now_s % HOUR_S - HOUR_S
 }
 
@@ -414,8 +413,9 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
         api_address: "127.0.0.1:2".into(),
     };
     let (first, vm) = (MemberId(1), VmId(request().0));
+    let change = Command::of_cluster(request(), at, Body::ChangeSettings(change));
     let calls = [
-        Call::Propose(Command::of_cluster(request(), at, Body::ChangeSettings(change))),
+        Call::Propose(Box::new(change)),
         Call::ReadIndex,
         Call::Admit { request: request(), facts },
         Call::Enter { member: first },
@@ -424,9 +424,9 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     ];
     let state = || cluster.any().view.local(|fleet| (fleet.settings(), fleet.members().count()));
     let before = state();
+    let incarnation = cluster.any().view.local(Fleet::incarnation);
     for call in calls {
-        for from in [0, 1] {
-            let (from, incarnation) = (MemberId(from), FIRST);
+        for from in [0, 1].map(MemberId) {
             let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());

@@ -329,7 +329,8 @@ impl Refused {
         let Self { operation, who, address, .. } = self;
         self.api.refused(operation, refusal);
         let address = address.map(tracing::field::display);
-        tracing::warn!(operation, who, address, detail = problem.detail, "refused");
+        // Not a warning: anybody who can connect could fill the log with them.
+        tracing::info!(operation, who, address, detail = problem.detail, "refused");
     }
 }
 

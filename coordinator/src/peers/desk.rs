@@ -69,7 +69,7 @@ impl Desk {
     /// [`Declined`].
     pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
         match call {
-            Call::Propose(command) => self.commit(command).await.map(Answer::Reply),
+            Call::Propose(command) => self.commit(*command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
@@ -198,11 +198,15 @@ impl Desk {
             let text = "the last coordinator of a cluster cannot leave it".to_owned();
             return Err(Declined::NotPossible(text));
         }
+        // What is asked for is begun before the command that notes it is judged.
+        let (at, body) = (self.clock.now(), Body::RemoveMember { member });
+        let command = Command { request, at, origin, body };
+        let judged = self.cell.look(|fleet| fleet.check_asker(&command));
+        judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
-        let (at, body) = (self.clock.now(), Body::RemoveMember { member });
-        let reply = self.propose(Command { request, at, origin, body }).await?;
+        let reply = self.propose(command).await?;
         reply.map(|_| Answer::Done).map_err(|refusal| Declined::NotPossible(refusal.to_string()))
     }
 

@@ -42,7 +42,7 @@ pub enum Call {
     /// Raft: take this piece of a snapshot.
     InstallSnapshot(InstallSnapshotRequest<TypeConfig>),
     /// To the leader: propose this.
-    Propose(Command),
+    Propose(Box<Command>),
     /// To the leader: what must a read have seen?
     ReadIndex,
     /// To the leader: give this coordinator a member id. The only call of one that has none yet (`from` is 0).

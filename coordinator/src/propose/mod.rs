@@ -118,7 +118,7 @@ impl Proposer {
         if codec::encode(&command).is_err() {
             return Err(ProposeError::TooLarge);
         }
-        match self.leader.call(Call::Propose(command)).await {
+        match self.leader.call(Call::Propose(Box::new(command))).await {
             Ok(Answer::Reply(Committed { reply, index })) => {
                 let accepted = reply?;
                 let reached = self.view.reach(index).await;

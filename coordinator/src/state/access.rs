@@ -79,8 +79,11 @@ impl Fleet {
         }
     }
 
-    /// Whether a command may be applied.
-    pub(super) fn check_asker(&self, command: &Command) -> Result<(), Refusal> {
+    /// Whether whoever asked for a command may have it applied now.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKnown`] or [`Refusal::NotAllowed`].
+    pub fn check_asker(&self, command: &Command) -> Result<(), Refusal> {
         match command.origin.asker() {
             None => Ok(()),
             Some(asker) => self.check_body(asker, &command.body, self.meta.clock),

@@ -95,6 +95,7 @@ impl Town {
             .replace("{binding}", ID)
             // Of an API key or an annotation.
             .replace("{key}", ID)
+            .replace("{period}", "2026-11")
     }
 
     /// Everybody who asks, in the order of the table.

@@ -142,7 +142,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3412;
-const LOG_HASH: u64 = 3_885_915_496_244_774_653;
-const ROWS_BYTES: usize = 4552;
-const ROWS_HASH: u64 = 4_581_166_167_657_486_915;
+const LOG_BYTES: usize = 3505;
+const LOG_HASH: u64 = 6_356_876_394_143_831_837;
+const ROWS_BYTES: usize = 4656;
+const ROWS_HASH: u64 = 18_350_260_437_652_772_103;

@@ -469,6 +469,10 @@ proptest! {
     #[test]
     fn a_damaged_snapshot_is_read_or_refused(at in any::<proptest::sample::Index>(), bit in 0..8u8, cut in any::<bool>()) {
         let mut scene = Scene::new();
+        let admin = scene.found();
+        let project = scene.make_project("own", Quotas::default());
+        let denied = Right::Permissions("vm.*".parse().unwrap());
+        scene.bind(&admin, denied, Scope::Project(project), BindingEffect::Deny).unwrap();
         scene.join("node-01", 8);
         scene.running("web", "node-01");
         let mut bytes = scene.fleet.to_snapshot().unwrap();
