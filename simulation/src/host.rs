@@ -31,6 +31,12 @@ const RECORDS_MAX: usize = 50;
 /// Reports in one message.
 const REPORTS_MAX: usize = 20;
 
+/// Of a thousand effects, how many come once more.
+const LATE_PERMILLE: u64 = 100;
+
+/// And how much later at most.
+const LATE_MS_MAX: u64 = 20_000;
+
 /// What a host asks a member that leads.
 #[derive(Debug, Clone)]
 pub enum HostAsk {
@@ -109,6 +115,10 @@ pub struct Host {
     expected: BTreeMap<MigrationId, (VmId, Generation)>,
     sending: BTreeMap<MigrationId, Sending>,
     answered: BTreeMap<EffectId, EffectOutcome>,
+    /// Effects that come once more, and when.
+    late: Vec<(u64, Effect)>,
+    /// How often it did something.
+    pub acts: u64,
     reports: VecDeque<Report>,
     session: Option<SessionId>,
     /// The number of the first report that waits.
@@ -139,6 +149,8 @@ impl Host {
             expected: BTreeMap::new(),
             sending: BTreeMap::new(),
             answered: BTreeMap::new(),
+            late: Vec::new(),
+            acts: 0,
             reports: VecDeque::new(),
             session: None,
             sequence: 1,
@@ -179,6 +191,10 @@ impl Host {
 
     /// What it sends now. `now_s` is its wall clock.
     pub fn step(&mut self, now_ms: u64, now_s: u64) -> Option<Packet> {
+        while let Some(at) = self.late.iter().position(|(at_ms, _)| *at_ms <= now_ms) {
+            let (_, effect) = self.late.swap_remove(at);
+            self.act(now_ms, now_s, effect);
+        }
         if now_ms < self.next_at_ms || now_ms < self.again_at_ms {
             return None;
         }
@@ -262,6 +278,10 @@ impl Host {
                 }
                 let is_made = |effect: &Effect| matches!(effect.action, Action::Create { .. });
                 for effect in effects.into_iter().filter(|effect| is_awaited || !is_made(effect)) {
+                    if !is_made(&effect) && self.dice.happens(LATE_PERMILLE) {
+                        let at_ms = now_ms + self.dice.between(1, LATE_MS_MAX);
+                        self.late.push((at_ms, effect.clone()));
+                    }
                     self.act(now_ms, now_s, effect);
                 }
             }
@@ -298,6 +318,7 @@ impl Host {
     }
 
     fn act(&mut self, now_ms: u64, now_s: u64, effect: Effect) {
+        self.acts += 1;
         if let Some(outcome) = self.answered.get(&effect.id).filter(|_| self.is_fenced) {
             self.answer(effect.id, outcome.clone());
             return;

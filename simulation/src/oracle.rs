@@ -226,7 +226,7 @@ impl Book {
         if revision < floor {
             return Err(format!("a read saw {revision}, but {floor} was known when it was asked"));
         }
-        if revision >= self.log.len() as u64 {
+        if revision > 0 && revision >= self.log.len() as u64 {
             return Err(format!("a read saw {revision}, which nobody applied"));
         }
         let expected = self.names.get(name).and_then(|versions| at(versions, revision)).flatten();

@@ -59,6 +59,8 @@ struct World {
     members: Vec<Member>,
     clients: Vec<Client>,
     hosts: Vec<Host>,
+    /// What hosts had done when it was looked at last.
+    acts: u64,
     network: Network,
     faults: Faults,
     oracle: Oracle,
@@ -96,7 +98,19 @@ impl World {
         let mut host = |number| Host::new(number, scenario.members, dice.split(), scenario.planted);
         let hosts = (0..scenario.hosts).map(&mut host).collect();
         let (now_ms, trace) = (0, Trace::new(is_printed));
-        Self { now_ms, time, members, clients, hosts, network, faults, oracle, trace, failures: 0 }
+        Self {
+            now_ms,
+            time,
+            members,
+            clients,
+            hosts,
+            acts: 0,
+            network,
+            faults,
+            oracle,
+            trace,
+            failures: 0,
+        }
     }
 
     /// One quantum. Answers whether all is as it must be.
@@ -132,7 +146,6 @@ impl World {
                     let (now_ms, now_s) = (self.now_ms, self.now_s());
                     let heard = self.hosts[number].hear(now_ms, now_s, call, told);
                     heard.unwrap_or_else(|violation| self.oracle.object(violation));
-                    self.check_owners();
                 }
                 (Place::Client(_) | Place::Host(_), _) => {}
             }
@@ -183,6 +196,10 @@ impl World {
             if let Some(packet) = host.step(now_ms, now_s) {
                 self.network.send(now_ms, packet);
             }
+        }
+        let acts = self.hosts.iter().map(|host| host.acts).sum();
+        if std::mem::replace(&mut self.acts, acts) != acts {
+            self.check_owners();
         }
     }
 
