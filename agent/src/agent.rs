@@ -14,10 +14,10 @@ use novacron_transport::{CloseCode, Credentials, Endpoint, LinkSettings, Role, S
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock;
+use crate::clock::{self, Clocks};
 use crate::config::Config;
 use crate::host::{self, NoKvm};
-use crate::link::{self, DialError, Inbox, SessionContext};
+use crate::link::{self, DialError, Inbox, Life, SessionContext};
 use crate::metering::Recorder;
 use crate::metering::store::StoreError;
 use crate::metrics::{self, HostNumbers};
@@ -85,7 +85,10 @@ pub enum AgentError {
     #[error("the agent cannot remember")]
     Records(#[from] RecordsError),
     /// What was used.
-    #[error("the agent cannot meter: what it metered before is not readable")]
+    #[error(
+        "what was metered before cannot be read: keep the directory `usage` of the data directory elsewhere, for what \
+         was not acknowledged, and start again"
+    )]
     Metering(#[from] StoreError),
     /// KVM was demanded.
     #[error(transparent)]
@@ -127,7 +130,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     }
     let records = Records::open(&config.data_directory)?;
     let reporter = Reporter::load(records.clone()).await?;
-    let recorder = Recorder::open(records.disk()).await?;
+    let life = Life::load(records.clone()).await?;
+    let recorder = Recorder::open(records.disk(), Clocks::system()).await?;
     let hypervisor = host::hypervisor(&config, Some(&records)).await?;
     tracing::info!(
         accelerator = ?hypervisor.accelerator, reason = %hypervisor.accelerator_reason, "guests run under"
@@ -172,6 +176,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     let node = config.node.clone();
     let context = SessionContext {
         node,
+        life,
         facts,
         machines: machines.clone(),
         reporter,

@@ -1,6 +1,8 @@
 //! The wall clock, for what is compared with moments of other machines, and the time since the host was started, for what
 //! is compared with moments of earlier runs of the agent. Everything else uses `Instant`.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use novacron_protocol::time::Timestamp;
@@ -23,8 +25,34 @@ pub fn since_boot_us() -> u64 {
     seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000)
 }
 
-/// Both clocks, for metering.
-pub fn reading() -> Reading {
+/// What wall clock and monotonic clock show, for metering. Cheap to clone; tests give their own.
+#[derive(Clone)]
+pub struct Clocks(Arc<dyn Fn() -> Reading + Send + Sync>);
+
+impl Clocks {
+    /// The host's.
+    pub fn system() -> Self {
+        Self::from_fn(reading)
+    }
+
+    /// Clocks of one's own.
+    pub fn from_fn(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What both show.
+    pub fn read(&self) -> Reading {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clocks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Clocks")
+    }
+}
+
+fn reading() -> Reading {
     let monotonic = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) =
         (monotonic.tv_sec.unsigned_abs(), monotonic.tv_nsec.unsigned_abs());

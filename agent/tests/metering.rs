@@ -4,25 +4,17 @@
 
 mod common;
 
-use std::time::Duration;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use common::{GREETING, Host, vm};
-use novacron_agent::clock;
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
 use novacron_protocol::usage::{Meter, UsageRecord};
 
 const STOP: MachineOrder = MachineOrder::Existing(Order::Stop { force: true });
-
-fn now_ms() -> u64 {
-    clock::now().unix_ms
-}
-
-/// Waits until the wall clock has shown so many more seconds begin: their number is what is measured here.
-async fn seconds_begin(count: u64) {
-    let until_ms = (now_ms() / 1000 + count) * 1000;
-    tokio::time::sleep(Duration::from_millis(until_ms - now_ms())).await;
-}
 
 /// The records of one meter in order, each beginning where the one before ended, as one interval.
 fn whole(records: &[UsageRecord], meter: Meter) -> (u64, u64) {
@@ -48,13 +40,13 @@ async fn stop(host: &Host) {
 #[tokio::test]
 async fn a_guest_is_metered_while_it_runs_and_its_disk_while_it_is_there() {
     let host = Host::new().await;
-    let before_ms = now_ms();
+    let before_ms = host.metered_ms();
     host.create_and_start(vm(1)).await;
-    let started_ms = now_ms();
-    seconds_begin(2).await;
-    let stopping_ms = now_ms();
+    let started_ms = host.metered_ms();
+    host.pass(2_000);
+    let stopping_ms = host.metered_ms();
     stop(&host).await;
-    let stopped_ms = now_ms();
+    let stopped_ms = host.metered_ms();
     let told = host.recording.until(|told| has(Meter::VmSeconds, told)).await;
     let (start_s, end_s) = whole(&told, Meter::VmSeconds);
     assert!((before_ms / 1000..=started_ms / 1000).contains(&start_s));
@@ -75,11 +67,12 @@ async fn a_guest_is_metered_while_it_runs_and_its_disk_while_it_is_there() {
 async fn a_guest_that_outlives_its_agent_is_metered_without_a_gap() {
     let host = Host::new().await;
     host.create_and_start(vm(1)).await;
-    let started_ms = now_ms();
+    let started_ms = host.metered_ms();
     host.recording.until_durable().await;
-    let host = host.crash(async |_| seconds_begin(2).await).await;
+    let passed_ms = Arc::clone(&host.passed_ms);
+    let host = host.crash(async || passed_ms.store(400_000, Ordering::Relaxed)).await;
     let host = host.restart().await;
-    let stopping_ms = now_ms();
+    let stopping_ms = host.metered_ms();
     stop(&host).await;
     let ended = |told: &[UsageRecord]| {
         let of_guest = told.iter().filter(|record| record.meter == Meter::VmSeconds);
@@ -88,30 +81,32 @@ async fn a_guest_that_outlives_its_agent_is_metered_without_a_gap() {
     let told = host.recording.until(ended).await;
     let (start_s, end_s) = whole(&told, Meter::VmSeconds);
     assert!(start_s <= started_ms / 1000, "{start_s} is after {started_ms}");
-    assert!(end_s <= now_ms().div_ceil(1000));
+    assert!(end_s <= host.metered_ms().div_ceil(1000));
 }
 
 #[tokio::test]
 async fn a_guest_that_nobody_saw_end_is_metered_as_long_as_its_files_tell() {
-    let host = Host::new().await;
-    host.create_and_start(vm(1)).await;
-    host.wait_for_console(vm(1), GREETING).await;
-    let pid = host.pid(vm(1));
-    host.recording.until_durable().await;
-    let durable_ms = now_ms();
-    let mut ended_ms = 0;
-    let host = host
-        .crash(async |_| {
-            seconds_begin(2).await;
-            common::end_process(pid).await;
-            ended_ms = now_ms();
-            seconds_begin(2).await;
-        })
-        .await;
-    host.wait_for(vm(1), ObservedState::Failed).await;
-    let told = host.recording.until(|told| has(Meter::VmSeconds, told)).await;
-    let (_, end_s) = whole(&told, Meter::VmSeconds);
-    // QEMU was told to end, so it removed its sockets: that shows until when it lived.
-    assert!(end_s > durable_ms / 1000 + 1, "{end_s}, though it lived until {ended_ms}");
-    assert!(end_s <= ended_ms.div_ceil(1000), "{end_s}, though it lived until {ended_ms}");
+    for (lived_ms, metered_s) in [(5_000, 5), (0, 0)] {
+        let host = Host::new().await;
+        host.create_and_start(vm(1)).await;
+        host.wait_for_console(vm(1), GREETING).await;
+        let (pid, run) = (host.pid(vm(1)), host.run_directory(vm(1)));
+        host.recording.until_durable().await;
+        let durable_ms = host.metered_ms();
+        let passed_ms = Arc::clone(&host.passed_ms);
+        let host = host
+            .crash(async || {
+                common::end_process(pid).await;
+                // As if it had taken its sockets away then.
+                let ended = SystemTime::UNIX_EPOCH + Duration::from_millis(durable_ms + lived_ms);
+                fs::File::open(run).unwrap().set_modified(ended).unwrap();
+                passed_ms.fetch_add(60_000, Ordering::Relaxed);
+            })
+            .await;
+        host.wait_for(vm(1), ObservedState::Failed).await;
+        let told = host.recording.until(|told| has(Meter::VmSeconds, told)).await;
+        let (_, end_s) = whole(&told, Meter::VmSeconds);
+        let expected_s = durable_ms / 1000 + metered_s;
+        assert!((expected_s..=expected_s + 1).contains(&end_s), "{end_s}, not {expected_s}");
+    }
 }

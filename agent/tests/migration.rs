@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use common::agent::Agent;
 use common::{DROWSY_IMAGE, GREETING, Host, PATIENCE, spec, vm};
+use novacron_agent::clock;
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
@@ -25,6 +26,7 @@ use novacron_protocol::migration::{
 };
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::usage::{Meter, UsageRecord};
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, VmSpec};
 use novacron_transport::ClusterAuthority;
 use serde::Serialize;
@@ -292,6 +294,40 @@ async fn a_guest_moves_through_the_tunnel() {
     assert_eq!(account.path, MemoryPath::Tunnel);
     assert_eq!(pair.agents[1].host.state(vm), Some(ObservedState::Running));
     assert_eq!(pair.agents[0].host.remains(vm), Vec::<PathBuf>::new());
+}
+
+/// What was metered of a machine's guest at either end, in order.
+async fn metered(agent: &Agent, vm: VmId) -> Vec<UsageRecord> {
+    let is_it = |record: &UsageRecord| record.vm == vm && record.meter == Meter::VmSeconds;
+    let told = agent.host.recording.until(|told| told.iter().any(is_it)).await;
+    told.into_iter().filter(is_it).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_seconds_of_a_guest_that_moves_are_the_sources_then_the_targets() {
+    let mut pair = Pair::new(settings()).await;
+    let (vm, spec) = (vm(11), spec());
+    let begun_s = clock::now().unix_ms / 1000;
+    create_and_start(&pair.agents[0].host, vm, &spec).await;
+    pair.agents[0].host.wait_for_console(vm, GREETING).await;
+    let plan = Plan { from: 0, generation: Generation(1), mode: MigrationMode::Live, spec: &spec };
+    completed(&pair.migrate(vm, &plan).await);
+    let stop = MachineOrder::Existing(Order::Stop { force: true });
+    let target = &pair.agents[1].host;
+    let stopped = target.order_for(vm, Generation(2), stop, PATIENCE).await;
+    assert_eq!(stopped, EffectOutcome::Done);
+    let ended_s = clock::now().unix_ms.div_ceil(1000);
+
+    let (there, here) = (metered(&pair.agents[0], vm).await, metered(&pair.agents[1], vm).await);
+    assert!(there.iter().all(|record| record.generation == Generation(1)));
+    assert!(here.iter().all(|record| record.generation == Generation(2)));
+    let all: Vec<_> = there.iter().chain(&here).collect();
+    assert!(all[0].start_s >= begun_s && all[all.len() - 1].end_s <= ended_s, "{all:?}");
+    for two in all.windows(2) {
+        // Both count the second of the hand-over, and the ledger takes it once; nothing is missing but the downtime.
+        let gap_s = two[1].start_s.cast_signed() - two[0].end_s.cast_signed();
+        assert!((-1..=1).contains(&gap_s), "{all:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

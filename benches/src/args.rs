@@ -31,6 +31,8 @@ pub enum Command {
     Suite(Suite),
     /// How much of a link a connection between two agents fills, with each congestion controller.
     Goodput(Goodput),
+    /// The control plane beside etcd: writes, reads, elections, a large fleet.
+    Control(Control),
     /// Parser, encoder, decoder and page table in GB/s, beside what memory allows.
     Micro(Micro),
 }
@@ -132,6 +134,46 @@ pub struct Suite {
     /// Put the results into benches/RESULTS.md.
     #[arg(long)]
     pub record: bool,
+}
+
+/// How to measure the control plane.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Control {
+    /// Only these, such as `writes`.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// How often each side is measured; medians are judged.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Seconds for which operations count in a run.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Numbers of clients that write.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64,256", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub clients: Vec<u16>,
+    /// Only ours, without a bar.
+    #[arg(long)]
+    pub no_peers: bool,
+    /// Clients are connected to the leader only, not spread over all members. So it is for both sides.
+    #[arg(long)]
+    pub leader_only: bool,
+    /// Where NovaCron's programs are [default: beside this one].
+    #[arg(long, value_name = "DIR", env = "NOVACRON_BIN_DIR")]
+    pub programs: Option<PathBuf>,
+    /// Put the results into benches/RESULTS.md.
+    #[arg(long)]
+    pub record: bool,
+}
+
+impl Control {
+    /// What to type to measure a scenario again.
+    pub fn command(&self, scenario: &str) -> String {
+        let leader_only = if self.leader_only { " --leader-only" } else { "" };
+        format!(
+            "cargo xtask bench control --only {scenario} --runs {} --seconds {}{leader_only} --record",
+            self.runs, self.seconds
+        )
+    }
 }
 
 /// How to measure what connections carry. Needs root, for network namespaces.

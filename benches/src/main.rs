@@ -10,6 +10,7 @@
 //! | [`watch`] | the guest's pause as somebody outside sees it; processors and memory |
 //! | [`measurement`] [`bar`] [`report`] | figures, the bar, tables and records |
 //! | [`interruption`] [`execute`] [`child`] [`idle`] | signals, commands, processes, the machine's other work |
+//! | [`control`] | the control plane beside etcd: no guest, no page |
 //! | [`migrate`] [`suite`] [`growth`] [`goodput`] [`micro`] | the subcommands |
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod args;
 mod bar;
 mod child;
 mod console;
+mod control;
 mod execute;
 mod goodput;
 mod growth;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Migrate(migrate) => migrate::run(&migrate),
         Command::Suite(suite) => suite::run(&suite),
         Command::Goodput(goodput) => goodput::run(&goodput),
+        Command::Control(control) => control::run(&control),
         Command::Micro(micro) => micro::run(&micro),
     };
     match result {

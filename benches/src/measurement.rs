@@ -141,7 +141,8 @@ pub fn median_parts(runs: &[Measurement]) -> Vec<(&'static str, f64)> {
     (0..6).filter_map(part).collect()
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The value in the middle, or between the two there; nothing of nothing.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = values.len() / 2;
     let high = *values.get(upper)?;

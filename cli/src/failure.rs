@@ -129,13 +129,17 @@ impl From<&Problem> for Failure {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge => Exit::Usage,
+        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
         | Code::Conflict
+        | Code::AlreadyCorrected
+        | Code::RateBegun
         | Code::MemberIdUsed
         | Code::NoCapacity
+        | Code::QuotaExceeded
+        | Code::PlanFull
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
@@ -162,6 +166,10 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::MemberIdUsed
         | Code::IdempotencyConflict
         | Code::TooLarge
+        | Code::TooManyRecords
+        | Code::AlreadyCorrected
+        | Code::RateBegun
+        | Code::PlanFull
         | Code::Internal => None,
     }
 }

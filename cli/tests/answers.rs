@@ -112,6 +112,36 @@ fn a_list_is_an_array_and_a_table_has_units() {
 }
 
 #[test]
+fn annotations_are_written_and_removed_one_after_the_other() {
+    let vm_with = VM.replace("STATE", "running").replace(
+        "\"labels\":{}",
+        r#""labels":{},"annotations":{"note":"two\nlines","owner":"alice"}"#,
+    );
+    let written = r#"{"vm":"0b8f5a66-8f4c-4a57-9d6e-000000000001","key":"owner","value":"alice"}"#;
+    let place = Place::new(vec![
+        vm("running"),
+        answer("200 OK", written),
+        answer("204 No Content", ""),
+        answer("200 OK", &vm_with),
+    ]);
+    let run = place.run("vm annotate web-01 owner=alice old-");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let shown = "annotations  note=two\\nlines\n             owner=alice\n";
+    assert!(run.stdout.contains(shown), "{}", run.stdout);
+    let of = "/api/v1/vms/0b8f5a66-8f4c-4a57-9d6e-000000000001";
+    let expected = [
+        "GET /api/v1/vms/web-01".to_owned(),
+        format!("PUT {of}/annotations/owner"),
+        format!("DELETE {of}/annotations/old"),
+        format!("GET {of}"),
+    ];
+    assert_eq!(place.requests(), expected);
+    let wrong = Place::new(Vec::new()).run("vm annotate web-01 owner");
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.stderr.contains("write KEY=VALUE, or KEY-"), "{}", wrong.stderr);
+}
+
+#[test]
 fn waiting_asks_until_the_machine_runs() {
     let place = Place::new(vec![vm("starting"), vm("starting"), vm("running")]);
     let run = place.run("vm start web-01 --wait -o json");

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use crate::raft::words::Membership;
+use futures_util::future::join_all;
 use novacron_protocol::access::AccessRole;
-use novacron_protocol::api::{ClusterView, MemberRole, MemberView, TokenCreate, TokenView};
+use novacron_protocol::api::{
+    ClusterStatus, ClusterView, MemberRole, MemberStatus, MemberView, TokenCreate, TokenView,
+};
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
 use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
 
 use crate::auth::Authorized;
-use crate::peers::{Call, LeaderLink};
+use crate::peers::{Answer, Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
 use crate::state::token::Token;
 use crate::state::{Accepted, Body, Command, Origin, Refusal};
+use crate::status::{self, OwnStatus};
 use crate::view::{ReadError, View};
+use tokio::time::timeout;
 
 /// Seconds that a join token lives unless said.
 const TTL_SECONDS_DEFAULT: u64 = 3600;
@@ -32,6 +37,7 @@ pub struct Cluster {
     leader: LeaderLink,
     proposer: Proposer,
     view: View,
+    own: OwnStatus,
 }
 
 impl Cluster {
@@ -41,8 +47,9 @@ impl Cluster {
         leader: LeaderLink,
         proposer: Proposer,
         view: View,
+        own: OwnStatus,
     ) -> Self {
-        Self { id, authority, leader, proposer, view }
+        Self { id, authority, leader, proposer, view, own }
     }
 
     /// The cluster's identity.
@@ -66,6 +73,37 @@ impl Cluster {
         let members = self.describe(effective.membership());
         let leader = self.leader.desk().leader();
         Ok(ClusterView { cluster: self.id, leader, revision, members, settings: settings.into() })
+    }
+
+    /// How each member is, as it says itself. Those that do not answer are said so.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] without a quorum.
+    pub async fn status(&self) -> Result<ClusterStatus, ReadError> {
+        let ClusterView { cluster, leader, members, .. } = self.view().await?;
+        let asked = members.into_iter().map(|member| self.ask(member));
+        let mut members = join_all(asked).await;
+        status::fill_in_lags(&mut members);
+        let tolerates_a_loss = status::tolerates_a_loss(&members);
+        let incarnation = self.leader.links().incarnation();
+        Ok(ClusterStatus { cluster, incarnation, leader, tolerates_a_loss, members })
+    }
+
+    async fn ask(&self, member: MemberView) -> MemberStatus {
+        if member.id == self.leader.links().own() {
+            let OwnStatus { history, data_directory } = &self.own;
+            let report = status::report(self.view.raft(), history, Some(data_directory)).await;
+            return status::answered(member, report);
+        }
+        let MemberView { name, peer_address, api_address, .. } = member.clone();
+        let node = MemberNode { name, peer_address, api_address };
+        let call = self.leader.links().call(member.id, &node, Call::Status);
+        match timeout(status::ANSWER_TIMEOUT, call).await {
+            Ok(Ok(Answer::Status(report))) => status::answered(member, report),
+            Ok(Ok(_)) => status::silent(member, "it answered something else".to_owned()),
+            Ok(Err(error)) => status::silent(member, chain(&error)),
+            Err(_) => status::silent(member, "no answer in time".to_owned()),
+        }
     }
 
     fn describe(&self, membership: &Membership<u64, MemberNode>) -> Vec<MemberView> {
@@ -164,6 +202,17 @@ impl Cluster {
             coordinators: self.join_addresses(),
         }
     }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 fn member_view(id: u64, node: &MemberNode, role: MemberRole) -> MemberView {

@@ -1,6 +1,7 @@
 //! A running coordinator: everything put together, and taken apart in order.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
@@ -40,6 +41,7 @@ use crate::raft::machine::Closer;
 use crate::raft::network::Network;
 use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
+use crate::status::OwnStatus;
 use crate::view::{FleetCell, View};
 
 /// How long a member that was admitted waits before it asks again to take part: twice as long each time.
@@ -163,7 +165,7 @@ impl Coordinator {
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
-        let parts = Parts::new(&core, identity.cluster, authority, clock);
+        let parts = Parts::new(&core, config, identity.cluster, authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
@@ -262,11 +264,13 @@ struct Parts {
     cell: FleetCell,
     history: History,
     clock: Clock,
+    data_directory: PathBuf,
 }
 
 impl Parts {
     fn new(
         core: &Core,
+        config: &Config,
         cluster: ClusterId,
         authority: Arc<ClusterAuthority>,
         clock: Clock,
@@ -277,17 +281,20 @@ impl Parts {
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
         let consoles = Consoles::new(sessions.clone(), view.clone(), leader.clone());
         let fingerprint = authority.fingerprint();
-        let cluster =
-            Cluster::new(cluster, fingerprint, leader.clone(), proposer.clone(), view.clone());
+        let history = core.history.clone();
+        let data_directory = config.data_directory.clone();
+        let own = OwnStatus { history: history.clone(), data_directory: data_directory.clone() };
+        let (leads, proposes) = (leader.clone(), proposer.clone());
+        let cluster = Cluster::new(cluster, fingerprint, leads, proposes, view.clone(), own);
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
-        let history = core.history.clone();
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone());
         let app =
             App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
-        Self { app, sessions, leadership: Leadership::new(), leader, raft, cell, history, clock }
+        let leadership = Leadership::new();
+        Self { app, sessions, leadership, leader, raft, cell, history, clock, data_directory }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -345,6 +352,7 @@ impl Parts {
             history,
             self.cell.clone(),
         )
+        .with_data_directory(self.data_directory.clone())
     }
 
     /// Gives each connection to the server of its role.

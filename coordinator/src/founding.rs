@@ -21,7 +21,7 @@ use crate::clock::{Clock, new_request, new_uuid};
 use crate::config::Config;
 use crate::coordinator::{Core, StartError};
 use crate::directory::{Admission, DataDirectory, DirectoryError, MemberIdentity};
-use crate::peers::{Answer, Call, PeerError, PeerLinks};
+use crate::peers::{Answer, Call, Committed, PeerError, PeerLinks};
 use crate::raft::MemberNode;
 use crate::state::incarnation::FIRST;
 use crate::state::member::MemberFacts;
@@ -197,8 +197,8 @@ async fn found(
     let operator = first_operator()?;
     let body = Body::FoundCluster { cluster, member: facts, operator };
     let command = Command::of_cluster(new_request(at), at, body);
-    match core.leader.call(Call::Propose(command)).await.map_err(|error| dead(&error))? {
-        Answer::Reply(Ok(_)) => Ok(()),
+    match core.leader.call(Call::Propose(Box::new(command))).await.map_err(|error| dead(&error))? {
+        Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         // An earlier attempt founded it.
         _ if core.cell.look(|fleet| fleet.cluster()) == Some(cluster) => Ok(()),
         other => Err(FoundingError::NoCluster(format!("{other:?}"))),

@@ -14,7 +14,7 @@
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
-//! | [`cluster`] [`readiness`] | the coordinators themselves |
+//! | [`cluster`] [`status`] [`readiness`] | the coordinators themselves |
 //! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
@@ -50,4 +50,5 @@ pub mod raft;
 pub mod readiness;
 pub mod restoring;
 pub mod state;
+pub mod status;
 pub mod view;

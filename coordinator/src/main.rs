@@ -125,7 +125,7 @@ fn run(action: Action) -> anyhow::Result<()> {
 
 /// Without a configuration the backup is only checked.
 async fn restore(config: Option<&Path>, from: &Path, key_file: &Path) -> anyhow::Result<()> {
-    let backup = BackupFile::new(from, restoring::read_key(key_file)?)?;
+    let backup = BackupFile::new(from, key_file)?;
     let mut out = std::io::stdout().lock();
     let Some(config) = config else {
         let Inspection { head, contradiction } = backup.check()?;

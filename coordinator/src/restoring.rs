@@ -16,10 +16,10 @@ use novacron_protocol::backup::{
 use novacron_protocol::ids::{Incarnation, MemberId, Revision};
 use novacron_storage::Damage;
 use novacron_storage::archive::{self, ArchiveError, ContentHash};
-use novacron_storage::vault::{EncryptedReader, KeyError, Vault, VaultError, VaultKey};
 use novacron_transport::authority::{AuthorityError, Grant};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::{ClusterAuthority, Credentials, Role};
+use novacron_vault::{EncryptedReader, KeyFileError, Vault, VaultError, VaultKey};
 use tokio::time::timeout;
 
 use crate::clock::{Clock, new_request};
@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::coordinator::{Core, StartError};
 use crate::directory::{DataDirectory, DirectoryError, MemberIdentity};
 use crate::founding::{alone, facts};
-use crate::peers::{Answer, Call, LeaderError};
+use crate::peers::{Answer, Call, Committed, LeaderError};
 use crate::raft::MemberNode;
 use crate::raft::restored::{self, BeginError};
 use crate::state::incarnation::{REVISIONS_GAP, Restored};
@@ -36,9 +36,6 @@ use crate::state::{Body, Command, Fleet};
 
 /// How long the new life may take to begin: one election of one member, one commit.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes of a file with a key: more is none.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
 
 /// Why a cluster cannot be restored.
 #[derive(Debug, thiserror::Error)]
@@ -52,15 +49,9 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
-    /// The file with the key holds none.
-    #[error("{} holds no key", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: KeyError,
-    },
+    /// The key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The backup cannot be decrypted: another key, or it is not as it was written.
     #[error("the backup cannot be decrypted")]
     Encrypted(#[source] VaultError),
@@ -133,19 +124,6 @@ impl From<LeaderError> for RestoreError {
     }
 }
 
-/// Reads a key.
-///
-/// # Errors
-/// [`RestoreError::Read`], [`RestoreError::Key`].
-pub fn read_key(path: &Path) -> Result<VaultKey, RestoreError> {
-    let failed = |source| RestoreError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > KEY_FILE_BYTES_MAX {
-        return Err(failed(io::ErrorKind::FileTooLarge.into()));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    text.parse().map_err(|source| RestoreError::Key { path: path.to_owned(), source })
-}
-
 /// A backup in a file, and the key to it.
 #[derive(Debug)]
 pub struct BackupFile {
@@ -171,11 +149,12 @@ struct Checked {
 }
 
 impl BackupFile {
-    /// The file `path`, which `key` decrypts.
+    /// The file `path`, which the key in `key_file` decrypts.
     ///
     /// # Errors
-    /// [`RestoreError::Encrypted`].
-    pub fn new(path: &Path, key: VaultKey) -> Result<Self, RestoreError> {
+    /// [`RestoreError::Key`], [`RestoreError::Encrypted`].
+    pub fn new(path: &Path, key_file: &Path) -> Result<Self, RestoreError> {
+        let key = VaultKey::load(key_file)?;
         let vault = Vault::new(BACKUP_PURPOSE, vec![key]).map_err(RestoreError::Encrypted)?;
         Ok(Self { path: path.to_owned(), vault })
     }
@@ -349,8 +328,8 @@ async fn begin_life(core: &Core, restored: Restored, clock: &Clock) -> Result<()
     let at = clock.now();
     let body = Body::BeginIncarnation(restored);
     let command = Command::of_cluster(new_request(at), at, body);
-    match core.leader.call(Call::Propose(command)).await? {
-        Answer::Reply(Ok(_)) => Ok(()),
+    match core.leader.call(Call::Propose(Box::new(command))).await? {
+        Answer::Reply(Committed { reply: Ok(_), .. }) => Ok(()),
         other => Err(RestoreError::NoCluster(format!("{other:?}"))),
     }
 }

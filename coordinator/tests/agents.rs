@@ -1,16 +1,25 @@
 //! Agents that connect, are told what to do, and report, over real links.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod https;
 mod support;
 
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use novacron_coordinator::clock::Clock;
+use novacron_coordinator::peers::Call;
+use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
-use novacron_coordinator::state::Accepted;
-use novacron_protocol::api::Code;
+use novacron_coordinator::state::member::MemberFacts;
+use novacron_coordinator::state::principal::AccessOrder;
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
+use novacron_protocol::api::{Code, SettingsChange};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
     ObservedState, Report, SourceResult, StreamRequest, StreamResponse,
 };
-use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::ids::{Generation, MemberId, MigrationId, VmId};
 use novacron_protocol::migration::{
     DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
     MigrationStatus,
@@ -19,9 +28,11 @@ use novacron_protocol::node::NodeState;
 use novacron_protocol::usage::{HOUR_S, Meter, RecordOutcome, UsageRecord};
 use novacron_protocol::vm::VmState;
 use novacron_protocol::wire::codec;
+use novacron_transport::{Credentials, Endpoint, ExpectedPeer, LinkSettings, Role};
 use support::agent::{Agent, Greeting};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn effects_reach_the_agent_and_its_reports_the_fleet() {
@@ -69,7 +80,7 @@ async fn a_report_that_is_sent_twice_counts_once() {
 
 /// The hour before this one.
 fn last_hour_s() -> u64 {
-    let now_s = novacron_coordinator::clock::Clock::system().now().unix_ms / 1000;
+    let now_s = Clock::system().now().unix_ms / 1000;
     now_s - now_s % HOUR_S - HOUR_S
 }
 
@@ -386,4 +397,93 @@ fn account() -> MigrationAccount {
         verified: true,
         path: MemoryPath::Pages,
     }
+}
+
+/// What each call of members is when somebody with an agent's certificate makes it: nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
+    let cluster = TestCluster::start(1).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let address = cluster.peer_addresses()[0];
+    let change = SettingsChange { migrations_per_node: Some(9) };
+    let at = Clock::system().now();
+    let facts = MemberFacts {
+        name: "intruder".into(),
+        peer_address: "127.0.0.1:1".into(),
+        api_address: "127.0.0.1:2".into(),
+    };
+    let (first, vm) = (MemberId(1), VmId(request().0));
+    let change = Command::of_cluster(request(), at, Body::ChangeSettings(change));
+    let calls = [
+        Call::Propose(Box::new(change)),
+        Call::ReadIndex,
+        Call::Admit { request: request(), facts },
+        Call::Enter { member: first },
+        Call::Remove { request: request(), origin: Origin::Cluster, member: first },
+        Call::Console { vm, from_offset: 0, follow: true },
+    ];
+    let state = || cluster.any().view.local(|fleet| (fleet.settings(), fleet.members().count()));
+    let before = state();
+    let incarnation = cluster.any().view.local(Fleet::incarnation);
+    for call in calls {
+        for from in [0, 1].map(MemberId) {
+            let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
+            let answer = said_to(address, &credentials, &request).await;
+            let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
+            assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");
+        }
+    }
+    cluster.any().view.read(|_| ()).await.unwrap();
+    assert_eq!(state(), before);
+    // It speaks for its own node only, and whoever is no agent does not speak as one.
+    let other = Agent::greet(address, &credentials, "node-02", vec![]).await;
+    assert!(matches!(other, Greeting::Refused(_)));
+    let operator = cluster.operator_credentials("alice").await;
+    assert!(matches!(Agent::greet(address, &operator, "alice", vec![]).await, Greeting::Gone));
+    cluster.shutdown().await;
+}
+
+/// What a coordinator answers to the first message on a new link.
+async fn said_to(
+    address: SocketAddr,
+    credentials: &Credentials,
+    request: &PeerRequest,
+) -> Option<Bytes> {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let endpoint = Endpoint::client(any, credentials, LinkSettings::control()).unwrap();
+    let expected = ExpectedPeer::any(Role::Coordinator);
+    let connection = endpoint.connect(address, &expected).await.unwrap();
+    let (mut send, mut receive) = connection.open_frames(1 << 20).await.unwrap();
+    send.send(codec::encode(request).unwrap().into()).await.ok()?;
+    timeout(DEADLINE, receive.receive()).await.expect("neither answered nor refused").ok()?
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_console_ends_when_its_reader_may_not_read_it_any_more() {
+    let cluster = TestCluster::start(1).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let mut agent =
+        Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    create(cluster.any(), "web").await.unwrap();
+    let effect = agent.effects().await.remove(0);
+    agent.done(&effect).await;
+    let alice = cluster.operator_credentials("alice").await;
+    let client = https::Https::with(cluster.configs["c1"].api_listen, &alice);
+    let (mut console, asked) = tokio::join!(
+        client.follow("/api/v1/vms/web/console?follow=true"),
+        agent_side(&agent, StreamResponse::Open)
+    );
+    let (_, mut send, _receive) = asked;
+    send.write_all(b"login: ").await.unwrap();
+    let mut prompt = [0; 7];
+    console.read_exact(&mut prompt).await.unwrap();
+    assert_eq!(&prompt, b"login: ");
+    let order = AccessOrder::DeletePrincipal { name: "alice".parse().unwrap() };
+    let delete = by_operator(Intent::Access(order));
+    cluster.any().proposer.submit(request(), delete).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(DEADLINE, console.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok() && rest.is_empty(), "{rest:?}");
+    agent.close().await;
+    cluster.shutdown().await;
 }

@@ -78,6 +78,68 @@ async fn a_repeated_request_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn texts_are_kept_beside_a_machine() {
+    let (_member, client) = fleet().await;
+    let vm = client.post("/api/v1/vms", WEB).await.json()["id"].as_str().unwrap().to_owned();
+    let put = async |vm: &str, key: &str, value: &str| {
+        let (path, body) = (annotation(vm, key), json!({ "value": value }).to_string());
+        client.send("PUT", &path, &[], body.as_bytes()).await
+    };
+    let written = put("web-01", "example.org%2Fowner", "alice").await;
+    let view = json!({ "vm": vm, "key": "example.org/owner", "value": "alice" });
+    assert_eq!((written.status, written.json()), (200, view));
+    assert_eq!(put(&vm, "owner", "bob\n").await.status, 200);
+    assert_eq!(put(&vm, "owner", "carol\n").await.status, 200);
+    let shown = client.get(&annotation("web-01", "owner")).await;
+    assert_eq!((shown.status, &shown.json()["value"]), (200, &json!("carol\n")));
+    let annotations = json!({ "example.org/owner": "alice", "owner": "carol\n" });
+    assert_eq!(client.get("/api/v1/vms/web-01").await.json()["annotations"], annotations);
+    let listed = client.get("/api/v1/vms").await.json();
+    assert_eq!(listed["items"][0].get("annotations"), None, "lists leave them out");
+
+    let key = [("idempotency-key", KEY)];
+    let delete = async || client.send("DELETE", &annotation(&vm, "owner"), &key, b"").await;
+    assert_eq!((delete().await.status, delete().await.status), (204, 204), "it was done once");
+    let again = client.send("DELETE", &annotation(&vm, "owner"), &[], b"").await;
+    assert_eq!(again.problem().1, "not_found");
+    assert_eq!(client.get(&annotation(&vm, "owner")).await.problem().1, "not_found");
+    let reused = client.send("PUT", &annotation(&vm, "owner"), &key, br#"{"value":""}"#).await;
+    assert_eq!(reused.problem().1, "idempotency_conflict");
+
+    let audited = client.get("/api/v1/audit?action=vm.annotate").await.json();
+    // Newest first: two refusals, the one deletion, and what was written before it.
+    let carol = &audited["items"][3];
+    assert_eq!((&carol["before"], &carol["after"]), (&json!("bob\n"), &json!("carol\n")));
+    assert_eq!(carol["object"]["id"], format!("{vm}/owner"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_cannot_be_kept_is_refused() {
+    let (_member, client) = fleet().await;
+    client.post("/api/v1/vms", WEB).await;
+    let long = json!({ "value": "v".repeat(4097) }).to_string();
+    for (key, body, field) in [
+        ("two%20words", r#"{"value":""}"#, Some("key")),
+        ("owner", &*long, Some("value")),
+        ("owner", r#"{"value":1}"#, Some("value")),
+        ("owner", r#"{"text":""}"#, Some("text")),
+        ("owner", "", None),
+    ] {
+        let answer = client.send("PUT", &annotation("web-01", key), &[], body.as_bytes()).await;
+        assert_eq!(answer.problem(), problem(400, "invalid_request", field), "{key} {body}");
+    }
+    for vm in ["none", KEY] {
+        let answer = client.send("PUT", &annotation(vm, "owner"), &[], br#"{"value":""}"#).await;
+        assert_eq!(answer.problem(), problem(404, "not_found", Some("vm")), "{vm}");
+    }
+    assert_eq!(client.get("/api/v1/vms/web-01").await.json().get("annotations"), None);
+}
+
+fn annotation(vm: &str, key: &str) -> String {
+    format!("/api/v1/vms/{vm}/annotations/{key}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_names_the_field() {
     let (_member, client) = fleet().await;
     for (change, field) in [

@@ -9,20 +9,26 @@ use std::path::{Path, PathBuf};
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
-use novacron_coordinator::restoring::{BackupFile, RestoreError, read_key, restore};
+use novacron_coordinator::restoring::{BackupFile, RestoreError, restore};
 use novacron_coordinator::state::Fleet;
 use novacron_coordinator::state::audit::RECENT_MAX;
 use novacron_protocol::backup::{BACKUP_PURPOSE, BackupError};
 use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::vm::VmState;
-use novacron_storage::vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
-use support::agent::Agent;
+use novacron_vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
+use support::agent::{Agent, Greeting};
 use support::*;
 use tokio::time::timeout;
 
 fn key() -> VaultKey {
     VaultKey::from_bytes([7; 32])
+}
+
+fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
+    let path = directory.join(format!("key-{}", key.id()));
+    key.save_new(&path).unwrap();
+    path
 }
 
 fn write_encrypted(path: &Path, content: &[u8]) {
@@ -84,7 +90,7 @@ async fn a_cluster_that_is_lost_comes_back_with_machines_agents_and_orders() {
 
     let path = cluster.directory.path().join("backup");
     write_encrypted(&path, &bytes);
-    let backup = BackupFile::new(&path, key()).unwrap();
+    let backup = BackupFile::new(&path, &key_file(cluster.directory.path(), &key())).unwrap();
     let inspection = backup.check().unwrap();
     assert_eq!((inspection.head.machines, inspection.head.archived_files), (2, 1));
     assert_eq!((inspection.head.cluster, inspection.contradiction), (cluster_id, None));
@@ -125,6 +131,10 @@ async fn a_cluster_that_is_lost_comes_back_with_machines_agents_and_orders() {
     cluster.add("c5").await;
     let view = cluster.any().cluster.view().await.unwrap();
     assert_eq!(view.members[1].id.0, restored.member.0 + 1);
+    let newer = Incarnation(restored.incarnation.0 + 1);
+    let sent_away = Agent::greet_from(newer, addresses[0], &credentials, "node-01", vec![]).await;
+    let Greeting::Refused(reason) = sent_away else { panic!("an agent of a later life is taken") };
+    assert!(reason.contains("must not run any more"), "{reason}");
     for ghost in ["c2", "c3"] {
         let ghost = Coordinator::start(&old[ghost], Clock::system()).await.unwrap();
         timeout(DEADLINE, ghost.stopping()).await.expect("it learns that its life is over");
@@ -154,48 +164,45 @@ async fn what_is_wrong_with_a_backup_is_said_before_anything_is_written() {
     let path = directory.join("backup");
     write_encrypted(&path, &bytes);
     let config = config("c2", directory);
-    let attempt = async |path: PathBuf, key: VaultKey| {
-        let file = BackupFile::new(&path, key).unwrap();
+    let right = key_file(directory, &key());
+    let attempt = async |path: &Path, key_file: &Path| {
+        let file = BackupFile::new(path, key_file).unwrap();
         restore(&config, &file, Clock::system()).await.unwrap_err()
     };
 
-    let other = VaultKey::from_bytes([8; 32]);
+    let other = key_file(directory, &VaultKey::from_bytes([8; 32]));
     let needed = key().id();
-    let wrong_key = attempt(path.clone(), other.clone()).await;
+    let wrong_key = attempt(&path, &other).await;
     assert!(
         matches!(&wrong_key, RestoreError::Encrypted(VaultError::OtherKey { needed: id, .. }) if *id == needed)
     );
     let whole = std::fs::read(&path).unwrap();
     let damaged = directory.join("damaged");
     std::fs::write(&damaged, &whole[..whole.len() - 1]).unwrap();
-    let cut = attempt(damaged.clone(), key()).await;
+    let cut = attempt(&damaged, &right).await;
     assert!(matches!(cut, RestoreError::Encrypted(VaultError::CutOff)), "{cut:?}");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     std::fs::write(&damaged, &flipped).unwrap();
-    let changed = attempt(damaged.clone(), key()).await;
+    let changed = attempt(&damaged, &right).await;
     assert!(matches!(changed, RestoreError::Encrypted(VaultError::Changed { .. })), "{changed:?}");
 
     // A stream that the coordinator broke off, and that was encrypted as far as it came.
     write_encrypted(&damaged, &bytes[..bytes.len() - 50]);
-    let broken_off = attempt(damaged.clone(), key()).await;
+    let broken_off = attempt(&damaged, &right).await;
     assert!(matches!(broken_off, RestoreError::Backup(BackupError::CutOff)), "{broken_off:?}");
     write_encrypted(&damaged, b"something else");
-    let nothing = attempt(damaged.clone(), key()).await;
+    let nothing = attempt(&damaged, &right).await;
     assert!(matches!(nothing, RestoreError::Backup(BackupError::NotABackup)), "{nothing:?}");
     std::fs::write(&damaged, b"something else").unwrap();
-    let plain = BackupFile::new(&damaged, key()).unwrap().check().unwrap_err();
+    let plain = BackupFile::new(&damaged, &right).unwrap().check().unwrap_err();
     assert!(matches!(plain, RestoreError::Encrypted(VaultError::NotSealed)), "{plain:?}");
     assert!(!config.data_directory.exists(), "nothing was made");
 
     let in_use = cluster.configs["c1"].clone();
-    let file = BackupFile::new(&path, key()).unwrap();
+    let file = BackupFile::new(&path, &right).unwrap();
     let refused = restore(&in_use, &file, Clock::system()).await.unwrap_err();
     assert!(matches!(refused, RestoreError::Directory(DirectoryError::InUse { .. })));
-    std::fs::write(&damaged, key().to_text()).unwrap();
-    assert_eq!(read_key(&damaged).unwrap(), key());
-    std::fs::write(&damaged, "password").unwrap();
-    assert!(read_key(&damaged).unwrap_err().to_string().contains("holds no key"));
     cluster.shutdown().await;
 }
 

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| novacron_fuzz::storage::encrypted(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| novacron_fuzz::vault::encrypted(input));

@@ -4,3 +4,4 @@
 
 pub mod bodies;
 pub mod storage;
+pub mod vault;

@@ -41,7 +41,7 @@ permissions! {
     VmRead = "vm.read",
     /// Make machines.
     VmCreate = "vm.create",
-    /// Start and stop machines.
+    /// Start and stop machines, and keep texts beside them.
     VmOperate = "vm.operate",
     /// Destroy machines.
     VmDelete = "vm.delete",

@@ -191,6 +191,11 @@ impl<R: Read> BackupReader<R> {
         Ok(reader)
     }
 
+    /// What it reads from.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+
     /// The next part; none after the last, if everything was as it was written.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`node`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`vm`] [`annotation`] [`node`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod annotation;
 pub mod api;
 pub mod audit;
 pub mod backup;

@@ -27,6 +27,15 @@ pub const LABELS_MAX: usize = 64;
 /// Bytes of a label's key or value.
 pub const LABEL_BYTES_MAX: usize = 128;
 
+/// Annotations of a machine: what tools keep beside it.
+pub const ANNOTATIONS_MAX: usize = 64;
+
+/// Bytes of an annotation's key.
+pub const ANNOTATION_KEY_BYTES_MAX: usize = 128;
+
+/// Bytes of an annotation's value: all of a machine's are at most 256 KiB.
+pub const ANNOTATION_VALUE_BYTES_MAX: usize = 4096;
+
 /// Bytes of a kernel command line (x86 itself takes 2,048).
 pub const KERNEL_APPEND_BYTES_MAX: usize = 2048;
 

@@ -15,6 +15,8 @@ pub const CONFIG_VARIABLE: &str = "NOVACRON_CONFIG";
 pub const ENDPOINTS_VARIABLE: &str = "NOVACRON_ENDPOINTS";
 /// The variable that names the credential directory.
 pub const CREDENTIALS_VARIABLE: &str = "NOVACRON_CREDENTIALS";
+/// The variable that names the file with an API key.
+pub const API_KEY_FILE_VARIABLE: &str = "NOVACRON_API_KEY_FILE";
 /// The configuration file in the home directory, read if nothing names another.
 pub const DEFAULT_FILE: &str = ".novacron.yaml";
 
@@ -26,8 +28,10 @@ pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(15);
 pub struct Config {
     /// URLs of coordinators, such as `https://10.0.0.1:7443`. The first that answers is used and kept.
     pub endpoints: Vec<String>,
-    /// Directory with `ca.pem`, `cert.pem` and `key.pem`.
+    /// Directory with `ca.pem`, `cert.pem` and `key.pem`; with an API key `ca.pem` is enough.
     pub credentials: PathBuf,
+    /// File with an API key, which is shown instead of the certificate.
+    pub api_key_file: Option<PathBuf>,
     /// For how long a call goes on trying while no coordinator answers or none has a quorum; at most 5 s while nobody
     /// listens at any endpoint.
     pub patience: Duration,
@@ -42,21 +46,25 @@ pub struct Overrides {
     pub endpoints: Vec<String>,
     /// The credential directory.
     pub credentials: Option<PathBuf>,
+    /// The file with an API key.
+    pub api_key_file: Option<PathBuf>,
 }
 
-/// The configuration file. A relative credential directory is relative to the file.
+/// The configuration file. What is relative in it is relative to the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
     endpoints: Vec<String>,
     credentials: Option<PathBuf>,
+    api_key_file: Option<PathBuf>,
 }
 
 impl Config {
     /// A configuration with the default patience.
     pub fn new(endpoints: Vec<String>, credentials: impl Into<PathBuf>) -> Self {
-        Self { endpoints, credentials: credentials.into(), patience: PATIENCE_DEFAULT }
+        let credentials = credentials.into();
+        Self { endpoints, credentials, api_key_file: None, patience: PATIENCE_DEFAULT }
     }
 
     /// The configuration of this process: options before environment before file.
@@ -90,16 +98,16 @@ impl Config {
             variable(ENDPOINTS_VARIABLE).map(split_list).unwrap_or_default(),
             file.endpoints,
         ];
-        let credentials = overrides
-            .credentials
-            .clone()
-            .or_else(|| variable(CREDENTIALS_VARIABLE).map(PathBuf::from))
-            .or_else(|| file.credentials.map(|directory| beside(&path, &directory)));
+        let first = |said: &Option<PathBuf>, name: &str, written: Option<PathBuf>| {
+            let written = || written.map(|written| beside(&path, &written));
+            said.clone().or_else(|| variable(name).map(PathBuf::from)).or_else(written)
+        };
+        let credentials = first(&overrides.credentials, CREDENTIALS_VARIABLE, file.credentials);
+        let api_key_file = first(&overrides.api_key_file, API_KEY_FILE_VARIABLE, file.api_key_file);
         let endpoints = endpoints.into_iter().find(|list| !list.is_empty());
-        Ok(Self::new(
-            endpoints.ok_or_else(|| ConfigError::NoEndpoints { file: path.clone() })?,
-            credentials.ok_or(ConfigError::NoCredentials { file: path })?,
-        ))
+        let endpoints = endpoints.ok_or_else(|| ConfigError::NoEndpoints { file: path.clone() })?;
+        let credentials = credentials.ok_or(ConfigError::NoCredentials { file: path })?;
+        Ok(Self { api_key_file, ..Self::new(endpoints, credentials) })
     }
 }
 
@@ -141,7 +149,7 @@ fn right(text: &str) -> String {
         Ok(_) => return format!("write {BOTH}"),
         Err(_) => return format!("this is not YAML; write {BOTH}"),
     };
-    let is_known = |key: &&str| ["endpoints", "credentials"].contains(key);
+    let is_known = |key: &&str| ["endpoints", "credentials", "api_key_file"].contains(key);
     match settings.keys().find(|key| !key.as_str().as_ref().is_some_and(is_known)) {
         Some(key) => {
             format!("there is no setting `{}`; write {BOTH}", key.as_str().unwrap_or_default())
@@ -201,11 +209,27 @@ mod tests {
         let said = Overrides {
             endpoints: vec!["https://said:1".into()],
             credentials: Some("/said".into()),
-            file: None,
+            ..Overrides::default()
         };
         let from_options = resolve(&said, &variables, &files).unwrap();
         assert_eq!(from_options.endpoints, ["https://said:1"]);
         assert_eq!(from_options.credentials, Path::new("/said"));
+    }
+
+    #[test]
+    fn an_api_key_is_in_a_file_that_is_named_like_all_else() {
+        let files =
+            [("/c/conf.yaml", "endpoints: [https://f:1]\ncredentials: ca\napi_key_file: key\n")];
+        let named = |more: &[(&str, &str)], said: Option<&str>| {
+            let variables = [&[("NOVACRON_CONFIG", "/c/conf.yaml")], more].concat();
+            let api_key_file = said.map(PathBuf::from);
+            let overrides = Overrides { api_key_file, ..Overrides::default() };
+            resolve(&overrides, &variables, &files).unwrap().api_key_file
+        };
+        let variable = [("NOVACRON_API_KEY_FILE", "/from/variable")];
+        assert_eq!(named(&[], None), Some("/c/key".into()));
+        assert_eq!(named(&variable, None), Some("/from/variable".into()));
+        assert_eq!(named(&variable, Some("/said")), Some("/said".into()));
     }
 
     #[test]

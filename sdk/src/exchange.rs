@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{Method, Response, StatusCode, Uri, header};
+use http::request::Builder;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header};
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
 use serde::de::DeserializeOwned;
@@ -69,6 +70,7 @@ pub(crate) struct Exchange {
     endpoints: Vec<String>,
     preferred: AtomicUsize,
     patience: Duration,
+    bearer: Option<HeaderValue>,
     notice: Option<Notice>,
 }
 
@@ -89,7 +91,8 @@ impl Exchange {
             .iter()
             .map(|endpoint| checked_endpoint(endpoint))
             .collect::<Result<_, _>>()?;
-        let credentials = Credentials::read(&config.credentials)?;
+        let credentials = Credentials::of(config)?;
+        let bearer = credentials.bearer.clone();
         let connector =
             ClusterConnector::new(credentials).map_err(|error| ConfigError::Credentials {
                 directory: config.credentials.clone(),
@@ -100,6 +103,7 @@ impl Exchange {
             endpoints,
             preferred: AtomicUsize::new(0),
             patience: config.patience,
+            bearer,
             notice,
         })
     }
@@ -196,7 +200,8 @@ impl Exchange {
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
     ) -> Result<T, Failure> {
         let failed = |error| failure_of(error, endpoint, &request.repeat);
-        let response = request.run(&self.agent, endpoint, connect).map_err(failed)?;
+        let head = request.head(endpoint, self.bearer.as_ref());
+        let response = request.run(head, &self.agent, connect).map_err(failed)?;
         if response.status().is_success() {
             return read(response).map_err(failed);
         }
@@ -218,18 +223,25 @@ impl Request {
         Self { method, path, content, repeat: Repeat::Keyed(RequestId(key)) }
     }
 
-    fn run(
-        &self,
-        agent: &Agent,
-        endpoint: &str,
-        connect: Duration,
-    ) -> Result<Response<Body>, ureq::Error> {
+    fn head(&self, endpoint: &str, bearer: Option<&HeaderValue>) -> Builder {
         let mut builder = http::Request::builder()
             .method(self.method.clone())
             .uri(format!("{endpoint}{}", self.path.as_str()));
+        if let Some(bearer) = bearer {
+            builder = builder.header(header::AUTHORIZATION, bearer.clone());
+        }
         if let Repeat::Keyed(key) = &self.repeat {
             builder = builder.header("idempotency-key", key.to_string());
         }
+        builder
+    }
+
+    fn run(
+        &self,
+        builder: Builder,
+        agent: &Agent,
+        connect: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
         let (media_type, bytes) = match &self.content {
             Content::None => return run_within(agent, builder.body(())?, connect),
             Content::Json(bytes) => ("application/json", bytes),

@@ -22,6 +22,13 @@ pub(crate) fn server_name(cluster: ClusterId) -> String {
     format!("{cluster}.novacron.internal")
 }
 
+/// The cluster of an authority, as its own certificate says it: `NovaCron <cluster>`.
+pub(crate) fn authority_of(certificate: &CertificateDer<'_>) -> Option<ClusterId> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
+    name.strip_prefix("NovaCron ")?.parse().ok()
+}
+
 impl Peer {
     /// The holder of a certificate, if it names exactly one.
     pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {

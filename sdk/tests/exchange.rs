@@ -14,7 +14,7 @@ use tempfile::tempdir;
 const TOKEN: &str = r#"{"token":"t","role":"agent","name":null,"expires_at":"2026-01-01T00:00:00Z","coordinators":[]}"#;
 
 fn token_create() -> TokenCreate {
-    TokenCreate { role: "agent".into(), name: None, ttl_seconds: None }
+    TokenCreate { role: "agent".into(), name: None, access: None, ttl_seconds: None }
 }
 
 fn problem(code: Code, detail: &str) -> String {
@@ -128,4 +128,35 @@ fn a_console_goes_on_at_the_byte_where_it_stopped() {
     let targets: Vec<String> = seen.iter().take(3).map(|seen| seen.target).collect();
     let at = |offset| format!("GET /api/v1/vms/web-01/console?from={offset}&follow=true");
     assert_eq!(targets, [at(10), at(16), at(21)]);
+}
+
+#[test]
+fn an_api_key_is_shown_instead_of_a_certificate_and_nowhere_else() {
+    const KEY: &str = "nck_00000000000000000000000000000007_abababab";
+    let (authority, directory) = (Authority::new(), tempdir().unwrap());
+    let (url, seen) = authority.serve("coordinator", vec![answer("201 Created", TOKEN)]);
+    let written = format!("{KEY}\n");
+    let client = authority.client_with_key(directory.path(), &written, &url).unwrap();
+    assert!(!format!("{client:?}").contains("abab"));
+    client.token_create(&token_create()).unwrap();
+    let seen = seen.recv().unwrap();
+    assert_eq!(seen.authorization, Some(format!("Bearer {KEY}")));
+    assert!(!seen.has_certificate);
+
+    let (url, seen) = authority.serve("coordinator", vec![answer("201 Created", TOKEN)]);
+    authority.client(directory.path(), &[&url]).token_create(&token_create()).unwrap();
+    let seen = seen.recv().unwrap();
+    assert!(seen.has_certificate && seen.authorization.is_none());
+
+    for wrong in ["", "secret-abab", "nck_1_abab extra"] {
+        let error = authority.client_with_key(directory.path(), wrong, &url).unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("api-key") && !text.contains("abab"), "{text}");
+    }
+    // Another program at the address that the authority did not vouch for gets nothing.
+    let stranger = Authority::new();
+    let (url, unseen) = stranger.serve("coordinator", vec![answer("201 Created", TOKEN)]);
+    let client = authority.client_with_key(directory.path(), &written, &url).unwrap();
+    assert!(client.token_create(&token_create()).is_err());
+    assert!(unseen.try_recv().is_err());
 }

@@ -352,7 +352,7 @@ impl Member {
             };
             let now = self.clock.now();
             let command = Command::of_cluster(new_request(now), now, body);
-            let call = novacron_coordinator::peers::Call::Propose(command);
+            let call = novacron_coordinator::peers::Call::Propose(Box::new(command));
             if self.leader.call(call).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }

@@ -15,7 +15,6 @@
 //! | [`snapshot`] | whole snapshots, the newest two |
 //! | [`record`] | small named records, each replaced atomically |
 //! | [`archive`] | files that never change, known by the hash of their content |
-//! | [`vault`] | encryption of what lies on disks and in backups |
 //! | [`tables`] | materialised tables that can always be rebuilt |
 
 #![forbid(unsafe_code)]
@@ -28,6 +27,5 @@ pub mod record;
 mod sealed;
 pub mod snapshot;
 pub mod tables;
-pub mod vault;
 
 pub use damage::{Damage, Damaged};

@@ -9,8 +9,13 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::Config as CoordinatorConfig;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
+use novacron_protocol::access::{AccessRole, BindingEffect};
 use novacron_protocol::ids::{MemberId, MigrationId, Revision};
-use novacron_sdk::api::{ClusterView, Code, EventKind, MemberRole, TokenCreate, VmCreate, VmStop};
+use novacron_protocol::project::Quotas;
+use novacron_sdk::api::{
+    ApiKeyCreate, BindingCreate, ClusterView, Code, EventKind, MemberRole, PrincipalCreate,
+    PrincipalKind, ProjectCreate, TokenCreate, VmCreate, VmStop,
+};
 use novacron_sdk::{Client, Config, Error, EventFilter, VmFilter};
 use tempfile::TempDir;
 
@@ -56,7 +61,8 @@ impl Cluster {
     /// One more coordinator, let in by a token from the API. Returns when it votes.
     async fn grow(&mut self) {
         let client = self.client(&self.endpoints);
-        let create = TokenCreate { role: "coordinator".into(), name: None, ttl_seconds: None };
+        let create =
+            TokenCreate { role: "coordinator".into(), name: None, access: None, ttl_seconds: None };
         let made = blocking(move || client.token_create(&create).unwrap()).await;
         let invitation = Invitation {
             token: made.token.parse().unwrap(),
@@ -152,6 +158,58 @@ async fn client_leader(client: &Client) -> usize {
     usize::try_from(view.leader.unwrap().0).unwrap() - 1
 }
 
+/// A program that has nothing but a key and the authority's certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_does_with_its_key_what_its_principal_may() {
+    let mut cluster = Cluster::found().await;
+    let (admin, endpoints) = (cluster.client(&cluster.endpoints), cluster.endpoints.clone());
+    let operator = cluster.directory.path().join("operator");
+    let program = cluster.directory.path().join("program");
+    std::fs::create_dir(&program).unwrap();
+    std::fs::copy(operator.join("ca.pem"), program.join("ca.pem")).unwrap();
+    blocking(move || {
+        assert_eq!(admin.whoami().unwrap().name, "admin");
+        let quotas = Quotas { vms: Some(1), ..Quotas::default() };
+        let project = ProjectCreate { name: "web".into(), quotas, ..ProjectCreate::default() };
+        admin.project_create(&project).unwrap();
+        let kind = PrincipalKind::Service;
+        let create = PrincipalCreate { name: "ci".into(), kind, display_name: String::new() };
+        admin.principal_create(&create).unwrap();
+        let made = BindingCreate {
+            principal: "ci".into(),
+            role: Some(AccessRole::Operator),
+            permission: None,
+            project: Some("web".into()),
+            effect: BindingEffect::Allow,
+        };
+        let binding = admin.bind(&made).unwrap();
+        assert_eq!(admin.bindings(Some("ci")).unwrap(), [binding.clone()]);
+        let key = ApiKeyCreate { principal: "ci".into(), name: "a test".into(), ttl_seconds: None };
+        let key = admin.api_key_create(&key).unwrap();
+        let file = program.join("key");
+        std::fs::write(&file, format!("{}\n", key.key)).unwrap();
+
+        let config = Config { api_key_file: Some(file), ..Config::new(endpoints, program) };
+        let client = Client::new(&config).unwrap();
+        let whoami = client.whoami().unwrap();
+        assert_eq!((whoami.name.as_str(), whoami.api_key), ("ci", Some(key.view.id)));
+        let in_web = |name| VmCreate { project: Some("web".into()), ..machine(name) };
+        assert_eq!(client.vm_create(&in_web("one")).unwrap().project.as_str(), "web");
+        assert_eq!(code(client.vm_create(&in_web("two"))), Code::QuotaExceeded);
+        assert_eq!(code(client.vm_create(&machine("two"))), Code::NotAllowed);
+        assert_eq!(code(client.nodes()), Code::NotAllowed);
+        assert_eq!(client.project("web").unwrap().usage.vms, 1);
+        admin.unbind(binding.id).unwrap();
+        assert_eq!(code(client.vms(&VmFilter::default())), Code::NotAllowed);
+        admin.api_key_revoke(key.view.id).unwrap();
+        assert_eq!(code(client.whoami()), Code::NotAuthenticated);
+        admin.principal_delete("ci").unwrap();
+        assert_eq!(admin.principals().unwrap().len(), 1);
+    })
+    .await;
+    cluster.members.remove(0).shutdown().await;
+}
+
 fn journey(client: &Client) {
     let cluster = client.cluster().unwrap();
     assert_eq!(cluster.members.len(), 1);
@@ -189,7 +247,7 @@ fn journey(client: &Client) {
     assert!(watch.any(|event| event.unwrap().kind == EventKind::VmDeleted));
     assert_eq!(code(client.vm("web-01")), Code::NotFound);
 
-    let create = TokenCreate { role: "agent".into(), name: None, ttl_seconds: None };
+    let create = TokenCreate { role: "agent".into(), name: None, access: None, ttl_seconds: None };
     assert!(!client.token_create(&create).unwrap().coordinators.is_empty());
     assert_eq!(client.openapi().unwrap()["openapi"], "3.0.3");
 }

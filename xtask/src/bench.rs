@@ -3,14 +3,21 @@
 use anyhow::Result;
 
 use crate::workspace::Workspace;
-use crate::{guest, packages, process, product};
+use crate::{etcd, guest, packages, process, product};
+
+/// The benches of the control plane: no guest takes part, and so no QEMU.
+const CONTROL: &str = "control";
 
 /// Builds the programs and runs the benches with these arguments.
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    packages::ensure()?;
-    guest::ensure(workspace)?;
-    let built = product::ensure(workspace)?;
     let mut cargo = workspace.cargo();
+    if arguments.first().is_some_and(|first| first == CONTROL) {
+        cargo.env(etcd::PROGRAM_VARIABLE, etcd::ensure(workspace)?);
+    } else {
+        packages::ensure()?;
+        guest::ensure(workspace)?;
+    }
+    let built = product::ensure(workspace)?;
     cargo.args(["run", "--locked", "--release", "--package", "novacron-benches", "--"]);
     process::run(cargo.args(arguments).env(product::DIRECTORY_VARIABLE, built))
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod demo;
+mod etcd;
 mod full;
 mod guest;
 mod install;

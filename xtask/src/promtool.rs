@@ -1,9 +1,6 @@
 //! promtool, which judges the text of metrics: one program of a package that is otherwise not needed.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
+use std::path::PathBuf;
 
 use crate::workspace::Workspace;
 use crate::{packages, process};
@@ -21,31 +18,11 @@ pub fn ensure(workspace: &Workspace) -> Option<PathBuf> {
         return Some(PathBuf::from(PROGRAM));
     }
     let directory = workspace.root().join("target/novacron-promtool");
-    let program = directory.join(PROGRAM);
-    if program.exists() {
-        return Some(program);
-    }
-    match fetch(&directory) {
-        Ok(()) => Some(program),
+    match packages::program(PACKAGE, PROGRAM, &directory) {
+        Ok(program) => Some(program),
         Err(error) => {
             println!("SKIPPED: promtool does not look at the metrics, it cannot be had: {error:#}");
             None
         }
     }
-}
-
-fn fetch(directory: &Path) -> Result<()> {
-    let tree = directory.with_extension("tree");
-    if tree.exists() {
-        fs::remove_dir_all(&tree)?;
-    }
-    // What apt knows may be old or, in a new container, empty.
-    packages::unpack(PACKAGE, &tree).or_else(|_| {
-        packages::refresh_lists()?;
-        packages::unpack(PACKAGE, &tree)
-    })?;
-    fs::create_dir_all(directory)?;
-    fs::rename(tree.join("usr/bin").join(PROGRAM), directory.join(PROGRAM))
-        .with_context(|| format!("{PACKAGE} holds no {PROGRAM}"))?;
-    fs::remove_dir_all(&tree).context("cannot remove the rest of the package")
 }

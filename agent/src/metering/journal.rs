@@ -42,8 +42,11 @@ pub enum JournalError {
         source: CodecError,
     },
     /// There is no room.
-    #[error("the journal of usage is full: {JOURNAL_BYTES_MAX} bytes wait for a coordinator")]
-    Full,
+    #[error("the journal of usage is full: {bytes} bytes wait for a coordinator")]
+    Full {
+        /// Bytes that wait.
+        bytes: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,20 +74,22 @@ pub struct Journal {
     disk: Arc<dyn Disk>,
     /// `None` after a failure: it is opened anew before it is used.
     log: Option<Log>,
+    bytes_max: u64,
     bytes: u64,
     records: u64,
 }
 
 impl Journal {
-    /// Opens the journal, making it if needed, and shows every record in it.
+    /// Opens the journal, which takes records up to `bytes_max`, making it if needed, and shows every record in it.
     ///
     /// # Errors
     /// [`JournalError`]: one that is damaged is not guessed at.
     pub fn open(
         disk: Arc<dyn Disk>,
+        bytes_max: u64,
         mut show: impl FnMut(&UsageRecord),
     ) -> Result<Self, JournalError> {
-        let mut journal = Self { disk, log: None, bytes: 0, records: 0 };
+        let mut journal = Self { disk, log: None, bytes_max, bytes: 0, records: 0 };
         journal.take_stock(&mut show)?;
         Ok(journal)
     }
@@ -113,6 +118,23 @@ impl Journal {
     /// [`JournalError`]. They may be there all the same after a failure of the disk; kept once more they are there twice,
     /// which the ledger sees.
     pub fn append(&mut self, records: &[UsageRecord]) -> Result<(), JournalError> {
+        if self.bytes >= self.bytes_max && !records.is_empty() {
+            return Err(JournalError::Full { bytes: self.bytes });
+        }
+        self.push(records)
+    }
+
+    /// Forgets the entries up to and with `sequence`, and keeps what of them is to be sent anew: also if the journal is
+    /// full, or it would stay so for ever.
+    ///
+    /// # Errors
+    /// [`JournalError`]; both may be there, then.
+    pub fn replace(&mut self, sequence: u64, rest: &[UsageRecord]) -> Result<(), JournalError> {
+        self.push(rest)?;
+        self.forget(sequence)
+    }
+
+    fn push(&mut self, records: &[UsageRecord]) -> Result<(), JournalError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -120,9 +142,6 @@ impl Journal {
         let chunks = records.chunks(USAGE_RECORDS_PER_BATCH_MAX);
         let entries: Vec<Bytes> = (next..).zip(chunks).map(encode).collect::<Result<_, _>>()?;
         let bytes: u64 = entries.iter().map(|entry| entry.len() as u64).sum();
-        if self.bytes + bytes > JOURNAL_BYTES_MAX {
-            return Err(JournalError::Full);
-        }
         self.write(|log| log.append(next, entries))?;
         self.bytes += bytes;
         self.records += records.len() as u64;
@@ -148,11 +167,7 @@ impl Journal {
         Ok((batch.sequence > 0).then_some(batch))
     }
 
-    /// Forgets the entries up to and with `sequence`, durably.
-    ///
-    /// # Errors
-    /// [`JournalError`]; they are sent again, then.
-    pub fn forget(&mut self, sequence: u64) -> Result<(), JournalError> {
+    fn forget(&mut self, sequence: u64) -> Result<(), JournalError> {
         let Some(first) = self.log()?.first_index() else { return Ok(()) };
         let (mut bytes, mut records) = (0, 0);
         self.each(first..=sequence, &mut |entry, length| {
@@ -225,4 +240,61 @@ fn encode((index, records): (u64, &[UsageRecord])) -> Result<Bytes, JournalError
 
 fn decode(index: u64, bytes: &[u8]) -> Result<Entry, JournalError> {
     codec::decode(bytes).map_err(|source| JournalError::Content { index, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use novacron_protocol::ids::{Generation, VmId};
+    use novacron_protocol::usage::Meter;
+    use novacron_storage::disk::SimulatedDisk;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// If this fails, the layout has changed: raise the version.
+    #[test]
+    fn golden_entry() {
+        let (vm, generation) = (VmId(Uuid::from_u128(0x0102)), Generation(3));
+        let meter = Meter::DiskByteSeconds;
+        let record = UsageRecord { vm, generation, meter, start_s: 4, end_s: 5, level: 6 };
+        let expected = [
+            &[1, 0][..],
+            &[1, 0, 0, 0, 0, 0, 0, 0],
+            &[16, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
+            &[3, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0],
+            &[4, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 0, 0, 0, 0, 0, 0, 0],
+            &[6, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(encode((1, &[record])).unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn a_full_journal_takes_nothing_but_the_rest_of_what_it_has() {
+        let (vm, generation) = (VmId(Uuid::nil()), Generation(1));
+        let meter = Meter::VmSeconds;
+        let record =
+            |start_s| UsageRecord { vm, generation, meter, start_s, end_s: start_s + 1, level: 1 };
+        let disk = Arc::new(SimulatedDisk::new(0));
+        let mut journal = Journal::open(disk, 200, |_| ()).unwrap();
+        let first: Vec<UsageRecord> = (0..4).map(record).collect();
+        journal.append(&first).unwrap();
+        assert!(matches!(journal.append(&[record(5)]), Err(JournalError::Full { .. })));
+        let batch = journal.oldest(1).unwrap().unwrap();
+        journal.replace(batch.sequence, &[record(8)]).unwrap();
+        journal.append(&[record(5)]).unwrap();
+        let kept: Vec<UsageRecord> = journal.oldest(9).unwrap().unwrap().records;
+        assert_eq!(kept, [record(8), record(5)]);
+    }
+
+    #[test]
+    fn a_full_batch_fits_an_entry() {
+        let (vm, generation) = (VmId(Uuid::nil()), Generation(u64::MAX));
+        let meter = Meter::DiskByteSeconds;
+        let record =
+            UsageRecord { vm, generation, meter, start_s: 0, end_s: u64::MAX, level: u64::MAX };
+        assert!(encode((1, &[record; USAGE_RECORDS_PER_BATCH_MAX])).is_ok());
+    }
 }

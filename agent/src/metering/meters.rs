@@ -72,42 +72,44 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// Meters as an earlier run of the agent remembered them at `mark`, in this run of the host or an earlier one. Says what
-    /// was used by guests that cannot have outlived the host.
+    /// Meters as an earlier run of the agent remembered them at `mark`, in this run of the host or an earlier one, and with
+    /// what it had metered since. Says what was used by guests that cannot have outlived the host.
     pub fn recover(
         remembered: Vec<SeriesRecord>,
+        metered: &BTreeMap<(VmId, Meter), u64>,
         mark: Reading,
         now: Reading,
         is_same_boot: bool,
     ) -> (Self, Vec<UsageRecord>) {
-        let mut meters = Self::default();
-        let mut used = Vec::new();
-        for SeriesRecord { vm, meter, mut series } in remembered {
-            if !is_same_boot {
-                let done = match meter {
-                    Meter::VmSeconds => series.end(mark),
-                    _ => series.carry_over(mark, now),
-                };
-                used.extend(records(vm, meter, done));
-            }
-            if series.is_open() {
-                meters.in_doubt.insert(vm, if is_same_boot { mark } else { now });
-            }
-            meters.series.insert((vm, meter), series);
+        let known = remembered.into_iter().map(|record| ((record.vm, record.meter), record.series));
+        let mut meters = Self { series: known.collect(), ..Self::default() };
+        for (&key, &until_s) in metered {
+            meters.series.entry(key).or_default().decided(now, until_s);
         }
+        let used = if is_same_boot { Vec::new() } else { meters.outlive(mark, now) };
+        let certain = if is_same_boot { mark } else { now };
+        let open = meters.series.iter().filter(|(_, series)| series.is_open());
+        meters.in_doubt = open.map(|(&(vm, _), _)| (vm, certain)).collect();
         (meters, used)
+    }
+
+    /// The host was started anew since `mark`: its guests ended with it, its disks are there.
+    fn outlive(&mut self, mark: Reading, now: Reading) -> Vec<UsageRecord> {
+        let mut used = Vec::new();
+        for (&(vm, meter), series) in &mut self.series {
+            let done = match meter {
+                Meter::VmSeconds => series.end(mark),
+                _ => series.carry_over(mark, now),
+            };
+            used.extend(records(vm, meter, done));
+        }
+        used
     }
 
     /// What is to be remembered of them.
     pub fn remembered(&self) -> Vec<SeriesRecord> {
         let record = |(&(vm, meter), &series)| SeriesRecord { vm, meter, series };
         self.series.iter().map(record).collect()
-    }
-
-    /// These seconds are metered, whatever was remembered.
-    pub fn decided(&mut self, now: Reading, record: &UsageRecord) {
-        let series = self.series.entry((record.vm, record.meter)).or_default();
-        series.decided(now, record.end_s);
     }
 
     /// From `now` on this agent has this of a machine, or nothing. Says what was used before and whether anything changed.
@@ -133,6 +135,20 @@ impl Meters {
             has_changed |= *series != before;
         }
         (used, has_changed)
+    }
+
+    /// The agent stood still from `certain` until now: guests may have ended meanwhile, and their drivers are about to say so.
+    pub fn doubt(&mut self, certain: Reading) {
+        for ((vm, meter), series) in &self.series {
+            if *meter == Meter::VmSeconds && series.is_open() {
+                self.in_doubt.entry(*vm).or_insert(certain);
+            }
+        }
+    }
+
+    /// Whoever did not end by now has not ended.
+    pub fn trust(&mut self) {
+        self.in_doubt.clear();
     }
 
     /// A machine in doubt showed a sign of life at this time of the wall clock, in this run of the host.

@@ -10,7 +10,7 @@ use novacron_protocol::ids::VmId;
 use novacron_protocol::usage::{HOUR_S, RecordOutcome, UsageRecord};
 use novacron_storage::disk::Disk;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,12 +18,25 @@ use super::journal::Batch;
 use super::meters::{Held, Meters};
 use super::rest::{Verdict, judge};
 use super::store::{Mark, Store, StoreError};
-use crate::clock;
+use super::time::Reading;
+use crate::clock::{self, Clocks};
 use crate::reason::reason;
 
 /// How often the meters' mark is written. Of a guest that ends while no agent runs, no more than this and the time since its
 /// last sign of life is not metered.
 pub const MARK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a change waits for others, and for the migration that it may be a part of: nothing is written while a guest
+/// stands still.
+const GATHER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often the agent notes that it lives …
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// … so that it notices that it stood still for so long. Guests that ended meanwhile, unseen, are metered until then.
+const STALL_MS_MIN: u64 = 5_000;
+
+/// How long after that the ends that it missed are still heard of.
+const STALL_HEARD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What runs is told every five minutes of UTC …
 const CUT_S: u64 = 300;
@@ -49,12 +62,15 @@ pub struct Recorder {
 
 #[derive(Debug)]
 struct Shared {
+    clocks: Clocks,
     state: Mutex<State>,
     /// Locked on threads that may wait for the disk, never on the reactor.
     store: Mutex<Store>,
     boot: Option<Uuid>,
     /// Something is to be kept.
     changed: Notify,
+    /// What is about to be told is to be kept at once.
+    hastened: Notify,
     /// Something may be sent.
     sendable: Notify,
 }
@@ -70,7 +86,18 @@ struct State {
     /// Sent in this session and not answered.
     in_flight: Option<Batch>,
     not_before: Option<Instant>,
+    /// When the agent was seen to live last; from [`Recorder::settle`] on.
+    alive: Option<Reading>,
+    stall: Option<Stall>,
     numbers: UsageNumbers,
+}
+
+/// The agent stood still, and may not have heard yet of everything that ended meanwhile.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    /// The last moment at which it lived.
+    since: Reading,
+    heard_until: Instant,
 }
 
 /// How metering stands.
@@ -95,20 +122,23 @@ impl Recorder {
     ///
     /// # Errors
     /// [`StoreError`]: what waits is money, so it is not guessed at.
-    pub async fn open(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
-        let boot = clock::boot();
-        let opened = tokio::task::spawn_blocking(move || Store::open(disk, boot, clock::reading()));
+    pub async fn open(disk: Arc<dyn Disk>, clocks: Clocks) -> Result<Self, StoreError> {
+        let (boot, now) = (clock::boot(), clocks.read());
+        let opened = tokio::task::spawn_blocking(move || Store::open(disk, boot, now));
         let (store, meters, used) = opened.await.map_err(|_| StoreError::Ending)??;
         let state = State { meters, waiting: used, ..State::default() };
         let (state, store) = (Mutex::new(state), Mutex::new(store));
-        let (changed, sendable) = (Notify::new(), Notify::new());
-        Ok(Self { shared: Arc::new(Shared { state, store, boot, changed, sendable }) })
+        let (changed, hastened, sendable) = (Notify::new(), Notify::new(), Notify::new());
+        let shared = Shared { clocks, state, store, boot, changed, hastened, sendable };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// From now on this agent has this of a machine, or nothing.
     pub fn hold(&self, vm: VmId, held: Option<&Held>) {
         let mut state = self.state();
-        let (used, has_changed) = state.meters.hold(clock::reading(), vm, held);
+        let now = self.shared.clocks.read();
+        state.live(now);
+        let (used, has_changed) = state.meters.hold(now, vm, held);
         state.wait(used);
         state.numbers.is_behind |= has_changed;
         drop(state);
@@ -117,15 +147,26 @@ impl Recorder {
         }
     }
 
-    /// A machine whose process was not found gave a sign of life at this time of the wall clock.
+    /// What is told next waits for nothing: a start that is reported should be durable by then.
+    pub fn hasten(&self) {
+        self.shared.hastened.notify_one();
+    }
+
+    /// A machine whose process is gone gave its last sign of life at this time of the wall clock. That counts if nobody saw
+    /// it end.
     pub fn sign(&self, vm: VmId, wall_ms: u64) {
-        self.state().meters.sign(clock::reading(), vm, wall_ms);
+        let mut state = self.state();
+        let now = self.shared.clocks.read();
+        state.live(now);
+        state.meters.sign(now, vm, wall_ms);
     }
 
     /// Every machine that this agent has was told about.
     pub fn settle(&self) {
         let mut state = self.state();
-        let used = state.meters.settle(clock::reading());
+        let now = self.shared.clocks.read();
+        let used = state.meters.settle(now);
+        state.alive = Some(now);
         state.wait(used);
         drop(state);
         self.shared.changed.notify_one();
@@ -133,13 +174,25 @@ impl Recorder {
 
     /// Makes durable what becomes known, until `stop`; then what is known by then. Once, for as long as the agent lives.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = self.keep_on(&stop) => (),
+            () = self.live() => (),
+        }
+        self.keep(1).await;
+    }
+
+    /// Ends between two writes.
+    async fn keep_on(&self, stop: &CancellationToken) {
         let mut marks = interval(MARK_INTERVAL);
         marks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
-                () = self.shared.changed.notified() => (),
+                () = stop.cancelled() => return,
+                () = self.shared.changed.notified() => {
+                    drop(timeout(GATHER_INTERVAL, self.gathered(stop)).await);
+                }
                 _ = marks.tick() => (),
             }
             let cut_s = self.state().cut_s();
@@ -147,7 +200,23 @@ impl Recorder {
             // Also what was put off.
             self.shared.sendable.notify_one();
         }
-        self.keep(1).await;
+    }
+
+    async fn gathered(&self, stop: &CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => (),
+            () = self.shared.hastened.notified() => (),
+        }
+    }
+
+    async fn live(&self) {
+        let mut ticks = interval(ALIVE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.state().live(self.shared.clocks.read());
+        }
     }
 
     /// A new session with a coordinator: what was not acknowledged is sent again.
@@ -263,7 +332,8 @@ impl Recorder {
 
     /// Records first, then the mark.
     async fn keep(&self, cut_s: u64) {
-        let (records, mark) = self.state().to_keep(cut_s, self.shared.boot);
+        let (now, boot) = (self.shared.clocks.read(), self.shared.boot);
+        let (records, mark) = self.state().begin_keeping(now, cut_s, boot);
         let count = records.len();
         let kept = self.on_store(move |store| store.keep(&records, &mark)).await;
         self.state().kept(count, kept);
@@ -307,6 +377,23 @@ impl State {
         self.waiting.extend(used.into_iter().take(room));
     }
 
+    /// The agent lives; if it did not for a while, what it did not see is in doubt.
+    fn live(&mut self, now: Reading) {
+        let Some(before) = self.alive else { return };
+        self.alive = Some(now);
+        let stood_still_ms = now.monotonic_ms.saturating_sub(before.monotonic_ms);
+        if stood_still_ms >= STALL_MS_MIN {
+            tracing::warn!(stood_still_ms, "the agent stood still");
+            self.meters.doubt(before);
+            let since = self.stall.map_or(before, |stall| stall.since);
+            let heard_until = Instant::now() + STALL_HEARD_INTERVAL;
+            self.stall = Some(Stall { since, heard_until });
+        } else if self.stall.is_some_and(|stall| stall.heard_until <= Instant::now()) {
+            self.meters.trust();
+            self.stall = None;
+        }
+    }
+
     /// How often what runs is told.
     fn cut_s(&self) -> u64 {
         if self.numbers.waiting_bytes > NEAR_BYTES_MAX { HOUR_S } else { CUT_S }
@@ -321,13 +408,20 @@ impl State {
         self.in_flight.is_none() && self.not_before.is_none_or(|moment| moment <= Instant::now())
     }
 
-    fn to_keep(&mut self, cut_s: u64, boot: Option<Uuid>) -> (Vec<UsageRecord>, Mark) {
-        let at = clock::reading();
+    /// What is to be written now.
+    fn begin_keeping(
+        &mut self,
+        now: Reading,
+        cut_s: u64,
+        boot: Option<Uuid>,
+    ) -> (Vec<UsageRecord>, Mark) {
         if !self.is_failing {
-            let used = self.meters.cut(at, cut_s);
+            let used = self.meters.cut(now, cut_s);
             self.wait(used);
         }
         (self.numbers.is_behind, self.is_keeping) = (false, true);
+        // What is in doubt was certain then only.
+        let at = self.stall.map_or(now, |stall| stall.since);
         (self.waiting.clone(), Mark { boot, at, series: self.meters.remembered() })
     }
 
@@ -351,3 +445,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

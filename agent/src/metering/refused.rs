@@ -52,14 +52,13 @@ fn line(at: Timestamp, record: &UsageRecord, outcome: &RecordOutcome) -> String 
 
 fn open(disk: &dyn Disk) -> Result<Box<dyn DiskFile>, DiskError> {
     let path = Path::new(FILE);
-    let file = match disk.open(path) {
-        Ok(file) if file.len()? < REFUSED_BYTES_MAX => return Ok(file),
+    match disk.open(path) {
+        Ok(file) if file.len()? < REFUSED_BYTES_MAX => Ok(file),
         Ok(_) => {
             disk.rename(path, Path::new(OLD_FILE))?;
             disk.create(path)
         }
         Err(error) if error.is_not_found() => disk.create(path),
         Err(error) => Err(error),
-    };
-    file
+    }
 }

@@ -3,6 +3,7 @@
 //! So whatever the meters remember as decided is in the journal or acknowledged, and what was sent is remembered: after a
 //! crash no second is metered a second time in another record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use novacron_protocol::time::Timestamp;
@@ -13,7 +14,7 @@ use novacron_storage::record::{RECORD_BYTES_MAX, RecordError, RecordStore};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::journal::{Batch, Journal, JournalError};
+use super::journal::{Batch, JOURNAL_BYTES_MAX, Journal, JournalError};
 use super::meters::{Meters, SeriesRecord};
 use super::refused;
 use super::time::Reading;
@@ -85,25 +86,15 @@ impl Store {
             Some(bytes) => Some(codec::decode(&bytes)?),
             None => None,
         };
-        let mut waiting = std::collections::BTreeMap::new();
-        let journal = Journal::open(Arc::clone(&disk), |record| {
-            let key = (record.vm, record.meter);
-            waiting
-                .entry(key)
-                .and_modify(|last: &mut UsageRecord| {
-                    if last.end_s < record.end_s {
-                        *last = *record;
-                    }
-                })
-                .or_insert(*record);
+        let mut metered = BTreeMap::new();
+        let journal = Journal::open(Arc::clone(&disk), JOURNAL_BYTES_MAX, |record| {
+            let until_s: &mut u64 = metered.entry((record.vm, record.meter)).or_default();
+            *until_s = record.end_s.max(*until_s);
         })?;
-        let (mut meters, used) = match mark {
-            Some(Mark { boot: then, at, series }) => {
-                Meters::recover(series, at, now, then.is_some() && then == boot)
-            }
-            None => (Meters::default(), Vec::new()),
-        };
-        waiting.values().for_each(|record| meters.decided(now, record));
+        let never = Mark { boot, at: now, series: Vec::new() };
+        let Mark { boot: then, at, series } = mark.unwrap_or(never);
+        let is_same_boot = then.is_some() && then == boot;
+        let (meters, used) = Meters::recover(series, &metered, at, now, is_same_boot);
         Ok((Self { disk, journal, marks, marked: 0 }, meters, used))
     }
 
@@ -141,12 +132,12 @@ impl Store {
             refused::keep(&self.disk, at, refused).map_err(StoreError::Refused)?;
         }
         let is_all_marked = self.journal.last()? == self.marked;
-        // A rest was metered long ago: it needs no mark.
-        self.journal.append(rest)?;
+        self.journal.replace(batch.sequence, rest)?;
         if is_all_marked {
+            // A rest was metered long ago: it needs no mark.
             self.marked = self.journal.last()?;
         }
-        Ok(self.journal.forget(batch.sequence)?)
+        Ok(())
     }
 
     /// Bytes that wait to be acknowledged.

@@ -1,6 +1,6 @@
 //! Meters against a host that knows what was used, second by second.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use novacron_protocol::ids::{Generation, VmId};
 use novacron_protocol::usage::{Meter, UsageRecord};
@@ -167,7 +167,7 @@ impl Host {
         let died = ended.map_or(0, |(_, ms)| ms);
         self.pass(away_ms - died);
         let (remembered, mark) = self.durable.clone();
-        let (meters, used) = Meters::recover(remembered, mark, self.now, true);
+        let (meters, used) = Meters::recover(remembered, &BTreeMap::new(), mark, self.now, true);
         self.meters = meters;
         self.used.extend(used);
         if let Some((end, _)) = ended {
@@ -346,7 +346,8 @@ fn after_boot(down_ms: u64) -> (Vec<UsageRecord>, Vec<UsageRecord>) {
     meters.hold(reading(10_000), vm(), Some(&both));
     let mark = reading(15_400);
     let now = Reading { monotonic_ms: 500, ..reading(15_400 + down_ms) };
-    let (mut meters, used) = Meters::recover(meters.remembered(), mark, now, false);
+    let (mut meters, used) =
+        Meters::recover(meters.remembered(), &BTreeMap::new(), mark, now, false);
     meters.sign(now, vm(), now.wall_ms);
     let later = Reading { wall_ms: now.wall_ms + 1000, monotonic_ms: 1500 };
     (used, meters.hold(later, vm(), None).0)
@@ -367,11 +368,37 @@ fn a_host_that_went_down_took_its_guests_with_it_and_kept_its_disks() {
 fn what_is_gone_after_a_restart_was_used_until_the_mark() {
     let mut meters = Meters::default();
     meters.hold(reading(10_000), vm(), Some(&held(true)));
-    let (mut meters, _) =
-        Meters::recover(meters.remembered(), reading(20_500), reading(90_000), true);
+    let (mut meters, _) = Meters::recover(
+        meters.remembered(),
+        &BTreeMap::new(),
+        reading(20_500),
+        reading(90_000),
+        true,
+    );
     assert_eq!(meters.cut(reading(90_000), 1), []);
     assert_eq!(spans(&meters.settle(reading(90_000))), [(10, 21)]);
     assert_eq!(meters.settle(reading(90_000)), []);
+}
+
+#[test]
+fn a_guest_that_ends_while_the_agent_stands_still_is_metered_until_then_or_its_last_sign() {
+    for (signed_ms, end_s) in [(None, 21), (Some(30_000), 30)] {
+        let mut meters = Meters::default();
+        meters.hold(reading(10_000), vm(), Some(&held(true)));
+        meters.doubt(reading(20_500));
+        let now = reading(90_000);
+        if let Some(signed_ms) = signed_ms {
+            meters.sign(now, vm(), reading(signed_ms).wall_ms);
+        }
+        let (used, _) = meters.hold(now, vm(), Some(&held(false)));
+        assert_eq!(spans(&used), [(10, end_s)]);
+    }
+    let mut meters = Meters::default();
+    meters.hold(reading(10_000), vm(), Some(&held(true)));
+    meters.doubt(reading(20_500));
+    meters.trust();
+    let (used, _) = meters.hold(reading(90_000), vm(), Some(&held(false)));
+    assert_eq!(spans(&used), [(10, 90)]);
 }
 
 #[test]

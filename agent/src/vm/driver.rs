@@ -217,8 +217,7 @@ impl Driver {
             None
         });
         if running.is_none() {
-            let directories = self.shared.launcher.directories.machine(self.vm);
-            self.shared.recorder.sign(self.vm, signs::newest_ms(&directories));
+            self.look_for_signs();
         }
         let pid = running.as_ref().map(|running| running.process.pid());
         tracing::info!(pid, role = ?record.role, "machine taken up");
@@ -357,6 +356,7 @@ impl Driver {
             None => Ending::Unknown,
         };
         // What follows takes its time, and the guest is gone.
+        self.look_for_signs();
         self.meter();
         self.events = None;
         self.ask_again_at = None;
@@ -501,6 +501,12 @@ impl Driver {
             });
         self.shared.publish(self.vm, report);
         self.meter();
+    }
+
+    /// Of a process that is gone: until when it lived, in case nobody saw it end.
+    fn look_for_signs(&self) {
+        let directories = self.shared.launcher.directories.machine(self.vm);
+        self.shared.recorder.sign(self.vm, signs::newest_ms(&directories));
     }
 
     /// Tells what there is to meter.

@@ -9,11 +9,14 @@ mod recording;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use novacron_agent::clock;
+use novacron_agent::clock::{self, Clocks};
 use novacron_agent::host::{Hypervisor, look_for_qemu};
 use novacron_agent::metering::Recorder;
+use novacron_agent::metering::time::Reading;
 use novacron_agent::records::Records;
 use novacron_agent::report::Reporter;
 use novacron_agent::vm::{Directories, Interrupted, MachineOrder, Machines, Order, Settings};
@@ -66,7 +69,24 @@ pub struct Host {
     pub interrupted: Vec<Interrupted>,
     pub records: Records,
     pub recording: Recording,
+    /// Milliseconds by which the clocks of metering are ahead of the host's.
+    pub passed_ms: Arc<AtomicU64>,
     programs: Programs,
+}
+
+struct HostWithoutAgent {
+    directory: HostDirectory,
+    programs: Programs,
+    passed_ms: Arc<AtomicU64>,
+}
+
+impl HostWithoutAgent {
+    async fn begin(self) -> Host {
+        let Self { directory, programs, passed_ms } = self;
+        let taken_up = take_up(directory.path(), &programs, clocks(&passed_ms)).await;
+        let TakenUp { machines, reporter, interrupted, records, recording } = taken_up;
+        Host { directory, machines, reporter, interrupted, records, recording, passed_ms, programs }
+    }
 }
 
 /// What an agent has once it has taken up its machines.
@@ -117,34 +137,39 @@ impl Host {
         fs::create_dir(&images).unwrap();
         fs::write(images.join(format!("{IMAGE}.img")), boot_image(&[])).unwrap();
         fs::write(images.join(format!("{DROWSY_IMAGE}.img")), boot_image(&DROWSINESS)).unwrap();
-        Self::begin(directory, programs).await
+        HostWithoutAgent { directory, programs, passed_ms: Arc::default() }.begin().await
     }
 
-    async fn begin(directory: HostDirectory, programs: Programs) -> Self {
-        let taken_up = take_up(directory.path(), &programs).await;
-        let TakenUp { machines, reporter, interrupted, records, recording } = taken_up;
-        Self { directory, machines, reporter, interrupted, records, recording, programs }
+    /// Time passes for what is metered.
+    pub fn pass(&self, ms: u64) {
+        self.passed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// What the wall clock of metering shows, in milliseconds.
+    pub fn metered_ms(&self) -> u64 {
+        clocks(&self.passed_ms).read().wall_ms
     }
 
     /// The agent ends and starts again; guests go on.
     pub async fn restart(self) -> Self {
-        let Self { directory, machines, reporter, interrupted, records, recording, programs } =
-            self;
-        machines.shut_down().await;
+        let (rest, recording) = self.leave().await;
         recording.end().await;
-        drop((machines, reporter, interrupted, records));
-        Self::begin(directory, programs).await
+        rest.begin().await
     }
 
     /// The agent dies without a last word, something happens, and it starts again; guests go on.
-    pub async fn crash(self, meanwhile: impl AsyncFnOnce(&HostDirectory)) -> Self {
-        let Self { directory, machines, reporter, interrupted, records, recording, programs } =
-            self;
+    pub async fn crash(self, meanwhile: impl AsyncFnOnce()) -> Self {
+        let (rest, recording) = self.leave().await;
         recording.die().await;
+        meanwhile().await;
+        rest.begin().await
+    }
+
+    /// All of the agent ends but for what makes usage durable.
+    async fn leave(self) -> (HostWithoutAgent, Recording) {
+        let Self { directory, programs, passed_ms, recording, machines, .. } = self;
         machines.shut_down().await;
-        drop((machines, reporter, interrupted, records));
-        meanwhile(&directory).await;
-        Self::begin(directory, programs).await
+        (HostWithoutAgent { directory, programs, passed_ms }, recording)
     }
 
     pub async fn order(&self, vm: VmId, order: MachineOrder) -> EffectOutcome {
@@ -265,7 +290,17 @@ fn collect(directory: &Path, mark: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-async fn take_up(directory: &Path, programs: &Programs) -> TakenUp {
+/// The host's clocks, and so much later.
+fn clocks(passed_ms: &Arc<AtomicU64>) -> Clocks {
+    let passed_ms = Arc::clone(passed_ms);
+    Clocks::from_fn(move || {
+        let Reading { wall_ms, monotonic_ms } = Clocks::system().read();
+        let passed_ms = passed_ms.load(Ordering::Relaxed);
+        Reading { wall_ms: wall_ms + passed_ms, monotonic_ms: monotonic_ms + passed_ms }
+    })
+}
+
+async fn take_up(directory: &Path, programs: &Programs, clocks: Clocks) -> TakenUp {
     let Programs { qemu, swtpm } = programs;
     let version = look_for_qemu(qemu).await;
     let version = version.unwrap_or_else(|problem| panic!("{problem}; or run `cargo xtask test`"));
@@ -287,7 +322,7 @@ async fn take_up(directory: &Path, programs: &Programs) -> TakenUp {
     };
     let records = open_records(directory).await;
     let reporter = Reporter::load(records.clone()).await.unwrap();
-    let recorder = Recorder::open(records.disk()).await.unwrap();
+    let recorder = Recorder::open(records.disk(), clocks).await.unwrap();
     let (told, at) = (recorder.clone(), clock::now());
     let taken_up = Machines::take_up(settings, records.clone(), reporter.clone(), told, at).await;
     let (machines, interrupted) = taken_up.unwrap();

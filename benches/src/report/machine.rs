@@ -40,16 +40,22 @@ impl Machine {
             load: load(&read("/proc/loadavg")),
         }
     }
+
+    /// The same for figures in which no guest has a part, beside these programs.
+    pub fn without_guests(&self, programs: &str) -> String {
+        format!("{}, {programs}; load before the first run {}.", self.hardware(), self.load)
+    }
+
+    fn hardware(&self) -> String {
+        let Self { date, processor, cores, kernel, commit, .. } = self;
+        format!("{date}, commit {commit}; {cores} cores ({processor}), Linux {kernel}")
+    }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { date, processor, cores, kernel, qemu, commit, load } = self;
-        write!(
-            f,
-            "{date}, commit {commit}; {cores} cores ({processor}), Linux {kernel}, {qemu}, guests emulated (TCG); \
-             load before the first run {load}."
-        )
+        let (here, Self { qemu, load, .. }) = (self.hardware(), self);
+        write!(f, "{here}, {qemu}, guests emulated (TCG); load before the first run {load}.")
     }
 }
 

@@ -1,5 +1,7 @@
 //! `novacron cluster` and `novacron token`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use novacron_protocol::access::AccessRole;
 use novacron_protocol::api;
@@ -12,7 +14,17 @@ use super::values::{Duration, parse_duration, parse_migrations, parse_role};
 pub enum ClusterCommand {
     /// Shows the cluster and its members.
     Show,
-    /// Removes a member for good.
+    /// Asks each member how it is: reachable, how far behind, how full its disk is.
+    Status,
+    /// Makes a token for a further coordinator, and says what to run where it shall be.
+    Add {
+        /// The new coordinator's name, as in its configuration.
+        name: String,
+        /// For how long the token is good, 1m to 24h.
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration, allow_hyphen_values = true)]
+        ttl: Duration,
+    },
+    /// Removes a member for good. One that was lost is replaced by `remove` and `add`.
     Remove {
         /// The member's number, as `cluster show` prints it.
         #[arg(value_name = "MEMBER", value_parser = parse_member)]
@@ -20,6 +32,38 @@ pub enum ClusterCommand {
     },
     /// Changes what holds for the whole fleet.
     Set(ClusterSet),
+    /// Writes the whole state of the cluster, with its keys, into an encrypted file.
+    Backup {
+        /// The file; it must not exist.
+        file: PathBuf,
+        /// The file with the key, which `cluster key` makes.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+    /// Makes the first member of a cluster that comes back from a backup; runs `novacron-coordinator` on this host.
+    Restore(ClusterRestore),
+    /// Makes a key for backups. Keep it where the backups are not: without it they cannot be read.
+    Key {
+        /// The file to write it into; it must not exist.
+        file: PathBuf,
+    },
+}
+
+/// What to restore, and where.
+#[derive(Debug, Args)]
+pub struct ClusterRestore {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// The file with the key that it was encrypted with.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// The coordinator's configuration file; its data directory must not exist or be empty.
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    pub coordinator_config: Option<PathBuf>,
+    /// Only check that the backup is whole and can be read, and say of what it is.
+    #[arg(long, conflicts_with = "coordinator_config")]
+    pub check: bool,
 }
 
 /// Settings to change.

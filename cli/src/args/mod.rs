@@ -1,10 +1,12 @@
 //! The command line. Texts become typed values here and nowhere else.
 
+mod access;
 mod audit;
 mod batch;
 mod cluster;
 mod dev;
 mod node;
+mod usage;
 mod values;
 mod vm;
 
@@ -14,12 +16,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use novacron_protocol::ids::{BatchId, MigrationId, Revision};
 use novacron_sdk::Overrides;
 
+pub use access::{KeyCommand, KeyCreate, PrincipalCommand, ProjectCommand, RoleCommand};
 pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
-pub use cluster::{ClusterCommand, TokenCommand};
+pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
-pub use values::{Duration, parse_duration};
+pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
+pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
 
 /// Moves running virtual machines between hosts.
@@ -63,6 +67,9 @@ pub struct Global {
     /// Directory with ca.pem, cert.pem and key.pem [default: $NOVACRON_CREDENTIALS, then the file].
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub credentials: Option<PathBuf>,
+    /// File with an API key to show instead of the certificate [default: $NOVACRON_API_KEY_FILE, then the file].
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub api_key_file: Option<PathBuf>,
 }
 
 impl Global {
@@ -72,6 +79,7 @@ impl Global {
             file: self.config.clone(),
             endpoints: self.endpoints.clone(),
             credentials: self.credentials.clone(),
+            api_key_file: self.api_key_file.clone(),
         }
     }
 }
@@ -102,9 +110,33 @@ pub enum Command {
     Node(NodeCommand),
     /// What happened, in order.
     Events(Events),
+    /// Projects: whose machines are whose, and how much they may take.
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Operators and service accounts.
+    #[command(subcommand)]
+    Principal(PrincipalCommand),
+    /// Who may, or may not, do what.
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// API keys, which programs show instead of a certificate.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Shows who you are to the fleet, and what you may do.
+    Whoami,
     /// Who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What was used, in the meters' units.
+    Usage(Usage),
+    /// What projects owe for a month.
+    Invoice(Invoice),
+    /// What plans cost.
+    #[command(subcommand)]
+    Rate(RateCommand),
+    /// The ledger that usage is kept in.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// The coordinators.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -2,9 +2,15 @@
 
 use std::str::FromStr;
 
-use novacron_protocol::api::VmDisk;
-use novacron_protocol::ids::{BatchId, MigrationId, Revision};
+use novacron_protocol::access::AccessRole;
+use novacron_protocol::annotation::{check_key, check_value};
+use novacron_protocol::api::{PriceView, VmDisk, Whole};
+use novacron_protocol::ids::{
+    ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName, Revision,
+};
 use novacron_protocol::size::parse_size_bytes;
+use novacron_protocol::time::Timestamp;
+use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::{DiskFormat, Network, VmState};
 
 use crate::dev::cluster::NODES_MAX;
@@ -62,6 +68,78 @@ pub fn parse_bandwidth(text: &str) -> Result<u64, String> {
         _ => return Err(invalid()),
     };
     number.checked_mul(factor).ok_or_else(invalid)
+}
+
+/// An hour such as `2026-11-26T13`, a day such as `2026-11-26`, or a moment as the API writes it; UTC.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_hour(text: &str) -> Result<Timestamp, String> {
+    let whole = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        13 => format!("{text}:00:00Z"),
+        _ => text.to_owned(),
+    };
+    let invalid = |_| format!("`{text}` is not an hour: write it as 2026-11-26T13 (UTC)");
+    serde_json::from_value(serde_json::Value::String(whole)).map_err(invalid)
+}
+
+/// A meter.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_meter(text: &str) -> Result<Meter, String> {
+    let found = Meter::ALL.into_iter().find(|meter| meter.word() == text);
+    found.ok_or_else(|| {
+        let words: Vec<&str> = Meter::ALL.into_iter().map(Meter::word).collect();
+        format!("`{text}` is not a meter: one of {}", words.join(", "))
+    })
+}
+
+/// The name of a project.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_project(text: &str) -> Result<ProjectName, String> {
+    text.parse().map_err(|error: InvalidName| error.to_string())
+}
+
+/// The name of a plan.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_plan(text: &str) -> Result<PlanName, String> {
+    text.parse().map_err(|error: InvalidName| error.to_string())
+}
+
+/// A quantity in a meter's unit.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_whole(text: &str) -> Result<Whole, String> {
+    parse_number(text, "such as 3600")
+}
+
+/// Dollars with at most six decimals, for one unit or, as in `27.397/1000`, for so many.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_price(text: &str) -> Result<PriceView, String> {
+    let invalid = || {
+        format!(
+            "`{text}` is not a price: write dollars with at most six decimals, such as 0.15, or 27.397/1000 for a \
+             thousand units"
+        )
+    };
+    let (amount, units) = text.split_once('/').unwrap_or((text, "1"));
+    let (dollars, decimals) = amount.split_once('.').unwrap_or((amount, ""));
+    let are_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if decimals.len() > 6 || dollars.is_empty() || !are_digits(dollars) || !are_digits(decimals) {
+        return Err(invalid());
+    }
+    let micro: u64 = format!("{dollars}{decimals:0<6}").parse().map_err(|_| invalid())?;
+    let per_units = units.parse().map_err(|_| invalid())?;
+    Ok(PriceView { micro_dollars: micro, per_units })
 }
 
 /// A whole number, where `such_as` is one that is right.
@@ -140,6 +218,34 @@ pub fn parse_label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What to keep beside a machine, or not to keep any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnotationChange {
+    /// Under which key.
+    pub key: String,
+    /// The text; `None` removes what is there.
+    pub value: Option<String>,
+}
+
+/// `KEY=VALUE` or `KEY-`. Checked as the coordinator checks it.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_annotation(text: &str) -> Result<AnnotationChange, String> {
+    let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) => (key, Some(value)),
+        (None, Some(key)) => (key, None),
+        (None, None) => {
+            return Err(format!(
+                "`{text}` is no change of an annotation: write KEY=VALUE, or KEY- to remove one"
+            ));
+        }
+    };
+    let checked = check_key(key).and_then(|()| value.map_or(Ok(()), check_value));
+    checked.map_err(|wrong| wrong.to_string())?;
+    Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
+}
+
 /// `none`, `user` or `bridge=NAME`.
 pub fn parse_network(text: &str) -> Result<Network, String> {
     match text.split_once('=') {
@@ -192,6 +298,73 @@ pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The most of something that may be, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+/// A number, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => parse_number(text, "or `none`").map(|limit| Limit(Some(limit))),
+    }
+}
+
+/// A size, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_size_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => parse_size(text).map(|limit| Limit(Some(limit))),
+    }
+}
+
+/// A role.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_role(text: &str) -> Result<AccessRole, String> {
+    let role = AccessRole::ALL.into_iter().find(|role| role.word() == text);
+    role.ok_or_else(|| {
+        let words = AccessRole::ALL.map(AccessRole::word).join(", ");
+        format!("`{text}` is not a role: write one of {words}")
+    })
+}
+
+/// The id of a binding.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_binding(text: &str) -> Result<BindingId, String> {
+    let right = |_| format!("`{text}` is not the id of a binding: `novacron role list` shows them");
+    text.parse().map_err(right)
+}
+
+/// The id of an API key. What was given is not repeated: it may be a whole key.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_api_key(text: &str) -> Result<ApiKeyId, String> {
+    let right = |_| "not the id of an API key: `novacron key list` shows them".to_owned();
+    text.parse().map_err(right)
+}
+
+/// For how many days a key is good.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_days(text: &str) -> Result<u64, String> {
+    match parse_number(text, "of days from 1 to 366")? {
+        days @ 1..=366 => Ok(days),
+        days => Err(format!("{days} days: write a whole number from 1 to 366")),
+    }
+}
+
 /// A state of a machine, as the API writes it.
 pub fn parse_state(text: &str) -> Result<VmState, String> {
     serde_json::from_value(serde_json::Value::from(text)).map_err(|_| {
@@ -205,6 +378,30 @@ pub fn parse_state(text: &str) -> Result<VmState, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prices_are_exact() {
+        let price =
+            |text: &str| parse_price(text).map(|price| (price.micro_dollars, price.per_units)).ok();
+        assert_eq!(price("0.15"), Some((150_000, 1)));
+        assert_eq!(price("27.397/1000"), Some((27_397_000, 1_000)));
+        assert_eq!(price("2"), Some((2_000_000, 1)));
+        assert_eq!(price("0.000001"), Some((1, 1)));
+        for bad in ["", ".5", "0.1234567", "-1", "1e3", "1/", "$1", "99999999999999999999"] {
+            assert_eq!(price(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn hours_are_written_as_people_do() {
+        let hour = parse_hour("2026-11-26T13").unwrap();
+        assert_eq!(hour.to_string(), "2026-11-26T13:00:00.000Z");
+        assert_eq!(parse_hour("2026-11-26T13:00:00Z"), Ok(hour));
+        assert_eq!(parse_hour("2026-11-26").unwrap().to_string(), "2026-11-26T00:00:00.000Z");
+        for bad in ["", "13", "2026-11-31", "2026-11-26T25"] {
+            assert!(parse_hour(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_have_units() {
@@ -260,6 +457,21 @@ mod tests {
         let migration = parse_migration("123").unwrap_err();
         assert!(migration.ends_with("`novacron migrate status` lists them"), "{migration}");
         assert!(parse_batch("nosuch").unwrap_err().contains("not the id of a batch"));
+    }
+
+    #[test]
+    fn an_annotation_is_kept_or_removed() {
+        let change = |key: &str, value: Option<&str>| {
+            Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
+        };
+        assert_eq!(parse_annotation("owner=a=b-"), change("owner", Some("a=b-")));
+        assert_eq!(parse_annotation("a.b/c-d="), change("a.b/c-d", Some("")));
+        assert_eq!(parse_annotation("owner-"), change("owner", None));
+        assert!(parse_annotation("owner").unwrap_err().contains("write KEY=VALUE, or KEY-"));
+        for text in ["=v", "-", "two words=v", ""] {
+            assert!(parse_annotation(text).is_err(), "{text}");
+        }
+        assert!(parse_annotation(&format!("k={}", "v".repeat(4097))).unwrap_err().contains("4096"));
     }
 
     #[test]

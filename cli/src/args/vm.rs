@@ -8,8 +8,8 @@ use novacron_sdk::VmFilter;
 
 use super::Wait;
 use super::values::{
-    Duration, milliseconds, parse_bandwidth, parse_cpus, parse_disk, parse_duration, parse_label,
-    parse_network, parse_size, parse_state,
+    AnnotationChange, Duration, milliseconds, parse_annotation, parse_bandwidth, parse_cpus,
+    parse_disk, parse_duration, parse_label, parse_network, parse_size, parse_state,
 };
 use crate::failure::Failure;
 
@@ -59,6 +59,15 @@ pub enum VmCommand {
     Watch(VmSelection),
     /// Moves a machine to another node.
     Migrate(VmMigrate),
+    /// Keeps texts beside a machine, for people and tools; `show` shows them.
+    Annotate {
+        /// The machine.
+        #[command(flatten)]
+        vm: VmSelection,
+        /// A text and its key, or a key and `-`, which removes what is there.
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = parse_annotation)]
+        changes: Vec<AnnotationChange>,
+    },
     /// Attaches to a machine's serial console. Ctrl-] detaches.
     Console(VmConsole),
 }

@@ -1,9 +1,9 @@
-//! Events, coordinators and tokens.
+//! Events and tokens.
 
 use novacron_protocol::ids::Revision;
 use novacron_sdk::{Client, EventFilter};
 
-use crate::args::{ClusterCommand, Events, TokenCommand};
+use crate::args::{Events, TokenCommand};
 use crate::failure::Failure;
 use crate::output::{Printer, event, notice};
 
@@ -22,22 +22,6 @@ pub fn events(events: &Events, client: &Client, printer: Printer) -> Result<(), 
         printer.next(&event, &event::line(&event))?;
     }
     Ok(())
-}
-
-/// `novacron cluster`.
-///
-/// # Errors
-/// Why it did not work.
-pub fn cluster(command: &ClusterCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
-    match command {
-        ClusterCommand::Show => printer.one(&client.cluster()?),
-        ClusterCommand::Set(set) => printer.one(&client.settings_change(&set.request())?),
-        ClusterCommand::Remove { member } => {
-            let view = client.member_remove(*member)?;
-            notice(&format!("member {member} is removed; its data directory is of no more use"));
-            printer.one(&view)
-        }
-    }
 }
 
 /// `novacron token`.

@@ -1,12 +1,15 @@
 //! What each command does.
 
+mod access;
 mod audit;
 mod batch;
+mod cluster;
 mod completion;
 mod console;
 mod fleet;
 mod migrate;
 mod node;
+mod usage;
 mod vm;
 
 use std::io::{IsTerminal, stderr};
@@ -31,7 +34,16 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
-        Command::Cluster(command) => fleet::cluster(command, &connect(&cli.global)?, printer),
+        Command::Usage(args) => usage::usage(args, &connect(&cli.global)?, printer),
+        Command::Invoice(args) => usage::invoice(args, &connect(&cli.global)?, printer),
+        Command::Rate(command) => usage::rate(command, &connect(&cli.global)?, printer),
+        Command::Ledger(command) => usage::ledger(command, &connect(&cli.global)?, printer),
+        Command::Project(command) => access::project(command, &connect(&cli.global)?, printer),
+        Command::Principal(command) => access::principal(command, &connect(&cli.global)?, printer),
+        Command::Role(command) => access::role(command, || connect(&cli.global), printer),
+        Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
+        Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
+        Command::Cluster(command) => cluster::run(command, || connect(&cli.global), printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
         Command::Dev(command) => dev::run(command, printer),
         Command::Completion { shell } => completion::print(*shell),

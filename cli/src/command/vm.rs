@@ -8,7 +8,7 @@ use novacron_protocol::vm::VmState;
 use novacron_sdk::{Client, Error, EventFilter};
 
 use super::{console, migrate};
-use crate::args::{VmCommand, Wait};
+use crate::args::{AnnotationChange, VmCommand, Wait};
 use crate::failure::Failure;
 use crate::output::{Printer, event, notice, vm::state_line};
 
@@ -37,8 +37,27 @@ pub fn run(command: &VmCommand, client: &Client, printer: Printer) -> Result<(),
         VmCommand::Destroy { vm, yes, wait } => destroy(&vm.vm, *yes, *wait, client, printer),
         VmCommand::Watch(vm) => watch(&vm.vm, client, printer),
         VmCommand::Migrate(migrate) => migrate::begin(migrate, client, printer),
+        VmCommand::Annotate { vm, changes } => annotate(&vm.vm, changes, client, printer),
         VmCommand::Console(console) => console::run(console, client, printer),
     }
+}
+
+/// One after the other: what is before one that is refused is done.
+fn annotate(
+    vm: &str,
+    changes: &[AnnotationChange],
+    client: &Client,
+    printer: Printer,
+) -> Result<(), Failure> {
+    // The name may come to mean another machine in between.
+    let vm = client.vm(vm)?.id.to_string();
+    for AnnotationChange { key, value } in changes {
+        match value {
+            Some(value) => drop(client.annotate(&vm, key, value)?),
+            None => client.annotation_delete(&vm, key)?,
+        }
+    }
+    printer.one(&client.vm(&vm)?)
 }
 
 /// Waits until a machine is in a state, if that was asked for, and prints the machine.

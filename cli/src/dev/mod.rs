@@ -29,6 +29,8 @@ use crate::args::{DevCommand, DevDir};
 use crate::failure::Failure;
 use crate::output::{Printer, notice};
 
+pub use programs::coordinator_program;
+
 /// `novacron dev`.
 ///
 /// # Errors

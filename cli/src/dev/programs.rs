@@ -33,6 +33,14 @@ impl Role {
     }
 }
 
+/// The coordinator's program, for a command about this host: found as all are, or by its name alone.
+pub fn coordinator_program() -> PathBuf {
+    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
+    let directory = directory.or_else(|| own_directory().ok()).unwrap_or_default();
+    let path = directory.join(Role::Coordinator.program());
+    if path.is_file() { path } else { PathBuf::from(Role::Coordinator.program()) }
+}
+
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {

@@ -1,6 +1,8 @@
 //! The coordinators and their tokens.
 
-use novacron_protocol::api::{ClusterView, TokenView};
+use novacron_protocol::api::{ClusterStatus, ClusterView, MemberReport, MemberStatus, TokenView};
+use novacron_protocol::backup::BackupHead;
+use novacron_protocol::size::display_size;
 
 use super::text::{or_dash, or_nothing, table, word};
 use super::{Fields, Show};
@@ -23,6 +25,68 @@ impl Show for ClusterView {
             ("revision", self.revision.to_string()),
             ("members", table(&header, members).trim_end().to_owned()),
             ("migrations", format!("{} at once per node", self.settings.migrations_per_node)),
+        ]
+    }
+}
+
+impl Show for ClusterStatus {
+    fn fields(&self) -> Fields {
+        let header = [
+            "ID",
+            "NAME",
+            "ROLE",
+            "REACHABLE",
+            "BEHIND",
+            "LOG",
+            "SNAPSHOT",
+            "ARCHIVE",
+            "DISK FREE",
+            "VERSION",
+        ];
+        let members = table(&header, self.members.iter().map(member_row));
+        let problems = self.members.iter().filter_map(|status| {
+            let problem = status.problem.as_ref()?;
+            Some(format!("{}: {problem}", status.member.name))
+        });
+        vec![
+            ("cluster", self.cluster.to_string()),
+            ("life", self.incarnation.to_string()),
+            ("leader", or_dash(self.leader)),
+            ("may lose one", if self.tolerates_a_loss { "yes" } else { "no" }.to_owned()),
+            ("members", members.trim_end().to_owned()),
+            ("problems", problems.collect::<Vec<_>>().join("\n")),
+        ]
+    }
+}
+
+fn member_row(status: &MemberStatus) -> Vec<String> {
+    let MemberStatus { member, reachable, lag_entries, report, .. } = status;
+    let said = |what: fn(&MemberReport) -> String| or_dash(report.as_ref().map(what));
+    vec![
+        member.id.to_string(),
+        member.name.clone(),
+        word(&member.role),
+        if *reachable { "yes" } else { "no" }.to_owned(),
+        or_dash(*lag_entries),
+        said(|report| report.log_last.to_string()),
+        said(|report| report.snapshot.to_string()),
+        said(|report| match report.archive_missing {
+            0 => "whole".to_owned(),
+            missing => format!("{missing} missing"),
+        }),
+        said(|report| report.disk_free_bytes.map_or("-".to_owned(), display_size)),
+        said(|report| report.version.clone()),
+    ]
+}
+
+impl Show for BackupHead {
+    fn fields(&self) -> Fields {
+        vec![
+            ("cluster", self.cluster.to_string()),
+            ("revision", self.revision.to_string()),
+            ("at", self.at.to_string()),
+            ("machines", self.machines.to_string()),
+            ("archived files", self.archived_files.to_string()),
         ]
     }
 }

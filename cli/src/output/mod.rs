@@ -6,6 +6,7 @@
 //! | json | an object | an array | an object a line |
 //! | yaml | a document | a document | a document each |
 
+mod access;
 mod audit;
 mod batch;
 mod cluster;
@@ -15,6 +16,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 mod text;
+mod usage;
 pub mod vm;
 
 use std::io::{ErrorKind, Write};
@@ -24,6 +26,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::failure::Failure;
 
+pub use access::RoleWords;
 pub use batch::batch_line;
 pub use migration::{progress_line, progress_message};
 pub use node::drain_line;

@@ -8,7 +8,7 @@ use super::{Row, Show, fields, progress_line, table};
 
 fn vm() -> VmView {
     serde_json::from_value(serde_json::json!({
-        "id": "0b8f5a66-8f4c-4a57-9d6e-000000000001", "name": "web-01", "state": "running", "node": "node-01",
+        "id": "0b8f5a66-8f4c-4a57-9d6e-000000000001", "name": "web-01", "project": "web", "state": "running", "node": "node-01",
         "generation": 3, "migration_id": null, "memory": 536_870_912, "cpus": 1, "disk": 1_073_741_824, "image": "",
         "disks": [
             {"size_bytes": 1_073_741_824, "image": "", "format": "qcow2"},
@@ -49,8 +49,8 @@ fn migration(status: &str) -> MigrationView {
 fn a_machine_in_a_list() {
     assert_eq!(
         table(VmView::HEADER, [vm().row()]),
-        "NAME    STATE    NODE     CPUS  MEMORY   DISK   LABELS\n\
-         web-01  running  node-01  1     512 MiB  1 GiB  app=web,tier=1\n"
+        "NAME    PROJECT  STATE    NODE     CPUS  MEMORY   DISK   LABELS\n\
+         web-01  web      running  node-01  1     512 MiB  1 GiB  app=web,tier=1\n"
     );
 }
 
@@ -60,6 +60,7 @@ fn a_machine_alone() {
         fields(&vm().fields()),
         "name     web-01\n\
          id       0b8f5a66-8f4c-4a57-9d6e-000000000001\n\
+         project  web\n\
          state    running\n\
          node     node-01\n\
          cpus     1\n\

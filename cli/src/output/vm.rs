@@ -9,11 +9,12 @@ use super::{Fields, Row, Show};
 
 impl Row for VmView {
     const HEADER: &'static [&'static str] =
-        &["NAME", "STATE", "NODE", "CPUS", "MEMORY", "DISK", "LABELS"];
+        &["NAME", "PROJECT", "STATE", "NODE", "CPUS", "MEMORY", "DISK", "LABELS"];
 
     fn row(&self) -> Vec<String> {
         vec![
             self.name.to_string(),
+            self.project.to_string(),
             word(&self.state),
             or_dash(self.node.as_ref()),
             self.cpus.to_string(),
@@ -29,6 +30,7 @@ impl Show for VmView {
         vec![
             ("name", self.name.to_string()),
             ("id", self.id.to_string()),
+            ("project", self.project.to_string()),
             ("state", word(&self.state)),
             ("reason", self.reason.clone()),
             ("node", or_nothing(self.node.as_ref())),
@@ -41,6 +43,7 @@ impl Show for VmView {
             ("tpm", if self.enable_tpm { "yes".into() } else { String::new() }),
             ("labels", labels(&self.labels)),
             ("node selector", labels(&self.node_selector)),
+            ("annotations", lines(self.annotations.iter().map(annotation))),
             ("created", self.created_at.to_string()),
             ("updated", self.updated_at.to_string()),
         ]
@@ -65,6 +68,11 @@ fn disk(disk: &DiskSpec) -> String {
     };
     let image = if disk.image.is_empty() { String::new() } else { format!(" from {}", disk.image) };
     format!("{size} {}{image}", word(&disk.format))
+}
+
+/// One line, whatever the text is.
+fn annotation((key, value): (&String, &String)) -> String {
+    format!("{key}={}", value.escape_debug())
 }
 
 fn boot(boot: &Boot) -> String {

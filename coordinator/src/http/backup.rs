@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use novacron_protocol::access::Permission;
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Problem};
 
 use super::Api;
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn backup(call: Call<Nothing, Nothing, NoBody>) -> Result<OctetStream, Problem> {
+    call.read(|_, sight| sight.check(Scope::Fleet)).await??;
     let asked = call.authorize(())?;
     let begun = call.api.app.backups.begin(asked).await;
     let backup = begun.map_err(|error| error.to_problem())?;

@@ -120,7 +120,7 @@ async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<BatchView, Problem> {
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Batch(batch) => find(call, batch).await,
         other => Err(super::unexpected("a batch", &other)),
     }

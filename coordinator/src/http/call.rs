@@ -2,6 +2,7 @@
 //! same fleet, whether whoever asks still may.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use novacron_protocol::access::Scope;
 use novacron_protocol::api::{Code, Problem};
@@ -9,7 +10,8 @@ use novacron_protocol::ids::{ProjectName, RequestId};
 
 use super::Api;
 use crate::auth::{Authorized, Grant, Sight};
-use crate::state::Fleet;
+use crate::propose::Intent;
+use crate::state::{Accepted, Fleet};
 
 /// A request as a handler gets it: parsed, and its caller known.
 pub struct Call<P, Q, B> {
@@ -25,6 +27,22 @@ pub struct Call<P, Q, B> {
     pub query: Q,
     /// The body.
     pub body: B,
+    pub(super) freshness: Freshness,
+}
+
+/// Whether this member has everything that was acknowledged before a request began. Once it has, whatever the request
+/// reads after that may be read here: no quorum is asked twice for one request.
+#[derive(Debug, Default)]
+pub(super) struct Freshness(AtomicBool);
+
+impl Freshness {
+    fn is_proved(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn prove(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl<P, Q, B> Call<P, Q, B> {
@@ -48,8 +66,35 @@ impl<P, Q, B> Call<P, Q, B> {
         look: impl FnOnce(&Fleet, &Sight<'_>) -> T,
     ) -> Result<T, Problem> {
         let (grant, now) = (self.grant()?, self.api.now());
-        let looked = self.api.read(|fleet| Ok(look(fleet, &grant.sight(fleet, now)?)));
-        looked.await?
+        let look = |fleet: &Fleet| Ok(look(fleet, &grant.sight(fleet, now)?));
+        if self.freshness.is_proved() {
+            return self.api.glance(look);
+        }
+        let looked = self.api.read(look).await?;
+        self.freshness.prove();
+        looked
+    }
+
+    /// The same for what is decided again when it is applied, or means the same for ever: what this member knows already
+    /// will do. Before the caller is refused, the member catches up.
+    pub(super) async fn foresee<T>(
+        &self,
+        look: impl Fn(&Fleet, &Sight<'_>) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (grant, now) = (self.grant()?, self.api.now());
+        let foreseen = self.api.glance(|fleet| look(fleet, &grant.sight(fleet, now)?));
+        match foreseen {
+            Ok(found) => Ok(found),
+            Err(_) => self.read(look).await?,
+        }
+    }
+
+    /// Proposes what the caller asks for. What is read afterwards shows it.
+    pub(super) async fn propose(&self, intent: Authorized<Intent>) -> Result<Accepted, Problem> {
+        let accepted = self.api.propose(intent, self.request).await?;
+        // Its entry was committed after the request began, and is applied here.
+        self.freshness.prove();
+        Ok(accepted)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The coordinator cluster.
 
-use novacron_protocol::access::Permission;
-use novacron_protocol::api::{ClusterView, Code, Problem, SettingsChange};
+use novacron_protocol::access::{Permission, Scope};
+use novacron_protocol::api::{ClusterStatus, ClusterView, Code, Problem, SettingsChange};
 use novacron_protocol::ids::MemberId;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,6 +18,9 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/v1/cluster", "getCluster", "Show the coordinators")
             .needs(Permission::ClusterRead, Where::Fleet)
             .to(show),
+        get("/api/v1/cluster/status", "getClusterStatus", "Ask each coordinator how it is")
+            .needs(Permission::ClusterRead, Where::Fleet)
+            .to(status),
         delete("/api/v1/cluster/members/{member}", "removeMember", "Remove a coordinator for good")
             .needs(Permission::ClusterAdmin, Where::Fleet)
             .refuses(&[Code::NotFound, Code::Conflict, Code::MemberIdUsed])
@@ -41,6 +44,11 @@ async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterView>
     call.api.cluster().await.map(Found)
 }
 
+async fn status(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterStatus>, Problem> {
+    call.read(|_, sight| sight.check(Scope::Fleet)).await??;
+    call.api.app.cluster.status().await.map(Found).map_err(|error| error.to_problem())
+}
+
 async fn remove(call: Call<MemberPath, Nothing, NoBody>) -> Result<Found<ClusterView>, Problem> {
     let member = call.authorize(MemberId(call.path.member))?;
     call.api.remove_member(member, call.request).await?;
@@ -51,6 +59,6 @@ async fn change_settings(
     call: Call<Nothing, Nothing, Json<SettingsChange>>,
 ) -> Result<Found<ClusterView>, Problem> {
     let intent = call.authorize(Intent::ChangeSettings(call.body.0))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     call.api.cluster().await.map(Found)
 }

@@ -13,6 +13,7 @@ use novacron_protocol::ids::VmId;
 use novacron_protocol::vm::VmState;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Api;
@@ -22,7 +23,7 @@ use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use super::vms::{VmPath, find};
 use crate::agents::Console;
-use crate::auth::Where;
+use crate::auth::{Grant, Where};
 
 /// Bytes that are typed at once.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
@@ -70,7 +71,8 @@ async fn read(call: Call<VmPath, ConsoleQuery, NoBody>) -> Result<OctetStream, P
     let text = call.path.vm.clone();
     let vm = call.read(move |fleet, sight| find(fleet, sight, &text).map(|vm| vm.id)).await??;
     let console = open(&call.api, vm, call.query.from, call.query.follow).await?;
-    let output = Output { api: call.api, console };
+    let (grant, changes) = (call.grant()?.clone(), call.api.changes());
+    let output = Output { api: call.api, grant, changes, vm, console };
     Ok(OctetStream(Body::from_stream(stream::unfold(Some(output), Output::next))))
 }
 
@@ -81,6 +83,9 @@ async fn open(api: &Api, vm: VmId, from: u64, follow: bool) -> Result<Console, P
 /// What a guest writes, on its way to a client. Dropped with the client's connection, and the console with it.
 struct Output {
     api: Arc<Api>,
+    grant: Grant,
+    changes: watch::Receiver<u64>,
+    vm: VmId,
     console: Console,
 }
 
@@ -89,18 +94,40 @@ impl Output {
     /// end of the log.
     async fn next(output: Option<Self>) -> Option<(io::Result<Bytes>, Option<Self>)> {
         let mut output = output?;
-        let chunk = tokio::select! {
-            biased;
-            () = output.api.stopping() => Err(io::ErrorKind::ConnectionAborted.into()),
-            chunk = output.console.receive.read_chunk(CHUNK_BYTES, true) => {
-                chunk.map_err(io::Error::other)
-            }
-        };
-        match chunk {
-            Ok(Some(chunk)) => Some((Ok(chunk.bytes), Some(output))),
+        match output.chunk().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(output))),
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
         }
+    }
+
+    async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.api.stopping() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                changed = self.changes.changed() => {
+                    changed.map_err(io::Error::other)?;
+                    self.check_right()?;
+                }
+                // Cancel-safe: nothing is lost when something else comes first.
+                chunk = self.console.receive.read_chunk(CHUNK_BYTES, true) => {
+                    let chunk = chunk.map_err(io::Error::other)?;
+                    return Ok(chunk.map(|chunk| chunk.bytes));
+                }
+            }
+        }
+    }
+
+    /// Whoever lost the right to read reads no further.
+    fn check_right(&self) -> io::Result<()> {
+        let now = self.api.now();
+        let may = self.api.glance(|fleet| {
+            let project = fleet.project_of_vm(self.vm);
+            let sight = self.grant.sight(fleet, now).ok();
+            sight.zip(project).is_some_and(|(sight, project)| sight.may(project))
+        });
+        if may { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 }
 

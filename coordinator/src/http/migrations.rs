@@ -76,7 +76,7 @@ pub(super) async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<MigrationView, Problem> {
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Migration(migration) => find(call, migration).await,
         other => Err(super::unexpected("a migration", &other)),
     }

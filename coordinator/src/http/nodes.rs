@@ -89,7 +89,7 @@ async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<NodeView, Problem> {
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Node(node) => find(call, node).await,
         other => Err(super::unexpected("a node", &other)),
     }

@@ -183,14 +183,14 @@ async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     order: AccessOrder,
 ) -> Result<PrincipalView, Problem> {
-    match call.api.propose(call.authorize(Intent::Access(order))?, call.request).await? {
+    match call.propose(call.authorize(Intent::Access(order))?).await? {
         Applied::Principal(name) => find(call, name).await,
         other => Err(super::unexpected("a principal", &other)),
     }
 }
 
 async fn done<P, Q, B>(call: &Call<P, Q, B>, order: AccessOrder) -> Result<Done, Problem> {
-    call.api.propose(call.authorize(Intent::Access(order))?, call.request).await?;
+    call.propose(call.authorize(Intent::Access(order))?).await?;
     Ok(Done)
 }
 
@@ -223,7 +223,7 @@ async fn bind(
         scope: scope(asked.project.as_deref())?,
         effect: asked.effect,
     };
-    let binding = match call.api.propose(call.authorize(intent)?, call.request).await? {
+    let binding = match call.propose(call.authorize(intent)?).await? {
         Applied::Binding(binding) => binding,
         other => return Err(super::unexpected("a binding", &other)),
     };

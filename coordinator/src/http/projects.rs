@@ -99,7 +99,7 @@ async fn change(
 async fn remove(call: Call<ProjectPath, Nothing, NoBody>) -> Result<Done, Problem> {
     let project = parse(&call.path.project)?;
     let intent = call.authorize(Intent::Projects(ProjectOrder::Delete { project }))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     Ok(Done)
 }
 
@@ -108,7 +108,7 @@ async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<ProjectView, Problem> {
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Project(project) => find(call, project).await,
         other => Err(super::unexpected("a project", &other)),
     }

@@ -29,7 +29,12 @@ pub(super) fn routes() -> Vec<Route> {
             .to(set_rate),
         post("/api/v1/rates/plans", "setPlan", "Give a project a plan from an hour on")
             .needs(Permission::RateAdmin, Where::Fleet)
-            .refuses(REFUSALS)
+            .refuses(&[
+                Code::NotFound,
+                Code::RateBegun,
+                Code::NoCapacity,
+                Code::IdempotencyConflict,
+            ])
             .to(set_plan),
     ]
 }
@@ -49,7 +54,7 @@ async fn set_rate(
     let valid_from = hour("valid_from", valid_from)?;
     let card = RateCard { plan, valid_from, vms_max, prices: read_prices(&prices) };
     let intent = call.authorize(Intent::SetRate(card))?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     rates(&call.api).await
 }
 
@@ -59,7 +64,7 @@ async fn set_plan(
     let PlanChange { project, plan, valid_from } = call.body.0.clone();
     let from = valid_from.map(|from| hour("valid_from", from)).transpose()?;
     let intent = call.authorize(Intent::SetPlan { project, plan, from })?;
-    call.api.propose(intent, call.request).await?;
+    call.propose(intent).await?;
     rates(&call.api).await
 }
 

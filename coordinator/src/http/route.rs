@@ -31,7 +31,7 @@ use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
 use crate::metrics::SecurityRefusal;
 use crate::state::Fleet;
 
-pub(super) use super::call::Call;
+pub(super) use super::call::{Call, Freshness};
 
 /// Until a handler has an answer or the beginning of one. Longer than any proposal or read is waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
@@ -91,6 +91,10 @@ pub(super) fn post(
     summary: &'static str,
 ) -> Unguarded {
     Unguarded { method: Method::POST, filter: MethodFilter::POST, path, operation, summary }
+}
+
+pub(super) fn put(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
+    Unguarded { method: Method::PUT, filter: MethodFilter::PUT, path, operation, summary }
 }
 
 pub(super) fn delete(
@@ -265,7 +269,8 @@ impl Entry {
         let bytes = collect(&head.headers, body).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
-        Ok(Call { api, grant, request, path, query, body })
+        let freshness = Freshness::default();
+        Ok(Call { api, grant, request, path, query, body, freshness })
     }
 }
 
@@ -324,7 +329,8 @@ impl Refused {
         let Self { operation, who, address, .. } = self;
         self.api.refused(operation, refusal);
         let address = address.map(tracing::field::display);
-        tracing::warn!(operation, who, address, detail = problem.detail, "refused");
+        // Not a warning: anybody who can connect could fill the log with them.
+        tracing::info!(operation, who, address, detail = problem.detail, "refused");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::route::Route;
 use super::{
-    audit, backup, batches, cluster, console, events, health, invoices, ledger, migrations, nodes,
-    principals, projects, rates, tokens, usage, vms, whoami,
+    annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
+    migrations, nodes, principals, projects, rates, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -13,6 +13,7 @@ pub const PREFIX: &str = "/api/v1";
 pub fn table() -> Vec<Route> {
     [
         vms::routes(),
+        annotations::routes(),
         console::routes(),
         migrations::routes(),
         batches::routes(),

@@ -1,5 +1,7 @@
 //! What machines used: posting records, and quantities grouped.
 
+use std::ops::Range;
+
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{
     Code, CorrectionPost, CorrectionView, EntryPlace, Page, Problem, UsagePost, UsagePosted,
@@ -79,35 +81,47 @@ struct UsageQuery {
 
 async fn show(call: Call<Nothing, UsageQuery, NoBody>) -> Result<Found<Page<UsageRow>>, Problem> {
     let Call { api, query, .. } = call;
-    let group_by = query.group_by.as_deref().unwrap_or("meter");
-    let group_by = GroupBy::parse(group_by).ok_or_else(|| {
-        let text = "group_by: one of meter, hour, day, vm, project, label:KEY";
-        Problem::new(Code::InvalidRequest, text).about("group_by")
-    })?;
-    let list = ListQuery { limit: query.limit, cursor: query.cursor, page: None };
-    let page = list.window(|text| parse_cursor(text))?;
-    let (clock, vm, revision) = api
+    let list = ListQuery { limit: query.limit, cursor: query.cursor.clone(), page: None };
+    let page = list.window(parse_cursor)?;
+    let group_by = group_by(query.group_by.as_deref())?;
+    let (clock, found, revision) = api
         .read(|fleet| {
-            let vm = query.vm.as_deref().map(|text| (text, fleet.find_vm(text).map(|vm| vm.id)));
-            let vm =
-                vm.map(|(text, found)| found.or_else(|| text.parse().ok()).ok_or(text.to_owned()));
-            (fleet.clock(), vm.transpose(), fleet.revision())
+            let found = query.vm.as_deref().and_then(|text| fleet.find_vm(text)).map(|vm| vm.id);
+            (fleet.clock(), found, fleet.revision())
         })
         .await?;
-    let vm: Option<VmId> = vm.map_err(|text| {
-        Problem::new(Code::InvalidRequest, format!("vm: there is no machine `{text}`")).about("vm")
-    })?;
-    let from = query.from.map(|from| hour("from", from)).transpose()?;
-    let to = query.to.map(|to| hour("to", to)).transpose()?;
-    let from = from.unwrap_or_else(|| period::month_of(clock));
-    let to = to.unwrap_or_else(|| Hour::of(clock).next());
-    let windows = period::range(from, to).map_err(|error| invalid("to", &error))?;
+    let vm = machine(query.vm.as_deref(), found)?;
+    let windows = query.windows(clock)?;
     let filter = UsageFilter { project: query.project, vm, meter: query.meter, group_by };
     let rows = api.ledger().run(move |ledger| ledger.usage(windows, &filter)).await;
-    let rows = rows.map_err(|error: LedgerError| error.to_problem())?;
-    let behind =
-        rows.into_iter().filter(|row| page.after.as_ref().is_none_or(|after| key(row) > *after));
+    let rows = rows.map_err(|error: LedgerError| error.to_problem())?.into_iter();
+    let behind = rows.filter(|row| page.after.as_ref().is_none_or(|after| key(row) > *after));
     Ok(Found(page.page(behind, |row| write_cursor(&key(row)), revision)))
+}
+
+fn group_by(text: Option<&str>) -> Result<GroupBy, Problem> {
+    let Some(text) = text else { return Ok(GroupBy::Meter) };
+    let wrong = "group_by: one of meter, hour, day, vm, project, label:KEY";
+    let refusal = || Problem::new(Code::InvalidRequest, wrong).about("group_by");
+    GroupBy::parse(text).ok_or_else(refusal)
+}
+
+/// The machine that is meant: one that the fleet has, or the id of one that is gone.
+fn machine(text: Option<&str>, found: Option<VmId>) -> Result<Option<VmId>, Problem> {
+    let (Some(text), None) = (text, found) else { return Ok(found) };
+    let wrong = || format!("vm: there is no machine `{text}`; of one that is gone, give the id");
+    let refusal = |_| Problem::new(Code::InvalidRequest, wrong()).about("vm");
+    text.parse().map(Some).map_err(refusal)
+}
+
+impl UsageQuery {
+    fn windows(&self, clock: Timestamp) -> Result<Range<Hour>, Problem> {
+        let from = self.from.map(|from| hour("from", from)).transpose()?;
+        let to = self.to.map(|to| hour("to", to)).transpose()?;
+        let from = from.unwrap_or_else(|| period::month_of(clock));
+        let to = to.unwrap_or_else(|| Hour::of(clock).next());
+        period::range(from, to).map_err(|error| invalid("to", &error))
+    }
 }
 
 /// Where a row stands in the order.
@@ -148,7 +162,7 @@ async fn post_records(
 ) -> Result<Found<UsagePosted>, Problem> {
     let UsagePost { node, records } = call.body.0.clone();
     let intent = call.authorize(Intent::PostUsage { node, records })?;
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Usage(outcomes) => Ok(Found(UsagePosted { outcomes })),
         other => Err(super::unexpected("usage", &other)),
     }
@@ -168,7 +182,7 @@ async fn correct(
     let original = call.api.ledger().run(move |ledger| ledger.sealed_entry(entry)).await;
     let original = original.map_err(|error: LedgerError| error.to_problem())?;
     let intent = call.authorize(Intent::CorrectUsage { entry, quantity, reason, original })?;
-    match call.api.propose(intent, call.request).await? {
+    match call.propose(intent).await? {
         Applied::Correction(EntryId { window, index }) => {
             let reversal = EntryPlace { window: window.begin(), index };
             Ok(Found(CorrectionView { reversal }))

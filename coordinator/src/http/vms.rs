@@ -20,7 +20,7 @@ use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::vm::Vm;
 use crate::state::{Accepted as Applied, Fleet};
-use crate::view::resource::vm_view;
+use crate::view::resource::{vm_view, whole_vm_view};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -150,8 +150,9 @@ fn labels(texts: &[String]) -> Result<Labels, Problem> {
 
 async fn show(call: Call<VmPath, Nothing, NoBody>) -> Result<Found<VmView>, Problem> {
     let text = call.path.vm.clone();
-    let view = call.read(move |fleet, sight| find(fleet, sight, &text).map(vm_view)).await?;
-    Ok(Found(view?))
+    let view =
+        call.read(move |fleet, sight| find(fleet, sight, &text).map(|vm| whole_vm_view(fleet, vm)));
+    Ok(Found(view.await??))
 }
 
 async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<VmView>, Problem> {
@@ -163,8 +164,7 @@ async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<
     let node = asked.node.as_deref().map(|name| nodes::parse("node", name)).transpose()?;
     let start = asked.start.unwrap_or(true);
     let project = spec.project.clone();
-    let may = call.read(move |_, sight| sight.check(Scope::Project(project))).await?;
-    may?;
+    call.foresee(|_, sight| Ok(sight.check(Scope::Project(project.clone()))?)).await?;
     let intent = call.authorize(Intent::CreateVm { spec, node, start })?;
     accepted_vm(&call, intent).await.map(Created)
 }
@@ -208,7 +208,7 @@ async fn accepted_vm<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<VmView, Problem> {
-    let vm = match call.api.propose(intent, call.request).await? {
+    let vm = match call.propose(intent).await? {
         Applied::Vm(vm) => vm,
         other => return Err(super::unexpected("a machine", &other)),
     };
@@ -220,6 +220,11 @@ async fn accepted_vm<P, Q, B>(
 /// under its name, but still means it.
 async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
     let (text, request) = (call.path.vm.clone(), call.request);
+    // An id that is known here means the same everywhere; whose a name is, may have changed.
+    if text.parse::<VmId>().is_ok() {
+        let find = |fleet: &Fleet, sight: &Sight<'_>| find(fleet, sight, &text).map(|vm| vm.id);
+        return call.foresee(find).await;
+    }
     let found = call.read(move |fleet, sight| {
         let repeated = |vm: &&Vm| vm.request == request && vm.spec.name.as_str() == text;
         let meant = fleet.find_vm(&text).or_else(|| fleet.vms().find(repeated));

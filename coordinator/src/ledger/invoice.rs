@@ -92,14 +92,13 @@ impl Ledger {
     /// [`InvoiceError`].
     pub fn invoice(&self, month: &str, filter: &InvoiceFilter) -> Result<Invoice, InvoiceError> {
         let windows = period::month(month)?;
-        let (tariff, sealed_before) =
-            self.view.local(|fleet| (Tariff::of(fleet), fleet.book().sealed_before));
-        let mut lines = Lines::default();
-        let last = self.summaries(windows.clone(), |summary| {
+        let fleet = self.frozen();
+        let (tariff, mut lines) = (Tariff::of(&fleet), Lines::default());
+        let last = self.summaries(&fleet, windows.clone(), |summary| {
             lines.add(&summary, &tariff, filter);
             Ok(())
         })?;
-        let is_final = sealed_before >= windows.end;
+        let is_final = fleet.book().sealed_before >= windows.end;
         let status = if is_final { InvoiceStatus::Final } else { InvoiceStatus::Draft };
         let (lines, totals, micro_dollars) = lines.rate(filter)?;
         Ok(Invoice {

@@ -32,6 +32,7 @@ use novacron_protocol::wire::codec::CodecError;
 use tokio::sync::Semaphore;
 
 use crate::history::{History, HistoryError};
+use crate::state::Fleet;
 use crate::view::View;
 
 /// Why the ledger cannot be read.
@@ -75,6 +76,11 @@ pub struct Ledger {
 impl Ledger {
     pub(crate) fn new(history: History, view: View) -> Self {
         Self { history, view, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+    }
+
+    /// The fleet's part of the ledger, as of one revision: nobody waits while it is read.
+    fn frozen(&self) -> Fleet {
+        self.view.local(Fleet::frozen_ledger)
     }
 
     /// Reads on a thread for such work.

@@ -14,10 +14,10 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::seal::WindowHeader;
 use crate::state::ledger::sums::Summary;
 
-/// What is known of a window before it is read.
-enum Place {
-    Sealed(WindowHeader),
-    Open(Vec<Summary>),
+/// Where a window is read.
+enum Place<'a> {
+    Sealed(&'a WindowHeader),
+    Open(Hour),
 }
 
 impl Ledger {
@@ -28,20 +28,23 @@ impl Ledger {
     /// [`LedgerError`] if a window is not at hand; what was taken then is not all.
     pub fn summaries(
         &self,
+        fleet: &Fleet,
         windows: Range<Hour>,
         mut take: impl FnMut(Summary) -> Result<(), LedgerError>,
     ) -> Result<Option<WindowHeader>, LedgerError> {
         let mut last = None;
-        for place in self.view.local(|fleet| places(fleet, windows)) {
+        for place in places(fleet, windows) {
             match place {
-                Place::Open(summaries) => summaries.into_iter().try_for_each(&mut take)?,
+                Place::Open(window) => {
+                    fleet.open_summary(window).into_iter().try_for_each(&mut take)?;
+                }
                 Place::Sealed(header) => {
                     let parts =
                         header.files().filter(|(kind, _)| matches!(kind, FileKind::Summary(_)));
                     for (kind, _) in parts {
                         take(self.file(header.window, kind)?)?;
                     }
-                    last = Some(header);
+                    last = Some(header.clone());
                 }
             }
         }
@@ -74,11 +77,9 @@ impl Ledger {
                 }
             }
         };
-        let header = self.view.local(|fleet| fleet.sealed_window(window).cloned());
-        match header {
-            None => self.view.local(|fleet| {
-                fleet.open_batches(window).for_each(|(key, batch)| add(key, batch));
-            }),
+        let fleet = self.frozen();
+        match fleet.sealed_window(window) {
+            None => fleet.open_batches(window).for_each(|(key, batch)| add(key, batch)),
             Some(header) => {
                 for number in 0..header.parts.len() as u32 {
                     let part: WindowPart = self.file(window, FileKind::Entries(number))?;
@@ -111,9 +112,9 @@ impl Ledger {
 pub type Entry<'a> = crate::state::ledger::batch::Posting<'a>;
 
 /// Windows without entries are left out.
-fn places(fleet: &Fleet, windows: Range<Hour>) -> Vec<Place> {
-    let sealed = fleet.sealed_windows().filter(|header| windows.contains(&header.window));
-    let open = fleet.open_windows().filter(|window| windows.contains(window));
-    let sealed = sealed.map(|header| Place::Sealed(header.clone()));
-    sealed.chain(open.map(|window| Place::Open(fleet.open_summary(window)))).collect()
+fn places(fleet: &Fleet, windows: Range<Hour>) -> impl Iterator<Item = Place<'_>> {
+    let (from, to) = (windows.start, windows.end);
+    let sealed = fleet.sealed_windows().filter(move |header| (from..to).contains(&header.window));
+    let open = fleet.open_windows().filter(move |window| (from..to).contains(window));
+    sealed.map(Place::Sealed).chain(open.map(Place::Open))
 }

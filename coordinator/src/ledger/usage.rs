@@ -78,7 +78,7 @@ impl Ledger {
         filter: &UsageFilter,
     ) -> Result<Vec<UsageRow>, LedgerError> {
         let mut table = Table::default();
-        self.summaries(windows, |summary| {
+        self.summaries(&self.frozen(), windows, |summary| {
             table.add(&summary, filter);
             Ok(())
         })?;

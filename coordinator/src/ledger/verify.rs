@@ -63,7 +63,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] if a window is not at hand; what is wrong is in the verdict.
     pub fn verify(&self, from: Hour, known: Option<Known>) -> Result<LedgerVerdict, LedgerError> {
-        let part = self.view.local(|fleet| Part::of(fleet, from));
+        let part = Part::of(&self.frozen(), from);
         let mut check = Check { known, ..Check::default() };
         let fault = self.check_part(&part, &mut check)?.err();
         let next = match part.rest {

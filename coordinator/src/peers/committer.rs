@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::message::Declined;
+use super::message::{Committed, Declined};
 use crate::raft::proposal::{EncodedCommand, PROPOSAL_BYTES_MAX, Proposal};
 use crate::raft::words::{ChangeMembershipError, ClientWriteError, RaftError};
 use crate::raft::{MemberNode, Raft};
@@ -32,7 +32,7 @@ const COMMANDS_PER_ENTRY_MAX: usize = 1024;
 /// Entries under way at once: while the members write one, the leader writes the next.
 const ENTRIES_UNDER_WAY_MAX: usize = 2;
 
-type Written = Result<Reply, Declined>;
+type Written = Result<Committed, Declined>;
 
 /// The way into the log. Clones share it.
 #[derive(Clone)]
@@ -98,9 +98,11 @@ impl Committer {
         }
     }
 
-    async fn write(&self, proposal: Proposal, commands: usize) -> Result<Vec<Reply>, Declined> {
+    async fn write(&self, proposal: Proposal, commands: usize) -> Result<Replies, Declined> {
         match timeout(COMMIT_TIMEOUT, self.raft.client_write(proposal)).await {
-            Ok(Ok(written)) if written.data.len() == commands => Ok(written.data),
+            Ok(Ok(written)) if written.data.len() == commands => {
+                Ok(Replies { index: written.log_id.index, replies: written.data })
+            }
             Ok(Err(error)) => Err(declined_write(&error)),
             Ok(Ok(_)) | Err(_) => Err(Declined::OutcomeUnknown),
         }
@@ -139,12 +141,18 @@ impl Queue {
     }
 }
 
-fn answer(together: Vec<Waiting>, written: Result<Vec<Reply>, Declined>) {
+/// What applying the commands of an entry answered.
+struct Replies {
+    index: u64,
+    replies: Vec<Reply>,
+}
+
+fn answer(together: Vec<Waiting>, written: Result<Replies, Declined>) {
     match written {
-        Ok(replies) => {
+        Ok(Replies { index, replies }) => {
             for (waiting, reply) in together.into_iter().zip(replies) {
                 // Who has gone away needs no answer.
-                let _ = waiting.answer.send(Ok(reply));
+                let _ = waiting.answer.send(Ok(Committed { reply, index }));
             }
         }
         Err(declined) => {

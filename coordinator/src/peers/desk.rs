@@ -10,7 +10,7 @@ use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
 
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
-use super::message::{Answer, Call, Declined};
+use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
@@ -69,7 +69,7 @@ impl Desk {
     /// [`Declined`].
     pub async fn serve(&self, call: Call) -> Result<Answer, Declined> {
         match call {
-            Call::Propose(command) => self.propose(command).await.map(Answer::Reply),
+            Call::Propose(command) => self.commit(*command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
             Call::Enter { member } => self.enter(member).await,
@@ -77,6 +77,7 @@ impl Desk {
             Call::Append(_)
             | Call::Vote(_)
             | Call::InstallSnapshot(_)
+            | Call::Status
             | Call::ArchivePart { .. }
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
@@ -90,6 +91,10 @@ impl Desk {
     /// # Errors
     /// [`Declined`].
     pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
+        self.commit(command).await.map(|committed| committed.reply)
+    }
+
+    async fn commit(&self, command: Command) -> Result<Committed, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
@@ -193,11 +198,15 @@ impl Desk {
             let text = "the last coordinator of a cluster cannot leave it".to_owned();
             return Err(Declined::NotPossible(text));
         }
+        // What is asked for is begun before the command that notes it is judged.
+        let (at, body) = (self.clock.now(), Body::RemoveMember { member });
+        let command = Command { request, at, origin, body };
+        let judged = self.cell.look(|fleet| fleet.check_asker(&command));
+        judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
-        let (at, body) = (self.clock.now(), Body::RemoveMember { member });
-        let reply = self.propose(Command { request, at, origin, body }).await?;
+        let reply = self.propose(command).await?;
         reply.map(|_| Answer::Done).map_err(|refusal| Declined::NotPossible(refusal.to_string()))
     }
 

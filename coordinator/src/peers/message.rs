@@ -1,6 +1,7 @@
 //! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
 //! (and for a console, plain bytes both ways after that).
 
+use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::{Incarnation, MemberId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub enum Call {
     /// Raft: take this piece of a snapshot.
     InstallSnapshot(InstallSnapshotRequest<TypeConfig>),
     /// To the leader: propose this.
-    Propose(Command),
+    Propose(Box<Command>),
     /// To the leader: what must a read have seen?
     ReadIndex,
     /// To the leader: give this coordinator a member id. The only call of one that has none yet (`from` is 0).
@@ -65,6 +66,8 @@ pub enum Call {
         /// The member.
         member: MemberId,
     },
+    /// To any member: how are you?
+    Status,
     /// A part of a file of this member's archive, as it is on disk.
     ArchivePart {
         /// Name of the content.
@@ -102,7 +105,7 @@ pub enum Answer {
     /// To [`Call::InstallSnapshot`].
     InstallSnapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     /// To [`Call::Propose`].
-    Reply(Reply),
+    Reply(Committed),
     /// To [`Call::ReadIndex`].
     ReadIndex(u64),
     /// To [`Call::Admit`].
@@ -114,10 +117,22 @@ pub enum Answer {
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
+    /// To [`Call::Status`].
+    Status(MemberReport),
     /// To [`Call::ArchivePart`]: nothing if the file is not there, no bytes at its end.
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
+}
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// What applying it answered.
+    pub reply: Reply,
+    /// Index of its entry in the log: a member that has applied as much has everything that was acknowledged before
+    /// the command was proposed, and the command itself.
+    pub index: u64,
 }
 
 /// Why a call was not done.

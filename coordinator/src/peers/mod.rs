@@ -19,4 +19,4 @@ pub mod server;
 pub use committer::{UNIT_BYTES, UNITS_MAX};
 pub use leader::{LeaderError, LeaderLink};
 pub use links::{Carrier, PeerError, PeerLinks};
-pub use message::{Answer, Call, Declined};
+pub use message::{Answer, Call, Committed, Declined};

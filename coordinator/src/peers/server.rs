@@ -1,8 +1,10 @@
 //! Answering other members.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::Connection;
@@ -18,6 +20,7 @@ use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
 use crate::state::member::MemberRecord;
+use crate::status;
 use crate::view::FleetCell;
 
 /// Answers the calls of other members. Cheap to clone.
@@ -29,6 +32,7 @@ pub struct PeerServer {
     consoles: Consoles,
     history: History,
     cell: FleetCell,
+    data_directory: Option<PathBuf>,
 }
 
 impl PeerServer {
@@ -40,7 +44,14 @@ impl PeerServer {
         history: History,
         cell: FleetCell,
     ) -> Self {
-        Self { own: leader.links().own(), raft, leader, consoles, history, cell }
+        let own = leader.links().own();
+        Self { own, raft, leader, consoles, history, cell, data_directory: None }
+    }
+
+    /// The same, and it knows where its data is: it can say how full that disk is.
+    #[must_use]
+    pub fn with_data_directory(self, directory: PathBuf) -> Self {
+        Self { data_directory: Some(directory), ..self }
     }
 
     /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
@@ -93,9 +104,14 @@ impl PeerServer {
             Call::InstallSnapshot(rpc) => {
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
+            Call::Status => Ok(Answer::Status(self.report().await)),
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve(call).await,
         }
+    }
+
+    async fn report(&self) -> MemberReport {
+        status::report(&self.raft, &self.history, self.data_directory.as_deref()).await
     }
 
     async fn archive_part(&self, name: &str, offset: u64) -> Result<Answer, Declined> {

@@ -91,6 +91,15 @@ pub enum Intent {
         /// Whether to give up what is under way because of the draining.
         cancel: bool,
     },
+    /// Keep a text beside a machine.
+    Annotate {
+        /// The machine.
+        vm: VmId,
+        /// Under which key.
+        key: String,
+        /// The text; `None` removes what is there.
+        value: Option<String>,
+    },
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
     /// Do something with projects.

@@ -14,7 +14,7 @@ pub use intent::Intent;
 
 use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
-use crate::peers::{Answer, Call, LeaderError, LeaderLink};
+use crate::peers::{Answer, Call, Committed, LeaderError, LeaderLink};
 use crate::planner;
 use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
@@ -87,6 +87,7 @@ impl Proposer {
                 let binding = NewBinding { id, principal, right, scope, effect };
                 Body::Access(AccessOrder::Bind(binding))
             }
+            Intent::Annotate { vm, key, value } => Body::Annotate { vm, key, value },
             Intent::PostUsage { node, records } => Body::PostUsage { node, records },
             Intent::CorrectUsage { entry, quantity, reason, original } => {
                 let actor = asker.name.to_string();
@@ -108,7 +109,8 @@ impl Proposer {
         vms.into_iter().zip(ids).collect()
     }
 
-    /// Proposes a command and waits until it is applied.
+    /// Proposes a command and waits until it is applied, here too: whoever looks at the fleet of this member afterwards
+    /// sees what it did, and everything that was acknowledged before the call.
     ///
     /// # Errors
     /// [`ProposeError`].
@@ -116,8 +118,12 @@ impl Proposer {
         if codec::encode(&command).is_err() {
             return Err(ProposeError::TooLarge);
         }
-        match self.leader.call(Call::Propose(command)).await {
-            Ok(Answer::Reply(reply)) => Ok(reply?),
+        match self.leader.call(Call::Propose(Box::new(command))).await {
+            Ok(Answer::Reply(Committed { reply, index })) => {
+                let accepted = reply?;
+                let reached = self.view.reach(index).await;
+                reached.map(|()| accepted).map_err(|_| ProposeError::OutcomeUnknown)
+            }
             Ok(_) => Err(ProposeError::OutcomeUnknown),
             Err(error) => Err(error.into()),
         }

@@ -61,6 +61,25 @@ impl LogStore {
         Ok(self.with(|log| log_state(log)).await.map_err(failed_read)?.last_log_id)
     }
 
+    /// Uses what the log has in memory, here and now, unless it is being written to.
+    fn at_hand<T>(&self, look: impl FnOnce(&mut Log) -> T) -> Option<T> {
+        self.log.try_lock().ok().map(|mut log| look(&mut log))
+    }
+
+    /// The entries of a range. The newest, which followers ask for, are in memory: fetching them takes no other thread.
+    async fn entries(
+        &self,
+        range: RangeInclusive<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
+        let look = |log: &mut Log| log.entries_at_hand(range.clone(), bytes_max);
+        let read = match self.at_hand(look).flatten() {
+            Some(entries) => read_entries(&entries),
+            None => self.with(move |log| read_entries(&log.entries(range, bytes_max)?)).await,
+        };
+        read.map_err(failed_read)
+    }
+
     /// Uses the log where it may wait for the disk.
     async fn with<T: Send + 'static>(
         &self,
@@ -95,7 +114,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
         let Some(range) = inclusive(&range) else { return Ok(Vec::new()) };
-        self.with(|log| read(log, range, usize::MAX)).await.map_err(failed_read)
+        self.entries(range, usize::MAX).await
     }
 
     async fn limited_get_log_entries(
@@ -104,16 +123,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         end: u64,
     ) -> Result<Vec<Entry<TypeConfig>>, StorageError<u64>> {
         let Some(range) = inclusive(&(start..end)) else { return Ok(Vec::new()) };
-        self.with(|log| read(log, range, ENTRIES_BYTES_MAX)).await.map_err(failed_read)
+        self.entries(range, ENTRIES_BYTES_MAX).await
     }
 }
 
-fn read(
-    log: &Log,
-    range: RangeInclusive<u64>,
-    bytes_max: usize,
-) -> Result<Vec<Entry<TypeConfig>>, StoreError> {
-    let entries = log.entries(range, bytes_max)?;
+fn read_entries(entries: &[(u64, Bytes)]) -> Result<Vec<Entry<TypeConfig>>, StoreError> {
     entries.iter().map(|(index, bytes)| read_entry(*index, bytes)).collect()
 }
 
@@ -161,7 +175,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         committed: Option<LogId<u64>>,
     ) -> Result<(), StorageError<u64>> {
         let record = LogIdRecord(committed);
-        let saved = self.with(move |log| Ok(log.set_committed(encoded(&record)?)?)).await;
+        let save = move |log: &mut Log| Ok(log.set_committed(encoded(&record)?)?);
+        // Noted in memory, and written with what is written next.
+        let saved = match self.at_hand(save.clone()) {
+            Some(saved) => saved,
+            None => self.with(save).await,
+        };
         saved.map_err(failed_write)
     }
 

@@ -1,8 +1,8 @@
 //! The state machine: committed entries become changes of the fleet, of its tables on disk, and snapshots.
 //!
-//! Durable is the log, the last snapshot and the archive of what left the tables. The tables are a copy, written along
-//! and sealed at shutdown: opened whole and newer than the snapshot, they are used; otherwise the fleet comes from the
-//! snapshot and the log after it, and the tables are made anew.
+//! Durable is the log, the last snapshot and the archive of what left the tables. The tables in sled are a copy that is
+//! written when the member stops: opened whole and newer than the snapshot, they are used; otherwise the fleet comes from
+//! the snapshot and the log after it. So applying waits for no disk, but for history that leaves the tables.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -23,6 +23,7 @@ use openraft::{
 use novacron_protocol::ids::Revision;
 
 use super::disk_work::DiskWork;
+use super::place::Place;
 use super::proposal::ProposalError;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
@@ -77,7 +78,7 @@ pub enum MachineError {
 #[derive(Debug)]
 pub struct Machine {
     cell: FleetCell,
-    position: Position,
+    place: Place,
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
     archive: Arc<Archive>,
@@ -87,15 +88,23 @@ pub struct Machine {
 
 /// Closes the tables once the machine has ended.
 #[derive(Debug, Clone)]
-pub struct Closer(KeptTables);
+pub struct Closer {
+    cell: FleetCell,
+    place: Place,
+    tables: KeptTables,
+}
 
 impl Closer {
-    /// Makes the tables durable, so that the next start finds them.
+    /// Writes the tables and makes them durable, so that the next start finds them.
     ///
     /// # Errors
     /// [`KeptError`]; the next start is slower then, nothing is lost.
     pub fn close(&self) -> Result<(), KeptError> {
-        self.0.close()
+        match self.place.settled() {
+            Some(position) => self.tables.close(&self.cell.look(Fleet::frozen), &position),
+            // What was being applied when the disk failed is neither in the fleet as a whole nor out of it.
+            None => Ok(()),
+        }
     }
 }
 
@@ -130,8 +139,8 @@ impl Machine {
         let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (fleet, position) = recover(&snapshots, &tables)?;
         let cell = FleetCell::new(fleet, position.index());
-        let metrics = ApplyMetrics::default();
-        Ok(Self { cell, position, tables, snapshots, archive, work, metrics })
+        let (place, metrics) = (Place::new(position), ApplyMetrics::default());
+        Ok(Self { cell, place, tables, snapshots, archive, work, metrics })
     }
 
     /// The fleet that it changes.
@@ -146,7 +155,8 @@ impl Machine {
 
     /// What closes its tables.
     pub fn closer(&self) -> Closer {
-        Closer(self.tables.clone())
+        let (cell, place) = (self.cell.clone(), self.place.clone());
+        Closer { cell, place, tables: self.tables.clone() }
     }
 
     /// How applying goes.
@@ -154,7 +164,11 @@ impl Machine {
         self.metrics.clone()
     }
 
-    fn apply_entry(&mut self, entry: Entry<TypeConfig>) -> Result<Vec<Reply>, MachineError> {
+    fn apply_entry(
+        &mut self,
+        entry: Entry<TypeConfig>,
+        position: &mut Position,
+    ) -> Result<Vec<Reply>, MachineError> {
         let replies = match entry.payload {
             EntryPayload::Blank => Vec::new(),
             EntryPayload::Normal(proposal) => {
@@ -164,30 +178,41 @@ impl Machine {
                 self.cell.change(|fleet| fleet.apply_all(revision, &commands))
             }
             EntryPayload::Membership(membership) => {
-                self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
+                position.membership = StoredMembership::new(Some(entry.log_id), membership);
                 Vec::new()
             }
         };
-        self.position.applied = Some(entry.log_id);
+        position.applied = Some(entry.log_id);
         Ok(replies)
     }
 
-    /// Writes what changed to the tables, then tells the readers.
-    async fn publish(&mut self) -> Result<(), MachineError> {
-        let (changes, departures) =
-            self.cell.change(|fleet| (fleet.drain_changes(), fleet.drain_departures()));
-        let (changes, position) = (changes?, self.position.clone());
-        let (tables, archive) = (self.tables.clone(), Arc::clone(&self.archive));
-        // The order of durability: first what the tables do not hold any more.
+    async fn apply_all(
+        &mut self,
+        entries: impl IntoIterator<Item = Entry<TypeConfig>>,
+    ) -> Result<Vec<Vec<Reply>>, MachineError> {
+        let mut position = self.place.unsettle();
+        let applied = entries.into_iter().map(|entry| self.apply_entry(entry, &mut position));
+        let replies = applied.collect::<Result<_, _>>()?;
+        self.archive_departures().await?;
+        self.cell.announce(position.index());
+        self.place.settle(position);
+        Ok(replies)
+    }
+
+    /// The order of durability: history is in the archive before any snapshot is written that does not hold it.
+    async fn archive_departures(&self) -> Result<(), MachineError> {
+        let departures = self.cell.change(Fleet::drain_departures);
+        if departures.is_empty() {
+            return Ok(());
+        }
+        let archive = Arc::clone(&self.archive);
         let work = move || -> Result<(), MachineError> {
             for Departure { name, content } in &departures {
                 archive.put(name, content)?;
             }
-            Ok(tables.commit(&position, changes)?)
+            Ok(())
         };
-        self.work.run(work).await??;
-        self.cell.announce(self.position.index());
-        Ok(())
+        self.work.run(work).await?
     }
 
     async fn install(
@@ -197,19 +222,18 @@ impl Machine {
     ) -> Result<(), MachineError> {
         let position =
             Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        let (snapshots, tables, kept) =
-            (Arc::clone(&self.snapshots), self.tables.clone(), position.clone());
-        // The order of durability: first the snapshot, then the copies of what is in it.
+        let snapshots = Arc::clone(&self.snapshots);
+        // The order of durability: the snapshot before the fleet is seen to be as it says.
         let work = move || -> Result<Fleet, MachineError> {
             let fleet = Fleet::from_snapshot(&data)?;
             snapshots.write(&codec::encode(&SnapshotMetaRecord(meta))?, &data)?;
-            tables.rebuild(&fleet, &kept)?;
             Ok(fleet)
         };
         let fleet = self.work.run(work).await??;
+        self.place.unsettle();
         self.cell.change(|present| *present = fleet);
-        self.position = position;
-        self.cell.announce(self.position.index());
+        self.cell.announce(position.index());
+        self.place.settle(position);
         Ok(())
     }
 }
@@ -229,15 +253,13 @@ fn recover(
         Ok(_) => {}
         Err(reason) => tracing::warn!(%reason, "the tables are made anew from snapshot and log"),
     }
-    let (fleet, position) = match (snapshot, described) {
+    Ok(match (snapshot, described) {
         (Some(snapshot), Some(meta)) => {
             let position = Position { applied: meta.last_log_id, membership: meta.last_membership };
             (Fleet::from_snapshot(&snapshot.data()?)?, position)
         }
         _ => (Fleet::default(), Position::default()),
-    };
-    tables.rebuild(&fleet, &position)?;
-    Ok((fleet, position))
+    })
 }
 
 fn describe(bytes: &[u8]) -> Result<SnapshotMeta<u64, MemberNode>, CodecError> {
@@ -258,7 +280,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn applied_state(
         &mut self,
     ) -> Result<(Option<LogId<u64>>, StoredMembership<u64, MemberNode>), StorageError<u64>> {
-        Ok((self.position.applied, self.position.membership.clone()))
+        let position = self.place.get();
+        Ok((position.applied, position.membership))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Reply>>, StorageError<u64>>
@@ -267,22 +290,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I::IntoIter: OptionalSend,
     {
         let begun = Instant::now();
-        let applied = entries.into_iter().map(|entry| self.apply_entry(entry));
-        let replies: Vec<_> = applied.collect::<Result<_, _>>().map_err(failed_apply)?;
-        self.publish().await.map_err(failed_apply)?;
+        let replies = self.apply_all(entries).await.map_err(failed_apply)?;
         self.metrics.applied(replies.len(), begun.elapsed());
         Ok(replies)
     }
 
-    /// Encodes the fleet as it is now: nothing is applied before this returns, and what is applied while the
-    /// bytes are written does not get into them.
+    /// Takes the fleet as it is now: nothing is applied before this returns, and what is applied while the copy is
+    /// encoded and written does not get into it.
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let cell = self.cell.clone();
-        let encode = move || cell.look(|fleet| fleet.to_snapshot().map_err(MachineError::from));
-        let encoded = self.work.run(encode).await.map_err(MachineError::from);
         Builder {
-            data: encoded.and_then(|encoded| encoded),
-            position: self.position.clone(),
+            fleet: self.cell.look(Fleet::frozen),
+            position: self.place.get(),
             snapshots: Arc::clone(&self.snapshots),
             work: self.work.clone(),
         }
@@ -322,7 +340,7 @@ fn read_latest(snapshots: &SnapshotStore) -> Result<Option<Snapshot<TypeConfig>>
 /// A snapshot that is about to be written.
 #[derive(Debug)]
 pub struct Builder {
-    data: Result<Vec<u8>, MachineError>,
+    fleet: Fleet,
     position: Position,
     snapshots: Arc<SnapshotStore>,
     work: DiskWork,
@@ -330,8 +348,8 @@ pub struct Builder {
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
-        let data = std::mem::replace(&mut self.data, Ok(Vec::new())).map_err(failed_snapshot)?;
-        let position = std::mem::take(&mut self.position);
+        let (fleet, position) =
+            (std::mem::take(&mut self.fleet), std::mem::take(&mut self.position));
         let snapshot_id = position.applied.map_or_else(
             || "empty".to_owned(),
             |applied| format!("{}-{}", applied.leader_id.term, applied.index),
@@ -343,6 +361,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         };
         let (snapshots, record) = (Arc::clone(&self.snapshots), SnapshotMetaRecord(meta.clone()));
         let work = move || -> Result<Vec<u8>, MachineError> {
+            let data = fleet.to_snapshot()?;
             snapshots.write(&codec::encode(&record)?, &data)?;
             Ok(data)
         };

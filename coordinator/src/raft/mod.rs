@@ -16,6 +16,7 @@ pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod place;
 pub mod proposal;
 mod record;
 pub mod restored;

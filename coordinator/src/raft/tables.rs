@@ -1,4 +1,5 @@
-//! The fleet's rows in sled: a copy that makes the next start quick, trusted only if it was closed.
+//! The fleet's rows in sled: a copy that is written when a member stops, and makes its next start quick. It is trusted
+//! only if it was closed; after a crash the fleet comes from snapshot and log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +9,10 @@ use novacron_storage::tables::{Table, Tables, TablesError};
 use super::record::{Position, PositionRecord};
 use crate::state::Fleet;
 use crate::state::rows::SnapshotError as FleetSnapshotError;
-use crate::state::table::{Change, Row, RowError, TableName};
+use crate::state::table::{Row, RowError, TableName};
+
+/// Rows that are written together: some megabytes.
+const ROWS_PER_COMMIT: usize = 10_000;
 
 /// Why the tables failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,33 +80,29 @@ impl KeptTables {
         })
     }
 
-    /// Writes what changed together with the position that it led to.
-    pub(super) fn commit(
-        &self,
-        position: &Position,
-        changes: Vec<Change>,
-    ) -> Result<(), KeptError> {
+    /// Replaces everything, some rows at a time.
+    fn replace(tables: &Tables, fleet: &Fleet, position: &Position) -> Result<(), KeptError> {
+        tables.wipe()?;
         let applied = codec::encode(&PositionRecord(position.clone()))?;
-        let changes =
-            changes.into_iter().map(|change| (Table(change.table as u8), change.key, change.value));
-        self.with(|tables| Ok(tables.commit(&applied, changes)?))
-    }
-
-    /// Replaces everything.
-    pub(super) fn rebuild(&self, fleet: &Fleet, position: &Position) -> Result<(), KeptError> {
-        self.with(|tables| Ok(tables.wipe()?))?;
-        let mut changes = Vec::new();
+        let (mut rows, mut written) = (Vec::new(), Ok(()));
         fleet.visit_rows(|row| {
-            changes.push(Change { table: row.table, key: row.key, value: Some(row.value) });
+            rows.push((Table(row.table as u8), row.key, Some(row.value)));
+            if rows.len() == ROWS_PER_COMMIT && written.is_ok() {
+                written = tables.commit(&applied, std::mem::take(&mut rows));
+            }
         })?;
-        self.commit(position, changes)
+        written?;
+        Ok(tables.commit(&applied, rows)?)
     }
 
-    /// Makes them durable; what is written afterwards fails.
-    pub(super) fn close(&self) -> Result<(), KeptError> {
+    /// Writes the fleet as of a position, and makes it durable; what is written afterwards fails.
+    pub(super) fn close(&self, fleet: &Fleet, position: &Position) -> Result<(), KeptError> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *kept, Kept::Closed) {
-            Kept::Open(tables) => Ok(tables.close()?),
+            Kept::Open(tables) => {
+                Self::replace(&tables, fleet, position)?;
+                Ok(tables.close()?)
+            }
             Kept::Nowhere | Kept::Closed => Ok(()),
         }
     }

@@ -79,8 +79,11 @@ impl Fleet {
         }
     }
 
-    /// Whether a command may be applied.
-    pub(super) fn check_asker(&self, command: &Command) -> Result<(), Refusal> {
+    /// Whether whoever asked for a command may have it applied now.
+    ///
+    /// # Errors
+    /// [`Refusal::NotKnown`] or [`Refusal::NotAllowed`].
+    pub fn check_asker(&self, command: &Command) -> Result<(), Refusal> {
         match command.origin.asker() {
             None => Ok(()),
             Some(asker) => self.check_body(asker, &command.body, self.meta.clock),
@@ -127,7 +130,9 @@ impl Fleet {
         let of_fleet = |permission| Some(vec![Need { permission, place: Place::At(Scope::Fleet) }]);
         match body {
             Body::CreateVm(create) => in_project(Permission::VmCreate, Some(&create.spec.project)),
-            Body::StartVm { vm } | Body::StopVm { vm, .. } => of_vm(Permission::VmOperate, *vm),
+            Body::StartVm { vm } | Body::StopVm { vm, .. } | Body::Annotate { vm, .. } => {
+                of_vm(Permission::VmOperate, *vm)
+            }
             Body::DestroyVm { vm } => of_vm(Permission::VmDelete, *vm),
             Body::MigrateVm { vm, .. } => of_vm(Permission::VmMigrate, *vm),
             Body::CancelMigration { migration } => {

@@ -92,6 +92,7 @@ pub(super) enum Subject {
     LedgerEntry(EntryId),
     Rate(RateKey),
     Plan(ProjectName),
+    Annotation(VmId, String),
 }
 
 /// A record as it is written.
@@ -244,6 +245,7 @@ impl Fleet {
             Subject::LedgerEntry(entry) => text(self.ledger_corrected.get(entry)?),
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
+            Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -338,6 +340,7 @@ impl Subject {
             }
             Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
             Self::Plan(project) => ("plan", Some(project.to_string())),
+            Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
         };
         Object { kind, id }
     }
@@ -406,6 +409,7 @@ impl Body {
             Self::CorrectUsage(_) => "ledger.correct",
             Self::SetRate(_) => "rate.set",
             Self::SetPlan { .. } => "plan.set",
+            Self::Annotate { .. } => "vm.annotate",
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -447,6 +451,7 @@ impl Body {
                 one(Subject::Rate(RateKey { plan: card.plan.clone(), valid_from: card.valid_from }))
             }
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
+            Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

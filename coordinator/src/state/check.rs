@@ -39,6 +39,7 @@ impl Fleet {
         self.check_slots()?;
         self.check_ledger()?;
         self.check_audit()?;
+        self.check_annotations()?;
         self.check_bounds()
     }
 

@@ -196,10 +196,6 @@ pub enum Body {
         /// The planner's choice.
         target: NodeName,
     },
-    /// Whose machines are whose.
-    Projects(ProjectOrder),
-    /// Who may do what.
-    Access(AccessOrder),
     /// What a node measured.
     PostUsage {
         /// The node, as in its certificate.
@@ -226,6 +222,19 @@ pub enum Body {
         plan: PlanName,
         /// From when.
         from: Hour,
+    },
+    /// Whose machines are whose.
+    Projects(ProjectOrder),
+    /// Who may do what.
+    Access(AccessOrder),
+    /// Keep a text beside a machine.
+    Annotate {
+        /// The machine.
+        vm: VmId,
+        /// Under which key.
+        key: String,
+        /// The text; `None` removes what is there.
+        value: Option<String>,
     },
 }
 
@@ -349,6 +358,7 @@ impl Body {
             }
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
+            Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

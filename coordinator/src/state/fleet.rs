@@ -11,6 +11,7 @@ use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::annotation::{Annotation, AnnotationKey};
 use super::api_key::ApiKey;
 use super::archive::{ArchiveName, ArchiveRow, Departure};
 use super::audit::{AuditHead, AuditNumber, AuditRow};
@@ -227,6 +228,7 @@ impl Fleet {
             Body::CorrectUsage(correction) => self.correct_usage(now, correction),
             Body::SetRate(card) => self.set_rate(now, card),
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
+            Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
         }
     }
 

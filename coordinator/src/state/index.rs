@@ -42,6 +42,8 @@ pub(super) struct Index {
     bindings: BTreeSet<(SubjectName, BindingId)>,
     /// Seconds of machines' meters in windows that are not sealed.
     pub(super) ledger_open: OpenCoverage,
+    /// Bytes of all annotations.
+    pub(super) annotation_bytes: usize,
 }
 
 impl Index {
@@ -54,6 +56,7 @@ impl Index {
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
         fleet.bindings.values().for_each(|binding| index.add_binding(binding));
         index.ledger_open = fleet.build_open_coverage();
+        index.annotation_bytes = fleet.all_annotation_bytes();
         index
     }
 

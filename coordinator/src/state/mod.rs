@@ -10,6 +10,7 @@
 //! | [`fleet`] | the state and the one way to change it |
 //! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
 //! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
+//! | [`annotation`] | what people and tools keep beside machines |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
@@ -23,6 +24,7 @@
 //! | [`check`] | what is always true |
 
 pub mod access;
+pub mod annotation;
 pub mod api_key;
 pub mod archive;
 pub mod audit;

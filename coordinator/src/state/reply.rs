@@ -41,6 +41,10 @@ pub enum Accepted {
     Batch(BatchId),
     /// The node that it was about.
     Node(NodeName),
+    /// What became of each usage record, in the order of the command.
+    Usage(Vec<RecordOutcome>),
+    /// The entry of the ledger that takes back the one that was corrected.
+    Correction(EntryId),
     /// The project that it was about.
     Project(ProjectName),
     /// The principal that it was about.
@@ -49,10 +53,6 @@ pub enum Accepted {
     Binding(BindingId),
     /// The API key that it was about.
     ApiKey(ApiKeyId),
-    /// What became of each usage record, in the order of the command.
-    Usage(Vec<RecordOutcome>),
-    /// The entry of the ledger that takes back the one that was corrected.
-    Correction(EntryId),
 }
 
 /// A command changed nothing, and why.
@@ -127,6 +127,33 @@ pub enum Refusal {
     /// There is no such batch.
     #[error("there is no batch {0}")]
     NoSuchBatch(BatchId),
+    /// There is no such entry in the ledger.
+    #[error("there is no entry {} in the window {}", .0.index, .0.window)]
+    NoSuchEntry(EntryId),
+    /// The entry was corrected before.
+    #[error(
+        "entry {} of the window {} is corrected already; correct what replaced it", .0.index, .0.window
+    )]
+    AlreadyCorrected(EntryId),
+    /// More usage records than one request may have.
+    #[error("{0} records; a request has at most 1,000, and none of these was taken")]
+    TooManyRecords(usize),
+    /// Prices hold from an hour that has not begun.
+    #[error("what has begun is not changed; the next hour for a change is {next}")]
+    RateBegun {
+        /// The earliest hour.
+        next: Hour,
+    },
+    /// The project's plan has no room for one more machine.
+    #[error("the plan `{plan}` is for at most {vms_max} machines{hint}")]
+    PlanFull {
+        /// The plan.
+        plan: PlanName,
+        /// Its bound.
+        vms_max: u32,
+        /// What would be right, beginning with `; `.
+        hint: String,
+    },
     /// There is no such project.
     #[error("there is no project `{0}`")]
     NoSuchProject(ProjectName),
@@ -178,32 +205,13 @@ pub enum Refusal {
         /// The permission that is missing, and where.
         what: String,
     },
-    /// There is no such entry in the ledger.
-    #[error("there is no entry {} in the window {}", .0.index, .0.window)]
-    NoSuchEntry(EntryId),
-    /// The entry was corrected before.
-    #[error(
-        "entry {} of the window {} is corrected already; correct what replaced it", .0.index, .0.window
-    )]
-    AlreadyCorrected(EntryId),
-    /// More usage records than one request may have.
-    #[error("{0} records; a request has at most 1,000, and none of these was taken")]
-    TooManyRecords(usize),
-    /// Prices hold from an hour that has not begun.
-    #[error("what has begun is not changed; the next hour for a change is {next}")]
-    RateBegun {
-        /// The earliest hour.
-        next: Hour,
-    },
-    /// The project's plan has no room for one more machine.
-    #[error("the plan `{plan}` is for at most {vms_max} machines{hint}")]
-    PlanFull {
-        /// The plan.
-        plan: PlanName,
-        /// Its bound.
-        vms_max: u32,
-        /// What would be right, beginning with `; `.
-        hint: String,
+    /// Nothing is kept beside the machine under this key.
+    #[error("machine {vm} has no annotation `{key}`")]
+    NoSuchAnnotation {
+        /// The machine.
+        vm: VmId,
+        /// The key.
+        key: String,
     },
 }
 
@@ -261,7 +269,8 @@ impl Refusal {
             | Self::NoSuchPrincipal(_)
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
-            | Self::NoSuchEntry(_) => Code::NotFound,
+            | Self::NoSuchEntry(_)
+            | Self::NoSuchAnnotation { .. } => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,

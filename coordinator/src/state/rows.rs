@@ -1,4 +1,4 @@
-//! The fleet as rows: what changed, all of it, and back. Snapshots and the tables on disk hold the same rows.
+//! The fleet as rows, and back. Snapshots and the tables on disk hold the same rows.
 //!
 //! A snapshot is `magic`, `version: u32 LE` and then for each row, in order, `table: u8`, `key length: u32
 //! LE`, `key`, `value length: u32 LE`, `value`. Values carry their own versions.
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::fleet::{Fleet, Meta};
 use super::index::Index;
-use super::table::{Change, Key, Only, Row, RowError, Table, TableName};
+use super::table::{Key, Only, Row, RowError, Table, TableName};
 use super::tables::for_each_table;
 
 const MAGIC: &[u8; 8] = b"ncfleet\0";
@@ -37,21 +37,16 @@ pub enum SnapshotError {
 }
 
 impl Fleet {
-    /// What changed since the last call, in the order of the tables.
-    ///
-    /// # Errors
-    /// A row that is too large to be stored, which the limits of commands rule out.
-    pub fn drain_changes(&mut self) -> Result<Vec<Change>, RowError> {
-        let mut changes = Vec::new();
-        let meta = self.meta_row()?;
-        changes.push(Change { table: meta.table, key: meta.key, value: Some(meta.value) });
-        macro_rules! drain {
+    /// The fleet as it is now, for whoever encodes it later: rows are shared, indexes are left out.
+    pub fn frozen(&self) -> Self {
+        let mut frozen = Self { meta: self.meta.clone(), ..Self::default() };
+        macro_rules! share {
             ($($(#[$doc:meta])* $number:literal $variant:ident $field:ident ($key:ty => $row:ty),)*) => {
-                $(self.$field.drain_changes(&mut changes)?;)*
+                $(frozen.$field = self.$field.clone();)*
             };
         }
-        for_each_table!(drain);
-        Ok(changes)
+        for_each_table!(share);
+        frozen
     }
 
     /// Gives every row to `visit`, in order.

@@ -1,10 +1,9 @@
-//! Ordered tables that remember which of their rows changed.
-//!
-//! The rows that one command changed are written to disk in one batch with the applied position, so a table
-//! on disk is always the state after a whole command.
+//! Ordered tables whose copies share their rows: a snapshot is of a copy that was made in a moment, and is encoded
+//! while commands go on being applied.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
@@ -58,17 +57,6 @@ pub struct Row {
     pub value: Vec<u8>,
 }
 
-/// One changed row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The table.
-    pub table: TableName,
-    /// The key.
-    pub key: Vec<u8>,
-    /// The new value, or nothing if the row is gone.
-    pub value: Option<Vec<u8>>,
-}
-
 /// A row that does not hold what its table needs.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
@@ -99,38 +87,37 @@ pub trait Key: Ord + Clone {
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
-/// A table in memory.
+/// A table in memory. Cloning it copies keys only; a row is copied when it is changed while a clone has it too.
 #[derive(Debug, Clone)]
 pub struct Table<K, V> {
     name: TableName,
-    rows: BTreeMap<K, V>,
-    changed: BTreeSet<K>,
+    rows: BTreeMap<K, Arc<V>>,
 }
 
-impl<K: Key, V: Message> Table<K, V> {
+impl<K: Key, V: Message + Clone> Table<K, V> {
     /// An empty table.
     pub fn new(name: TableName) -> Self {
-        Self { name, rows: BTreeMap::new(), changed: BTreeSet::new() }
+        Self { name, rows: BTreeMap::new() }
     }
 
     /// The row of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.rows.get(key)
+        self.rows.get(key).map(Arc::as_ref)
     }
 
     /// All rows in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.rows.iter()
+        self.rows.iter().map(|(key, row)| (key, row.as_ref()))
     }
 
     /// All values in order of their keys.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
-        self.rows.values()
+        self.rows.values().map(Arc::as_ref)
     }
 
     /// The rows whose keys are in a range.
     pub fn range(&self, range: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.rows.range(range)
+        self.rows.range(range).map(|(key, row)| (key, row.as_ref()))
     }
 
     /// Rows.
@@ -150,38 +137,23 @@ impl<K: Key, V: Message> Table<K, V> {
 
     /// Puts a row.
     pub fn insert(&mut self, key: K, value: V) {
-        self.changed.insert(key.clone());
-        self.rows.insert(key, value);
+        self.rows.insert(key, Arc::new(value));
     }
 
     /// Takes a row out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let value = self.rows.remove(key)?;
-        self.changed.insert(key.clone());
-        Some(value)
+        self.rows.remove(key).map(Arc::unwrap_or_clone)
     }
 
     /// Takes the first row out.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        let (key, value) = self.rows.pop_first()?;
-        self.changed.insert(key.clone());
-        Some((key, value))
+        let (key, row) = self.rows.pop_first()?;
+        Some((key, Arc::unwrap_or_clone(row)))
     }
 
     /// Changes a row in place.
     pub fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R> {
-        let row = self.rows.get_mut(key)?;
-        self.changed.insert(key.clone());
-        Some(change(row))
-    }
-
-    /// Appends what changed since the last call.
-    pub(super) fn drain_changes(&mut self, changes: &mut Vec<Change>) -> Result<(), RowError> {
-        for key in std::mem::take(&mut self.changed) {
-            let value = self.rows.get(&key).map(|row| self.encode_value(row)).transpose()?;
-            changes.push(Change { table: self.name, key: key.encode(), value });
-        }
-        Ok(())
+        self.rows.get_mut(key).map(|row| change(Arc::make_mut(row)))
     }
 
     /// Gives every row to `visit`, in order.
@@ -197,7 +169,7 @@ impl<K: Key, V: Message> Table<K, V> {
         let table = self.name;
         let key = K::decode(key).ok_or(RowError::Key { table, bytes: key.len() })?;
         let value = codec::decode(value).map_err(|source| RowError::Value { table, source })?;
-        self.rows.insert(key, value);
+        self.rows.insert(key, Arc::new(value));
         Ok(())
     }
 

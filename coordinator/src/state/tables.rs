@@ -38,6 +38,8 @@ macro_rules! for_each_table {
             22 Bindings bindings (BindingId => Binding),
             /// What programs show instead of certificates.
             23 ApiKeys api_keys (ApiKeyId => ApiKey),
+            /// What is kept beside machines.
+            24 Annotations annotations (AnnotationKey => Annotation),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

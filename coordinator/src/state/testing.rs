@@ -165,13 +165,8 @@ impl Scene {
 
     /// Founds the cluster, whose first operator is `admin`; answers who that is.
     pub(crate) fn found(&mut self) -> Asker {
-        let address = "10.0.0.1:7400".to_owned();
-        let member = MemberFacts {
-            name: "c1".to_owned(),
-            peer_address: address.clone(),
-            api_address: address,
-        };
-        let (cluster, operator) = (ClusterId(self.id()), "admin".parse().unwrap());
+        let (cluster, member) = (ClusterId(self.id()), member_facts("c1"));
+        let operator = "admin".parse().unwrap();
         self.apply(Body::FoundCluster { cluster, member, operator }).unwrap();
         operator_named("admin")
     }
@@ -333,9 +328,7 @@ impl Scene {
     /// A new life: the first one, if the cluster was never founded.
     pub(crate) fn restore(&mut self, first_member: &str) {
         if self.fleet.cluster().is_none() {
-            let (cluster, member) = (ClusterId(self.id()), member_facts("c1"));
-            self.apply(Body::FoundCluster { cluster, member, operator: "admin".parse().unwrap() })
-                .unwrap();
+            self.found();
         }
         let restored = Restored {
             incarnation: self.fleet.incarnation().next(),

@@ -70,6 +70,19 @@ impl View {
 
     async fn reach_read_index(&self) -> Result<(), ReadError> {
         let index = self.rounds.next().await?;
+        self.applied_to(index).await
+    }
+
+    /// Waits until this member has applied the log up to an index.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] if that is not so in time.
+    pub async fn reach(&self, index: u64) -> Result<(), ReadError> {
+        let reached = timeout(READ_TIMEOUT, self.applied_to(index)).await;
+        reached.map_err(|_| ReadError::Unavailable)?
+    }
+
+    async fn applied_to(&self, index: u64) -> Result<(), ReadError> {
         let mut applied = self.cell.applied();
         let reached = applied.wait_for(|applied| *applied >= index).await;
         reached.map(drop).map_err(|_| ReadError::Unavailable)

@@ -1,5 +1,6 @@
 //! The nouns of the fleet as the API shows them.
 
+use novacron_protocol::annotation::Annotations;
 use novacron_protocol::api::{
     BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
     MigrationView, NodeView, VmView,
@@ -26,7 +27,12 @@ pub(super) fn links(entries: &[(&str, String)]) -> Links {
         .collect()
 }
 
-/// A machine as the API shows it.
+/// A machine as the API shows it by itself.
+pub fn whole_vm_view(fleet: &Fleet, vm: &Vm) -> VmView {
+    VmView { annotations: fleet.annotations(vm.id), ..vm_view(vm) }
+}
+
+/// A machine as lists show it.
 pub fn vm_view(vm: &Vm) -> VmView {
     let first = vm.spec.disks.first();
     let mut links = links(&[
@@ -56,6 +62,7 @@ pub fn vm_view(vm: &Vm) -> VmView {
         boot: vm.spec.boot.clone(),
         network: vm.spec.network.clone(),
         labels: vm.spec.labels.clone(),
+        annotations: Annotations::new(),
         node_selector: vm.spec.node_selector.clone(),
         enable_tpm: vm.spec.enable_tpm,
         created_at: vm.created_at,

@@ -7,6 +7,8 @@ use crate::https::Https;
 use crate::member::Member;
 
 pub const PROJECTS: [&str; 2] = ["own", "other"];
+/// What is named so is not there, annotations apart.
+const ID: &str = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
 const ROLES: [&str; 5] = ["viewer", "operator", "admin", "auditor", "billing"];
 
 /// The fleet.
@@ -57,6 +59,11 @@ impl Town {
                 post(&admin, "vms", body).await;
             }
         }
+        for project in PROJECTS {
+            let path = format!("/api/v1/vms/{project}-1/annotations/{ID}");
+            let answer = admin.send("PUT", &path, &[], br#"{"value":"a text"}"#).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
         member.settle("node-01").await;
         let (mut migrations, mut batches) = (Vec::new(), Vec::new());
         for project in PROJECTS {
@@ -78,7 +85,6 @@ impl Town {
     /// The path of a route, what it names filled in with what belongs to a project.
     pub fn path(&self, path: &str, project: &str) -> String {
         let number = usize::from(project == "other");
-        let id = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
         path.replace("{vm}", &format!("{project}-1"))
             .replace("{migration}", &self.migrations[number])
             .replace("{batch}", &self.batches[number])
@@ -86,8 +92,10 @@ impl Town {
             .replace("{node}", "node-01")
             .replace("{member}", "1")
             .replace("{principal}", "admin")
-            .replace("{binding}", id)
-            .replace("{key}", id)
+            .replace("{binding}", ID)
+            // Of an API key or an annotation.
+            .replace("{key}", ID)
+            .replace("{period}", "2026-11")
     }
 
     /// Everybody who asks, in the order of the table.

@@ -26,7 +26,7 @@ use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_protocol::api::{SettingsChange, TokenCreate};
 use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
-use novacron_transport::{Credentials, SubjectName};
+use novacron_transport::{Credentials, Role, SubjectName};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -191,17 +191,25 @@ impl TestCluster {
 
     /// Credentials of an agent, from a token.
     pub async fn agent_credentials(&self, node: &str) -> Credentials {
+        self.enrolled(Role::Agent, node).await
+    }
+
+    /// Credentials of a new operator, from a token.
+    pub async fn operator_credentials(&self, name: &str) -> Credentials {
+        self.enrolled(Role::Operator, name).await
+    }
+
+    async fn enrolled(&self, role: Role, name: &str) -> Credentials {
         let create = TokenCreate {
-            role: "agent".into(),
-            name: Some(node.into()),
+            role: role.to_string(),
+            name: Some(name.into()),
             access: None,
             ttl_seconds: None,
         };
         let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
         let address = made.coordinators[0].parse().unwrap();
         let token = made.token.parse().unwrap();
-        let name = node.parse().unwrap();
-        let role = novacron_transport::Role::Agent;
+        let name = name.parse().unwrap();
         let enrolled =
             novacron_transport::enrolment::enrol(address, &token, role, &name, &[]).await;
         enrolled.unwrap().credentials

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, MemberId, Revision};
+use crate::ids::{ClusterId, Incarnation, MemberId, Revision};
 use crate::limits::MIGRATIONS_PER_NODE_DEFAULT;
 
 /// The cluster as the answering member sees it.
@@ -57,6 +57,61 @@ pub struct MemberView {
     pub api_address: String,
     /// Its part.
     pub role: MemberRole,
+}
+
+/// How the coordinators are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Which life of it: 1 since it was founded, or the time of its last restore in milliseconds since 1970.
+    pub incarnation: Incarnation,
+    /// The member that leads.
+    pub leader: Option<MemberId>,
+    /// Whether one more member may be lost and the cluster goes on.
+    pub tolerates_a_loss: bool,
+    /// The members.
+    pub members: Vec<MemberStatus>,
+}
+
+/// How a coordinator is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberStatus {
+    /// Who it is.
+    #[serde(flatten)]
+    pub member: MemberView,
+    /// Whether it answered the coordinator that was asked.
+    pub reachable: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Entries of the log that it has not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_entries: Option<u64>,
+    /// What it said of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<MemberReport>,
+}
+
+/// What a coordinator says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberReport {
+    /// Version of its program.
+    pub version: String,
+    /// The term of its last vote.
+    pub term: u64,
+    /// The last entry of its log.
+    pub log_last: u64,
+    /// The last entry that it applied.
+    pub applied: u64,
+    /// The last entry in its newest snapshot.
+    pub snapshot: u64,
+    /// Files of the archive that the cluster has and this coordinator has not.
+    pub archive_missing: u64,
+    /// Bytes that its disk has, where it knows.
+    pub disk_bytes: Option<u64>,
+    /// Bytes that are free there.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// What a member is to the cluster.

@@ -2,6 +2,7 @@
 //!
 //! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
 
+mod annotation;
 mod audit;
 mod batch;
 mod event;
@@ -15,10 +16,14 @@ mod token;
 mod usage;
 mod vm;
 
+pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
-pub use member::{ClusterSettings, ClusterView, MemberRole, MemberView, SettingsChange};
+pub use member::{
+    ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
+    MemberView, SettingsChange,
+};
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use principal::{

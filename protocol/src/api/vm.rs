@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Links;
+use crate::annotation::Annotations;
 use crate::ids::{Generation, MigrationId, NodeName, ProjectName, Revision, VmId, VmName};
 use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
@@ -225,6 +226,7 @@ pub struct VmView {
     /// Name.
     pub name: VmName,
     /// Whose it is.
+    #[serde(default)]
     pub project: ProjectName,
     /// State.
     pub state: VmState,
@@ -253,6 +255,9 @@ pub struct VmView {
     pub network: Network,
     /// Labels.
     pub labels: Labels,
+    /// What people and tools keep beside it. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
     /// Labels that its node must have.
     #[serde(rename = "nodeSelector")]
     pub node_selector: Labels,

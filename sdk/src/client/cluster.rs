@@ -1,7 +1,7 @@
 //! The coordinator cluster and the tokens to join it.
 
 use http::Method;
-use novacron_protocol::api::{ClusterView, SettingsChange, TokenCreate, TokenView};
+use novacron_protocol::api::{ClusterStatus, ClusterView, SettingsChange, TokenCreate, TokenView};
 use novacron_protocol::ids::MemberId;
 
 use super::Client;
@@ -17,6 +17,23 @@ impl Client {
     /// [`Error`].
     pub fn cluster(&self) -> Result<ClusterView, Error> {
         self.exchange.json(&Request::get(Path::new("cluster")))
+    }
+
+    /// How each coordinator is.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn cluster_status(&self) -> Result<ClusterStatus, Error> {
+        self.exchange.json(&Request::get(Path::new("cluster/status")))
+    }
+
+    /// The whole state of the cluster, in the form of `novacron_protocol::backup`. It holds the cluster's keys:
+    /// whoever writes it to a disk encrypts it. An error in the middle, and an end before the end, are no backup.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `conflict` if another backup is under way at the coordinator that answers.
+    pub fn backup(&self) -> Result<impl std::io::Read + use<>, Error> {
+        self.exchange.stream(&Request::get(Path::new("cluster/backup")))
     }
 
     /// Removes a coordinator from the cluster.

@@ -1,10 +1,12 @@
 //! The client. Methods are grouped by resource, one file each.
 
+mod access;
 mod audit;
 mod batches;
 mod cluster;
 mod migrations;
 mod nodes;
+mod usage;
 mod vms;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
 pub use audit::AuditFilter;
+pub use usage::{InvoiceFilter, UsageFilter};
 pub use vms::VmFilter;
 
 /// A connection to a fleet. Cheap to clone; clones share connections. Every call blocks.

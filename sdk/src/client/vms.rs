@@ -1,7 +1,9 @@
 //! Virtual machines.
 
 use http::Method;
-use novacron_protocol::api::{MigrationView, Page, VmCreate, VmMigrate, VmStop, VmView};
+use novacron_protocol::api::{
+    AnnotationView, AnnotationWrite, MigrationView, Page, VmCreate, VmMigrate, VmStop, VmView,
+};
 use novacron_protocol::vm::{Labels, VmState};
 
 use super::{Client, PageRequest};
@@ -14,6 +16,8 @@ use crate::query::Path;
 pub struct VmFilter {
     /// Only those with all of these labels.
     pub labels: Labels,
+    /// Only those of this project.
+    pub project: Option<String>,
     /// Only those on this node.
     pub node: Option<String>,
     /// Only those in this state.
@@ -24,7 +28,10 @@ impl VmFilter {
     fn path(&self) -> Path {
         let state = self.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(|state| state.as_str());
-        let path = Path::new("vms").query_if("node", self.node.as_deref()).query_if("state", state);
+        let path = Path::new("vms")
+            .query_if("project", self.project.as_deref())
+            .query_if("node", self.node.as_deref())
+            .query_if("state", state);
         self.labels
             .iter()
             .fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))
@@ -33,6 +40,10 @@ impl VmFilter {
 
 fn vm_path(vm: &str) -> Path {
     Path::new("vms").segment(vm)
+}
+
+fn annotation_path(vm: &str, key: &str) -> Path {
+    vm_path(vm).verb("annotations").segment(key)
 }
 
 /// Machines, by name or id.
@@ -96,6 +107,33 @@ impl Client {
         self.exchange.json(&Request::write(Method::DELETE, vm_path(vm), Content::None))
     }
 
+    /// Keeps a text beside a machine, in place of what was there under the same key.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found`, `invalid_request` with the field, `no_capacity` if the machine or the fleet has too
+    /// many, `conflict` if it is deleted.
+    pub fn annotate(&self, vm: &str, key: &str, value: &str) -> Result<AnnotationView, Error> {
+        let content = Content::json(&AnnotationWrite { value: value.to_owned() });
+        self.exchange.json(&Request::write(Method::PUT, annotation_path(vm, key), content))
+    }
+
+    /// What is kept beside a machine under a key. [`Client::vm`] has all of them.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] with code `not_found` if there is no such machine or nothing under that key.
+    pub fn annotation(&self, vm: &str, key: &str) -> Result<AnnotationView, Error> {
+        self.exchange.json(&Request::get(annotation_path(vm, key)))
+    }
+
+    /// Removes what is kept beside a machine under a key.
+    ///
+    /// # Errors
+    /// [`Error::Problem`]: `not_found` if nothing is there, `conflict` if the machine is deleted.
+    pub fn annotation_delete(&self, vm: &str, key: &str) -> Result<(), Error> {
+        let path = annotation_path(vm, key);
+        self.exchange.done(&Request::write(Method::DELETE, path, Content::None))
+    }
+
     /// Moves a machine; the answer comes when that is accepted. See [`Client::migration_wait`].
     ///
     /// # Errors
@@ -111,13 +149,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_with_a_slash_stays_one_segment() {
+        let path = annotation_path("web-01", "example.org/owner");
+        assert_eq!(path.as_str(), "/api/v1/vms/web-01/annotations/example.org%2Fowner");
+    }
+
+    #[test]
     fn a_filter_becomes_a_query() {
         let filter = VmFilter {
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            project: Some("own".into()),
             node: Some("node-01".into()),
             state: Some(VmState::Running),
         };
         let path = filter.path();
-        assert_eq!(path.as_str(), "/api/v1/vms?node=node-01&state=running&label=app%3Dweb");
+        assert_eq!(
+            path.as_str(),
+            "/api/v1/vms?project=own&node=node-01&state=running&label=app%3Dweb"
+        );
     }
 }

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use novacron_sdk::{Client, Config};
+use novacron_sdk::{Client, Config, ConfigError};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType,
 };
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::PrivateKeyDer;
@@ -35,6 +36,10 @@ pub struct Seen {
     pub target: String,
     /// The key, if there was one.
     pub key: Option<String>,
+    /// What it said of who asks.
+    pub authorization: Option<String>,
+    /// Whether the connection showed a certificate.
+    pub has_certificate: bool,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -44,6 +49,8 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, format!("NovaCron {CLUSTER}"));
         let certificate = parameters.self_signed(&key).unwrap();
         Self { issuer: Issuer::new(parameters, key), certificate }
     }
@@ -72,6 +79,22 @@ impl Authority {
         Client::new(&config).unwrap()
     }
 
+    /// A client with an API key, and of credentials only the authority.
+    pub fn client_with_key(
+        &self,
+        directory: &Path,
+        key: &str,
+        endpoint: &str,
+    ) -> Result<Client, ConfigError> {
+        std::fs::write(directory.join("ca.pem"), self.certificate.pem()).unwrap();
+        let file = directory.join("api-key");
+        std::fs::write(&file, key).unwrap();
+        let mut config = Config::new(vec![endpoint.to_owned()], directory);
+        config.patience = std::time::Duration::ZERO;
+        config.api_key_file = Some(file);
+        Client::new(&config)
+    }
+
     /// A coordinator (or what a `role` makes of it) that gives each connection's one request the next answer
     /// and then closes. Returns its URL and what it saw.
     pub fn serve(&self, role: &str, answers: Vec<String>) -> (String, Receiver<Seen>) {
@@ -84,7 +107,8 @@ impl Authority {
                 let (socket, _) = listener.accept().unwrap();
                 let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
                 let mut stream = StreamOwned::new(connection, socket);
-                let Some(request) = read_request(&mut stream) else { continue };
+                let Some(mut request) = read_request(&mut stream) else { continue };
+                request.has_certificate = stream.conn.peer_certificates().is_some();
                 let _ = sender.send(request);
                 stream.write_all(answer.as_bytes()).unwrap();
                 stream.conn.send_close_notify();
@@ -105,7 +129,7 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_client_cert_verifier(verifier.build().unwrap());
+            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap());
         let key = PrivateKeyDer::try_from(member.key.serialize_der()).unwrap();
         Arc::new(config.with_single_cert(vec![member.certificate.der().clone()], key).unwrap())
     }
@@ -133,12 +157,13 @@ fn read_request(stream: &mut impl Read) -> Option<Seen> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
     let target = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    let (mut key, mut length) = (None, 0);
+    let (mut key, mut authorization, mut length) = (None, None, 0);
     loop {
         line.clear();
         reader.read_line(&mut line).ok()?;
         match line.trim_end().split_once(": ") {
             Some(("idempotency-key", value)) => key = Some(value.to_owned()),
+            Some(("authorization", value)) => authorization = Some(value.to_owned()),
             Some(("content-length", value)) => length = value.parse().unwrap(),
             Some(_) => {}
             None => break,
@@ -146,5 +171,5 @@ fn read_request(stream: &mut impl Read) -> Option<Seen> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Seen { target, key, body })
+    Some(Seen { target, key, authorization, has_certificate: false, body })
 }

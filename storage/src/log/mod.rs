@@ -216,6 +216,24 @@ impl Log {
         Ok(entries)
     }
 
+    /// As [`Log::entries`], but without a look at the disk: `None` if an entry is not in memory.
+    pub fn entries_at_hand(
+        &self,
+        range: RangeInclusive<u64>,
+        bytes_max: usize,
+    ) -> Option<Vec<(u64, Bytes)>> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (index, position) in self.state.positions(range) {
+            bytes += position.payload_bytes();
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            entries.push((index, self.cache.get(index)?));
+        }
+        Some(entries)
+    }
+
     fn read(&self, index: u64, position: Position) -> Result<Bytes, LogError> {
         if let Some(bytes) = self.cache.get(index) {
             return Ok(bytes);

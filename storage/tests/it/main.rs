@@ -14,5 +14,4 @@ mod records;
 mod seeds;
 mod snapshots;
 mod tables;
-mod vault;
 mod volatile;

@@ -37,9 +37,3 @@ fn damage_once(bytes: &mut Vec<u8>, at: usize, value: u8, kind: u8) {
 fn archived_file() {
     damage(include_bytes!("golden/version-1.archive"), bodies::archived_file);
 }
-
-#[test]
-fn encrypted() {
-    damage(include_bytes!("golden/version-1.piece"), bodies::encrypted);
-    damage(include_bytes!("golden/version-1.stream"), bodies::encrypted);
-}

@@ -63,14 +63,14 @@ impl Site {
         Ok(site)
     }
 
-    /// Since the cluster was made: the clock of histories and notes.
-    pub fn now(&self) -> Duration {
-        self.began.elapsed()
+    /// The clock of histories.
+    pub fn clock(&self) -> Clock {
+        Clock(self.began)
     }
 
     /// Tells the reader of a failed test what was done when.
     pub fn note(&self, text: &str) {
-        eprintln!("{:>9.3} s  {text}", self.now().as_secs_f64());
+        eprintln!("{:>9.3} s  {text}", self.began.elapsed().as_secs_f64());
     }
 
     /// Prints the ends of all logs.
@@ -301,15 +301,26 @@ impl Site {
     /// # Errors
     /// One does not within reason.
     pub fn until_whole(&self) -> Result<()> {
-        for member in 0..MEMBERS.len() {
+        for (member, name) in MEMBERS.iter().enumerate() {
             until("every member votes", HEALING, || {
                 let Some(view) = self.view_of(member) else { return Ok(None) };
                 let votes = view.members.iter().filter(|member| member.role != MemberRole::Learner);
                 Ok((view.leader.is_some() && votes.count() == MEMBERS.len()).then_some(()))
             })
-            .with_context(|| format!("{} is not whole", MEMBERS[member]))?;
+            .with_context(|| format!("{name} is not whole"))?;
         }
         Ok(())
+    }
+}
+
+/// Tells how long a cluster is up.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Nanoseconds since the cluster was made.
+    pub fn now_ns(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -17,6 +17,7 @@ struct Edge {
 
 const PROTOCOL: &str = "novacron-protocol";
 const STORAGE: &str = "novacron-storage";
+const VAULT: &str = "novacron-vault";
 const TRANSPORT: &str = "novacron-transport";
 const METRICS: &str = "novacron-metrics";
 const AGENT: &str = "novacron-agent";
@@ -28,15 +29,16 @@ const CLI: &str = "novacron";
 const EDGES: &[Edge] = &[
     Edge { from: PROTOCOL, to: &[] },
     Edge { from: STORAGE, to: &[] },
+    Edge { from: VAULT, to: &[] },
     Edge { from: TRANSPORT, to: &[PROTOCOL] },
     Edge { from: METRICS, to: &[] },
     Edge { from: AGENT, to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS] },
-    Edge { from: COORDINATOR, to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS] },
+    Edge { from: COORDINATOR, to: &[PROTOCOL, STORAGE, VAULT, TRANSPORT, METRICS] },
     Edge { from: SDK, to: &[PROTOCOL] },
-    Edge { from: CLI, to: &[SDK, PROTOCOL] },
+    Edge { from: CLI, to: &[SDK, PROTOCOL, VAULT] },
     Edge {
         from: "novacron-tests",
-        to: &[PROTOCOL, STORAGE, TRANSPORT, METRICS, AGENT, COORDINATOR, SDK],
+        to: &[PROTOCOL, STORAGE, VAULT, TRANSPORT, METRICS, AGENT, COORDINATOR, SDK],
     },
     Edge { from: "novacron-benches", to: &[PROTOCOL, STORAGE, TRANSPORT, AGENT, COORDINATOR, SDK] },
     Edge { from: "novacron-simulation", to: &[PROTOCOL, STORAGE, TRANSPORT, COORDINATOR] },

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::process;
 use need::Need;
 use plan::{Plan, Release};
-pub use unpack::unpack;
+pub use unpack::{program, unpack};
 
 /// Makes sure that every need is met; installs what is missing if we may.
 ///

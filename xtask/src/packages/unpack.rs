@@ -1,12 +1,38 @@
 //! A Debian package that is used and not installed: this machine's own are left alone.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::process;
+
+/// One program of a package that is otherwise not needed: in `directory`, where it stays for the next time. Installed,
+/// the package would bring more along, such as a service.
+pub fn program(package: &str, program: &str, directory: &Path) -> Result<PathBuf> {
+    let path = directory.join(program);
+    if !path.exists() {
+        take_out(package, program, directory)?;
+    }
+    Ok(path)
+}
+
+fn take_out(package: &str, program: &str, directory: &Path) -> Result<()> {
+    let tree = directory.with_extension("tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
+    }
+    // What apt knows may be old or, in a new container, empty.
+    unpack(package, &tree).or_else(|_| {
+        super::refresh_lists()?;
+        unpack(package, &tree)
+    })?;
+    fs::create_dir_all(directory)?;
+    fs::rename(tree.join("usr/bin").join(program), directory.join(program))
+        .with_context(|| format!("{package} holds no {program}"))?;
+    fs::remove_dir_all(&tree).context("cannot remove the rest of the package")
+}
 
 /// Downloads and unpacks beside `directory`, and puts it in place when it is whole. Needs no privilege.
 pub fn unpack(package: &str, directory: &Path) -> Result<()> {

@@ -43,6 +43,7 @@ struct Life {
     after: u64,
     steps: Vec<Step>,
     guest_ends: bool,
+    host_ends: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,8 +61,11 @@ fn life() -> impl Strategy<Value = Life> {
         2 => Just(Failure::PowerCut),
         1 => Just(Failure::Error(io::ErrorKind::Other)),
     ];
-    (failure, 1u64..120, vec(step(), 1..25), any::<bool>())
-        .prop_map(|(failure, after, steps, guest_ends)| Life { failure, after, steps, guest_ends })
+    let ends = (any::<bool>(), any::<bool>());
+    (failure, 1u64..120, vec(step(), 1..25), ends).prop_map(|(failure, after, steps, ends)| {
+        let (guest_ends, host_ends) = ends;
+        Life { failure, after, steps, guest_ends, host_ends }
+    })
 }
 
 /// A ledger that takes everything once.
@@ -92,6 +96,7 @@ struct Agent {
 
 struct World {
     disk: SimulatedDisk,
+    boot: u128,
     now: Reading,
     runs: bool,
     used: BTreeSet<u64>,
@@ -109,6 +114,7 @@ impl World {
     fn new(seed: u64) -> Self {
         Self {
             disk: SimulatedDisk::new(seed),
+            boot: 7,
             now: BEGIN,
             runs: false,
             used: BTreeSet::new(),
@@ -131,13 +137,17 @@ impl World {
         self.runs = runs;
     }
 
+    fn boot(&self) -> Option<Uuid> {
+        Some(Uuid::from_u128(self.boot))
+    }
+
     fn held(&self) -> Held {
         Held { generation: Generation(1), runs: self.runs, disk_bytes: 0, snapshots: 0 }
     }
 
     fn begin(&mut self) -> Result<Agent, StoreError> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let (store, meters, waiting) = Store::open(disk, boot(), self.now)?;
+        let (store, meters, waiting) = Store::open(disk, self.boot(), self.now)?;
         let mut agent = Agent { store, meters, waiting };
         if !self.is_durable {
             self.seen_since = self.now;
@@ -150,7 +160,7 @@ impl World {
 
     fn keep(&mut self, agent: &mut Agent) -> Result<(), StoreError> {
         let series = agent.meters.remembered();
-        let mark = Mark { boot: boot(), at: self.now, series };
+        let mark = Mark { boot: self.boot(), at: self.now, series };
         agent.store.keep(&agent.waiting, &mark)?;
         self.kept.append(&mut agent.waiting);
         if self.runs {
@@ -203,9 +213,13 @@ impl World {
         }
         self.disk.clear_failures();
         self.disk.restart();
-        if life.guest_ends {
+        if life.guest_ends || life.host_ends {
             self.set(false);
             self.is_durable = false;
+        }
+        if life.host_ends {
+            self.boot += 1;
+            self.now.monotonic_ms = 1_000;
         }
         self.now.wall_ms += 1_234;
         self.now.monotonic_ms += 1_234;
@@ -335,4 +349,19 @@ fn a_mark_of_a_full_host_can_be_written() {
     let mark = Mark { series: meters.remembered(), ..mark() };
     assert!(mark.series.len() >= SERIES_MAX);
     store.keep(&[], &mark).unwrap();
+}
+
+/// If this fails, the layout has changed: raise the version.
+#[test]
+fn golden_mark() {
+    let mut meters = Meters::default();
+    let held = Held { generation: Generation(1), runs: true, disk_bytes: 5, snapshots: 0 };
+    meters.hold(BEGIN, vm(), Some(&held));
+    meters.hold(BEGIN, VmId(Uuid::from_u128(2)), Some(&Held { runs: false, ..held }));
+    meters.hold(BEGIN, VmId(Uuid::from_u128(2)), None);
+    let bytes = codec::encode(&Mark { series: meters.remembered(), ..mark() }).unwrap();
+    assert_eq!(
+        (Mark::VERSION, bytes.len(), xxhash_rust::xxh3::xxh3_64(&bytes)),
+        (1, 245, 12_832_553_257_208_278_665)
+    );
 }

@@ -80,12 +80,26 @@ impl Message for Covered {
     const NAME: &'static str = "row of covered seconds";
 }
 
-/// An interval of an open window.
+/// An interval of an open window. 32 bytes: of these there are the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Interval {
-    seconds: Seconds,
+    start_s: u64,
     level: u64,
     generation: Generation,
+    /// The window that holds it, which is a later one than its own if it came late.
+    window: Window,
+    /// At most an hour.
+    seconds: u16,
+}
+
+/// Hours since 1970 in half the space: enough for 490,000 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window(u32);
+
+impl From<Hour> for Window {
+    fn from(hour: Hour) -> Self {
+        Self(u32::try_from(hour.0).unwrap_or(u32::MAX))
+    }
 }
 
 /// The intervals of one machine in open windows, by meter, apart and in order.
@@ -111,12 +125,12 @@ impl OpenIntervals {
     fn judge(&self, place: usize, record: &UsageRecord) -> Judged {
         let intervals = &self.intervals[place];
         // Nearly every record goes on where the one before ended.
-        if intervals.last().is_none_or(|last| last.seconds.end_s <= record.start_s) {
+        if intervals.last().is_none_or(|last| last.end_s() <= record.start_s) {
             return Judged::New;
         }
         let wanted = record.seconds();
-        let from = intervals.partition_point(|one| one.seconds.end_s <= wanted.start_s);
-        let found = intervals[from..].iter().map_while(|one| part(one.seconds, wanted));
+        let from = intervals.partition_point(|one| one.end_s() <= wanted.start_s);
+        let found = intervals[from..].iter().map_while(|one| part(one.seconds(), wanted));
         let mut runs = Runs::default();
         found.for_each(|seconds| runs.insert(seconds));
         match intervals.get(from) {
@@ -128,15 +142,23 @@ impl OpenIntervals {
 
     fn insert(&mut self, place: usize, interval: Interval) {
         let intervals = &mut self.intervals[place];
-        let at = intervals.partition_point(|one| one.seconds.start_s < interval.seconds.start_s);
+        let at = intervals.partition_point(|one| one.start_s < interval.start_s);
         intervals.insert(at, interval);
     }
 
-    fn remove(&mut self, place: usize, start_s: u64) {
-        let intervals = &mut self.intervals[place];
-        if let Ok(at) = intervals.binary_search_by_key(&start_s, |one| one.seconds.start_s) {
-            intervals.remove(at);
+    /// Takes out what a window holds, and adds it to what is covered. Answers whether there was anything.
+    fn seal(&mut self, window: Window, covered: impl FnOnce() -> Covered) -> Option<Covered> {
+        let is_in = |one: &Interval| one.window == window;
+        if !self.intervals.iter().flatten().any(is_in) {
+            return None;
         }
+        let mut covered = covered();
+        for (intervals, runs) in self.intervals.iter_mut().zip(&mut covered.runs) {
+            intervals.iter().filter(|one| is_in(one)).for_each(|one| runs.insert(one.seconds()));
+            intervals.retain(|one| !is_in(one));
+            intervals.shrink_to_fit();
+        }
+        Some(covered)
     }
 
     fn is_empty(&self) -> bool {
@@ -145,8 +167,16 @@ impl OpenIntervals {
 }
 
 impl Interval {
+    fn end_s(&self) -> u64 {
+        self.start_s.saturating_add(u64::from(self.seconds))
+    }
+
+    fn seconds(&self) -> Seconds {
+        Seconds { start_s: self.start_s, end_s: self.end_s() }
+    }
+
     fn is(&self, record: &UsageRecord) -> bool {
-        self.seconds == record.seconds()
+        self.seconds() == record.seconds()
             && self.level == record.level
             && self.generation == record.generation
     }
@@ -164,7 +194,9 @@ impl Fleet {
             Judged::Overlaps(found) => runs = Runs(found),
             Judged::New => {}
         }
-        if let Some(covered) = self.ledger_covered.get(&record.vm) {
+        // What is sealed is of sealed hours: nearly no record has to be looked for there.
+        let is_late = Hour::of_s(record.start_s) < self.book().sealed_before;
+        if let Some(covered) = is_late.then(|| self.ledger_covered.get(&record.vm)).flatten() {
             for seconds in covered.runs[place].within(record.seconds()) {
                 if seconds == record.seconds() {
                     return Some(RecordOutcome::Exists);
@@ -176,33 +208,25 @@ impl Fleet {
         (!covered.is_empty()).then_some(RecordOutcome::Conflict { covered })
     }
 
-    pub(super) fn cover(&mut self, record: &UsageRecord) {
+    pub(super) fn cover(&mut self, window: Hour, record: &UsageRecord) {
         let what = What::Interval {
             generation: record.generation,
             start_s: record.start_s,
             end_s: record.end_s,
             level: record.level,
         };
-        cover(&mut self.index.ledger_open, record.vm, record.meter, what);
+        cover(&mut self.index.ledger_open, record.vm, record.meter, window, what);
     }
 
-    /// Moves an interval from the open ones to the sealed ones.
-    pub(super) fn seal_seconds(
-        &mut self,
-        sealed: &mut BTreeMap<VmId, Covered>,
-        vm: VmId,
-        meter: Meter,
-        seconds: Seconds,
-    ) {
-        let Some(place) = place(meter) else { return };
-        if let Some(open) = self.index.ledger_open.get_mut(&vm) {
-            open.remove(place, seconds.start_s);
-            if open.is_empty() {
-                self.index.ledger_open.remove(&vm);
-            }
-        }
-        let known = || self.ledger_covered.get(&vm).cloned().unwrap_or_default();
-        sealed.entry(vm).or_insert_with(known).runs[place].insert(seconds);
+    /// Moves the seconds of a window from the open ones to the sealed ones.
+    pub(super) fn seal_seconds(&mut self, window: Hour) {
+        let (mut sealed, covered) = (Vec::new(), &self.ledger_covered);
+        self.index.ledger_open.retain(|vm, open| {
+            let known = || covered.get(vm).cloned().unwrap_or_default();
+            sealed.extend(open.seal(window.into(), known).map(|covered| (*vm, covered)));
+            !open.is_empty()
+        });
+        sealed.into_iter().for_each(|(vm, covered)| self.ledger_covered.insert(vm, covered));
     }
 
     /// Forgets seconds that are too old for any record to come.
@@ -233,7 +257,7 @@ impl Fleet {
         let mut open = OpenCoverage::new();
         for (key, batch) in self.ledger_batches.iter() {
             for posting in batch.postings(*key).flatten() {
-                cover(&mut open, posting.vm, posting.entry.meter, posting.entry.what);
+                cover(&mut open, posting.vm, posting.entry.meter, key.window, posting.entry.what);
             }
         }
         open
@@ -250,11 +274,10 @@ impl Fleet {
                 let intervals = &open.intervals[place];
                 let mut covered =
                     sealed.iter().flat_map(|sealed| sealed.runs[place].iter()).copied();
-                let is_in_order = intervals
-                    .windows(2)
-                    .all(|pair| pair[0].seconds.end_s <= pair[1].seconds.start_s);
+                let is_in_order =
+                    intervals.windows(2).all(|pair| pair[0].end_s() <= pair[1].start_s);
                 let overlaps = |run: Seconds| {
-                    intervals.iter().any(|interval| part(interval.seconds, run).is_some())
+                    intervals.iter().any(|interval| part(interval.seconds(), run).is_some())
                 };
                 is_in_order && !covered.any(overlaps)
             });
@@ -263,11 +286,12 @@ impl Fleet {
     }
 }
 
-fn cover(open: &mut OpenCoverage, vm: VmId, meter: Meter, what: What) {
+fn cover(open: &mut OpenCoverage, vm: VmId, meter: Meter, window: Hour, what: What) {
     if let (Some(place), What::Interval { generation, start_s, end_s, level }) =
         (place(meter), what)
     {
-        let interval = Interval { seconds: Seconds { start_s, end_s }, level, generation };
+        let seconds = u16::try_from(end_s.saturating_sub(start_s)).unwrap_or(u16::MAX);
+        let interval = Interval { start_s, level, generation, window: window.into(), seconds };
         open.entry(vm).or_default().insert(place, interval);
     }
 }

@@ -63,6 +63,21 @@ impl Message for Book {
 }
 
 impl Fleet {
+    /// The ledger as it is now, and the machines that it is about: rows are shared, so that readers can take their time.
+    pub fn frozen_ledger(&self) -> Self {
+        Self {
+            vms: self.vms.clone(),
+            ledger_book: self.ledger_book.clone(),
+            ledger_batches: self.ledger_batches.clone(),
+            ledger_accounts: self.ledger_accounts.clone(),
+            ledger_windows: self.ledger_windows.clone(),
+            ledger_subjects: self.ledger_subjects.clone(),
+            ledger_rates: self.ledger_rates.clone(),
+            ledger_plans: self.ledger_plans.clone(),
+            ..Self::default()
+        }
+    }
+
     /// The ledger's own numbers.
     pub fn book(&self) -> Book {
         self.ledger_book.get(&Only).copied().unwrap_or_default()

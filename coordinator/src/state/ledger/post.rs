@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use novacron_protocol::ids::NodeName;
+use novacron_protocol::ids::{Generation, NodeName, ProjectName, VmId};
 use novacron_protocol::limits::{USAGE_AGE_S_MAX, USAGE_AHEAD_S_MAX, USAGE_RECORDS_PER_BATCH_MAX};
 use novacron_protocol::migration::MigrationAccount;
 use novacron_protocol::usage::{Meter, RecordOutcome, UsageRecord};
@@ -29,9 +29,11 @@ impl Fleet {
     ) -> Reply {
         self.check_usage_batch(node, records.len())?;
         self.open_book(now);
-        let mut drafts = Drafts::new();
-        let outcomes =
-            records.iter().map(|record| self.take_record(now, &mut drafts, record)).collect();
+        let (mut drafts, mut party) = (Drafts::new(), None);
+        let outcomes = records
+            .iter()
+            .map(|record| self.take_record(now, &mut drafts, &mut party, record))
+            .collect();
         for (window, draft) in drafts {
             self.write_draft(now, window, node, None, draft);
         }
@@ -69,19 +71,26 @@ impl Fleet {
         &mut self,
         now: &Applying,
         drafts: &mut Drafts,
+        party: &mut Option<Party>,
         record: &UsageRecord,
     ) -> RecordOutcome {
-        if let Some(refused) = self.refused(now, record) {
+        if let Some(refused) = refused(now, record) {
             return refused;
+        }
+        if party.as_ref().is_none_or(|party| party.vm != record.vm) {
+            *party = self.party(record.vm);
+        }
+        let Some(party) = party else { return RecordOutcome::UnknownVm };
+        if record.generation > party.generation_promised {
+            return never_given(record.generation, party.generation_promised);
         }
         if let Some(held) = self.held(record) {
             return held;
         }
         let used = Hour::of_s(record.start_s);
         let window = window_for(used, self.book().sealed_before, Hour::of(now.at));
-        let Some(subject) = self.subject(record.vm) else { return RecordOutcome::UnknownVm };
         let draft = drafts.entry(window).or_default();
-        let party = draft.party(record.vm, subject.project);
+        let party = draft.party(record.vm, &party.project);
         let what = What::Interval {
             generation: record.generation,
             start_s: record.start_s,
@@ -89,7 +98,7 @@ impl Fleet {
             level: record.level,
         };
         draft.push(window, &Entry { party, meter: record.meter, what });
-        self.cover(record);
+        self.cover(window, record);
         let window_s = window.begin_s();
         match window == used {
             true => RecordOutcome::Created { window_s },
@@ -97,27 +106,10 @@ impl Fleet {
         }
     }
 
-    /// Why a record cannot be taken, whatever the ledger holds.
-    fn refused(&self, now: &Applying, record: &UsageRecord) -> Option<RecordOutcome> {
-        if let Err(problems) = record.check() {
-            return Some(RecordOutcome::Invalid { problems });
-        }
-        let now_s = now.at.unix_ms / 1000;
-        if record.end_s > now_s.saturating_add(USAGE_AHEAD_S_MAX) {
-            return Some(RecordOutcome::Ahead { by_s: record.end_s - now_s });
-        }
-        if record.start_s < now_s.saturating_sub(USAGE_AGE_S_MAX) {
-            return Some(RecordOutcome::too_late(now_s));
-        }
-        let Some(subject) = self.subject(record.vm) else { return Some(RecordOutcome::UnknownVm) };
-        (record.generation > subject.generation_promised).then(|| {
-            let problem = format!(
-                "generation {} was given to no node; the newest is {}",
-                record.generation, subject.generation_promised
-            );
-            let problems = vec![InvalidField { field: "generation".to_owned(), problem }];
-            RecordOutcome::Invalid { problems }
-        })
+    fn party(&self, vm: VmId) -> Option<Party> {
+        let subject = self.subject(vm)?;
+        let (project, generation_promised) = (subject.project.clone(), subject.generation_promised);
+        Some(Party { vm, project, generation_promised })
     }
 
     /// Posts a migration that has just completed. Its step changes once, so this happens once; one that failed is
@@ -145,4 +137,30 @@ impl Fleet {
         }
         self.write_draft(now, window, source, None, draft);
     }
+}
+
+/// Whose usage a record is. Records of one machine come one after the other, so it is looked up once for them.
+struct Party {
+    vm: VmId,
+    project: ProjectName,
+    generation_promised: Generation,
+}
+
+/// Why a record cannot be taken, whatever the ledger holds.
+fn refused(now: &Applying, record: &UsageRecord) -> Option<RecordOutcome> {
+    if let Err(problems) = record.check() {
+        return Some(RecordOutcome::Invalid { problems });
+    }
+    let now_s = now.at.unix_ms / 1000;
+    if record.end_s > now_s.saturating_add(USAGE_AHEAD_S_MAX) {
+        return Some(RecordOutcome::Ahead { by_s: record.end_s - now_s });
+    }
+    let is_old = record.start_s < now_s.saturating_sub(USAGE_AGE_S_MAX);
+    is_old.then(|| RecordOutcome::too_late(now_s))
+}
+
+fn never_given(generation: Generation, newest: Generation) -> RecordOutcome {
+    let problem = format!("generation {generation} was given to no node; the newest is {newest}");
+    let problems = vec![InvalidField { field: "generation".to_owned(), problem }];
+    RecordOutcome::Invalid { problems }
 }

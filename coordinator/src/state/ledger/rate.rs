@@ -257,6 +257,7 @@ impl Fleet {
         plan: &PlanName,
         from: Hour,
     ) -> Reply {
+        self.known_project(project)?;
         let present = Hour::of(now.at);
         if from < present {
             return Err(Refusal::RateBegun { next: present });

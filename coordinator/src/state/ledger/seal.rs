@@ -1,15 +1,11 @@
 //! Sealing: a window's entries leave the tables; its header stays for ever, chained to the one before.
 
-use std::collections::BTreeMap;
-
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::usage::Seconds;
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchKey, EntryBatch};
 use super::content::{self, FileKind, FileRecord, WindowPart};
-use super::entry::What;
 use super::hash::ContentHash;
 use super::hour::Hour;
 use super::sums::{MeterSums, Summary, Summing, of_meter};
@@ -141,17 +137,10 @@ impl Fleet {
         let entries = self.archive_all(window, FileKind::Entries, contents);
         let summaries = self.archive_all(window, FileKind::Summary, summary_contents);
         let header = self.header(now, window, &parts, entries, summaries);
-        let mut covered = BTreeMap::new();
-        for (key, batch) in parts.iter().flat_map(WindowPart::batches) {
+        for (key, _) in parts.iter().flat_map(WindowPart::batches) {
             self.ledger_batches.remove(&key);
-            for posting in batch.postings(key).flatten() {
-                if let What::Interval { start_s, end_s, .. } = posting.entry.what {
-                    let seconds = Seconds { start_s, end_s };
-                    self.seal_seconds(&mut covered, posting.vm, posting.entry.meter, seconds);
-                }
-            }
         }
-        covered.into_iter().for_each(|(vm, covered)| self.ledger_covered.insert(vm, covered));
+        self.seal_seconds(window);
         let mut book = self.book();
         book.chain = header.chain;
         book.open_entries = book.open_entries.saturating_sub(header.entries);

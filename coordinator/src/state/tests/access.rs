@@ -83,6 +83,10 @@ fn every_command_is_judged_where_it_is_applied() {
     let refusal = scene.ask(&asker, start(other)).unwrap_err();
     let words = "principal `one` may not do `vm.operate` on project `other`";
     assert_eq!((refusal.code(), refusal.to_string().as_str()), (Code::NotAllowed, words));
+    let annotate =
+        |vm| Body::Annotate { vm, key: "owner".to_owned(), value: Some("one".to_owned()) };
+    scene.ask(&asker, annotate(own)).unwrap();
+    assert_eq!(scene.ask(&asker, annotate(other)).unwrap_err().code(), Code::NotAllowed);
     let settings = novacron_protocol::api::SettingsChange { migrations_per_node: Some(9) };
     assert!(scene.ask(&asker, Body::ChangeSettings(settings)).is_err());
     scene.ask(&admin, Body::ChangeSettings(settings)).unwrap();

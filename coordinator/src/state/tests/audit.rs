@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use novacron_protocol::access::AccessRole;
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::audit::Chain;
-use novacron_protocol::ids::{RequestId, Revision, VmId};
+use novacron_protocol::ids::{ApiKeyId, RequestId, Revision, VmId};
 use novacron_protocol::node::NodeState;
 use serde_json::{Value, json};
 
+use crate::state::api_key::ApiKey;
 use crate::state::audit::{AuditNumber, RECENT_MAX, SEGMENT_RECORDS};
+use crate::state::principal::AccessOrder;
 use crate::state::testing::{Scene, name, spec};
-use crate::state::{Asker, Body, Command, Credential, Origin};
+use crate::state::{Asker, Body, Command};
 
 fn records(scene: &Scene) -> Vec<Value> {
     let rows = scene.fleet.audit_from(AuditNumber(1));
@@ -22,25 +24,21 @@ fn settings(migrations_per_node: u32) -> Body {
     Body::ChangeSettings(SettingsChange { migrations_per_node: Some(migrations_per_node) })
 }
 
-fn ask(scene: &mut Scene, body: Body) {
-    let address: IpAddr = "192.0.2.7".parse().unwrap();
-    let name = "anna".parse().unwrap();
-    let asker = Asker { name, credential: Credential::Certificate, address: Some(address) };
-    let request = RequestId(scene.id());
-    let origin = Origin::Asker(asker);
-    let command = Command { origin, ..Command::of_cluster(request, scene.now, body) };
-    let _ = scene.fleet.apply(Revision(scene.fleet.revision().0 + 1), &command);
-    scene.fleet.check().unwrap();
-}
-
 #[test]
 fn a_change_says_who_from_where_and_what_was_before_and_after() {
     let mut scene = Scene::new();
-    ask(&mut scene, settings(5));
+    let address: IpAddr = "192.0.2.7".parse().unwrap();
+    let admin = Asker { address: Some(address), ..scene.found() };
+    let stranger = scene.operator("anna");
+    scene.ask(&stranger, settings(5)).unwrap_err();
+    let refused = records(&scene).pop().unwrap();
+    assert_eq!(refused["result"]["code"], "not_allowed");
+    assert_eq!(refused["actor"]["name"], "anna");
+    scene.ask(&admin, settings(5)).unwrap();
     let record = records(&scene).pop().unwrap();
-    let actor = json!({ "kind": "certificate", "name": "anna", "address": "192.0.2.7" });
+    let actor = json!({ "kind": "certificate", "name": "admin", "address": "192.0.2.7" });
     assert_eq!(record["actor"], actor);
-    assert_eq!((&record["number"], &record["action"]), (&json!(1), &json!("settings.change")));
+    assert_eq!((&record["number"], &record["action"]), (&json!(4), &json!("settings.change")));
     assert_eq!(record["object"], json!({ "kind": "settings" }));
     assert_eq!(record["before"], json!({ "migrations_per_node": 3 }));
     assert_eq!(record["after"], json!({ "migrations_per_node": 5 }));
@@ -143,4 +141,17 @@ fn no_secret_gets_into_a_record() {
     scene.apply(Body::CreateToken(token)).unwrap();
     let line = scene.fleet.audit_from(AuditNumber(1)).next().unwrap().1.line.clone();
     assert!(line.contains("token.create") && !line.contains("171"), "{line}");
+
+    scene.operator("anna");
+    let key = ApiKey {
+        id: ApiKeyId(scene.id()),
+        principal: "anna".parse().unwrap(),
+        name: "a test".to_owned(),
+        secret_hash: SecretHash([0xAB; 32]),
+        created_at: scene.now,
+        expires_at: scene.now.plus_ms(1000),
+    };
+    scene.apply(Body::Access(AccessOrder::CreateKey(key))).unwrap();
+    let line = scene.fleet.audit_from(AuditNumber(3)).next().unwrap().1.line.clone();
+    assert!(line.contains("api-key.create") && !line.contains("171"), "{line}");
 }

@@ -27,7 +27,9 @@ fn scene() -> Scene {
     scene.join("node-01", 16);
     scene.join("node-02", 16);
     let vm = scene.running("web", "node-01");
-    scene.create("other");
+    let other = scene.create("other");
+    let (key, value) = ("owner".to_owned(), Some("alice".to_owned()));
+    scene.apply(Body::Annotate { vm: other, key, value }).unwrap();
     let migration = scene.sending(vm, "node-02");
     let progress = progress(MigrationPhase::DataSync, 50);
     scene.report("node-01", vec![Report::Progress { migration, progress }]).unwrap();
@@ -140,7 +142,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3408;
-const LOG_HASH: u64 = 16_617_631_040_121_695_314;
-const ROWS_BYTES: usize = 4097;
-const ROWS_HASH: u64 = 14_180_326_359_534_636_131;
+const LOG_BYTES: usize = 3505;
+const LOG_HASH: u64 = 6_356_876_394_143_831_837;
+const ROWS_BYTES: usize = 4656;
+const ROWS_HASH: u64 = 18_350_260_437_652_772_103;

@@ -17,14 +17,7 @@ use crate::state::{Body, Refusal};
 /// A machine that runs on the first of two nodes, in a cluster with two members.
 fn scene() -> Scene {
     let mut scene = Scene::new();
-    let cluster = novacron_protocol::ids::ClusterId(scene.id());
-    scene
-        .apply(Body::FoundCluster {
-            cluster,
-            member: member_facts("c1"),
-            operator: "admin".parse().unwrap(),
-        })
-        .unwrap();
+    scene.found();
     scene.apply(Body::AdmitMember(member_facts("c2"))).unwrap();
     scene.join("node-01", 16);
     scene.join("node-02", 16);
@@ -43,14 +36,8 @@ fn what_may_have_been_given_out_is_not_given_out_again() {
         used: false,
     };
     let token = TokenId([1; 8]);
-    scene
-        .apply(Body::CreateToken(Token {
-            id: token,
-            record,
-            used_by: None,
-            access: AccessRole::Viewer,
-        }))
-        .unwrap();
+    let token_row = Token { id: token, record, used_by: None, access: AccessRole::Viewer };
+    scene.apply(Body::CreateToken(token_row)).unwrap();
     let effect_last = scene.fleet.meta.effect_last.0;
     assert_eq!(scene.fleet.incarnation(), FIRST);
 

@@ -59,6 +59,7 @@ enum Step {
     Lead { migration: u8 },
     Ledger { what: u8, vm: u8, number: u8 },
     Restore,
+    Annotate { vm: u8, key: u8, length: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -96,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => n().prop_map(|migration| Step::Lead { migration }),
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
         1 => Just(Step::Restore),
+        2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
     ]
 }
 
@@ -284,6 +286,11 @@ impl Walk {
                 let _ = self.scene.apply(body);
             }
             Step::Restore => self.scene.restore("c9"),
+            Step::Annotate { vm, key, length } => {
+                let (vm, key) = (self.vm(vm)?, format!("key-{}", key % 70));
+                let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));
+                let _ = self.scene.apply(Body::Annotate { vm, key, value });
+            }
         }
         Some(())
     }
@@ -436,24 +443,18 @@ proptest! {
         for node in NODES {
             walk.scene.join(node, 8);
         }
-        let mut tables = std::collections::BTreeMap::new();
         for step in &steps {
             // `Scene::apply` checks every invariant after every command.
             let _ = walk.take(step);
             if !walk.is_late {
                 walk.scene.fleet.check_memory().unwrap();
             }
-            for change in walk.scene.fleet.drain_changes().unwrap() {
-                match change.value {
-                    Some(value) => drop(tables.insert((change.table, change.key), value)),
-                    None => drop(tables.remove(&(change.table, change.key))),
-                }
-            }
         }
         let hash = walk.scene.fleet.state_hash().unwrap();
         prop_assert_eq!(walk.scene.replay().state_hash().unwrap(), hash);
 
-        let rows = tables.into_iter().map(|((table, key), value)| crate::state::table::Row { table, key, value });
+        let mut rows = Vec::new();
+        walk.scene.fleet.frozen().visit_rows(|row| rows.push(row)).unwrap();
         let from_tables = Fleet::from_rows(rows).unwrap();
         prop_assert_eq!(from_tables.state_hash().unwrap(), hash);
         from_tables.check().unwrap();
@@ -468,6 +469,10 @@ proptest! {
     #[test]
     fn a_damaged_snapshot_is_read_or_refused(at in any::<proptest::sample::Index>(), bit in 0..8u8, cut in any::<bool>()) {
         let mut scene = Scene::new();
+        let admin = scene.found();
+        let project = scene.make_project("own", Quotas::default());
+        let denied = Right::Permissions("vm.*".parse().unwrap());
+        scene.bind(&admin, denied, Scope::Project(project), BindingEffect::Deny).unwrap();
         scene.join("node-01", 8);
         scene.running("web", "node-01");
         let mut bytes = scene.fleet.to_snapshot().unwrap();

@@ -66,6 +66,7 @@ impl Fleet {
             vm.rest = Rest::Deleted;
             vm.reason.clear();
         });
+        self.forget_annotations(vm);
         while self.index.deleted.len() > VMS_DELETED_MAX
             && let Some((_, oldest)) = self.index.deleted.pop_first()
         {

@@ -85,6 +85,9 @@ fn the_machine_above_the_bound_is_refused_with_a_hint() {
 fn plans_are_known_and_not_changed_backwards() {
     let (mut scene, _) = scene();
     assert!(matches!(set_plan(&mut scene, "none", BEGIN), Err(Refusal::Invalid { .. })));
+    let project: ProjectName = "nobody".parse().unwrap();
+    let stranger = Body::SetPlan { project: project.clone(), plan: plan("standard"), from: BEGIN };
+    assert_eq!(scene.apply(stranger), Err(Refusal::NoSuchProject(project)));
     let next = BEGIN;
     let before = set_plan(&mut scene, "standard", Hour(BEGIN.0 - 1));
     assert_eq!(before, Err(Refusal::RateBegun { next }));

@@ -1,12 +1,20 @@
 //! Encryption: what was sealed comes back, or an error says why not.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+/// The fuzz targets' bodies, so that they run without the nightly compiler as well.
+#[path = "../../fuzz/src/vault.rs"]
+mod bodies;
 
 use std::io::{Read, Write};
 
-use novacron_storage::vault::{
-    CHUNK_BYTES, EncryptedReader, EncryptedWriter, PIECE_BYTES_MAX, PIECE_OVERHEAD_BYTES, Salt,
-    Vault, VaultError, VaultKey,
+use novacron_vault::{
+    CHUNK_BYTES, EncryptedReader, EncryptedWriter, KeyFileError, PIECE_BYTES_MAX,
+    PIECE_OVERHEAD_BYTES, Salt, Vault, VaultError, VaultKey,
 };
 use proptest::prelude::*;
+
+const GOLDEN_PIECE: &[u8] = include_bytes!("golden/version-1.piece");
+const GOLDEN_STREAM: &[u8] = include_bytes!("golden/version-1.stream");
 
 fn key(number: u8) -> VaultKey {
     VaultKey::from_bytes([number; 32])
@@ -139,6 +147,22 @@ fn a_stream_says_what_is_wrong_with_it() {
     assert_eq!(wrong(&shorter), VaultError::Changed { offset: at(1) as u64 });
 }
 
+#[test]
+fn a_key_is_kept_in_a_file_that_is_never_replaced() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    key(1).save_new(&path).unwrap();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(VaultKey::load(&path).unwrap(), key(1));
+    assert!(matches!(key(2).save_new(&path), Err(KeyFileError::Make { .. })));
+    std::fs::write(&path, "password").unwrap();
+    assert!(matches!(VaultKey::load(&path), Err(KeyFileError::NoKey { .. })));
+    let nowhere = VaultKey::load(&directory.path().join("nowhere"));
+    assert!(matches!(nowhere, Err(KeyFileError::Read { .. })));
+}
+
 proptest! {
     #[test]
     fn a_stream_is_the_same_in_any_pieces(
@@ -164,5 +188,44 @@ proptest! {
             found.extend_from_slice(&buffer[..read]);
         }
         prop_assert!(found == content);
+    }
+}
+
+#[test]
+fn pieces_and_streams_are_encrypted_as_ever_and_old_ones_are_read() {
+    let vault = Vault::new("golden", vec![VaultKey::from_bytes([7; 32])]).unwrap();
+    let salt = Salt::from_bytes([9; 32]);
+    let piece = vault.seal(salt, b"context", b"content").unwrap();
+    assert_eq!(piece, GOLDEN_PIECE);
+    assert_eq!(vault.open(b"context", GOLDEN_PIECE).unwrap(), b"content");
+    let mut writer = EncryptedWriter::new(Vec::new(), &vault, salt, b"context").unwrap();
+    writer.write_all(b"content").unwrap();
+    assert_eq!(writer.finish().unwrap(), GOLDEN_STREAM);
+    let mut content = Vec::new();
+    let mut reader = EncryptedReader::new(GOLDEN_STREAM, &vault, b"context").unwrap();
+    reader.read_to_end(&mut content).unwrap();
+    assert_eq!(content, b"content");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_bytes_are_opened_or_refused(
+        damages in proptest::collection::vec((0usize..200, any::<u8>(), 0u8..4), 1..6),
+        is_piece in any::<bool>(),
+    ) {
+        let mut bytes = if is_piece { GOLDEN_PIECE } else { GOLDEN_STREAM }.to_vec();
+        for (at, value, kind) in damages {
+            let at = at.min(bytes.len());
+            match kind {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, value),
+                2 if at < bytes.len() => drop(bytes.remove(at)),
+                _ if at < bytes.len() => bytes[at] ^= value,
+                _ => bytes.push(value),
+            }
+        }
+        bodies::encrypted(&bytes);
     }
 }

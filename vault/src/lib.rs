@@ -19,12 +19,16 @@
 //!
 //! **Rotation.** A vault has several keys: the first one seals, all of them open.
 
+#![forbid(unsafe_code)]
+
+mod file;
 mod key;
 mod stream;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{self, HKDF_SHA256};
 
+pub use file::KeyFileError;
 pub use key::{KeyError, KeyId, VaultKey};
 pub use stream::{CHUNK_BYTES, EncryptedReader, EncryptedWriter};
 

@@ -1,0 +1,140 @@
+//! How coordinators are: each says so of itself, and one puts the answers together.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
+use tokio::task::spawn_blocking;
+
+use crate::history::History;
+use crate::raft::Raft;
+
+/// How long a member may take to say how it is.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a member needs to speak of itself, beside its Raft.
+#[derive(Debug, Clone)]
+pub struct OwnStatus {
+    pub(crate) history: History,
+    pub(crate) data_directory: PathBuf,
+}
+
+/// What this member says of itself. `data_directory` is where its disk is asked how full it is.
+pub(crate) async fn report(
+    raft: &Raft,
+    history: &History,
+    data_directory: Option<&Path>,
+) -> MemberReport {
+    let metrics = raft.metrics().borrow().clone();
+    let (disk_bytes, disk_free_bytes) = match data_directory {
+        Some(directory) => disk(directory.to_owned()).await,
+        None => (None, None),
+    };
+    MemberReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        term: metrics.current_term,
+        log_last: metrics.last_log_index.unwrap_or(0),
+        applied: metrics.last_applied.map_or(0, |applied| applied.index),
+        snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
+        // An archive that cannot be listed has been said so in the log, by whoever fetches what is missing.
+        archive_missing: history.missing().map_or(u64::MAX, |missing| missing.len() as u64),
+        disk_bytes,
+        disk_free_bytes,
+    }
+}
+
+/// Bytes of the disk and bytes that are free for us. A disk that hangs must not hang whoever asks.
+async fn disk(directory: PathBuf) -> (Option<u64>, Option<u64>) {
+    let asked = spawn_blocking(move || rustix::fs::statvfs(&directory));
+    let Ok(Ok(Ok(found))) = tokio::time::timeout(ANSWER_TIMEOUT / 2, asked).await else {
+        return (None, None);
+    };
+    let bytes = |blocks: u64| Some(blocks.saturating_mul(found.f_frsize));
+    (bytes(found.f_blocks), bytes(found.f_bavail))
+}
+
+/// A member that answered.
+pub(crate) fn answered(member: MemberView, report: MemberReport) -> MemberStatus {
+    let report = Some(report);
+    MemberStatus { member, reachable: true, problem: None, lag_entries: None, report }
+}
+
+/// A member that did not, and why.
+pub(crate) fn silent(member: MemberView, problem: String) -> MemberStatus {
+    let problem = Some(problem);
+    MemberStatus { member, reachable: false, problem, lag_entries: None, report: None }
+}
+
+/// How far each is behind the longest log. They were asked at moments of their own, so a busy member may seem a
+/// little behind.
+pub(crate) fn fill_in_lags(members: &mut [MemberStatus]) {
+    let reports = members.iter().filter_map(|member| member.report.as_ref());
+    let last = reports.map(|report| report.log_last).max().unwrap_or(0);
+    for member in members {
+        let applied = member.report.as_ref().map(|report| report.applied);
+        member.lag_entries = applied.map(|applied| last.saturating_sub(applied));
+    }
+}
+
+/// Whether a quorum of voters is left if one of those that answer is lost.
+pub(crate) fn tolerates_a_loss(members: &[MemberStatus]) -> bool {
+    let voters = members.iter().filter(|member| member.member.role != MemberRole::Learner);
+    let reachable = voters.clone().filter(|member| member.reachable).count();
+    reachable > voters.count() / 2 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use novacron_protocol::ids::MemberId;
+
+    use super::*;
+
+    fn member(id: u64, role: MemberRole, applied: Option<u64>) -> MemberStatus {
+        let name = format!("c{id}");
+        let address = String::new();
+        let (peer_address, api_address) = (address.clone(), address);
+        let member = MemberView { id: MemberId(id), name, peer_address, api_address, role };
+        let Some(applied) = applied else { return silent(member, "a test".to_owned()) };
+        let report = MemberReport {
+            version: String::new(),
+            term: 1,
+            log_last: applied,
+            applied,
+            snapshot: 0,
+            archive_missing: 0,
+            disk_bytes: None,
+            disk_free_bytes: None,
+        };
+        answered(member, report)
+    }
+
+    #[test]
+    fn one_loss_is_one_that_leaves_a_majority() {
+        use MemberRole::{Leader, Learner, Voter};
+        let status = |members: &[(MemberRole, bool)]| {
+            let members = members.iter().map(|(role, is_up)| member(1, *role, is_up.then_some(1)));
+            tolerates_a_loss(&members.collect::<Vec<_>>())
+        };
+        assert!(!status(&[(Leader, true)]));
+        assert!(!status(&[(Leader, true), (Voter, true)]));
+        assert!(status(&[(Leader, true), (Voter, true), (Voter, true)]));
+        assert!(!status(&[(Leader, true), (Voter, true), (Voter, false)]));
+        assert!(!status(&[(Leader, true), (Voter, true), (Learner, true)]));
+        assert!(status(&[
+            (Leader, true),
+            (Voter, true),
+            (Voter, true),
+            (Voter, false),
+            (Voter, true)
+        ]));
+    }
+
+    #[test]
+    fn lags_are_behind_the_longest_log() {
+        use MemberRole::{Leader, Voter};
+        let mut members =
+            [member(1, Leader, Some(10)), member(2, Voter, Some(7)), member(3, Voter, None)];
+        fill_in_lags(&mut members);
+        assert_eq!(members.map(|member| member.lag_entries), [Some(0), Some(3), None]);
+    }
+}
