@@ -4,12 +4,14 @@
 //! read.
 
 use novacron_coordinator::state::{Accepted, Refusal};
-use novacron_protocol::ids::{RequestId, VmId, VmName};
+use novacron_protocol::ids::{NodeName, RequestId, VmId, VmName};
 use uuid::Uuid;
 
 use crate::dice::Dice;
+use crate::host::{self, HostAsk, HostTold};
 use crate::network::{Content, Packet, Place};
 use crate::oracle::Oracle;
+use crate::scenario::Scenario;
 
 /// How long a client waits for an answer: longer than a member tries.
 const PATIENCE_MS: u64 = 12_000;
@@ -32,6 +34,12 @@ pub enum Wish {
     Destroy(VmId),
     /// So many migrations of a node at once.
     Limit(u32),
+    /// This machine started.
+    Start(VmId),
+    /// This machine stopped.
+    Stop(VmId),
+    /// This machine on another node.
+    Migrate(VmId, NodeName),
 }
 
 /// A request for a change.
@@ -52,6 +60,8 @@ pub enum Ask {
     Write(Write),
     /// What there is of a name.
     Read(VmName),
+    /// What hosts ask.
+    Host(HostAsk),
 }
 
 /// What a client is told.
@@ -63,6 +73,8 @@ pub enum Told {
     Refused(Refusal),
     /// To a read.
     Seen(Seen),
+    /// To a host.
+    Host(HostTold),
     /// No quorum, or nobody knows.
     Unknown,
 }
@@ -95,6 +107,7 @@ struct Operation {
 pub struct Client {
     number: usize,
     clients: usize,
+    hosts: usize,
     members: u64,
     dice: Dice,
     pause_ms_max: u64,
@@ -108,14 +121,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// One of `clients` clients of `members` coordinators.
-    pub fn new(number: usize, clients: usize, members: u64, dice: Dice, pause_ms_max: u64) -> Self {
+    /// A client in a scenario.
+    pub fn new(number: usize, scenario: &Scenario, dice: Dice) -> Self {
         Self {
             number,
-            clients,
-            members,
+            clients: scenario.clients,
+            hosts: scenario.hosts,
+            members: scenario.members,
             dice,
-            pause_ms_max,
+            pause_ms_max: scenario.pause_ms_max,
             next_at_ms: 0,
             calls: 0,
             names: 0,
@@ -188,16 +202,17 @@ impl Client {
 
     fn wish(&mut self) -> Ask {
         let mut dice = self.dice.split();
-        let wish = match dice.between(0, 9) {
-            0..=3 if self.names < MACHINES_MAX => {
+        let wish = match dice.between(0, 13) {
+            0..=2 if self.names < MACHINES_MAX => {
                 self.names += 1;
                 Wish::Create(name(self.number, self.names))
             }
-            4 if !self.machines.is_empty() => {
+            3 if !self.machines.is_empty() => {
                 let at = dice.between(0, self.machines.len() as u64 - 1) as usize;
                 Wish::Destroy(self.machines.swap_remove(at))
             }
-            5 => Wish::Limit(dice.between(1, 64) as u32),
+            kind @ 4..=8 if !self.machines.is_empty() => self.change(kind, &mut dice),
+            9 => Wish::Limit(dice.between(1, 64) as u32),
             _ => {
                 let owner = dice.between(0, self.clients as u64 - 1) as usize;
                 let number = dice.between(1, self.names.max(1) as u64) as usize;
@@ -207,6 +222,16 @@ impl Client {
         let bits = u128::from(dice.roll()) << 64 | u128::from(dice.roll());
         let request = RequestId(Uuid::from_u128(bits));
         Ask::Write(Write { request, wish, is_again: false })
+    }
+
+    fn change(&self, kind: u64, dice: &mut Dice) -> Wish {
+        let at = dice.between(0, self.machines.len() as u64 - 1) as usize;
+        let vm = self.machines[at];
+        match kind {
+            4 => Wish::Start(vm),
+            5 => Wish::Stop(vm),
+            _ => Wish::Migrate(vm, host::name(dice.between(0, self.hosts as u64 - 1) as usize)),
+        }
     }
 
     /// It is told something.
@@ -231,7 +256,9 @@ impl Client {
                     self.machines.push(*vm);
                 }
             }
-            (Ask::Read(_), told) => oracle.object(format!("a read was answered with {told:?}")),
+            (Ask::Read(_) | Ask::Host(_), told) => {
+                oracle.object(format!("{told:?} is no answer to what was asked"))
+            }
         }
         self.operation = None;
         self.done += 1;

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use novacron_coordinator::clock::{Clock, new_request, new_uuid};
+use novacron_coordinator::peers::desk::Desk;
 use novacron_coordinator::planner;
 use novacron_coordinator::propose::{ProposeError, Proposer};
-use novacron_coordinator::state::command::CreateVm;
+use novacron_coordinator::state::command::{CreateVm, OpenSession, SessionReports};
+use novacron_coordinator::state::node::SessionId;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_coordinator::view::View;
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{ProjectName, RequestId, VmId, VmName};
+use novacron_protocol::ids::{MigrationId, ProjectName, RequestId, VmId, VmName};
+use novacron_protocol::migration::{MigrationMode, MigrationOptions};
+use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
 
 use crate::client::{Ask, Seen, Told, Wish, Write};
+use crate::host::{HostAsk, HostTold, Turn};
 use crate::planted::Planted;
 
 /// The front of one process. Cheap to clone.
@@ -21,6 +26,7 @@ use crate::planted::Planted;
 pub struct Front {
     proposer: Proposer,
     view: View,
+    desk: Desk,
     clock: Clock,
     planted: Planted,
     /// Only for a planted bug: requests that were begun here.
@@ -29,8 +35,13 @@ pub struct Front {
 
 impl Front {
     /// Of a process that starts.
-    pub fn new(proposer: Proposer, view: View, clock: Clock, planted: Planted) -> Self {
-        Self { proposer, view, clock, planted, begun: Arc::default() }
+    pub fn new(
+        proposer: Proposer,
+        (view, desk): (View, Desk),
+        clock: Clock,
+        planted: Planted,
+    ) -> Self {
+        Self { proposer, view, desk, clock, planted, begun: Arc::default() }
     }
 
     /// Does what a client asks for.
@@ -38,6 +49,7 @@ impl Front {
         match ask {
             Ask::Write(write) => self.write(write).await,
             Ask::Read(name) => self.read(&name).await,
+            Ask::Host(ask) => Told::Host(self.host(ask).await.unwrap_or(HostTold::Elsewhere)),
         }
     }
 
@@ -80,10 +92,64 @@ impl Front {
                 Body::CreateVm(CreateVm { vm, spec, requested_node, placement, start: true })
             }
             Wish::Destroy(vm) => Body::DestroyVm { vm: *vm },
+            Wish::Start(vm) => Body::StartVm { vm: *vm },
+            Wish::Stop(vm) => Body::StopVm { vm: *vm, force: true },
+            Wish::Migrate(vm, target) => Body::MigrateVm {
+                migration: MigrationId(new_uuid(self.clock.now())),
+                vm: *vm,
+                target: target.clone(),
+                mode: MigrationMode::Live,
+                options: MigrationOptions::default(),
+            },
             Wish::Limit(limit) => {
                 Body::ChangeSettings(SettingsChange { migrations_per_node: Some(*limit) })
             }
         }
+    }
+
+    /// Nothing if another member should be asked.
+    async fn host(&self, ask: HostAsk) -> Option<HostTold> {
+        match ask {
+            HostAsk::Hello { node, machines } => {
+                let session = SessionId(new_uuid(self.clock.now()).as_u64_pair().1);
+                let open = OpenSession { node, session, facts: facts(), machines };
+                self.propose(Body::OpenSession(open)).await.map(|_| HostTold::Welcome(session))
+            }
+            HostAsk::Turn(turn) => self.turn(turn).await,
+        }
+    }
+
+    async fn turn(&self, turn: Turn) -> Option<HostTold> {
+        let Turn { node, session, first_sequence, reports, usage } = turn;
+        let sequence = if reports.is_empty() {
+            first_sequence - 1
+        } else {
+            let node = node.clone();
+            let batch = SessionReports { node, session, first_sequence, reports };
+            match self.propose(Body::Reports(vec![batch])).await? {
+                Accepted::Sequences(sequences) => sequences.first().copied()?,
+                _ => return None,
+            }
+        };
+        let outcomes = if usage.is_empty() {
+            Some(Vec::new())
+        } else {
+            let body = Body::PostUsage { node: node.clone(), records: usage };
+            match self.propose(body).await? {
+                Accepted::Usage(outcomes) => Some(outcomes),
+                _ => return None,
+            }
+        };
+        // As this member has them: one that was replaced and does not know it has old ones.
+        let effects = self.view.local(|fleet| fleet.effects_of(&node).cloned().collect());
+        Some(HostTold::Turn { sequence, outcomes, effects })
+    }
+
+    /// At this member's own desk, as the leader does for its agents.
+    async fn propose(&self, body: Body) -> Option<Accepted> {
+        let now = self.clock.now();
+        let command = Command::of_cluster(new_request(now), now, body);
+        self.desk.propose(command).await.ok()?.ok()
     }
 
     async fn read(&self, name: &VmName) -> Told {
@@ -96,6 +162,20 @@ impl Front {
             return Told::Seen(self.view.local(look));
         }
         self.view.read(look).await.map_or(Told::Unknown, Told::Seen)
+    }
+}
+
+/// Room for 64 machines.
+fn facts() -> NodeFacts {
+    NodeFacts {
+        capacity: NodeCapacity { memory_bytes: 64 << 30, cpus: 64, disk_bytes: 64 << 30 },
+        labels: Labels::new(),
+        migration_address: "10.0.0.1:7410".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        qemu_version: "10.0.2".to_owned(),
+        accelerator: Accelerator::Tcg,
+        accelerator_reason: "a simulation".to_owned(),
+        has_swtpm: false,
     }
 }
 

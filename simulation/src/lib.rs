@@ -2,7 +2,7 @@
 //!
 //! **What is real**: the replicated state, openraft, its glue, the log and the snapshots on a simulated disk that
 //! loses power, the leader's desk, links between members with their codec, proposals and linearizable reads. **What is
-//! not**: QUIC and TLS, HTTP, agents, sled's tables (each start is as after a crash).
+//! not**: QUIC and TLS, HTTP, sessions of agents on the wire, guests, sled's tables (each start is as after a crash).
 //!
 //! The same seed gives the same run, bit by bit, in a process of its own: see [`entropy`].
 //!
@@ -12,7 +12,7 @@
 //! | [`world`] | a run: safety while faults happen, then liveness |
 //! | [`faults`] [`network`] [`disk`] | what goes wrong |
 //! | [`member`] [`process`] [`wire`] [`front`] | coordinators and what is around them |
-//! | [`client`] | who uses them |
+//! | [`client`] [`host`] | who uses them, and who works for them |
 //! | [`oracle`] [`witness`] | what must be true |
 //! | [`planted`] | bugs to be found |
 //! | [`dice`] [`entropy`] [`trace`] [`panics`] | chance, and the proof that there is none |
@@ -23,6 +23,7 @@ pub mod disk;
 pub mod entropy;
 pub mod faults;
 pub mod front;
+pub mod host;
 pub mod member;
 pub mod network;
 pub mod oracle;

@@ -1,7 +1,8 @@
 //! `novacron-simulation`: one seed in this process, or many in processes of their own.
 
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -11,6 +12,9 @@ use novacron_simulation::panics;
 use novacron_simulation::planted::Planted;
 use novacron_simulation::scenario::Scenario;
 use novacron_simulation::world::{self, Outcome};
+
+/// A minute of the world takes about a second; on a machine that does ten other things, some.
+const HANGS_AFTER: Duration = Duration::from_secs(180);
 
 #[derive(Parser)]
 #[command(about = "Coordinators in a world that a seed decides", disable_version_flag = true)]
@@ -89,10 +93,18 @@ fn one(
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
     }
     panics::note();
+    thread::spawn(move || end_if_it_hangs(seed, minutes));
     let begun = Instant::now();
     let outcome = world::run(&Scenario::new(seed, minutes, planted), trace)?;
     println!("{} in {:.2} s", line(seed, &outcome), begun.elapsed().as_secs_f64());
     Ok(outcome.violation.is_none())
+}
+
+/// Tasks that wake each other for ever let no time pass in the world.
+fn end_if_it_hangs(seed: u64, minutes: u64) {
+    thread::sleep(HANGS_AFTER * u32::try_from(minutes.max(1)).unwrap_or(u32::MAX));
+    println!("seed {seed}: BUG the run does not come to an end");
+    std::process::exit(1);
 }
 
 fn line(seed: u64, outcome: &Outcome) -> String {

@@ -19,7 +19,7 @@ use crate::scenario::Scenario;
 use crate::wire::Departure;
 
 /// When the world begins: some day of 2026.
-const BEGINNING: u64 = 1_790_000_000_000;
+pub const BEGINNING: u64 = 1_790_000_000_000;
 
 /// The world's time, as everybody's clock sees it.
 pub type WorldTime = Arc<AtomicU64>;

@@ -15,6 +15,8 @@ pub enum Place {
     Member(u64),
     /// A client.
     Client(usize),
+    /// A host.
+    Host(usize),
 }
 
 impl std::fmt::Display for Place {
@@ -22,6 +24,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Member(id) => write!(formatter, "m{id}"),
             Self::Client(number) => write!(formatter, "client {number}"),
+            Self::Host(number) => write!(formatter, "host {number}"),
         }
     }
 }
@@ -40,9 +43,9 @@ pub enum Content {
     Request(CallNumber, Bytes),
     /// What it was answered.
     Response(CallNumber, Bytes),
-    /// A client asks.
+    /// A client or a host asks.
     Ask(CallNumber, Ask),
-    /// A client is told.
+    /// A client or a host is told.
     Told(CallNumber, Told),
 }
 
@@ -171,5 +174,54 @@ impl Network {
     /// The end of all cuts.
     pub fn mend_all(&mut self) {
         self.cut.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(from: u64, to: u64) -> Packet {
+        Packet { from: Place::Member(from), to: Place::Member(to), content: Content::Hello(1) }
+    }
+
+    fn fair() -> Network {
+        Network::new(Dice::new(1), Weather::FAIR)
+    }
+
+    #[test]
+    fn nothing_arrives_within_the_quantum_in_which_it_was_sent() {
+        let mut network = fair();
+        for at_ms in (0..1000).step_by(100) {
+            network.send(at_ms, packet(1, 2));
+            assert!(network.due(at_ms + LATENCY_MS_MIN - 1).is_empty());
+            assert_eq!(network.due(at_ms + 50).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_cut_way_is_cut_in_its_direction_until_all_cuts_are_mended() {
+        let mut network = fair();
+        let ways = BTreeSet::from([(1, 2)]);
+        network.cut(&ways);
+        network.cut(&ways);
+        network.mend(&ways);
+        network.send(0, packet(1, 2));
+        network.send(0, packet(2, 1));
+        let arrived = network.due(1000);
+        assert_eq!(arrived.len(), 1);
+        assert_eq!(arrived[0].to, Place::Member(1));
+        network.mend(&ways);
+        network.send(1000, packet(1, 2));
+        assert_eq!(network.due(2000).len(), 1);
+    }
+
+    #[test]
+    fn what_is_on_its_way_when_a_way_is_cut_is_lost() {
+        let mut network = fair();
+        network.send(0, packet(1, 2));
+        network.cut(&BTreeSet::from([(1, 2)]));
+        assert!(network.due(1000).is_empty());
+        assert_eq!(network.lost, 1);
     }
 }

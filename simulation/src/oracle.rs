@@ -126,6 +126,11 @@ impl Oracle {
         self.book().fleet.state_hash().ok()
     }
 
+    /// Looks at the fleet that has applied everything.
+    pub fn look<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
+        look(&self.book().fleet)
+    }
+
     /// A client was told what came of a write that it asked for when the floor was `floor`.
     pub fn answered_write(&self, request: RequestId, told: &Told, floor: u64) {
         let judged = self.book().judge_write(request, told, floor);
@@ -170,8 +175,8 @@ impl Book {
         let replies = self.fleet.apply_all(Revision(index), commands);
         for (command, reply) in commands.iter().zip(replies) {
             self.replies.entry(command.request).or_insert((index, reply));
-            self.note_name(index, command);
         }
+        self.note_names(index, commands);
         let limit = self.fleet.settings().migrations_per_node;
         if self.limits.last().is_none_or(|(_, last)| *last != limit) {
             self.limits.push((index, limit));
@@ -179,16 +184,18 @@ impl Book {
         self.fleet.check().map_err(|broken| format!("at index {index}: {broken}"))
     }
 
-    /// Which machine has a name, where a command may change that.
-    fn note_name(&mut self, index: u64, command: &Command) {
-        let name = match &command.body {
-            Body::CreateVm(create) => Some(create.spec.name.clone()),
-            Body::DestroyVm { vm } => self.fleet.vm(*vm).map(|vm| vm.spec.name.clone()),
-            _ => None,
-        };
-        if let Some(name) = name {
-            let vm = self.fleet.vm_named(&name).map(|vm| vm.id);
-            self.names.entry(name).or_default().push((index, vm));
+    /// Which machine has which name, where an entry changed that: what agents report may, too.
+    fn note_names(&mut self, index: u64, commands: &[Command]) {
+        for command in commands {
+            if let Body::CreateVm(create) = &command.body {
+                self.names.entry(create.spec.name.clone()).or_default();
+            }
+        }
+        for (name, versions) in &mut self.names {
+            let vm = self.fleet.vm_named(name).map(|vm| vm.id);
+            if versions.last().map(|(_, vm)| *vm) != Some(vm) {
+                versions.push((index, vm));
+            }
         }
     }
 
@@ -219,7 +226,7 @@ impl Book {
         if revision < floor {
             return Err(format!("a read saw {revision}, but {floor} was known when it was asked"));
         }
-        if revision >= self.log.len() as u64 {
+        if revision > 0 && revision >= self.log.len() as u64 {
             return Err(format!("a read saw {revision}, which nobody applied"));
         }
         let expected = self.names.get(name).and_then(|versions| at(versions, revision)).flatten();

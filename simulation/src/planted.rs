@@ -17,15 +17,18 @@ pub enum Planted {
     RetryAsNew,
     /// Reads are answered from what the member happens to have.
     StaleRead,
+    /// A host does what it is told for whatever generation, and as often as it is told.
+    GenerationUnchecked,
 }
 
 impl Planted {
     /// All bugs.
-    pub const BUGS: [Self; 5] = [
+    pub const BUGS: [Self; 6] = [
         Self::AckBeforeSync,
         Self::DedupeBeforeWrite,
         Self::DoubleApply,
         Self::RetryAsNew,
         Self::StaleRead,
+        Self::GenerationUnchecked,
     ];
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use novacron_coordinator::agents::{Consoles, Sessions};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::history::{History, fetch};
+use novacron_coordinator::outbox::reconcile;
 use novacron_coordinator::peers::desk::Desk;
 use novacron_coordinator::peers::server::PeerServer;
 use novacron_coordinator::peers::{LeaderLink, PeerLinks};
@@ -217,6 +218,8 @@ struct Member {
     raft: Raft,
     cell: FleetCell,
     leader: LeaderLink,
+    view: View,
+    desk: Desk,
     server: PeerServer,
     front: Front,
     history: History,
@@ -255,19 +258,21 @@ impl Member {
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(NotOpened::because)?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock.clone(), held);
-        let leader = LeaderLink::new(raft.clone(), desk, links);
+        let leader = LeaderLink::new(raft.clone(), desk.clone(), links);
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
         let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
         let server =
             PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone());
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
-        let front = Front::new(proposer, view, clock.clone(), planted);
+        let front = Front::new(proposer, (view.clone(), desk.clone()), clock.clone(), planted);
         Ok(Self {
             own: member,
             members,
             raft,
             cell,
             leader,
+            view,
+            desk,
             server,
             front,
             history,
@@ -280,12 +285,32 @@ impl Member {
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
         tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never.clone()));
+        tokio::spawn(self.clone().duties());
         tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
         if self.own == 1 {
             tokio::spawn(self.clone().found());
         }
         while let Some(packet) = packets.recv().await {
             tokio::spawn(self.clone().handle(packet));
+        }
+    }
+
+    /// What the leader does by itself, while this member leads.
+    async fn duties(self) {
+        let mut metrics = self.raft.metrics();
+        let leads = |metrics: &RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
+        while metrics.wait_for(leads).await.is_ok() {
+            let (view, desk, clock) = (self.view.clone(), self.desk.clone(), self.clock.clone());
+            tokio::select! {
+                biased;
+                ended = metrics.wait_for(|metrics| !leads(metrics)) => {
+                    // What a consensus that is gone said last is of no use.
+                    if ended.is_err() {
+                        return;
+                    }
+                }
+                () = reconcile::run(view, desk, clock, CancellationToken::new()) => {}
+            }
         }
     }
 

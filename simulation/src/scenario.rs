@@ -99,6 +99,8 @@ pub struct Scenario {
     pub members: u64,
     /// Clients.
     pub clients: usize,
+    /// Hosts.
+    pub hosts: usize,
     /// Entries from one snapshot to the next.
     pub entries_per_snapshot: u64,
     /// Bytes of a file of the log.
@@ -128,6 +130,7 @@ impl Scenario {
             safety_ms: minutes * 60_000,
             members: if dice.happens(750) { 3 } else { 5 },
             clients: dice.between(2, 6) as usize,
+            hosts: dice.between(2, 3) as usize,
             entries_per_snapshot: dice.between(10, 200),
             segment_bytes_max: dice.between(2_000, 64_000),
             pause_ms_max: dice.between(50, 600),

@@ -4,13 +4,19 @@
 //! quantum at a time; what is sent within a quantum arrives after it, because nothing travels faster. So the order in
 //! which members are led does not matter to them, and everything runs on one thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use crate::client::{Client, Told};
+use novacron_coordinator::state::ledger::account::Owner;
+use novacron_protocol::ids::{EffectId, Generation, NodeName, VmId};
+use novacron_protocol::usage::Meter;
+use novacron_protocol::vm::VmState;
+
+use crate::client::{Ask, Client, Told};
 use crate::dice::Dice;
 use crate::faults::Faults;
-use crate::member::{End, Member, WorldTime};
+use crate::host::{self, Host, HostTold};
+use crate::member::{BEGINNING, End, Member, WorldTime};
 use crate::network::{Content, Network, Packet, Place};
 use crate::oracle::{Oracle, Tally};
 use crate::panics;
@@ -52,6 +58,9 @@ struct World {
     time: WorldTime,
     members: Vec<Member>,
     clients: Vec<Client>,
+    hosts: Vec<Host>,
+    /// What hosts had done when it was looked at last.
+    acts: u64,
     network: Network,
     faults: Faults,
     oracle: Oracle,
@@ -84,13 +93,24 @@ impl World {
         let member =
             |id| Member::new(id, scenario, &time, &oracle, Dice::new(scenario.seed ^ id << 40));
         let members = (1..=scenario.members).map(member).collect();
-        let client = |number| {
-            let (clients, members) = (scenario.clients, scenario.members);
-            Client::new(number, clients, members, dice.split(), scenario.pause_ms_max)
-        };
-        let clients = (0..scenario.clients).map(client).collect();
+        let mut client = |number| Client::new(number, scenario, dice.split());
+        let clients = (0..scenario.clients).map(&mut client).collect();
+        let mut host = |number| Host::new(number, scenario.members, dice.split(), scenario.planted);
+        let hosts = (0..scenario.hosts).map(&mut host).collect();
         let (now_ms, trace) = (0, Trace::new(is_printed));
-        Self { now_ms, time, members, clients, network, faults, oracle, trace, failures: 0 }
+        Self {
+            now_ms,
+            time,
+            members,
+            clients,
+            hosts,
+            acts: 0,
+            network,
+            faults,
+            oracle,
+            trace,
+            failures: 0,
+        }
     }
 
     /// One quantum. Answers whether all is as it must be.
@@ -122,18 +142,42 @@ impl World {
                     self.clients[number].hear(self.now_ms, call, &told, &self.oracle);
                 }
                 (Place::Member(id), content) => self.arrive(id, Packet { from, to, content }),
-                (Place::Client(_), _) => {}
+                (Place::Host(number), Content::Told(call, Told::Host(told))) => {
+                    let (now_ms, now_s) = (self.now_ms, self.now_s());
+                    let heard = self.hosts[number].hear(now_ms, now_s, call, told);
+                    heard.unwrap_or_else(|violation| self.oracle.object(violation));
+                }
+                (Place::Client(_) | Place::Host(_), _) => {}
             }
         }
     }
 
-    /// A client sees that nobody listens; another member does not.
+    /// The wall clock of whoever has a right one.
+    fn now_s(&self) -> u64 {
+        (BEGINNING + self.now_ms) / 1000
+    }
+
+    /// No guest runs twice.
+    fn check_owners(&self) {
+        let mut owned = BTreeSet::new();
+        for vm in self.hosts.iter().flat_map(Host::running) {
+            if !owned.insert(vm) {
+                self.oracle.object(format!("machine {vm} runs on two hosts"));
+            }
+        }
+    }
+
+    /// A client or a host sees that nobody listens; another member does not.
     fn arrive(&mut self, id: u64, packet: Packet) {
         let member = &self.members[id as usize - 1];
         match packet.content {
-            Content::Ask(call, _) if !member.is_up() => {
+            Content::Ask(call, ask) if !member.is_up() => {
                 let (from, to) = (packet.to, packet.from);
-                let content = Content::Told(call, Told::Unknown);
+                let told = match ask {
+                    Ask::Host(_) => Told::Host(HostTold::Elsewhere),
+                    Ask::Write(_) | Ask::Read(_) => Told::Unknown,
+                };
+                let content = Content::Told(call, told);
                 self.network.send(self.now_ms, Packet { from, to, content });
             }
             _ => member.deliver(packet),
@@ -145,6 +189,17 @@ impl World {
             for packet in client.step(self.now_ms, &self.oracle) {
                 self.network.send(self.now_ms, packet);
             }
+        }
+        let (now_ms, now_s) = (self.now_ms, self.now_s());
+        host::hand_over(&mut self.hosts, now_ms, now_s);
+        for host in &mut self.hosts {
+            if let Some(packet) = host.step(now_ms, now_s) {
+                self.network.send(now_ms, packet);
+            }
+        }
+        let acts = self.hosts.iter().map(|host| host.acts).sum();
+        if std::mem::replace(&mut self.acts, acts) != acts {
+            self.check_owners();
         }
     }
 
@@ -198,6 +253,12 @@ impl World {
         }
         let is_quiet = |world: &Self| world.clients.iter().all(Client::is_content);
         self.wait_for("clients are not answered", is_quiet)?;
+        self.wait_for("what was ordered is not done", Self::is_done)?;
+        for host in &mut self.hosts {
+            host.stop_metering();
+        }
+        let are_heard = |world: &Self| world.hosts.iter().all(Host::is_heard);
+        self.wait_for("hosts are not heard", are_heard)?;
         self.wait_for("members do not come to one state", Self::is_whole)?;
         self.compare();
         Ok(())
@@ -217,6 +278,38 @@ impl World {
         Ok(())
     }
 
+    /// Whether nothing is under way any more.
+    fn is_done(&self) -> bool {
+        self.oracle.look(|fleet| {
+            fleet.outbox_after(EffectId::default()).next().is_none()
+                && fleet.open_migrations().next().is_none()
+        })
+    }
+
+    /// What the fleet says of machines and the ledger of their use is what hosts know.
+    fn compare_hosts(&self) {
+        let on_hosts: BTreeSet<(VmId, NodeName, Generation)> =
+            self.hosts.iter().flat_map(Host::holdings).collect();
+        let in_fleet: BTreeSet<(VmId, NodeName, Generation)> = self.oracle.look(|fleet| {
+            let running = fleet.vms().filter(|vm| vm.state() == VmState::Running);
+            running.filter_map(|vm| Some((vm.id, vm.node.clone()?, vm.generation))).collect()
+        });
+        if let Some(odd) = on_hosts.symmetric_difference(&in_fleet).next() {
+            self.oracle.object(format!("{odd:?} runs on a host or in the fleet, not in both"));
+        }
+        let metered_s: u128 = self.hosts.iter().map(|host| host.acknowledged_s).sum();
+        let posted_s = self.oracle.look(|fleet| {
+            let of_projects = fleet.accounts().filter(|(key, _)| {
+                key.meter == Meter::VmSeconds && matches!(key.owner, Owner::Project(_))
+            });
+            of_projects.map(|(_, account)| account.debits - account.credits).sum::<u128>()
+        });
+        if posted_s != metered_s {
+            let text = format!("the ledger has {posted_s} s of use, hosts measured {metered_s} s");
+            self.oracle.object(text);
+        }
+    }
+
     /// Whether everybody who can has applied everything.
     fn is_whole(&self) -> bool {
         let last = self.oracle.last_index();
@@ -227,6 +320,10 @@ impl World {
     }
 
     fn compare(&self) {
+        if self.oracle.violation().is_some() {
+            return;
+        }
+        self.compare_hosts();
         let expected = self.oracle.state_hash();
         for member in &self.members {
             if let Some(Face::Serving { cell, .. }) = member.face()

@@ -62,10 +62,15 @@ impl Contents {
     }
 
     pub(super) fn sync(&mut self) {
-        let old = std::mem::take(&mut self.durable);
-        self.durable = self.current.clone();
-        for at in self.lost.iter().cloned().flatten() {
-            self.durable[at] = old.get(at).copied().unwrap_or(0);
+        if self.lost.is_empty() {
+            // Before this nothing was written since the last sync: the platter has it.
+            self.durable.truncate(self.stable_bytes);
+            self.durable.extend_from_slice(&self.current[self.durable.len()..]);
+        } else {
+            let old = std::mem::replace(&mut self.durable, self.current.clone());
+            for at in self.lost.iter().cloned().flatten() {
+                self.durable[at] = old.get(at).copied().unwrap_or(0);
+            }
         }
         self.stable_bytes = self.current.len();
         self.shortest_bytes = self.current.len();
