@@ -41,6 +41,8 @@ struct Rest {
 
 /// The windows of a part, and what follows them.
 struct Part {
+    /// Where it begins.
+    from: Hour,
     /// Whether it begins with the first window.
     is_first: bool,
     /// What the window before it is; nothing if that is not known any more.
@@ -82,7 +84,9 @@ impl Ledger {
             }
             previous = Some(header.chain);
         }
-        let checked = part.rest.as_ref().map_or(Ok(()), |rest| check.rest(rest, part, previous));
+        let checked = check.known_is_here(part).and_then(|()| {
+            part.rest.as_ref().map_or(Ok(()), |rest| check.rest(rest, part, previous))
+        });
         if checked.is_err() {
             return Ok(checked);
         }
@@ -134,6 +138,7 @@ impl Part {
         let before = fleet.sealed_windows().rev().find(|header| header.window < from);
         let is_complete = fleet.sealed_windows().count() < WINDOWS_MAX;
         Self {
+            from,
             is_first: before.is_none(),
             previous: match before {
                 Some(header) => Some(header.chain),
@@ -231,6 +236,19 @@ impl Check {
         Ok(())
     }
 
+    /// Whether the known window, if it belongs into this part, was among those that were checked.
+    fn known_is_here(&self, part: &Part) -> Result<(), Fault> {
+        let Some((window, _)) = self.known else { return Ok(()) };
+        let is_behind = part.headers.last().is_none_or(|last| last.window < window);
+        let is_of_this = part.from <= window && (part.rest.is_some() || !is_behind);
+        let is_there = part.headers.iter().any(|header| header.window == window);
+        if !is_of_this || is_there {
+            return Ok(());
+        }
+        let what = "a window that was known is missing".to_owned();
+        Err(Fault { at: place(window), what })
+    }
+
     fn rest(
         &mut self,
         rest: &Rest,
@@ -246,12 +264,6 @@ impl Check {
                 at: "end".to_owned(),
                 what: "the last window is not the one that the ledger ends with".to_owned(),
             });
-        }
-        if let Some((window, _)) = self.known
-            && self.last.is_none_or(|(last, _)| last < window)
-        {
-            let (at, what) = (place(window), "a window that was known is missing".to_owned());
-            return Err(Fault { at, what });
         }
         rest.tallies.check().map_err(fault)?;
         if part.is_first && rest.tallies.is_complete() {
