@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{self, Clocks};
 use crate::config::Config;
 use crate::host::{self, NoKvm};
-use crate::link::{self, DialError, Inbox, SessionContext};
+use crate::link::{self, DialError, Inbox, Life, SessionContext};
 use crate::metering::Recorder;
 use crate::metering::store::StoreError;
 use crate::metrics::{self, HostNumbers};
@@ -130,6 +130,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     }
     let records = Records::open(&config.data_directory)?;
     let reporter = Reporter::load(records.clone()).await?;
+    let life = Life::load(records.clone()).await?;
     let recorder = Recorder::open(records.disk(), Clocks::system()).await?;
     let hypervisor = host::hypervisor(&config, Some(&records)).await?;
     tracing::info!(
@@ -175,6 +176,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     let node = config.node.clone();
     let context = SessionContext {
         node,
+        life,
         facts,
         machines: machines.clone(),
         reporter,

@@ -6,6 +6,7 @@
 //! | `verdict.<migration>` | how a migration ended for its target |
 //! | `report.<kind>-<id>` | a report that the coordinators have not committed yet |
 //! | `accelerator` | whether KVM runs a kernel here |
+//! | `life` | the latest life of the cluster that was met |
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub enum RecordName {
     HandedOver(MigrationId),
     /// The accelerator's verdict.
     Accelerator,
+    /// The latest life of the cluster that was met.
+    Life,
 }
 
 impl fmt::Display for RecordName {
@@ -77,6 +80,7 @@ impl fmt::Display for RecordName {
             Self::MigrationEnded(migration) => write!(formatter, "report.ended-{migration}"),
             Self::HandedOver(migration) => write!(formatter, "report.handover-{migration}"),
             Self::Accelerator => formatter.write_str("accelerator"),
+            Self::Life => formatter.write_str("life"),
         }
     }
 }
@@ -84,8 +88,10 @@ impl fmt::Display for RecordName {
 impl RecordName {
     /// The name in a file's name, if it is one of ours.
     fn parse(text: &str) -> Option<Self> {
-        if text == "accelerator" {
-            return Some(Self::Accelerator);
+        match text {
+            "accelerator" => return Some(Self::Accelerator),
+            "life" => return Some(Self::Life),
+            _ => {}
         }
         let after = |prefix| text.strip_prefix(prefix);
         None.or_else(|| after("vm.")?.parse().ok().map(Self::Vm))
@@ -190,6 +196,7 @@ mod tests {
             RecordName::MigrationEnded(id.parse().unwrap()),
             RecordName::HandedOver(id.parse().unwrap()),
             RecordName::Accelerator,
+            RecordName::Life,
         ] {
             assert_eq!(RecordName::parse(&name.to_string()), Some(name));
         }

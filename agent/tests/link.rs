@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{GREETING, Host, PATIENCE, read_until, spec, vm};
 use novacron_agent::clock;
-use novacron_agent::link::{self, Inbox, SessionContext};
+use novacron_agent::link::{self, Inbox, Life, SessionContext};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, ObservedState, Report,
     StreamRequest, StreamResponse,
 };
-use novacron_protocol::ids::{ClusterId, EffectId, Generation, RequestId};
+use novacron_protocol::ids::{ClusterId, EffectId, Generation, Incarnation, RequestId};
 use novacron_protocol::limits::CONTROL_MESSAGE_BYTES_MAX;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::time::Timestamp;
@@ -57,13 +57,14 @@ impl Cluster {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Endpoint::bind(any, &credentials, &[Role::Agent], LinkSettings::control());
         let (endpoint, acceptor) = bound.unwrap();
-        Coordinator { endpoint, acceptor }
+        Coordinator { endpoint, acceptor, incarnation: Incarnation(1) }
     }
 }
 
 struct Coordinator {
     endpoint: Endpoint,
     acceptor: Acceptor,
+    incarnation: Incarnation,
 }
 
 /// A session, seen from the coordinator.
@@ -91,6 +92,7 @@ impl Coordinator {
         let mut session = self.accept().await;
         let welcome = CoordinatorMessage::Welcome {
             cluster: ClusterId(Uuid::from_u128(1)),
+            incarnation: self.incarnation,
             minor: 0,
             coordinators: vec![self.address()],
         };
@@ -168,17 +170,19 @@ impl Agent {
         let settings = MigrationSettings::default();
         let migrations = Migrations::new(machines.clone(), reporter.clone(), endpoint, settings);
         let inbox = Inbox::new(machines.clone(), migrations, reporter.clone());
-        let context = SessionContext {
-            node: "node-01".parse().unwrap(),
-            facts: facts(),
-            machines,
-            reporter,
-            recorder: host.recording.recorder.clone(),
-            inbox: inbox.clone(),
-        };
-        let shutdown = CancellationToken::new();
+        let (records, recorder) = (host.records.clone(), host.recording.recorder.clone());
+        let (shutdown, orders) = (CancellationToken::new(), inbox.clone());
         let told = shutdown.clone();
         let linking = tokio::spawn(async move {
+            let context = SessionContext {
+                node: "node-01".parse().unwrap(),
+                life: Life::load(records).await.unwrap(),
+                facts: facts(),
+                machines,
+                reporter,
+                recorder,
+                inbox: orders,
+            };
             link::run(context, credentials, &coordinators, told).await;
         });
         Self { host, inbox, linking, shutdown }
@@ -344,6 +348,29 @@ async fn an_answer_to_usage_that_was_not_sent_ends_the_session() {
     let mut session = coordinator.welcome().await;
     session.answer_usage(7, vec![CREATED]).await;
     coordinator.welcome().await;
+}
+
+#[tokio::test]
+async fn coordinators_of_an_earlier_life_are_not_obeyed() {
+    let cluster = Cluster::new();
+    let mut restored = cluster.coordinator("coordinator-1");
+    restored.incarnation = Incarnation(7);
+    let agent = Agent::start(Host::new().await, &cluster, vec![restored.address()]);
+    let mut session = restored.welcome().await;
+    assert_eq!(session.hello.incarnation, Incarnation(0));
+    // That it follows is durable before it says anything else.
+    hear(&mut session.stream).await;
+    drop(session);
+
+    let host = agent.end().await.restart().await;
+    let mut before = cluster.coordinator("coordinator-2");
+    let agent = Agent::start(host, &cluster, vec![before.address()]);
+    let mut session = before.welcome().await;
+    assert_eq!(session.hello.incarnation, Incarnation(7));
+    // It does not know better, as an older program would not; the agent does.
+    let ended = async { while let Ok(Some(_)) = session.stream.1.receive().await {} };
+    timeout(PATIENCE, ended).await.expect("the agent leaves");
+    agent.end().await;
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ pub struct Control {
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
     /// Numbers of clients that write.
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64,256", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,64,256", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub clients: Vec<u16>,
     /// Only ours, without a bar.
     #[arg(long)]

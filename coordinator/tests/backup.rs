@@ -17,7 +17,7 @@ use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::vm::VmState;
 use novacron_vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
-use support::agent::Agent;
+use support::agent::{Agent, Greeting};
 use support::*;
 use tokio::time::timeout;
 
@@ -131,6 +131,10 @@ async fn a_cluster_that_is_lost_comes_back_with_machines_agents_and_orders() {
     cluster.add("c5").await;
     let view = cluster.any().cluster.view().await.unwrap();
     assert_eq!(view.members[1].id.0, restored.member.0 + 1);
+    let newer = Incarnation(restored.incarnation.0 + 1);
+    let sent_away = Agent::greet_from(newer, addresses[0], &credentials, "node-01", vec![]).await;
+    let Greeting::Refused(reason) = sent_away else { panic!("an agent of a later life is taken") };
+    assert!(reason.contains("must not run any more"), "{reason}");
     for ghost in ["c2", "c3"] {
         let ghost = Coordinator::start(&old[ghost], Clock::system()).await.unwrap();
         timeout(DEADLINE, ghost.stopping()).await.expect("it learns that its life is over");

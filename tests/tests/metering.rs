@@ -7,15 +7,15 @@ use anyhow::{Context, Result, ensure};
 use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::VmState;
 use novacron_sdk::UsageFilter;
-use novacron_sdk::api::VmStop;
-use novacron_tests::fleet::{Fleet, Guest, NODES, PATIENCE};
+use novacron_sdk::api::{VmCreate, VmStop};
+use novacron_tests::fleet::{Fleet, Guest, NODES, PATIENCE, machine};
 use novacron_tests::wait::until;
 
 #[test]
 fn the_ledger_holds_what_a_guest_used() {
     Fleet::run("--test metering", |fleet| {
         let created_s = now_s()?;
-        let guest = fleet.boot_small("web-01", NODES[0])?;
+        let guest = start(fleet, "web-01", NODES[0])?;
         let runs_since_s = now_s()?;
         fleet.dev(&["kill", NODES[0], "--signal", "KILL"])?;
         lose_the_leader(fleet)?;
@@ -47,8 +47,18 @@ fn the_ledger_holds_what_a_guest_used() {
     });
 }
 
-/// Bytes of the disk of a small guest.
+/// Bytes of the guest's disk.
 const DISK_BYTES: i128 = 16 << 20;
+
+/// Makes a guest; it runs, and may not have booted.
+fn start<'a>(fleet: &'a Fleet, name: &str, node: &str) -> Result<Guest<'a>> {
+    let create = VmCreate { disk: Some(DISK_BYTES as u64), ..machine(name, node)? };
+    let client = fleet.client();
+    let id = client.vm_create(&create)?.id.to_string();
+    client.vm_wait(name, PATIENCE, |vm| vm.state == VmState::Running)?;
+    fleet.note(&format!("{name} runs"));
+    Ok(Guest { fleet, name: name.to_owned(), id })
+}
 
 /// Removes the machine: its disk was there all the time.
 fn check_disk(guest: &Guest<'_>, least_s: i128, created_s: i128) -> Result<()> {

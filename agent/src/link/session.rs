@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::consoles;
 use super::inbox::Inbox;
+use super::life::{Life, NotFollowed};
 use crate::metering::{Batch, NotSent, Recorder};
 use crate::report::Reporter;
 use crate::vm::Machines;
@@ -66,6 +67,9 @@ pub enum SessionError {
     /// It broke the protocol.
     #[error("the coordinator broke the protocol: {0}")]
     Protocol(&'static str),
+    /// It is of an earlier life of the cluster.
+    #[error(transparent)]
+    NotFollowed(#[from] NotFollowed),
     /// It answered what was not asked.
     #[error(transparent)]
     NotSent(#[from] NotSent),
@@ -79,6 +83,8 @@ pub enum SessionError {
 pub struct SessionContext {
     /// The node.
     pub node: NodeName,
+    /// Which life of the cluster it follows.
+    pub life: Life,
     /// What the host has.
     pub facts: NodeFacts,
     /// Its machines.
@@ -117,14 +123,16 @@ impl SessionContext {
         let hello = Hello {
             versions: MINOR_RANGE,
             node: self.node.clone(),
+            incarnation: self.life.newest(),
             facts: self.facts.clone(),
             machines: self.machines.inventory(),
         };
         link.say(&AgentMessage::Hello(hello)).await?;
         let answer = timeout(WELCOME_DEADLINE, link.hear()).await;
         match answer.map_err(|_| SessionError::Silent)?? {
-            CoordinatorMessage::Welcome { minor, coordinators, .. } => {
+            CoordinatorMessage::Welcome { incarnation, minor, coordinators, .. } => {
                 agree(MINOR_RANGE, MinorRange { oldest: minor, newest: minor })?;
+                self.life.follow(incarnation).await?;
                 Ok(Welcomed { coordinators, link })
             }
             CoordinatorMessage::NotLeader { leader } => Err(SessionError::NotLeader { leader }),

@@ -69,6 +69,8 @@ struct Shared {
     boot: Option<Uuid>,
     /// Something is to be kept.
     changed: Notify,
+    /// What is about to be told is to be kept at once.
+    hastened: Notify,
     /// Something may be sent.
     sendable: Notify,
 }
@@ -126,8 +128,9 @@ impl Recorder {
         let (store, meters, used) = opened.await.map_err(|_| StoreError::Ending)??;
         let state = State { meters, waiting: used, ..State::default() };
         let (state, store) = (Mutex::new(state), Mutex::new(store));
-        let (changed, sendable) = (Notify::new(), Notify::new());
-        Ok(Self { shared: Arc::new(Shared { clocks, state, store, boot, changed, sendable }) })
+        let (changed, hastened, sendable) = (Notify::new(), Notify::new(), Notify::new());
+        let shared = Shared { clocks, state, store, boot, changed, hastened, sendable };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// From now on this agent has this of a machine, or nothing.
@@ -142,6 +145,11 @@ impl Recorder {
         if has_changed {
             self.shared.changed.notify_one();
         }
+    }
+
+    /// What is told next waits for nothing: a start that is reported should be durable by then.
+    pub fn hasten(&self) {
+        self.shared.hastened.notify_one();
     }
 
     /// A machine whose process is gone gave its last sign of life at this time of the wall clock. That counts if nobody saw
@@ -183,7 +191,7 @@ impl Recorder {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.shared.changed.notified() => {
-                    drop(timeout(GATHER_INTERVAL, stop.cancelled()).await);
+                    drop(timeout(GATHER_INTERVAL, self.gathered(stop)).await);
                 }
                 _ = marks.tick() => (),
             }
@@ -191,6 +199,14 @@ impl Recorder {
             self.keep(cut_s).await;
             // Also what was put off.
             self.shared.sendable.notify_one();
+        }
+    }
+
+    async fn gathered(&self, stop: &CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => (),
+            () = self.shared.hastened.notified() => (),
         }
     }
 

@@ -163,7 +163,10 @@ impl Driver {
         })
         .await?;
         match self.launch(&processor, Purpose::Run).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.shared.recorder.hasten();
+                Ok(())
+            }
             Err(error) => {
                 let reason = reason(&error);
                 let failure = reason.clone();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::dialect::{Dialect, Key};
+use super::dialect::{CLIENTS_MAX, Dialect, Key};
 use super::link::{Answer, Ask, Door};
 use crate::child::Process;
 use crate::execute::Argv;
@@ -21,7 +21,7 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// For one answer while a cluster is being set up.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first of the clients that write while a cluster is being set up; no load has so many.
-const CLIENT_OF_ITS_OWN: usize = 9000;
+const CLIENT_OF_ITS_OWN: usize = CLIENTS_MAX - MEMBERS;
 /// Between two questions that wait for something.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -63,11 +63,6 @@ impl Cluster {
         Ok(Self { name, dialect, members, runtime })
     }
 
-    /// Whose it is.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// How it is asked.
     pub fn dialect(&self) -> &Arc<dyn Dialect> {
         &self.dialect
@@ -103,8 +98,8 @@ impl Cluster {
 
     /// An error if a member has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        let running = self.members.iter_mut().filter_map(|member| member.process.as_mut());
-        running.map(Process::check).collect()
+        let mut running = self.members.iter_mut().filter_map(|member| member.process.as_mut());
+        running.try_for_each(Process::check)
     }
 
     /// The member that leads.
@@ -136,12 +131,9 @@ impl Cluster {
     }
 
     fn await_write(&mut self, at: usize, deadline: Instant) -> Result<()> {
-        // A number of its own each time, for a side that makes something new of each write.
-        let mut number =
-            u64::from(self.members[at].process.as_ref().map_or(0, Process::number)) << 32;
+        let key = Key { client: CLIENT_OF_ITS_OWN + at, number: 0 };
         loop {
             self.check()?;
-            let key = Key { client: CLIENT_OF_ITS_OWN + at, number };
             let answer = self.ask(at, &self.dialect.write(key));
             match answer.and_then(|answer| self.dialect.check_write(&answer)) {
                 Ok(()) => return Ok(()),
@@ -150,7 +142,6 @@ impl Cluster {
                 }
                 Err(_) => std::thread::sleep(ASK_AGAIN),
             }
-            number += 1;
         }
     }
 

@@ -10,6 +10,12 @@ use super::link::{Answer, Ask};
 /// Bytes of a value that is written.
 pub const VALUE_BYTES: usize = 256;
 
+/// Values of a client that are written again and again, on both sides.
+pub const KEYS_PER_CLIENT: u64 = 16;
+
+/// Clients at most, those that ask while a cluster is being set up included.
+pub const CLIENTS_MAX: usize = 1024;
+
 /// Which value: a client writes its own only, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -17,6 +23,13 @@ pub struct Key {
     pub client: usize,
     /// The number of the operation, over all clients.
     pub number: u64,
+}
+
+impl Key {
+    /// Which of the client's values.
+    pub fn place(self) -> u64 {
+        self.number % KEYS_PER_CLIENT
+    }
 }
 
 /// The words of a side. Pure: it neither connects nor waits.

@@ -8,29 +8,21 @@ use anyhow::{Context, Result, anyhow};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dialect::{Dialect, Key};
+use super::dialect::Key;
 use super::latencies::Latencies;
-use super::link::{Answer, Ask, Door, Link};
+use super::link::{Ask, Door, Link};
+use super::work::Work;
 
 /// Clients that share a connection, as clients of one program do.
 const CLIENTS_PER_CONNECTION: usize = 8;
 /// An operation that takes longer has failed; it is more than any election takes.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What clients do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// A durable write.
-    Write,
-    /// A linearizable read of what the same client wrote.
-    Read,
-}
-
 /// A load.
 #[derive(Debug, Clone)]
 pub struct Load {
     /// What the clients do.
-    pub operation: Operation,
+    pub work: Arc<dyn Work>,
     /// How many there are, each with one operation under way at most.
     pub clients: usize,
     /// Operations a second of all together; as many as can be unless said.
@@ -60,7 +52,7 @@ impl Tally {
 impl Load {
     /// Runs it against members, to which the clients' connections are dealt in turn. An operation that fails fails the
     /// load: there is nobody here who makes operations fail.
-    pub async fn run(self, dialect: Arc<dyn Dialect>, doors: &[Door]) -> Result<Tally> {
+    pub async fn run(self, doors: &[Door]) -> Result<Tally> {
         let links = self.links(doors).await?;
         let start = Instant::now() + self.warm_up;
         let end = start + self.measured;
@@ -69,8 +61,7 @@ impl Load {
         for number in 0..self.clients {
             let client = Client {
                 number,
-                operation: self.operation,
-                dialect: Arc::clone(&dialect),
+                work: Arc::clone(&self.work),
                 link: links[number / CLIENTS_PER_CONNECTION].clone(),
                 pace: Arc::clone(&pace),
                 counted: (start, end),
@@ -131,8 +122,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 struct Client {
     number: usize,
-    operation: Operation,
-    dialect: Arc<dyn Dialect>,
+    work: Arc<dyn Work>,
     link: Link,
     pace: Arc<Pace>,
     counted: (Instant, Instant),
@@ -142,16 +132,13 @@ impl Client {
     async fn run(self) -> Result<Latencies> {
         let mut latencies = Latencies::default();
         let (start, end) = self.counted;
-        let written = Key { client: self.number, number: 0 };
         loop {
             let (number, begun) = self.pace.next().await;
             if begun >= end {
                 return Ok(latencies);
             }
-            match self.operation {
-                Operation::Write => self.write(Key { number, ..written }).await?,
-                Operation::Read => self.read(written).await?,
-            }
+            let ask = self.work.ask(Key { client: self.number, number });
+            self.exchange(ask).await?;
             let ended = Instant::now();
             if begun >= start && ended <= end {
                 latencies.add(ended - begun);
@@ -159,19 +146,13 @@ impl Client {
         }
     }
 
-    async fn write(&self, key: Key) -> Result<()> {
-        let answer = self.exchange(self.dialect.write(key)).await;
-        answer.and_then(|answer| self.dialect.check_write(&answer)).context("a write failed")
-    }
-
-    async fn read(&self, key: Key) -> Result<()> {
-        let answer = self.exchange(self.dialect.read(key)).await;
-        answer.and_then(|answer| self.dialect.check_read(&answer)).context("a read failed")
-    }
-
-    async fn exchange(&self, ask: Ask) -> Result<Answer> {
+    async fn exchange(&self, ask: Ask) -> Result<()> {
+        let what = format!("{} {}", ask.method, ask.path);
         let answered = timeout(OPERATION_TIMEOUT, self.link.exchange(ask)).await;
-        answered.map_err(|_| anyhow!("no answer within {} s", OPERATION_TIMEOUT.as_secs()))?
+        let answer =
+            answered.map_err(|_| anyhow!("no answer in {} s", OPERATION_TIMEOUT.as_secs()));
+        let checked = answer.and_then(|answer| answer).and_then(|answer| self.work.check(&answer));
+        checked.context(what)
     }
 }
 

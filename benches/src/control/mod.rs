@@ -4,20 +4,23 @@
 //! |---|---|
 //! | [`link`] [`dialect`] | a client's connection, and how a side is asked |
 //! | [`cluster`] [`etcd`] [`coordinators`] | three members of either side |
-//! | [`load`] [`latencies`] | clients, and how long they waited |
+//! | [`load`] [`work`] [`latencies`] | clients, and how long they waited |
 //! | [`setting`] [`sides`] [`verdict`] | what runs share; who is compared; bars |
-//! | [`writes`] | the scenarios |
+//! | [`writes`] [`reads`] [`failover`] | the scenarios |
 
 mod cluster;
 mod coordinators;
 mod dialect;
 mod etcd;
+mod failover;
 mod latencies;
 mod link;
 mod load;
+mod reads;
 mod setting;
 mod sides;
 mod verdict;
+mod work;
 mod writes;
 
 use std::path::Path;
@@ -44,7 +47,11 @@ struct Scenario {
     run: fn(&Setting) -> Result<Found>,
 }
 
-const SCENARIOS: [Scenario; 1] = [Scenario { name: "writes", run: writes::run }];
+const SCENARIOS: [Scenario; 3] = [
+    Scenario { name: "writes", run: writes::run },
+    Scenario { name: "reads", run: reads::run },
+    Scenario { name: "failover", run: failover::run },
+];
 
 /// Runs the scenarios that are asked for, all of them unless said. The exit code says whether a bar was missed.
 pub fn run(args: &Control) -> Result<ExitCode> {

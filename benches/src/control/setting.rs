@@ -60,6 +60,11 @@ impl Setting {
         idle::wait(IDLE_PATIENCE, &self.interruption)
     }
 
+    /// Sleeps, unless a person has had enough.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        self.interruption.pause(time)
+    }
+
     /// A new cluster, and the directory that goes with it.
     pub fn found(&self, side: Side) -> Result<(Cluster, TempDir)> {
         self.interruption.check()?;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::Found;
 use super::cluster::Cluster;
 use super::latencies::Spread;
-use super::load::{Load, Operation};
+use super::load::Load;
 use super::setting::Setting;
 use super::sides::{SIDES, Side};
 use super::verdict::{Judged, Limit};
+use super::work::Writes;
 use crate::measurement::median;
 use crate::watch::Processors;
 use anyhow::{Context, Result};
@@ -41,7 +42,7 @@ struct Run {
 
 /// The figures of all runs.
 #[derive(Debug)]
-struct Writes<'a> {
+struct Figures<'a> {
     clients: &'a [usize],
     sides: &'a [Side],
     runs: Vec<Run>,
@@ -64,14 +65,14 @@ pub fn run(setting: &Setting) -> Result<Found> {
             }
         }
     }
-    let writes = Writes { clients: &setting.clients, sides: setting.sides, runs };
-    let (table, verdict) = (writes.table(), writes.judge());
+    let figures = Figures { clients: &setting.clients, sides: setting.sides, runs };
+    let (table, verdict) = (figures.table(), figures.judge());
     Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
 }
 
 fn measure(setting: &Setting, cluster: &mut Cluster, side: Side, clients: usize) -> Result<Run> {
     let load = Load {
-        operation: Operation::Write,
+        work: Arc::new(Writes(Arc::clone(cluster.dialect()))),
         clients,
         per_second: None,
         warm_up: WARM_UP,
@@ -81,8 +82,7 @@ fn measure(setting: &Setting, cluster: &mut Cluster, side: Side, clients: usize)
     let processors = Processors { processes: cluster.processes(), except: Vec::new() };
     let before = processors.spent()?;
     let began = Instant::now();
-    let dialect = Arc::clone(cluster.dialect());
-    let tally = cluster.runtime().block_on(load.run(dialect, &doors))?;
+    let tally = cluster.runtime().block_on(load.run(&doors))?;
     // Warm-up is work like any other: its share of processors is as large as its share of the time.
     let spent = (processors.spent()? - before).0 * setting.measured.as_secs_f64()
         / began.elapsed().as_secs_f64();
@@ -92,7 +92,7 @@ fn measure(setting: &Setting, cluster: &mut Cluster, side: Side, clients: usize)
     Ok(Run { side, clients, per_second: tally.per_second(), spread, processor_ms })
 }
 
-impl Writes<'_> {
+impl Figures<'_> {
     /// The figures, as Markdown.
     fn table(&self) -> String {
         let mut text = String::from(

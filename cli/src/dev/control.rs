@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, Host, Isolation};
 use super::programs::{Programs, process_of};
-use super::{execute, network};
+use super::{execute, network, up};
 use crate::args::{DevLink, LinkChange, SignalName};
 use crate::failure::{Exit, Failure};
 use crate::output::notice;
@@ -80,7 +80,11 @@ pub fn start(cluster: &Cluster, host: &str) -> Result<(), Failure> {
             format!("{} runs already (pid {})", host.name, process.pid),
         ));
     }
-    let process = Programs::find()?.serve(cluster, host)?;
+    let programs = Programs::find()?;
+    if !up::is_enrolled(cluster, host) {
+        return up::enroll_again(cluster, host, &programs);
+    }
+    let process = programs.serve(cluster, host)?;
     notice(&format!("started {} of {} (pid {})", host.role.program(), host.name, process.pid));
     Ok(())
 }

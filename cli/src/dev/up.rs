@@ -34,6 +34,9 @@ const TOKEN_SECONDS: u64 = 3600;
 /// The file that says that a host has its certificate.
 const ENROLLED: &str = "enrolled";
 
+/// For how long a host that comes back without its data waits for a cluster to join.
+const ENROLLING: Duration = Duration::from_secs(60);
+
 /// `novacron dev up`.
 ///
 /// # Errors
@@ -58,6 +61,24 @@ pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
         return Err(failure);
     }
     Ok(cluster)
+}
+
+/// Makes a host a member again whose data was removed, and starts it. It gets a new identity.
+///
+/// # Errors
+/// The rest of the cluster does not answer, or does not let it join.
+pub fn enroll_again(cluster: &Cluster, host: &Host, programs: &Programs) -> Result<(), Failure> {
+    let deadline = Instant::now() + ENROLLING;
+    let role = match host.role {
+        Role::Coordinator => "coordinator",
+        Role::Node => "agent",
+    };
+    Stage { cluster, programs, deadline }.join(host, role)
+}
+
+/// Whether a host is a member already.
+pub fn is_enrolled(cluster: &Cluster, host: &Host) -> bool {
+    cluster.host_dir(host).join(ENROLLED).exists()
 }
 
 fn refuse_long(dir: &Path) -> Result<(), Failure> {
@@ -231,7 +252,7 @@ impl Stage<'_> {
     }
 
     fn is_enrolled(&self, host: &Host) -> bool {
-        self.cluster.host_dir(host).join(ENROLLED).exists()
+        is_enrolled(self.cluster, host)
     }
 
     /// Lets a host become a member and starts it, unless it is and runs.

@@ -1,6 +1,7 @@
 //! Whether an agent is welcome. Pure: what its certificate and its hello say.
 
 use novacron_protocol::effect::{Hello, MachineReport};
+use novacron_protocol::ids::Incarnation;
 use novacron_protocol::limits::{
     self, LABEL_BYTES_MAX, LABELS_MAX, MACHINES_PER_NODE_MAX, PATH_BYTES_MAX,
 };
@@ -16,6 +17,17 @@ pub enum Unwelcome {
     /// It speaks another version.
     #[error(transparent)]
     Version(#[from] VersionMismatch),
+    /// It has met coordinators of a later life of the cluster than this one's.
+    #[error(
+        "this coordinator is of life {own} of the cluster, and the node has met coordinators of life {met}: the \
+         cluster was restored from a backup, and this coordinator must not run any more"
+    )]
+    LaterLife {
+        /// This coordinator's.
+        own: Incarnation,
+        /// The one that the node has met.
+        met: Incarnation,
+    },
     /// It says that it is another than its certificate says.
     #[error("the certificate is of node `{certified}`, the hello of node `{claimed}`")]
     OtherNode {
@@ -38,10 +50,13 @@ pub enum Unwelcome {
 ///
 /// # Errors
 /// [`Unwelcome`].
-pub fn welcome(certified: &str, hello: &Hello) -> Result<u16, Unwelcome> {
+pub fn welcome(certified: &str, own: Incarnation, hello: &Hello) -> Result<u16, Unwelcome> {
     if hello.node.as_str() != certified {
         let (certified, claimed) = (certified.to_owned(), hello.node.to_string());
         return Err(Unwelcome::OtherNode { certified, claimed });
+    }
+    if hello.incarnation > own {
+        return Err(Unwelcome::LaterLife { own, met: hello.incarnation });
     }
     check_facts(&hello.facts)?;
     bound("machines", hello.machines.len(), MACHINES_PER_NODE_MAX)?;
@@ -84,10 +99,15 @@ mod tests {
     use novacron_protocol::ids::VmId;
     use novacron_protocol::version::MinorRange;
 
+    fn welcome(certified: &str, hello: &Hello) -> Result<u16, Unwelcome> {
+        super::welcome(certified, Incarnation(1), hello)
+    }
+
     fn hello() -> Hello {
         Hello {
             versions: MINOR_RANGE,
             node: name("node-01"),
+            incarnation: Incarnation(1),
             facts: facts(8),
             machines: Vec::new(),
         }
@@ -97,6 +117,13 @@ mod tests {
     fn the_certificate_says_who_it_is() {
         assert_eq!(welcome("node-01", &hello()), Ok(0));
         assert!(matches!(welcome("node-02", &hello()), Err(Unwelcome::OtherNode { .. })));
+    }
+
+    #[test]
+    fn a_node_that_has_met_a_later_life_is_sent_away() {
+        let own = |own| super::welcome("node-01", Incarnation(own), &hello());
+        assert_eq!((own(1), own(2)), (Ok(0), Ok(0)));
+        assert!(matches!(own(0), Err(Unwelcome::LaterLife { .. })));
     }
 
     #[test]

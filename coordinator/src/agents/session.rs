@@ -109,7 +109,8 @@ impl AgentServer {
             Err(_) => return Ending::Gone,
         };
         let Some(reports) = self.leadership.reports() else { return Ending::NotLeader };
-        let minor = match hello::welcome(connection.peer().name.as_str(), &hello) {
+        let incarnation = self.leader.links().incarnation();
+        let minor = match hello::welcome(connection.peer().name.as_str(), incarnation, &hello) {
             Ok(minor) => minor,
             Err(unwelcome) => return Ending::Refused(unwelcome.to_string()),
         };
@@ -121,6 +122,7 @@ impl AgentServer {
         tracing::info!(%node, session = session.0, "agent connected");
         let welcome = CoordinatorMessage::Welcome {
             cluster: self.cluster,
+            incarnation,
             minor,
             coordinators: self.coordinators(),
         };

@@ -7,6 +7,7 @@ use novacron_protocol::effect::{
     AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, MachineReport, Report,
     StreamRequest,
 };
+use novacron_protocol::ids::Incarnation;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::version::MINOR_RANGE;
@@ -58,6 +59,17 @@ impl Agent {
         node: &str,
         machines: Vec<MachineReport>,
     ) -> Greeting {
+        Self::greet_from(Incarnation(0), address, credentials, node, machines).await
+    }
+
+    /// The same, of an agent that has met coordinators of a life of the cluster.
+    pub async fn greet_from(
+        incarnation: Incarnation,
+        address: SocketAddr,
+        credentials: &Credentials,
+        node: &str,
+        machines: Vec<MachineReport>,
+    ) -> Greeting {
         let any = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::client(any, credentials, LinkSettings::control()).unwrap();
         let expected = ExpectedPeer::any(Role::Coordinator);
@@ -70,7 +82,7 @@ impl Agent {
             return Greeting::Gone;
         };
         let node = node.parse().unwrap();
-        let hello = Hello { versions: MINOR_RANGE, node, facts: facts(), machines };
+        let hello = Hello { versions: MINOR_RANGE, node, incarnation, facts: facts(), machines };
         let bytes = codec::encode(&AgentMessage::Hello(hello)).unwrap();
         if send.send(Bytes::from(bytes)).await.is_err() {
             return Greeting::Gone;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, MachineReport, Report};
-use crate::ids::{ClusterId, NodeName, VmId};
+use crate::ids::{ClusterId, Incarnation, NodeName, VmId};
 use crate::limits::CONTROL_MESSAGE_BYTES_MAX;
 use crate::node::NodeFacts;
 use crate::usage::{RecordOutcome, UsageRecord};
@@ -44,6 +44,9 @@ pub struct Hello {
     pub versions: MinorRange,
     /// The node; must be the name in the certificate.
     pub node: NodeName,
+    /// The latest life of the cluster that the agent has met; 0 before the first. A coordinator of an earlier one sends
+    /// it away.
+    pub incarnation: Incarnation,
     /// What the host has.
     pub facts: NodeFacts,
     /// Every machine in the agent's care. A machine that the coordinator places here and that is missing is lost.
@@ -57,6 +60,8 @@ pub enum CoordinatorMessage {
     Welcome {
         /// The cluster.
         cluster: ClusterId,
+        /// Which life of it.
+        incarnation: Incarnation,
         /// The minor version that both speak.
         minor: u16,
         /// Addresses of all coordinators, for the next time.
@@ -123,13 +128,13 @@ pub enum StreamResponse {
 }
 
 impl Message for AgentMessage {
-    const VERSION: u16 = 5;
+    const VERSION: u16 = 6;
     const BYTES_MAX: usize = CONTROL_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "agent message";
 }
 
 impl Message for CoordinatorMessage {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const BYTES_MAX: usize = CONTROL_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "coordinator message";
 }

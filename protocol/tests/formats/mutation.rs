@@ -3,7 +3,7 @@
 use novacron_protocol::backup::{BackupEncoder, PartKind};
 use novacron_protocol::disk::{BLOCK_BYTES, DiskContent, Record, RecordEncoder, RunContent};
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, StreamResponse};
-use novacron_protocol::ids::Generation;
+use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::pages::batch::BATCH_HEADER_BYTES;
 use novacron_protocol::pages::{
     BatchEncoder, BatchHeader, Compression, PAGE_BYTES, PageHasher, PageTable,
@@ -108,6 +108,7 @@ fn messages() {
     let memory = vec![MemoryDigest { block: "pc.ram".into(), pages: 9, regions: vec![[7; 16]; 3] }];
     let digests = Digests { memory, disks: vec![[5; 16]] };
     let welcome = CoordinatorMessage::Welcome {
+        incarnation: Incarnation(1),
         cluster: "0190a5b2-7f4e-7000-8000-000000000001".parse().unwrap(),
         minor: 0,
         coordinators: vec!["10.0.0.1:7400".into(), "10.0.0.2:7400".into()],

@@ -5,7 +5,35 @@
 //! | [`history`] | what clients did and what they were answered |
 //! | [`linearizable`] | whether that could have happened one after the other |
 //! | [`site`] | the cluster, and what can be done to it from outside |
+//! | [`load`] | the clients, and what is true of what they saw |
+//! | [`fault`] | the faults, and the proof that they had an effect |
+//! | [`dice`] | what a seed decides |
 
+pub mod dice;
+pub mod fault;
 pub mod history;
 pub mod linearizable;
+pub mod load;
 pub mod site;
+
+use anyhow::{Context, Result};
+
+use self::dice::Dice;
+use self::fault::{Fault, inflict};
+use self::load::{Account, Load};
+use self::site::Site;
+
+/// So many faults, first each kind once, then as the seed decides; and what the clients saw, judged.
+///
+/// # Errors
+/// A fault had no effect, the cluster did not become whole, or what clients saw cannot have happened.
+pub fn campaign(site: &Site, seed: u64, faults: usize) -> Result<Account> {
+    let (load, mut dice) = (Load::start(site, seed)?, Dice::new(seed));
+    for number in 0..faults {
+        let fault = Fault::ALL.get(number).copied();
+        let fault = fault.unwrap_or_else(|| Fault::ALL[dice.below(Fault::ALL.len())]);
+        inflict(site, &load, fault, dice.below(2))
+            .with_context(|| format!("fault {} of {faults}", number + 1))?;
+    }
+    load.judge(site)
+}

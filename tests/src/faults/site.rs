@@ -63,14 +63,14 @@ impl Site {
         Ok(site)
     }
 
-    /// Since the cluster was made: the clock of histories and notes.
-    pub fn now(&self) -> Duration {
-        self.began.elapsed()
+    /// The clock of histories.
+    pub fn clock(&self) -> Clock {
+        Clock(self.began)
     }
 
     /// Tells the reader of a failed test what was done when.
     pub fn note(&self, text: &str) {
-        eprintln!("{:>9.3} s  {text}", self.now().as_secs_f64());
+        eprintln!("{:>9.3} s  {text}", self.began.elapsed().as_secs_f64());
     }
 
     /// Prints the ends of all logs.
@@ -310,6 +310,17 @@ impl Site {
             .with_context(|| format!("{name} is not whole"))?;
         }
         Ok(())
+    }
+}
+
+/// Tells how long a cluster is up.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Nanoseconds since the cluster was made.
+    pub fn now_ns(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

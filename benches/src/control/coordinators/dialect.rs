@@ -1,38 +1,51 @@
 //! The API of NovaCron, as an operator's client uses it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use novacron_protocol::api::ClusterView;
-use serde_json::json;
+use novacron_protocol::api::{AnnotationView, AnnotationWrite, ClusterView};
+use novacron_protocol::ids::VmId;
+use novacron_protocol::limits::ANNOTATIONS_MAX;
 
-use crate::control::dialect::{Dialect, Key, value};
+use crate::control::dialect::{CLIENTS_MAX, Dialect, KEYS_PER_CLIENT, Key, VALUE_BYTES, value};
 use crate::control::link::{Answer, Ask};
 
-/// JSON over HTTPS.
+/// Clients that write to one machine: together they fill the annotations that it may have.
+const CLIENTS_PER_MACHINE: usize = ANNOTATIONS_MAX / KEYS_PER_CLIENT as usize;
+
+/// Machines that are written to. No node is there that could take them, so nothing else happens to them.
+pub const MACHINES: usize = CLIENTS_MAX / CLIENTS_PER_MACHINE;
+
+/// JSON over HTTPS. Values are annotations of machines.
 #[derive(Debug, Default)]
 pub struct Coordinators {
-    /// Machines that were ordered: each needs a name that no other has.
-    ordered: AtomicU64,
+    /// Once they were made.
+    pub machines: OnceLock<Vec<VmId>>,
+}
+
+impl Coordinators {
+    fn path(&self, key: Key) -> String {
+        let machines = self.machines.get().map_or(&[][..], Vec::as_slice);
+        let machine = machines.get(key.client / CLIENTS_PER_MACHINE);
+        // Without one it is nobody's, and refused.
+        let machine = machine.map_or_else(|| "none".to_owned(), VmId::to_string);
+        format!("/api/v1/vms/{machine}/annotations/{}-{}", key.client, key.place())
+    }
 }
 
 impl Dialect for Coordinators {
-    /// A machine that no node can take: it is made, and stays where it is. Its labels are the value.
     fn write(&self, key: Key) -> Ask {
-        let value = value(key);
-        let name = format!("bench-{}", self.ordered.fetch_add(1, Ordering::Relaxed));
-        let (one, other) = value.split_at(value.len() / 2);
-        let body = json!({
-            "name": name, "start": false, "labels": { "one": one, "other": other },
-        });
-        ask(Method::POST, "/api/v1/vms", &body.to_string())
+        let body = AnnotationWrite { value: value(key) };
+        // Only texts: it can be written.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        ask(Method::PUT, &self.path(key), &body)
     }
 
     fn read(&self, key: Key) -> Ask {
-        ask(Method::GET, &format!("/api/v1/vms/bench-{}", key.client), "")
+        ask(Method::GET, &self.path(key), "")
     }
 
     fn check_write(&self, answer: &Answer) -> Result<()> {
@@ -40,7 +53,10 @@ impl Dialect for Coordinators {
     }
 
     fn check_read(&self, answer: &Answer) -> Result<()> {
-        check(answer)
+        check(answer)?;
+        let view: AnnotationView = serde_json::from_slice(&answer.body)?;
+        ensure!(view.value.len() == VALUE_BYTES, "the value is another");
+        Ok(())
     }
 
     fn status(&self) -> Ask {

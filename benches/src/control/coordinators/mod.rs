@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::Method;
-use novacron_protocol::api::{MemberRole, TokenView};
+use novacron_protocol::api::{MemberRole, TokenView, VmView};
+use novacron_protocol::ids::VmId;
 use novacron_transport::{Credentials, tls};
 use rustls::pki_types::ServerName;
 
 use super::cluster::{Cluster, MEMBERS, Member, free_addresses};
+use super::dialect::Dialect;
 use super::link::Door;
 use crate::execute::execute;
-use dialect::{Coordinators, ask, check, cluster};
+use dialect::{Coordinators, MACHINES, ask, check, cluster};
 
 /// The program's name.
 pub const PROGRAM: &str = "novacron-coordinator";
@@ -51,15 +53,29 @@ pub fn found(programs: &Path, directory: &Path) -> Result<Cluster> {
         let door = Door { address: *address, tls: Arc::clone(&tls), name: server.clone() };
         Member::new(name(at), argv, place.join("log"), door)
     });
-    let mut cluster = Cluster::new("NovaCron", Arc::<Coordinators>::default(), members.collect())?;
+    let dialect = Arc::<Coordinators>::default();
+    let all = Arc::clone(&dialect) as Arc<dyn Dialect>;
+    let mut cluster = Cluster::new("NovaCron", all, members.collect())?;
     cluster.start(0)?;
     for (at, place) in places.iter().enumerate().skip(1) {
         join(&cluster, &program, place)?;
         cluster.start(at)?;
         await_votes(&cluster, at + 1)?;
     }
+    // Nobody else sets them.
+    let _ = dialect.machines.set(make_machines(&cluster)?);
     cluster.await_ready()?;
     Ok(cluster)
+}
+
+fn make_machines(cluster: &Cluster) -> Result<Vec<VmId>> {
+    let make = |number: usize| {
+        let body = format!(r#"{{"name":"bench-{number}","start":false}}"#);
+        let answer = cluster.ask(0, &ask(Method::POST, "/api/v1/vms", &body))?;
+        check(&answer)?;
+        Ok(serde_json::from_slice::<VmView>(&answer.body).context("no machine")?.id)
+    };
+    (0..MACHINES).map(make).collect()
 }
 
 /// Another coordinator enrols.

@@ -9,9 +9,6 @@ use super::protobuf::{self, Field};
 use crate::control::dialect::{Dialect, Key, VALUE_BYTES, value};
 use crate::control::link::{Answer, Ask};
 
-/// Values of a client: as many keys as are on the other side, and no more.
-const KEYS_PER_CLIENT: u64 = 64;
-
 /// Field numbers of etcd's messages.
 mod field {
     pub const PUT_KEY: u64 = 1;
@@ -70,7 +67,7 @@ impl Dialect for Etcd {
 }
 
 fn name(key: Key) -> String {
-    format!("/bench/{:04}/{:02}", key.client, key.number % KEYS_PER_CLIENT)
+    format!("/bench/{:04}/{:02}", key.client, key.place())
 }
 
 fn call(path: &str, fields: &[Field<'_>]) -> Ask {
