@@ -119,9 +119,10 @@ impl Backups {
     pub async fn begin(&self, asked: Authorized<()>) -> Result<Backup, BackupError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| BackupError::Busy)?;
         tracing::info!(asker = %asked.asker(), "asked for a backup");
-        self.view.read(|_| ()).await?;
-        let view = self.view.clone();
-        let moment = spawn_blocking(move || view.local(Moment::of)).await??;
+        // A copy that shares rows: nothing waits while it is encoded.
+        let read = self.view.read(|fleet| (fleet.frozen(), fleet.machines_alive()));
+        let (fleet, machines) = read.await?;
+        let moment = spawn_blocking(move || Moment::of(&fleet, machines)).await??;
         self.require_files(&moment).await?;
         let head = head(&moment)?;
         tracing::info!(revision = %moment.revision, files = moment.files.len(), "a backup begins");
@@ -165,12 +166,12 @@ impl Backups {
 }
 
 impl Moment {
-    fn of(fleet: &Fleet) -> Result<Self, RowError> {
+    fn of(fleet: &Fleet, machines: usize) -> Result<Self, RowError> {
         Ok(Self {
             cluster: fleet.cluster(),
             revision: fleet.revision(),
             at: fleet.clock(),
-            machines: fleet.machines_alive() as u64,
+            machines: machines as u64,
             state: fleet.to_snapshot()?,
             files: fleet.archives().map(|(name, _)| name.to_owned()).collect(),
         })

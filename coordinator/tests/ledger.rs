@@ -171,6 +171,13 @@ async fn what_is_sealed_is_corrected_by_new_entries_and_can_be_verified() {
     let other = format!("{}:{}", hour.0, "0".repeat(64));
     let other = get(&client, &format!("/api/v1/ledger/verify?known={other}")).await;
     assert_eq!(other["fault"], "it is not the window that was known", "{other}");
+    let missing = format!("{}:{}", hour.0 - 9, "0".repeat(64));
+    let missing = get(&client, &format!("/api/v1/ledger/verify?known={missing}")).await;
+    assert_eq!(missing["fault"], "a window that was known is missing", "{missing}");
+    let audited = items(&client, "/api/v1/audit?action=usage.post").await;
+    assert_eq!(audited.len(), 2, "what agents measure is no deed; what an operator posts is");
+    let corrected = items(&client, "/api/v1/audit?action=ledger.correct").await;
+    assert_eq!(corrected.len(), 2, "the refused one, too: {corrected:?}");
 }
 
 /// Somebody else's arithmetic: every entry of every window, its hour, its plan, one division at the end.

@@ -183,7 +183,7 @@ async fn a_program_does_with_its_key_what_its_principal_may() {
             effect: BindingEffect::Allow,
         };
         let binding = admin.bind(&made).unwrap();
-        assert_eq!(admin.bindings(Some("ci")).unwrap(), [binding.clone()]);
+        assert_eq!(admin.bindings(Some("ci")).unwrap(), std::slice::from_ref(&binding));
         let key = ApiKeyCreate { principal: "ci".into(), name: "a test".into(), ttl_seconds: None };
         let key = admin.api_key_create(&key).unwrap();
         let file = program.join("key");

@@ -63,11 +63,6 @@ impl Cluster {
         Ok(Self { name, dialect, members, runtime })
     }
 
-    /// Whose it is.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     /// How it is asked.
     pub fn dialect(&self) -> &Arc<dyn Dialect> {
         &self.dialect
@@ -103,8 +98,8 @@ impl Cluster {
 
     /// An error if a member has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        let running = self.members.iter_mut().filter_map(|member| member.process.as_mut());
-        running.map(Process::check).collect()
+        let mut running = self.members.iter_mut().filter_map(|member| member.process.as_mut());
+        running.try_for_each(Process::check)
     }
 
     /// The member that leads.

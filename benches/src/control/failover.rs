@@ -91,8 +91,7 @@ async fn open(doors: &[Door]) -> Result<Vec<Link>> {
 async fn try_writes(dialect: Arc<dyn Dialect>, links: &[Link]) -> Instant {
     let mut tries = JoinSet::new();
     let mut due = interval(TRY_AGAIN);
-    let mut number = 0;
-    for link in links.iter().cycle() {
+    for (number, link) in (0..).zip(links.iter().cycle()) {
         loop {
             tokio::select! {
                 biased;
@@ -105,7 +104,6 @@ async fn try_writes(dialect: Arc<dyn Dialect>, links: &[Link]) -> Instant {
             }
         }
         tries.spawn(write(Arc::clone(&dialect), link.clone(), Key { client: 0, number }));
-        number += 1;
     }
     std::future::pending().await
 }

@@ -8,6 +8,7 @@ use novacron_protocol::api::{
     UsageRow,
 };
 use novacron_protocol::ids::{ProjectName, VmId};
+use novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use schemars::JsonSchema;
@@ -22,10 +23,10 @@ use crate::auth::Where;
 use crate::ledger::LedgerError;
 use crate::ledger::period::{self, PeriodError};
 use crate::ledger::usage::{GroupBy, UsageFilter};
-use crate::propose::Intent;
-use crate::state::Accepted as Applied;
+use crate::propose::{Intent, ProposeError};
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
+use crate::state::{Accepted as Applied, Refusal};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -161,6 +162,11 @@ async fn post_records(
     call: Call<Nothing, Nothing, Json<UsagePost>>,
 ) -> Result<Found<UsagePosted>, Problem> {
     let UsagePost { node, records } = call.body.0.clone();
+    // Refused before it is carried anywhere; who sends it another way is refused where it is applied.
+    if records.len() > USAGE_RECORDS_PER_BATCH_MAX {
+        let refusal = Refusal::TooManyRecords(records.len());
+        return Err(ProposeError::Refused(refusal).to_problem());
+    }
     let intent = call.authorize(Intent::PostUsage { node, records })?;
     match call.propose(intent).await? {
         Applied::Usage(outcomes) => Ok(Found(UsagePosted { outcomes })),

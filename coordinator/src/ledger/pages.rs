@@ -69,21 +69,25 @@ impl Ledger {
         show: impl Fn(EntryId, &Entry<'_>) -> T,
     ) -> Result<Vec<T>, LedgerError> {
         let mut shown = Vec::new();
+        // Answers whether that is enough.
         let mut add = |key: BatchKey, batch: &EntryBatch| {
-            for posting in batch.postings(key).flatten() {
-                if posting.index > after && shown.len() < limit {
-                    let id = EntryId { window, index: posting.index };
-                    shown.push(show(id, &posting));
-                }
+            let behind = batch.postings(key).flatten().filter(|posting| posting.index > after);
+            for posting in behind.take(limit - shown.len()) {
+                shown.push(show(EntryId { window, index: posting.index }, &posting));
             }
+            shown.len() == limit
         };
         let fleet = self.frozen();
         match fleet.sealed_window(window) {
-            None => fleet.open_batches(window).for_each(|(key, batch)| add(key, batch)),
+            None => {
+                fleet.open_batches(window).any(|(key, batch)| add(key, batch));
+            }
             Some(header) => {
                 for number in 0..header.parts.len() as u32 {
                     let part: WindowPart = self.file(window, FileKind::Entries(number))?;
-                    part.batches().for_each(|(key, batch)| add(key, batch));
+                    if part.batches().any(|(key, batch)| add(key, batch)) {
+                        break;
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Clients that never stop: they write and read registers, and post what machines used, and note what they are told.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,10 +31,30 @@ const RECORD_S: u64 = 60;
 /// Days before now at which the posted usage begins: old enough for a long campaign, and younger than the ledger takes.
 const USAGE_AGE_DAYS: u64 = 20;
 
+/// Whether the campaign is over.
+#[derive(Debug, Default)]
+struct End {
+    is_over: Mutex<bool>,
+    told: Condvar,
+}
+
+impl End {
+    fn tell(&self) {
+        *lock(&self.is_over) = true;
+        self.told.notify_all();
+    }
+
+    /// Whether it is over within some time. A client's pace is that it asks this between two operations.
+    fn is_within(&self, time: Duration) -> bool {
+        let waited = self.told.wait_timeout_while(lock(&self.is_over), time, |is_over| !*is_over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
 /// What all clients share.
 #[derive(Debug, Default)]
 struct Shared {
-    stop: AtomicBool,
+    end: End,
     answers: AtomicU64,
     next_value: AtomicU64,
     next_client: AtomicU64,
@@ -113,7 +133,7 @@ impl Load {
     /// # Errors
     /// What cannot have happened.
     pub fn judge(self, site: &Site) -> Result<Account> {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.end.tell();
         for client in self.clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
         }
@@ -180,14 +200,13 @@ struct Clerk {
 
 impl Clerk {
     fn work(mut self) {
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.shared.end.is_within(PACE) {
             let register = self.dice.below(MACHINES * KEYS);
             if self.dice.below(2) == 0 {
                 self.write(register);
             } else {
                 self.read(register);
             }
-            std::thread::sleep(PACE);
         }
     }
 
@@ -249,7 +268,7 @@ impl Poster {
     /// Answers the seconds that were acknowledged.
     fn work(self) -> u64 {
         let (mut next_s, mut posted_s) = (usage_begin_s(), 0);
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while !self.shared.end.is_within(PACE * 8) {
             let records: Vec<UsageRecord> = (0..RECORDS)
                 .map(|at| next_s + at * RECORD_S)
                 .map(|start_s| UsageRecord {
@@ -268,7 +287,6 @@ impl Poster {
             }
             posted_s += RECORDS * RECORD_S;
             next_s += RECORDS * RECORD_S;
-            std::thread::sleep(PACE * 8);
         }
         posted_s
     }
@@ -283,7 +301,8 @@ impl Poster {
                     lock(&self.shared.faults).push(format!("usage was refused: {error}"));
                     return Vec::new();
                 }
-                Err(_) => std::thread::sleep(PACE),
+                // The client itself has tried for some seconds.
+                Err(_) => {}
             }
         }
     }
