@@ -108,8 +108,8 @@ impl Core {
     ) -> Result<Self, StartError> {
         let links = PeerLinks::new(member, incarnation, endpoint);
         let work = DiskWork::on_threads();
-        let log = LogStore::new(directory.open_log()?, work.clone());
         let machine = directory.open_machine()?;
+        let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         let history = History::new(machine.archive(), cell.clone(), work);
         let pace = config.timing().config(member)?;

@@ -247,13 +247,13 @@ impl Member {
             let reason = whole(&error);
             NotOpened { is_damaged: reason.contains("damaged"), reason }
         })?;
-        let cell = machine.cell();
+        let (cell, reach) = (machine.cell(), machine.reach());
         let history = History::new(machine.archive(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
         let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
         let network = Network::new(links.clone());
         let config = pace(&environment)?;
-        let log = LogStore::new(log, work);
+        let log = LogStore::new(log, work).behind(reach);
         let held = log.last_log_id().await.map_err(NotOpened::because)?;
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(NotOpened::because)?;

@@ -17,6 +17,7 @@ use openraft::{
 };
 
 use super::disk_work::DiskWork;
+use super::reach::{NotWritten, SnapshotReach};
 use super::record::{EntryRecord, LogIdRecord, VoteRecord};
 use super::types::TypeConfig;
 
@@ -38,6 +39,8 @@ pub(super) enum StoreError {
     Record(#[from] CodecError),
     #[error("the task that uses the disk ended")]
     Task(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
 }
 
 /// The durable log. Clones share it.
@@ -45,12 +48,18 @@ pub(super) enum StoreError {
 pub struct LogStore {
     log: Arc<Mutex<Log>>,
     work: DiskWork,
+    reach: Option<SnapshotReach>,
 }
 
 impl LogStore {
     /// Over an open log.
     pub fn new(log: Log, work: DiskWork) -> Self {
-        Self { log: Arc::new(Mutex::new(log)), work }
+        Self { log: Arc::new(Mutex::new(log)), work, reach: None }
+    }
+
+    /// Purges only what snapshots hold.
+    pub fn behind(self, reach: SnapshotReach) -> Self {
+        Self { reach: Some(reach), ..self }
     }
 
     /// The last entry that is in the log, or was purged from it.
@@ -213,6 +222,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
+        if let Some(reach) = &self.reach {
+            let reached = reach.reaches(log_id.index).await;
+            reached.map_err(|error| failed_write(error.into()))?;
+        }
         let record = LogIdRecord(Some(log_id));
         let purged = self.with(move |log| Ok(log.purge(log_id.index, encoded(&record)?)?)).await;
         purged.map_err(failed_write)

@@ -25,6 +25,7 @@ use novacron_protocol::ids::Revision;
 use super::disk_work::DiskWork;
 use super::place::Place;
 use super::proposal::ProposalError;
+use super::reach::SnapshotReach;
 use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
 use super::types::{MemberNode, TypeConfig};
@@ -81,6 +82,7 @@ pub struct Machine {
     place: Place,
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
+    reach: SnapshotReach,
     archive: Arc<Archive>,
     work: DiskWork,
     metrics: ApplyMetrics,
@@ -137,15 +139,21 @@ impl Machine {
     ) -> Result<Self, MachineError> {
         let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
         let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
-        let (fleet, position) = recover(&snapshots, &tables)?;
+        let (fleet, position, snapshot_at) = recover(&snapshots, &tables)?;
+        let reach = SnapshotReach::new(snapshot_at);
         let cell = FleetCell::new(fleet, position.index());
         let (place, metrics) = (Place::new(position), ApplyMetrics::default());
-        Ok(Self { cell, place, tables, snapshots, archive, work, metrics })
+        Ok(Self { cell, place, tables, snapshots, reach, archive, work, metrics })
     }
 
     /// The fleet that it changes.
     pub fn cell(&self) -> FleetCell {
         self.cell.clone()
+    }
+
+    /// How far its snapshots reach.
+    pub fn reach(&self) -> SnapshotReach {
+        self.reach.clone()
     }
 
     /// Where it keeps what left the tables.
@@ -230,6 +238,7 @@ impl Machine {
             Ok(fleet)
         };
         let fleet = self.work.run(work).await??;
+        self.reach.extend(position.applied.map(|applied| applied.index));
         self.place.unsettle();
         self.cell.change(|present| *present = fleet);
         self.cell.announce(position.index());
@@ -238,17 +247,18 @@ impl Machine {
     }
 }
 
-/// The newest state that can be trusted.
+/// The newest state that can be trusted, and the index that the last snapshot reaches.
 fn recover(
     snapshots: &SnapshotStore,
     tables: &KeptTables,
-) -> Result<(Fleet, Position), MachineError> {
+) -> Result<(Fleet, Position, Option<u64>), MachineError> {
     let snapshot = snapshots.latest()?;
     let described = snapshot.as_ref().map(|snapshot| describe(snapshot.meta())).transpose()?;
     let snapshot_at = described.as_ref().and_then(|meta| meta.last_log_id);
+    let snapshot_index = snapshot_at.map(|at| at.index);
     match tables.load() {
         Ok(Some((fleet, position))) if position.applied >= snapshot_at => {
-            return Ok((fleet, position));
+            return Ok((fleet, position, snapshot_index));
         }
         Ok(_) => {}
         Err(reason) => tracing::warn!(%reason, "the tables are made anew from snapshot and log"),
@@ -256,9 +266,9 @@ fn recover(
     Ok(match (snapshot, described) {
         (Some(snapshot), Some(meta)) => {
             let position = Position { applied: meta.last_log_id, membership: meta.last_membership };
-            (Fleet::from_snapshot(&snapshot.data()?)?, position)
+            (Fleet::from_snapshot(&snapshot.data()?)?, position, snapshot_index)
         }
-        _ => (Fleet::default(), Position::default()),
+        _ => (Fleet::default(), Position::default(), None),
     })
 }
 
@@ -302,6 +312,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             fleet: self.cell.look(Fleet::frozen),
             position: self.place.get(),
             snapshots: Arc::clone(&self.snapshots),
+            reach: self.reach.clone(),
             work: self.work.clone(),
         }
     }
@@ -317,7 +328,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta<u64, MemberNode>,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError<u64>> {
-        self.install(meta.clone(), snapshot.into_inner()).await.map_err(failed_snapshot)
+        let installed = self.install(meta.clone(), snapshot.into_inner()).await;
+        if installed.is_err() {
+            self.reach.fail();
+        }
+        installed.map_err(failed_snapshot)
     }
 
     async fn get_current_snapshot(
@@ -343,6 +358,7 @@ pub struct Builder {
     fleet: Fleet,
     position: Position,
     snapshots: Arc<SnapshotStore>,
+    reach: SnapshotReach,
     work: DiskWork,
 }
 
@@ -367,6 +383,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         };
         let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
+        self.reach.extend(position.applied.map(|applied| applied.index));
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
     }
 }

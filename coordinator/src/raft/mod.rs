@@ -9,6 +9,7 @@
 //! | [`machine`] | applying, tables on disk, snapshots |
 //! | [`restored`] | how log and state of a restored cluster begin |
 //! | [`proposal`] | what an entry carries: commands that waited together |
+//! | [`reach`] | how far snapshots reach, before the log may go |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
@@ -18,6 +19,7 @@ pub mod machine;
 pub mod network;
 mod place;
 pub mod proposal;
+pub mod reach;
 mod record;
 pub mod restored;
 mod tables;
@@ -25,6 +27,7 @@ pub mod timing;
 pub mod types;
 
 pub use disk_work::DiskWork;
+pub use reach::SnapshotReach;
 pub use types::{MemberNode, Raft, TypeConfig};
 
 /// Those of openraft's words that its neighbours have to say: members carry its calls, the cluster changes its
