@@ -40,6 +40,14 @@ pub enum DevCommand {
         #[command(flatten)]
         dir: DevDir,
     },
+    /// Lets a stopped host join anew, as one that was replaced: all that it has on disk is removed.
+    Rejoin {
+        /// The host.
+        host: String,
+        /// Where the cluster is.
+        #[command(flatten)]
+        dir: DevDir,
+    },
     /// Ends everything that the cluster runs on this machine, guests included, as if their power had failed. Its data
     /// stays, for the next `up`: machines are stopped then.
     Down {

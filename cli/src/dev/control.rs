@@ -80,13 +80,23 @@ pub fn start(cluster: &Cluster, host: &str) -> Result<(), Failure> {
             format!("{} runs already (pid {})", host.name, process.pid),
         ));
     }
-    let programs = Programs::find()?;
-    if !up::is_enrolled(cluster, host) {
-        return up::enroll_again(cluster, host, &programs);
-    }
-    let process = programs.serve(cluster, host)?;
+    let process = Programs::find()?.serve(cluster, host)?;
     notice(&format!("started {} of {} (pid {})", host.role.program(), host.name, process.pid));
     Ok(())
+}
+
+/// Removes all that a host has on disk, lets it join anew and starts it, as a host that was replaced.
+///
+/// # Errors
+/// There is no such host, it runs, or the rest of the cluster does not let it join.
+pub fn rejoin(cluster: &Cluster, host: &str) -> Result<(), Failure> {
+    let host = find(cluster, host)?;
+    if let Some(process) = process_of(cluster, host) {
+        let message = format!("{} runs (pid {})", host.name, process.pid);
+        return Err(Failure::new(Exit::Conflict, message)
+            .hint(format!("`novacron dev kill {}` ends it", host.name)));
+    }
+    up::enroll_again(cluster, host, &Programs::find()?)
 }
 
 fn find<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Host, Failure> {

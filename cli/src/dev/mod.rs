@@ -50,6 +50,7 @@ pub fn run(command: &DevCommand, printer: Printer) -> Result<(), Failure> {
             control::kill(&store::load(&directory(dir)?)?, host, *signal)
         }
         DevCommand::Start { host, dir } => control::start(&store::load(&directory(dir)?)?, host),
+        DevCommand::Rejoin { host, dir } => control::rejoin(&store::load(&directory(dir)?)?, host),
         DevCommand::Down { dir, purge } => down::run(&directory(dir)?, *purge),
     }
 }

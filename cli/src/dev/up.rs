@@ -63,22 +63,18 @@ pub fn run(dir: &Path, args: &DevUp) -> Result<Cluster, Failure> {
     Ok(cluster)
 }
 
-/// Makes a host a member again whose data was removed, and starts it. It gets a new identity.
+/// Removes all that a host has on disk, makes it a member again, and starts it. It gets a new identity.
 ///
 /// # Errors
-/// The rest of the cluster does not answer, or does not let it join.
+/// Its data cannot be removed, or the rest of the cluster does not answer or does not let it join.
 pub fn enroll_again(cluster: &Cluster, host: &Host, programs: &Programs) -> Result<(), Failure> {
     let deadline = Instant::now() + ENROLLING;
     let role = match host.role {
         Role::Coordinator => "coordinator",
         Role::Node => "agent",
     };
+    store::remove_file(&cluster.host_dir(host).join(ENROLLED))?;
     Stage { cluster, programs, deadline }.join(host, role)
-}
-
-/// Whether a host is a member already.
-pub fn is_enrolled(cluster: &Cluster, host: &Host) -> bool {
-    cluster.host_dir(host).join(ENROLLED).exists()
 }
 
 fn refuse_long(dir: &Path) -> Result<(), Failure> {
@@ -252,7 +248,7 @@ impl Stage<'_> {
     }
 
     fn is_enrolled(&self, host: &Host) -> bool {
-        is_enrolled(self.cluster, host)
+        self.cluster.host_dir(host).join(ENROLLED).exists()
     }
 
     /// Lets a host become a member and starts it, unless it is and runs.

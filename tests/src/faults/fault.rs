@@ -210,7 +210,6 @@ fn damaged_log(site: &Site, load: &Load, member: usize) -> Result<()> {
 
 /// What was lost comes back under a new id.
 fn replace(site: &Site, member: usize) -> Result<()> {
-    site.wipe(member)?;
     site.remove_from_cluster(member)?;
-    site.start(member)
+    site.rejoin(member)
 }

@@ -127,7 +127,7 @@ impl Site {
         self.cluster.dev(&["kill", MEMBERS[member], "--signal", signal]).map(drop)
     }
 
-    /// Starts a member; one whose data directory was removed joins under a new id.
+    /// Starts a member.
     ///
     /// # Errors
     /// It runs already, or cannot be started.
@@ -227,14 +227,13 @@ impl Site {
         Ok(fs::write(newest, bytes)?)
     }
 
-    /// Removes everything that a member has on disk, which must not run: it can only join anew.
+    /// Removes everything that a member has on disk, which must not run, and lets it join under a new id.
     ///
     /// # Errors
-    /// It cannot be removed.
-    pub fn wipe(&self, member: usize) -> Result<()> {
-        let directory = self.host_directory(member);
-        fs::remove_dir_all(directory.join("data"))?;
-        fs::remove_file(directory.join("enrolled")).context("the host was not enrolled")
+    /// It runs, or the others do not let it join.
+    pub fn rejoin(&self, member: usize) -> Result<()> {
+        let allowed = [("NOVACRON_ALLOW_TEST_DISK", "1")];
+        self.cluster.dev_with(&["rejoin", MEMBERS[member]], &allowed).map(drop)
     }
 
     /// Takes the member of that name out of the cluster.
