@@ -1,10 +1,11 @@
 //! Reading the audit log: the newest records of the tables, and the older ones in the archive.
 
 use novacron_protocol::api::{AuditActor, AuditEntry, AuditVerdict};
-use novacron_protocol::audit::{Chain, ChainHash, Fault, FaultAt, line, parse_line};
+use novacron_protocol::audit::{Chain, Fault, FaultAt, Known, Verifier, line, parse_line};
 
 use crate::history::{History, HistoryError};
-use crate::state::audit::{AuditHead, AuditNumber};
+use crate::state::audit::{AuditHead, AuditNumber, AuditRow};
+use crate::state::table::Table;
 use crate::view::View;
 
 /// Archived texts that one page may look through: some 100 MB of text. What a filter did not find in them is looked
@@ -74,8 +75,8 @@ pub enum Part {
     },
     /// In the tables, as it was when somebody looked.
     Recent {
-        /// Its text.
-        text: String,
+        /// Its records.
+        rows: Table<AuditNumber, AuditRow>,
         /// Number of its first record.
         first: u64,
     },
@@ -132,10 +133,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// [`HistoryError`] if a part is not at hand; what is wrong with the log is in the verdict.
-    pub async fn verify(
-        &self,
-        known: Option<(u64, ChainHash)>,
-    ) -> Result<AuditVerdict, HistoryError> {
+    pub async fn verify(&self, known: Option<Known>) -> Result<AuditVerdict, HistoryError> {
         let (parts, head) = self.whole();
         let first = parts.first().map_or(0, Part::first);
         let checked = self.check(parts, known).await?;
@@ -154,33 +152,17 @@ impl AuditLog {
     async fn check(
         &self,
         parts: Vec<Part>,
-        known: Option<(u64, ChainHash)>,
+        known: Option<Known>,
     ) -> Result<Result<Chain, FaultAt>, HistoryError> {
-        let mut chain = Chain::start();
-        let mut is_known = known;
+        let mut verifier = Verifier::new(parts.first().map_or(0, Part::first), known);
         for part in parts {
-            let first = part.first();
             let text = self.text(part).await?;
-            for line in text.split_terminator('\n') {
-                let number = chain.number + 1;
-                let followed = follow(&mut chain, line, first).and_then(|()| match is_known {
-                    Some((at, hash)) if at == chain.number => {
-                        is_known = None;
-                        chain.ends_at(at, hash)
-                    }
-                    _ => Ok(()),
-                });
-                if let Err(fault) = followed {
-                    return Ok(Err(FaultAt { number, ..fault }));
-                }
+            if let Err(fault) = text.split_terminator('\n').try_for_each(|line| verifier.line(line))
+            {
+                return Ok(Err(fault));
             }
         }
-        Ok(match is_known {
-            Some((at, _)) if at > chain.number => {
-                Err(FaultAt { number: chain.number + 1, fault: Fault::Cut })
-            }
-            _ => Ok(chain),
-        })
+        Ok(verifier.end())
     }
 
     /// The log as it is now, in parts, oldest first.
@@ -193,14 +175,10 @@ impl AuditLog {
             let archived = fleet
                 .audit_segments()
                 .map(|(name, first)| Part::Archived { name: name.to_owned(), first: first.0 });
-            let mut parts: Vec<Part> = archived.collect();
-            let mut rows = fleet.audit_from(AuditNumber(0)).peekable();
-            if let Some((first, _)) = rows.peek() {
-                let first = first.0;
-                let text = rows.map(|(_, row)| line(&row.hash, &row.line)).collect();
-                parts.push(Part::Recent { text, first });
-            }
-            (parts, fleet.audit_head())
+            let rows = fleet.audit_rows();
+            let first = rows.first_key().map(|first| first.0);
+            let recent = first.map(|first| Part::Recent { rows, first });
+            (archived.chain(recent).collect(), fleet.audit_head())
         })
     }
 
@@ -210,7 +188,9 @@ impl AuditLog {
     /// [`HistoryError`] if it is not at hand.
     pub async fn text(&self, part: Part) -> Result<String, HistoryError> {
         match part {
-            Part::Recent { text, .. } => Ok(text),
+            Part::Recent { rows, .. } => {
+                Ok(rows.values().map(|row| line(&row.hash, &row.line)).collect())
+            }
             Part::Archived { name, .. } => {
                 let content = self.history.read(&name).await?;
                 // It is what was archived, and that was text.
@@ -227,17 +207,6 @@ impl Part {
             Self::Archived { first, .. } | Self::Recent { first, .. } => *first,
         }
     }
-}
-
-/// Of a log whose beginning is not kept any more, the first record that is kept is trusted.
-fn follow(chain: &mut Chain, line: &str, first: u64) -> Result<(), FaultAt> {
-    let number = chain.number + 1;
-    let (hash, record) = parse_line(line).map_err(|fault| FaultAt { number, fault })?;
-    if chain.number == 0 && first > 1 {
-        *chain = Chain::behind(first, hash);
-        return Ok(());
-    }
-    chain.follow(hash, record)
 }
 
 fn entry(line: &str) -> Result<AuditEntry, Fault> {

@@ -100,8 +100,7 @@ impl Leadership {
         let Duties { leader, view, sessions, clock, patience, .. } = duties.clone();
         let desk = leader.desk().clone();
         let mut tasks = JoinSet::new();
-        let (reports, commits) = Reports::start(desk.clone(), clock.clone(), term.clone());
-        tasks.spawn(commits);
+        let reports = Reports::new(desk.clone(), clock.clone());
         tasks.spawn(liveness::watch(
             sessions,
             view.clone(),

@@ -158,6 +158,75 @@ impl Chain {
     }
 }
 
+/// A record that a log had once: its number and its hash. As text `number:hash`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The number.
+    pub number: u64,
+    /// The hash.
+    pub hash: ChainHash,
+}
+
+impl FromStr for Known {
+    type Err = NoHash;
+
+    fn from_str(text: &str) -> Result<Self, NoHash> {
+        let (number, hash) = text.split_once(':').ok_or(NoHash)?;
+        Ok(Self { number: number.parse().map_err(|_| NoHash)?, hash: hash.parse()? })
+    }
+}
+
+/// Checks a log line by line, so it may be larger than memory. Of a log whose beginning is not kept any more, the first
+/// record that is kept is trusted.
+#[derive(Debug, Clone, Copy)]
+pub struct Verifier {
+    chain: Chain,
+    first: u64,
+    known: Option<Known>,
+}
+
+impl Verifier {
+    /// Of a log whose first record that is kept is `first`, and that had a record once.
+    pub fn new(first: u64, known: Option<Known>) -> Self {
+        Self { chain: Chain::start(), first, known }
+    }
+
+    /// Takes the next line, without its line break.
+    ///
+    /// # Errors
+    /// [`FaultAt`] of this line.
+    pub fn line(&mut self, line: &str) -> Result<(), FaultAt> {
+        let number = self.chain.number.max(self.first.saturating_sub(1)) + 1;
+        let at = |fault| FaultAt { number, fault };
+        let (hash, record) = parse_line(line).map_err(at)?;
+        if self.chain.number == 0 && self.first > 1 {
+            self.chain = Chain::behind(self.first, hash);
+        } else {
+            self.chain.follow(hash, record)?;
+        }
+        match self.known.take_if(|known| known.number == number) {
+            Some(known) => self.chain.ends_at(number, known.hash),
+            None => Ok(()),
+        }
+    }
+
+    /// How far the log is, once all of its lines were taken.
+    ///
+    /// # Errors
+    /// [`FaultAt`] behind the last record, if the known one was not among them.
+    pub fn end(self) -> Result<Chain, FaultAt> {
+        match self.known {
+            Some(_) => Err(FaultAt { number: self.chain.number + 1, fault: Fault::Cut }),
+            None => Ok(self.chain),
+        }
+    }
+
+    /// The last record that is right.
+    pub fn chain(&self) -> Chain {
+        self.chain
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +285,30 @@ mod tests {
             let found = chain.ends_at(4, end.hash).unwrap_err();
             assert_eq!(found, FaultAt { number: kept as u64 + 1, fault: Fault::Cut });
         }
+    }
+
+    #[test]
+    fn a_log_without_its_beginning_is_followed_from_its_first_record() {
+        let (text, end) = text(4);
+        let mut verifier = Verifier::new(3, None);
+        text.lines().skip(2).for_each(|line| verifier.line(line).unwrap());
+        assert_eq!(verifier.end(), Ok(end));
+    }
+
+    #[test]
+    fn a_known_record_must_be_there_and_be_the_same() {
+        let (text, _) = text(4);
+        let verify = |known: &str| {
+            let mut verifier = Verifier::new(1, Some(known.parse().unwrap()));
+            text.lines().try_for_each(|line| verifier.line(line)).and_then(|()| verifier.end())
+        };
+        let hash = |number: usize| parse_line(text.lines().nth(number - 1).unwrap()).unwrap().0;
+        assert!(verify(&format!("2:{}", hash(2))).is_ok());
+        let other = verify(&format!("2:{}", hash(3))).unwrap_err();
+        assert_eq!(other, FaultAt { number: 2, fault: Fault::Broken });
+        let cut = verify(&format!("9:{}", hash(3))).unwrap_err();
+        assert_eq!(cut, FaultAt { number: 5, fault: Fault::Cut });
+        assert!("2".parse::<Known>().is_err() && "x:1".parse::<Known>().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, copy, stdout};
 use std::path::Path;
 
 use novacron_protocol::api::AuditVerdict;
-use novacron_protocol::audit::{Chain, ChainHash, Fault, FaultAt, parse_line};
+use novacron_protocol::audit::{Chain, FaultAt, Known, Verifier, parse_line};
 use novacron_sdk::{AuditFilter, Client};
 
 use crate::args::{AuditCommand, AuditList, AuditVerify};
@@ -80,55 +80,30 @@ fn copied(log: &mut impl Read, to: &mut impl std::io::Write) -> Result<(), Failu
     copy(log, to).map(drop).map_err(|error| Failure::io("the log was not read to its end", &error))
 }
 
-fn known(verify: &AuditVerify) -> Result<Option<(u64, ChainHash)>, Failure> {
-    let Some(text) = &verify.known else { return Ok(None) };
-    let parsed = text.split_once(':').and_then(|(number, hash)| {
-        Some((number.parse::<u64>().ok()?, hash.parse::<ChainHash>().ok()?))
-    });
-    let wrong =
-        || Failure::usage(format!("`{text}` is not NUMBER:HASH, as `audit verify` prints them"));
-    parsed.ok_or_else(wrong).map(Some)
+fn known(verify: &AuditVerify) -> Result<Option<Known>, Failure> {
+    let parse = |text: &String| {
+        let wrong = |_| {
+            Failure::usage(format!("`{text}` is not NUMBER:HASH, as `audit verify` prints them"))
+        };
+        text.parse().map_err(wrong)
+    };
+    verify.known.as_ref().map(parse).transpose()
 }
 
-/// Checks a file line by line, so a log may be larger than memory. The first record of a log whose beginning is not
-/// kept any more is trusted.
-fn verify_file(file: &Path, known: Option<(u64, ChainHash)>) -> Result<AuditVerdict, Failure> {
+fn verify_file(file: &Path, known: Option<Known>) -> Result<AuditVerdict, Failure> {
     let unreadable = |error| Failure::io(format!("cannot read {}", file.display()), &error);
-    let lines = BufReader::new(File::open(file).map_err(unreadable)?).lines();
-    let (mut chain, mut first, mut is_known) = (Chain::start(), 0, known.is_none());
-    let mut fault = None;
+    let mut lines = BufReader::new(File::open(file).map_err(unreadable)?).lines().peekable();
+    let first = match lines.peek() {
+        Some(Ok(line)) => first_number(line).unwrap_or(1),
+        _ => 0,
+    };
+    let mut verifier = Verifier::new(first, known);
     for line in lines {
-        let line = line.map_err(unreadable)?;
-        if first == 0 {
-            first = first_number(&line).unwrap_or(1);
-        }
-        let followed = follow(&mut chain, &line, first);
-        let followed = followed.and_then(|()| match known {
-            Some((number, hash)) if number == chain.number => {
-                is_known = true;
-                chain.ends_at(number, hash)
-            }
-            _ => Ok(()),
-        });
-        if let Err(found) = followed {
-            fault = Some(found);
-            break;
+        if let Err(fault) = verifier.line(&line.map_err(unreadable)?) {
+            return Ok(verdict(&verifier.chain(), first, Some(fault)));
         }
     }
-    if fault.is_none() && !is_known {
-        fault = Some(FaultAt { number: chain.number + 1, fault: Fault::Cut });
-    }
-    Ok(verdict(&chain, first, fault))
-}
-
-fn follow(chain: &mut Chain, line: &str, first: u64) -> Result<(), FaultAt> {
-    let at = |fault| FaultAt { number: chain.number.max(first - 1) + 1, fault };
-    let (hash, record) = parse_line(line).map_err(at)?;
-    if chain.number == 0 && first > 1 {
-        *chain = Chain::behind(first, hash);
-        return Ok(());
-    }
-    chain.follow(hash, record)
+    Ok(verdict(&verifier.chain(), first, verifier.end().err()))
 }
 
 /// The number that a record gives itself.

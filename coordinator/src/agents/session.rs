@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent ──Hello──► │ leads? welcome? ──OpenSession committed──► Welcome, Effects, …
-//!       ──Reports─► │ gathered, committed ──► Committed
+//!       ──Reports─► │ committed ──► Committed
 //!       ──Usage──► │ committed ──► UsageCommitted with an outcome for each record
 //!       ──Heartbeat─► │ heard
 //! ```

@@ -3,7 +3,6 @@
 use novacron_protocol::access::Permission;
 use novacron_protocol::annotation::{check_key, check_value};
 use novacron_protocol::api::{AnnotationView, AnnotationWrite, Code, Problem};
-use novacron_protocol::ids::VmId;
 use novacron_protocol::vm::InvalidField;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use super::answer::{Done, Found};
 use super::body::{Json, NoBody};
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, put};
-use super::vms::find;
+use super::vms::{find, named};
 use crate::auth::Where;
 use crate::propose::Intent;
 
@@ -62,7 +61,7 @@ async fn write(
 ) -> Result<Found<AnnotationView>, Problem> {
     let (key, value) = (call.path.key.clone(), call.body.0.value.clone());
     check_key(&key).and_then(|()| check_value(&value)).map_err(invalid)?;
-    let vm = meant(&call).await?;
+    let vm = named(&call, &call.path.vm).await?;
     let view = AnnotationView { vm, key, value };
     let (key, value) = (view.key.clone(), Some(view.value.clone()));
     let intent = call.authorize(Intent::Annotate { vm, key, value })?;
@@ -72,22 +71,10 @@ async fn write(
 }
 
 async fn remove(call: Call<AnnotationPath, Nothing, NoBody>) -> Result<Done, Problem> {
-    let (vm, key) = (meant(&call).await?, call.path.key.clone());
+    let (vm, key) = (named(&call, &call.path.vm).await?, call.path.key.clone());
     let intent = call.authorize(Intent::Annotate { vm, key, value: None })?;
     call.api.propose(intent, call.request).await?;
     Ok(Done)
-}
-
-/// The machine that a write means. An id that this member knows means the same on every other, now and later, and whether
-/// it is the caller's was asked of the same fleet, and is asked again when the write is applied. A name is looked up in a
-/// fleet that has everything that was acknowledged before.
-async fn meant<B>(call: &Call<AnnotationPath, Nothing, B>) -> Result<VmId, Problem> {
-    let text = call.path.vm.as_str();
-    let known = call.api.glance(|fleet| fleet.find_vm(text).map(|vm| vm.id));
-    match known.filter(|vm| text.parse() == Ok(*vm)) {
-        Some(vm) => Ok(vm),
-        None => call.read(|fleet, sight| find(fleet, sight, text).map(|vm| vm.id)).await?,
-    }
 }
 
 fn invalid(wrong: InvalidField) -> Problem {

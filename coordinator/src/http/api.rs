@@ -35,6 +35,18 @@ impl Api {
         self.app.view.read(look).await.map_err(|error| error.to_problem())
     }
 
+    /// Looks at the fleet as this member has it, and where that refuses, at one that has everything that was acknowledged
+    /// before: what was allowed a moment ago, elsewhere, is not refused.
+    pub(super) async fn foresee<T>(
+        &self,
+        look: impl Fn(&Fleet) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        match self.glance(&look) {
+            Ok(found) => Ok(found),
+            Err(_) => self.read(look).await?,
+        }
+    }
+
     /// Looks at the fleet as this member has it.
     pub(super) fn glance<T>(&self, look: impl FnOnce(&Fleet) -> T) -> T {
         self.app.view.local(look)

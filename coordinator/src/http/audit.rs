@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::StatusCode;
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{AuditEntry, AuditVerdict, Code, Page, Problem};
-use novacron_protocol::audit::ChainHash;
+use novacron_protocol::audit::Known;
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
@@ -89,12 +89,9 @@ async fn verify(call: Call<Nothing, VerifyQuery, NoBody>) -> Result<Found<AuditV
     verdict.map(Found).map_err(|error| error.to_problem())
 }
 
-fn parse_known(text: &str) -> Result<(u64, ChainHash), Problem> {
-    let parsed = text
-        .split_once(':')
-        .and_then(|(number, hash)| Some((number.parse().ok()?, hash.parse().ok()?)));
+fn parse_known(text: &str) -> Result<Known, Problem> {
     let wrong = "known: write `number:hash`, as a check of the log answers them";
-    parsed.ok_or_else(|| Problem::new(Code::InvalidRequest, wrong).about("known"))
+    text.parse().map_err(|_| Problem::new(Code::InvalidRequest, wrong).about("known"))
 }
 
 /// The log as text: a line for each record, `hash record`.

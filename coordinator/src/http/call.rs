@@ -75,18 +75,23 @@ impl<P, Q, B> Call<P, Q, B> {
         looked
     }
 
-    /// The same for what is decided again when it is applied, or means the same for ever: what this member knows already
+    /// Looks at the fleet as this member has it, as far as the caller may.
+    pub(super) fn glance<T>(
+        &self,
+        look: impl FnOnce(&Fleet, &Sight<'_>) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (grant, now) = (self.grant()?, self.api.now());
+        self.api.glance(|fleet| look(fleet, &grant.sight(fleet, now)?))
+    }
+
+    /// The same as [`Call::read`] for what is decided again when it is applied, or means the same for ever: what this member knows already
     /// will do. Before the caller is refused, the member catches up.
     pub(super) async fn foresee<T>(
         &self,
         look: impl Fn(&Fleet, &Sight<'_>) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let (grant, now) = (self.grant()?, self.api.now());
-        let foreseen = self.api.glance(|fleet| look(fleet, &grant.sight(fleet, now)?));
-        match foreseen {
-            Ok(found) => Ok(found),
-            Err(_) => self.read(look).await?,
-        }
+        self.api.foresee(|fleet| look(fleet, &grant.sight(fleet, now)?)).await
     }
 
     /// Proposes what the caller asks for. What is read afterwards shows it.

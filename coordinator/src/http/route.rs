@@ -203,10 +203,7 @@ impl Calling {
         judge: impl Fn(&Fleet, Timestamp) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let now = self.api.now();
-        match self.api.glance(|fleet| judge(fleet, now)) {
-            Ok(judged) => Ok(judged),
-            Err(_) => self.api.read(|fleet| judge(fleet, now)).await?,
-        }
+        self.api.foresee(|fleet| judge(fleet, now)).await
     }
 }
 

@@ -220,10 +220,8 @@ async fn accepted_vm<P, Q, B>(
 /// under its name, but still means it.
 async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
     let (text, request) = (call.path.vm.clone(), call.request);
-    // An id that is known here means the same everywhere; whose a name is, may have changed.
-    if text.parse::<VmId>().is_ok() {
-        let find = |fleet: &Fleet, sight: &Sight<'_>| find(fleet, sight, &text).map(|vm| vm.id);
-        return call.foresee(find).await;
+    if let Some(known) = known(call, &text) {
+        return Ok(known);
     }
     let found = call.read(move |fleet, sight| {
         let repeated = |vm: &&Vm| vm.request == request && vm.spec.name.as_str() == text;
@@ -231,6 +229,21 @@ async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
         seen(sight, meant, &text).map(|vm| vm.id)
     });
     found.await?
+}
+
+/// The machine that a text names for a write, which is judged again when it is applied. Whose a name is, is looked up in a
+/// fleet that has everything that was acknowledged before.
+pub(super) async fn named<P, Q, B>(call: &Call<P, Q, B>, text: &str) -> Result<VmId, Problem> {
+    match known(call, text) {
+        Some(vm) => Ok(vm),
+        None => call.read(|fleet, sight| find(fleet, sight, text).map(|vm| vm.id)).await?,
+    }
+}
+
+/// The machine of an id that this member knows: it means the same on every other, now and later.
+fn known<P, Q, B>(call: &Call<P, Q, B>, text: &str) -> Option<VmId> {
+    let found = call.glance(|fleet, sight| find(fleet, sight, text).map(|vm| vm.id)).ok();
+    found.filter(|vm| text.parse() == Ok(*vm))
 }
 
 /// The machine that a client means, if it may do with it what it asks for.

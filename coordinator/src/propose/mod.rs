@@ -115,7 +115,7 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
-        if codec::encode(&command).is_err() {
+        if codec::encoded_bytes(&command).is_none() {
             return Err(ProposeError::TooLarge);
         }
         match self.leader.call(Call::Propose(Box::new(command))).await {

@@ -29,7 +29,7 @@ use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
 use super::reply::Reply;
-use super::table::{Key, ROW_BYTES_MAX};
+use super::table::{Key, ROW_BYTES_MAX, Table};
 
 /// Records of one archived text: some 4 MB, and less than a tenth of it on disk.
 pub const SEGMENT_RECORDS: usize = 4096;
@@ -168,7 +168,7 @@ impl Fleet {
         reply: &Reply,
     ) {
         let Some(action) = command.action() else { return };
-        let request = command.fingerprint().map(|_| command.request);
+        let request = now.client_request;
         for (subject, before) in witness.subjects {
             let after = subject.as_ref().and_then(|subject| self.describe(subject));
             let is_same =
@@ -217,10 +217,9 @@ impl Fleet {
             text.push_str(&audit::line(&row.hash, &row.line));
         }
         self.archive(segment_name(first), text.into_bytes());
-        let segments: Vec<String> =
-            self.audit_segments().map(|(name, _)| name.to_owned()).collect();
-        if segments.len() > SEGMENTS_MAX {
-            self.forget_archive(&segments[0]);
+        if self.audit_segments().count() > SEGMENTS_MAX {
+            let oldest = self.audit_segments().next().map(|(name, _)| name.to_owned());
+            oldest.into_iter().for_each(|oldest| self.forget_archive(&oldest));
         }
     }
 
@@ -265,6 +264,11 @@ impl Fleet {
         number: AuditNumber,
     ) -> impl DoubleEndedIterator<Item = (AuditNumber, &AuditRow)> {
         self.audit.range(number..).map(|(number, row)| (*number, row))
+    }
+
+    /// The records that are rows, shared with the fleet: whoever writes them as text does so without it.
+    pub fn audit_rows(&self) -> Table<AuditNumber, AuditRow> {
+        self.audit.clone()
     }
 
     /// The archived texts, oldest first: name and number of the first record.

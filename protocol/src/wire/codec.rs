@@ -82,6 +82,12 @@ fn encode_error<M: Message>(source: Box<bincode::ErrorKind>, message: &M) -> Cod
     CodecError::TooLong { name: M::NAME, bytes, limit: M::BYTES_MAX }
 }
 
+/// Bytes that [`encode`] would make of a message, without making them; `None` if they are over the type's limit.
+pub fn encoded_bytes<M: Message>(message: &M) -> Option<usize> {
+    let body = options(M::BYTES_MAX).serialized_size(message).ok()?;
+    usize::try_from(body).ok()?.checked_add(VERSION_BYTES)
+}
+
 /// The message in `bytes`.
 ///
 /// # Errors
