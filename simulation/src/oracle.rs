@@ -17,7 +17,7 @@ use openraft::{Entry, EntryPayload};
 use crate::client::{Seen, Told};
 
 /// States are compared at indexes that this divides: hashing all of a state costs more than applying an entry.
-pub const COMPARED_EVERY: u64 = 4;
+pub const COMPARED_EVERY: u64 = 8;
 
 /// The oracle. Clones are the same.
 #[derive(Clone, Default)]
