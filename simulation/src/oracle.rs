@@ -6,7 +6,7 @@
 //! answer is right if it is what the log says at the index that it was given at, and if that index is beyond those of
 //! all answers that were given before the question.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_coordinator::raft::TypeConfig;
@@ -32,8 +32,8 @@ struct Book {
     log: Vec<Entry<TypeConfig>>,
     fleet: Fleet,
     hashes: BTreeMap<u64, u128>,
-    /// Who led in each term.
-    leaders: BTreeMap<u64, u64>,
+    /// Who led: a term may have several leaders, one after the other, of growing ids; that is openraft's order.
+    leaders: BTreeSet<(u64, u64)>,
     /// Where a request was applied first, and its answer there.
     replies: BTreeMap<RequestId, (u64, Reply)>,
     names: BTreeMap<VmName, Versions<Option<VmId>>>,
@@ -53,7 +53,7 @@ pub struct Tally {
     pub written: u64,
     /// Reads that clients were answered.
     pub read: u64,
-    /// Terms that had a leader.
+    /// Leaders, one after the other.
     pub leaders: u64,
 }
 
@@ -95,20 +95,11 @@ impl Oracle {
 
     /// A member leads in a term.
     pub fn leads(&self, term: u64, member: u64) {
-        let mut book = self.book();
-        let first = *book.leaders.entry(term).or_insert(member);
-        if first != member {
-            let text = format!("members {first} and {member} both lead in term {term}");
-            book.violation.get_or_insert(text);
-        }
+        self.book().leaders.insert((term, member));
     }
 
     /// A member is about to apply an entry.
     pub fn applies(&self, member: u64, entry: &Entry<TypeConfig>) {
-        let leader = entry.log_id.leader_id;
-        if !matches!(entry.payload, EntryPayload::Membership(_)) {
-            self.leads(leader.term, leader.node_id);
-        }
         let judged = self.book().take(member, entry);
         judged.unwrap_or_else(|violation| self.object(violation));
     }
@@ -158,6 +149,12 @@ impl Book {
         let next = self.log.len() as u64;
         if index != next {
             return Err(format!("member {member} applies {index}, but nobody applied {next}"));
+        }
+        if let Some(before) = self.log.last().map(|before| before.log_id)
+            && before.leader_id > entry.log_id.leader_id
+        {
+            let found = entry.log_id;
+            return Err(format!("{found} of an older leader follows {before}"));
         }
         self.log.push(entry.clone());
         if let EntryPayload::Normal(proposal) = &entry.payload {
@@ -259,6 +256,8 @@ fn is_same(one: &Entry<TypeConfig>, other: &Entry<TypeConfig>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use openraft::{CommittedLeaderId, LogId};
+
     use super::*;
 
     #[test]
@@ -270,14 +269,33 @@ mod tests {
         assert_eq!(at(&versions, 9), Some('b'));
     }
 
+    fn blank(term: u64, leader: u64, index: u64) -> Entry<TypeConfig> {
+        let log_id = LogId::new(CommittedLeaderId::new(term, leader), index);
+        Entry { log_id, payload: EntryPayload::Blank }
+    }
+
     #[test]
-    fn two_leaders_in_a_term_are_found() {
+    fn entries_that_differ_and_gaps_are_found() {
         let oracle = Oracle::default();
-        oracle.leads(3, 1);
-        oracle.leads(3, 1);
-        oracle.leads(4, 2);
+        oracle.applies(1, &blank(1, 1, 0));
+        oracle.applies(2, &blank(1, 1, 0));
+        oracle.applies(1, &blank(2, 1, 1));
         assert_eq!(oracle.violation(), None);
-        oracle.leads(3, 2);
-        assert!(oracle.violation().unwrap().contains("both lead in term 3"));
+        let other = oracle.clone();
+        other.applies(2, &blank(2, 3, 1));
+        assert!(oracle.violation().unwrap().contains("where another member applied"));
+        let oracle = Oracle::default();
+        oracle.applies(1, &blank(1, 1, 1));
+        assert!(oracle.violation().unwrap().contains("nobody applied 0"));
+    }
+
+    #[test]
+    fn an_entry_of_a_leader_that_was_replaced_is_found() {
+        let oracle = Oracle::default();
+        oracle.applies(1, &blank(2, 2, 0));
+        oracle.applies(1, &blank(2, 3, 1));
+        assert_eq!(oracle.violation(), None);
+        oracle.applies(1, &blank(2, 2, 2));
+        assert!(oracle.violation().unwrap().contains("older leader"));
     }
 }

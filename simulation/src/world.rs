@@ -141,8 +141,14 @@ impl World {
                     self.trace.note(self.now_ms, format_args!("{told:?}"));
                     self.clients[number].hear(self.now_ms, call, &told, &self.oracle);
                 }
-                (Place::Member(id), content) => self.arrive(id, Packet { from, to, content }),
+                (Place::Member(id), content) => {
+                    if let Content::Ask(_, ask) = &content {
+                        self.trace.note(self.now_ms, format_args!("{ask:?}"));
+                    }
+                    self.arrive(id, Packet { from, to, content });
+                }
                 (Place::Host(number), Content::Told(call, Told::Host(told))) => {
+                    self.trace.note(self.now_ms, format_args!("{told:?}"));
                     let (now_ms, now_s) = (self.now_ms, self.now_s());
                     let heard = self.hosts[number].hear(now_ms, now_s, call, told);
                     heard.unwrap_or_else(|violation| self.oracle.object(violation));
