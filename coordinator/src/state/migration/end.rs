@@ -103,6 +103,7 @@ impl Fleet {
             return;
         }
         self.move_vm(now, &migration);
+        self.find_again(now, &migration);
         if matches!(migration.step, Step::Preparing { .. } | Step::Sending { .. }) {
             self.advance_phase(now, migration.id, MigrationPhase::Verify);
             self.change_migration(now, migration.id, |migration| migration.step = Step::HandedOver);
@@ -157,13 +158,30 @@ impl Fleet {
         self.drop_other_task(now, &vm, migration.id);
         let target = self.nodes.get(&migration.target);
         let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
-        let is_running = migration.mode != MigrationMode::Cold;
         self.change_vm(now, migration.vm, |vm| {
             vm.task = None;
             vm.node = Some(migration.target.clone());
             vm.generation = migration.target_generation;
             vm.is_out_of_sight = is_out_of_sight;
-            vm.rest = if is_running { Rest::Running } else { Rest::Stopped };
+            vm.rest = rest_after(migration);
+            vm.reason.clear();
+        });
+    }
+
+    /// The target's inventory may be from before the hand-over that its source reported: then the machine counted as
+    /// lost. What happened to it since, the target reports after this.
+    fn find_again(&mut self, now: &mut Applying, migration: &Migration) {
+        let is_lost = |vm: &Vm| {
+            vm.rest == Rest::Failed
+                && vm.task.is_none()
+                && vm.generation == migration.target_generation
+                && vm.node.as_ref() == Some(&migration.target)
+        };
+        if !self.vms.get(&migration.vm).is_some_and(is_lost) {
+            return;
+        }
+        self.change_vm(now, migration.vm, |vm| {
+            vm.rest = rest_after(migration);
             vm.reason.clear();
         });
     }
@@ -299,4 +317,9 @@ impl Fleet {
             self.take_row(effect);
         }
     }
+}
+
+/// How a machine stands that was handed over.
+fn rest_after(migration: &Migration) -> Rest {
+    if migration.mode == MigrationMode::Cold { Rest::Stopped } else { Rest::Running }
 }

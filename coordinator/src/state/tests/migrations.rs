@@ -340,3 +340,20 @@ fn a_long_queue_that_can_no_longer_begin_ends_without_recursion() {
     scene.hand_over("node-02", first);
     assert_eq!(queued(&scene), 0, "one slot came free, and none of them can use it");
 }
+
+#[test]
+fn a_machine_that_its_targets_old_inventory_lacks_is_found_again() {
+    let mut scene = scene();
+    let vm = scene.running("web", "node-01");
+    let migration = scene.sending(vm, "node-02");
+    scene.source_ends(migration, SourceResult::Completed(account()));
+    // Said before the machine came, and committed after it.
+    scene.hello("node-02", facts(16), vec![]);
+    assert_eq!(scene.state(vm), VmState::Failed);
+    scene.hand_over("node-02", migration);
+    assert_eq!(scene.state(vm), VmState::Running);
+    assert_eq!(scene.vm(vm).reason, "");
+    // What happened since comes after it, and counts.
+    scene.observe("node-02", vm, 2, ObservedState::Failed);
+    assert_eq!(scene.state(vm), VmState::Failed);
+}
