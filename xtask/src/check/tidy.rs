@@ -9,7 +9,7 @@ const LINES_MAX: usize = 900;
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/.")];
 /// The places that may wait for the outside world by looking again: a test of several processes has
 /// to, and does it with a deadline.
-const POLLING_PLACES: &[&str] = &["tests/src/wait.rs", "coordinator/tests/support/wait.rs"];
+const POLLING_PLACES: &[&str] = &["tests/src/wait.rs", "coordinator/tests/all/support/wait.rs"];
 
 /// What is wrong with one file; `hosts` are names of registries and mirrors.
 pub fn findings(file: &TextFile, hosts: &[String]) -> Vec<Finding> {

@@ -1,0 +1,20 @@
+//! Coordinators as others meet them: real clusters, real QUIC and TLS, real disks. One program, because each takes half
+//! a minute to link.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod access;
+mod agents;
+mod api;
+mod audit;
+mod backup;
+mod cluster;
+mod https;
+mod ledger;
+mod member;
+mod metrics;
+mod openapi;
+mod projects;
+mod replacing;
+mod store;
+mod support;

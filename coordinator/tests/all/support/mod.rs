@@ -1,0 +1,251 @@
+//! Clusters of real coordinators in this process: real QUIC on loopback, real storage in temporary
+//! directories, and agents that speak the protocol and do what the test says.
+pub mod agent;
+pub mod spec;
+pub mod wait;
+
+pub use spec::spec;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use novacron_coordinator::app::App;
+use novacron_coordinator::auth::{Authorized, Grant, Presented};
+use novacron_coordinator::clock::{Clock, new_request};
+use novacron_coordinator::config::Config;
+use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::founding::{self, Invitation};
+use novacron_coordinator::propose::{Intent, ProposeError};
+use novacron_coordinator::state::member::MemberFacts;
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
+use novacron_protocol::api::{SettingsChange, TokenCreate};
+use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
+use novacron_transport::{Credentials, Role, SubjectName};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+pub use wait::until;
+
+/// Everything that is waited for happens within this, on a machine that does much else.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// A loopback address whose port was free for TCP and UDP a moment ago.
+pub fn free_address() -> SocketAddr {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = udp.local_addr().unwrap();
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+pub fn config(name: &str, directory: &Path) -> Config {
+    let text = format!(
+        r#"
+        name = "{name}"
+        data_directory = "{}"
+        peer_listen = "{}"
+        api_listen = "{}"
+        metrics_listen = "127.0.0.1:0"
+        [timing]
+        heartbeat_ms = 100
+        election_ms_min = 600
+        entries_per_snapshot = 40
+        [agents]
+        suspect_after_ms = 1500
+        down_after_ms = 4000
+        "#,
+        directory.join(name).display(),
+        free_address(),
+        free_address(),
+    );
+    Config::parse(&text, Path::new("test.toml")).unwrap()
+}
+
+pub fn request() -> RequestId {
+    new_request(Clock::system().now())
+}
+
+/// What the first operator asks for. It is let in by a fleet that was just founded; that in which it is applied
+/// decides again.
+pub fn by_operator<T>(value: T) -> Authorized<T> {
+    let (at, operator) = (Clock::system().now(), "admin".parse::<SubjectName>().unwrap());
+    let facts = MemberFacts { name: "c1".into(), peer_address: "".into(), api_address: "".into() };
+    let cluster = ClusterId(request().0);
+    let body = Body::FoundCluster { cluster, member: facts, operator: operator.clone() };
+    let mut fleet = Fleet::default();
+    fleet.apply(Revision(1), &Command::of_cluster(request(), at, body)).unwrap();
+    by(&fleet, &Presented::Operator(operator), value)
+}
+
+/// What somebody asks for whom a fleet lets in.
+pub fn by<T>(fleet: &Fleet, presented: &Presented, value: T) -> Authorized<T> {
+    let grant = Grant::of(fleet, presented, None, None, Clock::system().now());
+    grant.unwrap().authorize(value)
+}
+
+/// Coordinators by name; those that run.
+pub struct TestCluster {
+    pub directory: TempDir,
+    pub configs: BTreeMap<String, Config>,
+    pub running: BTreeMap<String, Coordinator>,
+    clock: Clock,
+}
+
+impl TestCluster {
+    /// A cluster of so many members, all of them voters.
+    pub async fn start(members: usize) -> Self {
+        Self::start_with(members, Clock::system()).await
+    }
+
+    /// The same, by another clock.
+    pub async fn start_with(members: usize, clock: Clock) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let directory = tempfile::tempdir().unwrap();
+        let (configs, running) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { directory, configs, running, clock };
+        let first = config("c1", cluster.directory.path());
+        founding::init(&first, None, Clock::system()).await.unwrap();
+        cluster.configs.insert("c1".to_owned(), first);
+        cluster.run("c1").await;
+        for number in 2..=members {
+            cluster.add(&format!("c{number}")).await;
+        }
+        cluster
+    }
+
+    pub async fn add(&mut self, name: &str) {
+        let config = config(name, self.directory.path());
+        let create = TokenCreate {
+            role: "coordinator".into(),
+            name: Some(name.into()),
+            access: None,
+            ttl_seconds: None,
+        };
+        let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
+        let invitation = Invitation {
+            token: made.token.parse().unwrap(),
+            coordinator: made.coordinators[0].clone(),
+        };
+        founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
+        self.configs.insert(name.to_owned(), config);
+        self.run(name).await;
+        self.until_votes(name).await;
+    }
+
+    pub async fn run(&mut self, name: &str) {
+        let clock = self.clock.clone();
+        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
+        self.running.insert(name.to_owned(), coordinator);
+    }
+
+    async fn until_votes(&self, name: &str) {
+        use novacron_protocol::api::MemberRole::Learner;
+        let app = self.app(name);
+        until("the new member votes", async || {
+            let view = app.cluster.view().await.ok()?;
+            let own = view.members.iter().find(|member| member.name == name)?;
+            (own.role != Learner).then_some(())
+        })
+        .await;
+    }
+
+    pub fn app(&self, name: &str) -> &App {
+        self.running[name].app()
+    }
+
+    pub fn any(&self) -> &App {
+        self.running.values().next().unwrap().app()
+    }
+
+    /// The name of the member that leads.
+    pub async fn leader(&self) -> String {
+        until("somebody leads", async || {
+            let leads = self.running.iter().find(|(_, one)| one.app().cluster.leads());
+            let (name, one) = leads?;
+            one.app().readiness.check().await.ok().map(|()| name.clone())
+        })
+        .await
+    }
+
+    /// The names of the members that run and do not lead.
+    pub async fn followers(&self) -> Vec<String> {
+        let leader = self.leader().await;
+        self.running.keys().filter(|name| **name != leader).cloned().collect()
+    }
+
+    pub async fn stop(&mut self, name: &str) {
+        let coordinator = self.running.remove(name).unwrap();
+        timeout(DEADLINE, coordinator.shutdown()).await.expect("shutdown takes too long");
+    }
+
+    /// Credentials of an agent, from a token.
+    pub async fn agent_credentials(&self, node: &str) -> Credentials {
+        self.enrolled(Role::Agent, node).await
+    }
+
+    /// Credentials of a new operator, from a token.
+    pub async fn operator_credentials(&self, name: &str) -> Credentials {
+        self.enrolled(Role::Operator, name).await
+    }
+
+    async fn enrolled(&self, role: Role, name: &str) -> Credentials {
+        let create = TokenCreate {
+            role: role.to_string(),
+            name: Some(name.into()),
+            access: None,
+            ttl_seconds: None,
+        };
+        let made = self.any().cluster.create_token(request(), by_operator(create)).await.unwrap();
+        let address = made.coordinators[0].parse().unwrap();
+        let token = made.token.parse().unwrap();
+        let name = name.parse().unwrap();
+        let enrolled =
+            novacron_transport::enrolment::enrol(address, &token, role, &name, &[]).await;
+        enrolled.unwrap().credentials
+    }
+
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        self.configs.values().map(|config| config.peer_listen).collect()
+    }
+
+    pub async fn shutdown(mut self) {
+        for name in self.running.keys().cloned().collect::<Vec<_>>() {
+            self.stop(&name).await;
+        }
+    }
+}
+
+/// Creates a machine through a member.
+pub async fn create(app: &App, name: &str) -> Result<VmId, ProposeError> {
+    create_as(app, request(), name).await
+}
+
+pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId, ProposeError> {
+    let intent = Intent::CreateVm { spec: spec(name), node: None, start: true };
+    match app.proposer.submit(request, by_operator(intent)).await? {
+        Accepted::Vm(vm) => Ok(vm),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// So many changes, many at once.
+pub async fn change_settings(app: &App, changes: usize) {
+    for round in 0..changes.div_ceil(512) {
+        let change = |number: usize| {
+            let limit = 1 + u32::try_from((round + number) % 60).unwrap();
+            let change = SettingsChange { migrations_per_node: Some(limit) };
+            app.proposer.submit(request(), by_operator(Intent::ChangeSettings(change)))
+        };
+        for changed in join_all((0..512).map(change)).await {
+            changed.unwrap();
+        }
+    }
+}
