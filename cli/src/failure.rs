@@ -129,7 +129,9 @@ impl From<&Problem> for Failure {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords => Exit::Usage,
+        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords | Code::HeadTooLarge => {
+            Exit::Usage
+        }
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
@@ -142,7 +144,12 @@ fn exit_of(code: Code) -> Exit {
         | Code::PlanFull
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
+        Code::Unavailable
+        | Code::NodeUnreachable
+        | Code::Internal
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::RequestTimeout => Exit::Failed,
     }
 }
 

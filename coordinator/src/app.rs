@@ -1,5 +1,6 @@
 //! What the API stands on: every handler gets an [`App`] and nothing else.
 
+use crate::admission::Admission;
 use crate::agents::Consoles;
 use crate::audit::AuditLog;
 use crate::backup::Backups;
@@ -29,6 +30,8 @@ pub struct App {
     pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// How much one client may ask.
+    pub admission: Admission,
     /// Where requests are counted.
     pub requests: RequestMetrics,
 }

@@ -18,6 +18,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
 use crate::audit::AuditLog;
@@ -291,8 +292,19 @@ impl Parts {
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone());
-        let app =
-            App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
+        let admission = Admission::new(config.limits.clone());
+        let app = App {
+            proposer,
+            view,
+            audit,
+            ledger,
+            consoles,
+            cluster,
+            backups,
+            readiness,
+            admission,
+            requests,
+        };
         let leadership = Leadership::new();
         Self { app, sessions, leadership, leader, raft, cell, history, clock, data_directory }
     }

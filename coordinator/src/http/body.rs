@@ -17,9 +17,6 @@ use serde_json::error::Category;
 /// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// For a whole body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// The body of a request as a handler takes it.
 pub trait RequestBody: Sized + Send + 'static {
     /// Media type and schema, for the API's description; none if there is no body.
@@ -112,17 +109,22 @@ pub(super) fn binary_schema() -> Schema {
     SchemaObject { instance_type, format: Some("binary".to_owned()), ..Default::default() }.into()
 }
 
-/// Reads a whole body, but not more than [`BODY_BYTES_MAX`].
-pub(super) async fn collect(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// Reads a whole body, but not more than [`BODY_BYTES_MAX`], and not for longer than `within`.
+pub(super) async fn collect(
+    headers: &HeaderMap,
+    body: Body,
+    within: Duration,
+) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     if announced > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await {
-        Ok(result) => result,
-        Err(_) => Err(Problem::new(Code::InvalidRequest, "the body did not arrive within 15 s")),
-    }
+    let read = tokio::time::timeout(within, read_bounded(body)).await;
+    read.unwrap_or_else(|_| {
+        let text = format!("the body did not arrive within {} s", within.as_secs_f64());
+        Err(Problem::new(Code::RequestTimeout, text))
+    })
 }
 
 async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
@@ -236,8 +238,11 @@ mod tests {
     async fn a_body_is_bounded_whether_it_says_its_length_or_not() {
         let body = || Body::from(vec![0; BODY_BYTES_MAX + 1]);
         let mut headers = HeaderMap::new();
-        assert_eq!(collect(&headers, body()).await.unwrap_err().status, 413);
+        let collect = async |headers: &HeaderMap, body| {
+            collect(headers, body, Duration::from_secs(9)).await.unwrap_err().status
+        };
+        assert_eq!(collect(&headers, body()).await, 413);
         headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());
-        assert_eq!(collect(&headers, Body::empty()).await.unwrap_err().status, 413);
+        assert_eq!(collect(&headers, Body::empty()).await, 413);
     }
 }

@@ -9,7 +9,7 @@
 //! | [`openapi`] | the description |
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
-//! | `server` | the listener |
+//! | `server` `held` | the listener; answers on their way |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
@@ -27,6 +27,7 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod held;
 mod invoices;
 mod ledger;
 pub mod lists;
@@ -73,8 +74,8 @@ pub async fn serve(
     app: App,
     shutdown: CancellationToken,
 ) {
-    let api = Arc::new(Api::new(app, shutdown.clone()));
-    server::serve(listener, Arc::new(tls), router(api), shutdown).await;
+    let api = Arc::new(Api::new(app.clone(), shutdown.clone()));
+    server::serve(listener, Arc::new(tls), router(api), app, shutdown).await;
 }
 
 /// The router: every route of the table, and a problem for everything else.

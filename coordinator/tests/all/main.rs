@@ -11,6 +11,7 @@ mod backup;
 mod cluster;
 mod https;
 mod ledger;
+mod limits;
 mod member;
 mod metrics;
 mod openapi;

@@ -26,6 +26,9 @@ pub struct Problem {
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Seconds after which it is worth asking again, as in the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
     /// The request, for the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
@@ -75,6 +78,14 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// The principal, or the address that asks without proof of who it is, asks too often: wait as `Retry-After` says.
+    RateLimited,
+    /// Too many requests of the principal are under way: wait for an answer, then ask again.
+    TooManyAtOnce,
+    /// The head of the request has too many bytes or fields.
+    HeadTooLarge,
+    /// The request did not arrive in time.
+    RequestTimeout,
 }
 
 impl Code {
@@ -94,6 +105,9 @@ impl Code {
             Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
                 422
             }
+            Self::RequestTimeout => 408,
+            Self::RateLimited | Self::TooManyAtOnce => 429,
+            Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
@@ -122,6 +136,10 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::RateLimited => "Too many requests",
+            Self::TooManyAtOnce => "Too many requests at once",
+            Self::HeadTooLarge => "Head of the request too large",
+            Self::RequestTimeout => "Request not received in time",
         }
     }
 }
@@ -136,8 +154,16 @@ impl Problem {
             code,
             detail: detail.into(),
             field: None,
+            retry_after_seconds: None,
             request_id: None,
         }
+    }
+
+    /// The same problem, for so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// The same problem, about a field.
