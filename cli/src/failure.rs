@@ -119,7 +119,7 @@ impl From<&Problem> for Failure {
             Some(field) => format!("{field}: {}", problem.detail),
             None => problem.detail.clone(),
         };
-        let failure = Self::new(exit_of(problem.code), message);
+        let failure = Self::new(exit_of(problem.code), all_of(message, problem));
         match hint_of(problem.code) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -127,11 +127,21 @@ impl From<&Problem> for Failure {
     }
 }
 
+/// Where more than one field is wrong, each has its line.
+fn all_of(first: String, problem: &Problem) -> String {
+    match problem.invalid.as_slice() {
+        [] | [_] => first,
+        wrong => wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "),
+    }
+}
+
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords | Code::HeadTooLarge => {
-            Exit::Usage
-        }
+        Code::InvalidRequest
+        | Code::TooLarge
+        | Code::TooManyRecords
+        | Code::HeadTooLarge
+        | Code::CursorUnknown => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
@@ -139,6 +149,8 @@ fn exit_of(code: Code) -> Exit {
         | Code::AlreadyCorrected
         | Code::RateBegun
         | Code::MemberIdUsed
+        | Code::TokenUsed
+        | Code::TokenExpired
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
@@ -184,6 +196,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use novacron_protocol::api::{FieldCode, WrongField};
 
     #[test]
     fn each_problem_has_its_exit_code() {
@@ -195,6 +208,20 @@ mod tests {
         assert_eq!(exit(Code::OutcomeUnknown), Exit::TimedOut);
         assert_eq!(exit(Code::Internal), Exit::Failed);
         assert_eq!(exit(Code::NodeUnreachable), exit(Code::Unavailable));
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_line() {
+        let wrong = |field: &str| WrongField {
+            field: field.into(),
+            reason: "no".into(),
+            code: FieldCode::Range,
+        };
+        let problem = Problem::new(Code::InvalidRequest, "memory: no").about("memory");
+        let one = Problem { invalid: vec![wrong("memory")], ..problem.clone() };
+        assert_eq!(Failure::from(&one).message, "memory: no");
+        let two = Problem { invalid: vec![wrong("memory"), wrong("cpus")], ..problem };
+        assert_eq!(Failure::from(&two).message, "memory: no\n  cpus: no");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`openapi`] | the description |
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
+//! | `shape` | what of a body is not as its schema says |
 //! | `server` `held` | the listener; answers on their way |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
@@ -41,6 +42,7 @@ mod rates;
 pub mod route;
 pub mod routes;
 mod server;
+mod shape;
 mod tokens;
 pub mod trace;
 mod usage;

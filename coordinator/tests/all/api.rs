@@ -165,7 +165,8 @@ async fn bad_input_names_the_field() {
         ("lmit=1", "lmit"),
     ] {
         let answer = client.get(&format!("/api/v1/vms?{query}")).await;
-        assert_eq!(answer.problem(), problem(400, "invalid_request", Some(field)), "{query}");
+        let code = if field == "cursor" { "cursor_unknown" } else { "invalid_request" };
+        assert_eq!(answer.problem(), problem(400, code, Some(field)), "{query}");
     }
     let key = client.send("POST", "/api/v1/vms", &[("idempotency-key", "again")], b"{}").await;
     assert_eq!(key.problem(), problem(400, "invalid_request", Some("Idempotency-Key")));

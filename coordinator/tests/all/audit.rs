@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use crate::member::Member;
 use crate::support::*;
+use novacron_coordinator::state::Refusal;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
+use novacron_coordinator::state::reply::TokenProblem;
+use novacron_protocol::api::{Code, TokenCreate};
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
+use novacron_transport::enrolment::{self, EnrolError, RefusalCode};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,5 +137,29 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     let refused = cluster.app(&away).audit.verify(None).await.unwrap_err();
     assert!(refused.to_string().contains("audit-"), "{refused}");
     until_intact(&cluster, &away).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_used_again_is_told_so() {
+    let cluster = TestCluster::start(1).await;
+    let create = TokenCreate {
+        role: "agent".into(),
+        name: Some("node-01".into()),
+        access: None,
+        ttl_seconds: None,
+    };
+    let app = cluster.any();
+    let made = app.cluster.create_token(request(), by_operator(create)).await.unwrap();
+    let (address, token) = (made.coordinators[0].parse().unwrap(), made.token.parse().unwrap());
+    let join = async || {
+        let name = "node-01".parse().unwrap();
+        enrolment::enrol(address, &token, Role::Agent, &name, &[]).await.map(drop)
+    };
+    join().await.unwrap();
+    let Err(EnrolError::Refused(refusal)) = join().await else { panic!("it was let in twice") };
+    assert_eq!(refusal.code, RefusalCode::TokenUsed);
+    assert!(refusal.to_string().contains("ask for a new one"), "{refusal}");
+    assert_eq!(Refusal::Token(TokenProblem::Used).code(), Code::TokenUsed);
     cluster.shutdown().await;
 }

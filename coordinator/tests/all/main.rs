@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod cluster;
 mod https;
+mod invalid;
 mod ledger;
 mod limits;
 mod member;

@@ -6,6 +6,7 @@ mod annotation;
 mod audit;
 mod batch;
 mod event;
+mod findings;
 mod member;
 mod migration;
 mod node;
@@ -14,12 +15,14 @@ mod problem;
 mod project;
 mod token;
 mod usage;
+mod validation;
 mod vm;
 
 pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
+pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
     MemberView, SettingsChange,

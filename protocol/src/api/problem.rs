@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::findings::WrongField;
 use crate::ids::RequestId;
 
 /// Media type of a problem document (RFC 9457).
@@ -26,6 +27,9 @@ pub struct Problem {
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Every field of the request that is wrong, the first of them included; the whole request was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invalid: Vec<WrongField>,
     /// Seconds after which it is worth asking again, as in the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
@@ -86,13 +90,19 @@ pub enum Code {
     HeadTooLarge,
     /// The request did not arrive in time.
     RequestTimeout,
+    /// The cursor is of no page of this list, or of one that is not kept any more: list from the beginning.
+    CursorUnknown,
+    /// The join token was used before: every join needs its own.
+    TokenUsed,
+    /// The join token has expired: ask for a new one.
+    TokenExpired,
 }
 
 impl Code {
     /// HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest => 400,
+            Self::InvalidRequest | Self::CursorUnknown => 400,
             Self::NotAuthenticated => 401,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
@@ -100,6 +110,8 @@ impl Code {
             | Self::Conflict
             | Self::MemberIdUsed
             | Self::AlreadyCorrected
+            | Self::TokenUsed
+            | Self::TokenExpired
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
@@ -140,6 +152,9 @@ impl Code {
             Self::TooManyAtOnce => "Too many requests at once",
             Self::HeadTooLarge => "Head of the request too large",
             Self::RequestTimeout => "Request not received in time",
+            Self::CursorUnknown => "Unknown or expired cursor",
+            Self::TokenUsed => "Join token used before",
+            Self::TokenExpired => "Join token expired",
         }
     }
 }
@@ -154,6 +169,7 @@ impl Problem {
             code,
             detail: detail.into(),
             field: None,
+            invalid: Vec::new(),
             retry_after_seconds: None,
             request_id: None,
         }
