@@ -9,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
 use crate::view::View;
 
 /// The doors of a running coordinator. Cheap to clone.
@@ -32,6 +33,8 @@ pub struct App {
     pub readiness: Readiness,
     /// How much one client may ask.
     pub admission: Admission,
+    /// Who was refused.
+    pub refusals: Refusals,
     /// Where requests are counted.
     pub requests: RequestMetrics,
 }

@@ -57,6 +57,27 @@ impl<'a> Moment<'a> {
         Ok(())
     }
 
+    /// Numbers that go up and down, each with its labels. Whoever gives them keeps their number small.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn labelled<'l, N, const LABELS: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'static str, &'l str); LABELS], N)>,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+        N: EncodeGaugeValue,
+    {
+        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// A number that only grows. `_total` is added to its name.
     ///
     /// # Errors

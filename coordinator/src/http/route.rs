@@ -359,9 +359,11 @@ impl Refused {
     }
 
     fn note(&self, problem: &Problem) {
-        let Some(refusal) = SecurityRefusal::of(problem.code) else { return };
+        if SecurityRefusal::of(problem.code).is_none() {
+            return;
+        }
         let Self { operation, who, address, .. } = self;
-        self.api.refused(operation, refusal);
+        self.api.refused(operation, who, *address, problem.code);
         let address = address.map(tracing::field::display);
         // Not a warning: anybody who can connect could fill the log with them.
         tracing::info!(operation, who, address, detail = problem.detail, "refused");

@@ -59,6 +59,9 @@ struct Counts {
     migrations: [(&'static str, i64); MIGRATIONS.len()],
     queued_seconds_max: f64,
     effects: i64,
+    audit_records: i64,
+    ledger_entries: i64,
+    ledger_sealed_before_s: i64,
 }
 
 impl Counts {
@@ -73,6 +76,9 @@ impl Counts {
             migrations: count(MIGRATIONS, fleet.migrations().map(|migration| migration.status())),
             queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
             effects: whole(fleet.outbox_after(EffectId(0)).count()),
+            audit_records: whole(fleet.audit_head().number.0),
+            ledger_entries: whole(fleet.book().last_index),
+            ledger_sealed_before_s: whole(fleet.book().sealed_before.begin_s()),
         }
     }
 }
@@ -119,6 +125,21 @@ impl Collector for FleetNumbers {
             "novacron_fleet_effects_open",
             "Orders to agents that are not done yet",
             counts.effects,
+        )?;
+        moment.gauge(
+            "novacron_audit_records",
+            "Number of the last record of the audit log",
+            counts.audit_records,
+        )?;
+        moment.gauge(
+            "novacron_ledger_entries",
+            "Number of the last entry of the ledger",
+            counts.ledger_entries,
+        )?;
+        moment.gauge(
+            "novacron_ledger_sealed_before_seconds",
+            "Every window of the ledger before this moment is sealed; 0 before the first use",
+            counts.ledger_sealed_before_s,
         )?;
         moment.gauge(
             "novacron_agents_connected",

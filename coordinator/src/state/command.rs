@@ -29,6 +29,7 @@ use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::refused::RefusedRow;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -236,6 +237,13 @@ pub enum Body {
         /// The text; `None` removes what is there.
         value: Option<String>,
     },
+    /// What a member refused before it became a command.
+    NoteRefusals {
+        /// Gathered: at most [`REFUSED_ROWS_MAX`].
+        ///
+        /// [`REFUSED_ROWS_MAX`]: super::refused::REFUSED_ROWS_MAX
+        rows: Vec<RefusedRow>,
+    },
 }
 
 /// What a client asks of many machines at once.
@@ -359,6 +367,7 @@ impl Body {
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
+            Self::NoteRefusals { rows } => canonical(&(41u8, rows)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

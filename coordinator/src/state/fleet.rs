@@ -229,6 +229,7 @@ impl Fleet {
             Body::SetRate(card) => self.set_rate(now, card),
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
+            Body::NoteRefusals { rows } => self.note_refused(now, rows),
         }
     }
 

@@ -19,7 +19,7 @@ mod validation;
 mod vm;
 
 pub use annotation::{AnnotationView, AnnotationWrite};
-pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
+pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditTimes, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
 pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};

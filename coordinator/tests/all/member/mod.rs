@@ -79,6 +79,11 @@ impl Member {
         Https::with(self.address, &issue_to(&self.authority, role, name))
     }
 
+    /// Credentials of a role and a name.
+    pub fn credentials(&self, role: Role, name: &str) -> Credentials {
+        issue_to(&self.authority, role, name)
+    }
+
     /// The page of its metrics.
     pub async fn metrics(&self) -> String {
         let mut stream = tokio::net::TcpStream::connect(self.metrics_address()).await.unwrap();
