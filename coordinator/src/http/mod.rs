@@ -10,7 +10,7 @@
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `shape` | what of a body is not as its schema says |
-//! | `server` `held` | the listener; answers on their way |
+//! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
@@ -31,6 +31,7 @@ mod health;
 mod held;
 mod invoices;
 mod ledger;
+mod leftover;
 pub mod lists;
 mod migrations;
 mod nodes;

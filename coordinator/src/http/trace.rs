@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::Api;
 use super::answer::problem_response;
+use super::leftover::Leftover;
 
 /// The header with which a client names its request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -44,13 +45,18 @@ pub(super) async fn trace(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", request = %id, %method, path);
     request.extensions_mut().insert(id);
+    let (leftover, request) = Leftover::of(request);
     let answer = async move {
         match refusal {
-            Some(problem) => problem_response(&Problem { request_id: Some(id), ..problem }),
+            Some(problem) => {
+                drop(request);
+                problem_response(&Problem { request_id: Some(id), ..problem })
+            }
             None => next.run(request).await,
         }
     };
     let mut response = answer.instrument(span.clone()).await;
+    leftover.drain().await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -119,24 +119,24 @@ impl Collector for ProjectNumbers {
         let rows = self.cell.look(quotas);
         let of = |value: fn(&Row) -> u64| {
             rows.iter().map(move |row| {
-                ([("project", row.0.as_str()), ("quota", row.1)], whole(value(row)))
+                ([("project", row.0.as_str()), ("resource", row.1)], whole(value(row)))
             })
         };
         let mut moment = Moment::new(encoder);
         moment.labelled(
-            "novacron_project_used",
+            "novacron_quota_used",
             "What a project takes of what a quota limits",
             of(|row| row.2),
         )?;
         moment.labelled(
-            "novacron_project_limit",
+            "novacron_quota_limit",
             "How much of it the project may take",
             of(|row| row.3),
         )?;
         let costs = self.costs.look();
         let costs = costs.iter().map(|(project, cost)| ([("project", project.as_str())], *cost));
         moment.labelled(
-            "novacron_project_cost_micro_dollars",
+            "novacron_cost_micro_dollars",
             "What a project costs this month so far, as on its invoice, up to a quarter of an hour ago",
             costs,
         )

@@ -157,6 +157,9 @@ impl Scene {
 
     pub(crate) fn apply_command(&mut self, command: Command) -> Reply {
         let revision = Revision(self.log.len() as u64 + 1);
+        // What is committed and cannot be read again ends every member, for ever.
+        let bytes = codec::encode(&command).unwrap();
+        assert_eq!(codec::decode::<Command>(&bytes).as_ref(), Ok(&command));
         let reply = self.fleet.apply(revision, &command);
         self.log.push((revision, command));
         self.fleet.check().unwrap();

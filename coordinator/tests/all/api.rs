@@ -527,3 +527,29 @@ async fn a_node_is_drained_and_takes_machines_again() {
         assert_eq!(unknown.problem().0, 404, "{what}");
     }
 }
+
+/// A field that was left out of a committed command made it one that no member could read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_stops_nothing() {
+    let (_member, client) = fleet().await;
+    for body in ["{}", r#"{"migrations_per_node":null}"#] {
+        let change = client.post("/api/v1/cluster/settings", body).await;
+        assert_eq!(change.status, 200, "{body}: {change:?}");
+        assert_eq!(client.post("/api/v1/projects/default/settings", "{}").await.status, 200);
+        assert_eq!(client.post("/api/v1/principals/admin/settings", "{}").await.status, 200);
+        assert_eq!(client.get("/readyz").await.status, 200, "after {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_member_id_stops_the_only_coordinator() {
+    let (_member, client) = fleet().await;
+    for member in ["0", "1", "2", "18446744073709551615"] {
+        let path = format!("/api/v1/cluster/members/{member}");
+        let answer = client.send("DELETE", &path, &[], b"").await;
+        assert!(matches!(answer.status, 404 | 409), "{member}: {answer:?}");
+        assert_eq!(client.get("/readyz").await.status, 200, "after {member}");
+        let change = client.post("/api/v1/cluster/settings", r#"{"migrations_per_node":4}"#).await;
+        assert_eq!(change.status, 200, "after {member}: {change:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::https::{Https, Stream};
+use crate::https::{Https, read_answer};
 use crate::member::Member;
 use crate::support::*;
 use novacron_coordinator::audit::AuditFilter;
@@ -14,7 +14,7 @@ use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
 use novacron_transport::enrolment::{self, EnrolError, RefusalCode};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_do_is_listed_checked_and_exported() {
@@ -242,25 +242,4 @@ async fn a_flood_of_refusals_is_few_records_whose_counts_sum_up() {
     assert!(records.len() < 100, "{} records", records.len());
     assert_eq!(client.get("/api/v1/audit/verify").await.json()["intact"], true);
     member.stop().await;
-}
-
-/// The status of an answer whose length is said.
-async fn read_answer(stream: &mut Stream) -> u16 {
-    let (mut status, mut length) = (0, 0);
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.unwrap();
-        if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
-            status = rest[..3].parse().unwrap();
-        }
-        if let Some(rest) = line.strip_prefix("content-length: ") {
-            length = rest.trim().parse().unwrap();
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.unwrap();
-    status
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::https::{Answer, Https, Stream};
+use crate::https::{Answer, Https, Stream, read_answer};
 use crate::member::Member;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -236,5 +236,24 @@ async fn who_tries_keys_is_stopped_and_who_has_one_is_not() {
         refused += usize::from(client.get("/readyz").await.status == 429);
     }
     assert!(refused > 0, "what needs no proof is bounded, too");
+    member.stop().await;
+}
+
+/// A refusal does not wait for the body, and whoever is still sending it reads the refusal all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_while_it_sends_reads_why() {
+    let member = member("").await;
+    let mut stream = member.anonymous().connect().await;
+    for path in ["/api/v1/vms", "/nowhere"] {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        for _ in 0..64 {
+            stream.write_all(&[b' '; 1024]).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        let status = read_answer(&mut stream).await;
+        assert!(matches!(status, 401 | 404), "{path}: {status}");
+    }
     member.stop().await;
 }

@@ -112,7 +112,7 @@ async fn quotas_costs_ledger_and_audit_log_are_said_as_they_are() {
     let month = &Clock::system().now().to_string()[..7];
     let invoice = client.get(&format!("/api/v1/invoices/{month}")).await.json();
     let cost = invoice["totals"][0]["micro_dollars"].as_f64().unwrap();
-    let series = "novacron_project_cost_micro_dollars{project=\"own\"}";
+    let series = "novacron_cost_micro_dollars{project=\"own\"}";
     let text = until("the costs are computed", async || {
         let text = Text::of(&member).await;
         text.0.contains(series).then_some(text)
@@ -120,9 +120,9 @@ async fn quotas_costs_ledger_and_audit_log_are_said_as_they_are() {
     .await;
     assert_eq!(text.value(series), cost, "as on the invoice");
     for (name, expected) in [
-        ("project_used{project=\"own\",quota=\"vms\"}", 1.0),
-        ("project_limit{project=\"own\",quota=\"vms\"}", 3.0),
-        ("project_used{project=\"own\",quota=\"memory_bytes\"}", 536_870_912.0),
+        ("quota_used{project=\"own\",resource=\"vms\"}", 1.0),
+        ("quota_limit{project=\"own\",resource=\"vms\"}", 3.0),
+        ("quota_used{project=\"own\",resource=\"memory_bytes\"}", 536_870_912.0),
         ("ledger_entries", 1.0),
     ] {
         assert_eq!(text.value(&format!("novacron_{name}")), expected, "{name}");

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::https::Https;
+use crate::support::log_as_asked;
 
 /// A running coordinator.
 pub struct Member {
@@ -43,6 +44,7 @@ impl Member {
 
     /// The same, with more of a configuration.
     pub async fn start_configured(clock: Clock, more: &str) -> Self {
+        log_as_asked();
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let config = config(directory.path(), address, more);
