@@ -197,3 +197,10 @@ fn what_was_refused_before_it_was_a_command_has_a_record_with_its_count() {
     let refused = records(&scene).iter().filter(|one| one["action"] == "api.refuse").count();
     assert_eq!(refused, 2);
 }
+
+#[test]
+fn a_change_of_nothing_is_a_command_that_can_be_read_again() {
+    let mut scene = Scene::new();
+    scene.apply(Body::ChangeSettings(SettingsChange::default())).unwrap();
+    assert_eq!(records(&scene).len(), 1);
+}
