@@ -94,9 +94,17 @@ pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 /// Machines of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 
-/// Bytes of what a project, principal or key is called for people.
+/// Bytes of what a project, principal, key or region is called for people.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
 
+/// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
+pub const REGIONS_MAX: usize = 256;
+
+/// Certifications of a region, and those that a project asks for.
+pub const CERTIFICATIONS_MAX: usize = 32;
+
+/// Bytes of a certification's name.
+pub const CERTIFICATION_BYTES_MAX: usize = 64;
 /// Seconds that an API key may live: a minute to a year with its leap day.
 pub const API_KEY_TTL_S_RANGE: RangeInclusive<u64> = 60..=366 * 86_400;
 

@@ -16,6 +16,7 @@ mod limits;
 mod member;
 mod metrics;
 mod projects;
+mod regions;
 mod replacing;
 mod store;
 mod support;

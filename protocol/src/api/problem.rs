@@ -82,6 +82,8 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// A rule of residency says that the machine must not stand or go there.
+    ResidencyRule,
     /// The principal, or the address that asks without proof of who it is, asks too often: wait as `Retry-After` says.
     RateLimited,
     /// Too many requests of the principal are under way: wait for an answer, then ask again.
@@ -114,9 +116,11 @@ impl Code {
             | Self::TokenExpired
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
-                422
-            }
+            Self::NoCapacity
+            | Self::QuotaExceeded
+            | Self::IdempotencyConflict
+            | Self::PlanFull
+            | Self::ResidencyRule => 422,
             Self::RequestTimeout => 408,
             Self::RateLimited | Self::TooManyAtOnce => 429,
             Self::HeadTooLarge => 431,
@@ -148,6 +152,7 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResidencyRule => "Against a rule of residency",
             Self::RateLimited => "Too many requests",
             Self::TooManyAtOnce => "Too many requests at once",
             Self::HeadTooLarge => "Head of the request too large",

@@ -1,23 +1,26 @@
 //! What each body of a write finds wrong with itself. What only the fleet can know, whether something is there, taken
 //! or possible at the moment, is decided when the write is applied.
 
+use std::collections::BTreeSet;
+
 use super::{
     AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
-    NodeDrain, NodeUndrain, PlanChange, PricesView, PrincipalChange, PrincipalCreate,
-    ProjectChange, ProjectCreate, RateCardView, SettingsChange, TokenCreate, UsagePost, Validate,
-    VmCreate, VmMigrate, VmStop,
+    NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
+    PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
+    SettingsChange, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::annotation::check_value;
-use crate::ids::{NodeName, ProjectName};
+use crate::ids::{NodeName, ProjectName, RegionCode};
 use crate::limits::{
     API_KEY_TTL_S_RANGE, CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX,
     MIGRATIONS_PER_NODE_RANGE, PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
 };
 use crate::migration::MigrationMode;
+use crate::region::{Certification, Residency, check_certifications};
 use crate::time::Timestamp;
 use crate::usage::HOUR_S;
-use crate::vm::examine_labels;
+use crate::vm::{InvalidField, examine_labels};
 
 impl Validate for VmCreate {
     fn validate(&self, findings: &mut Findings) {
@@ -58,6 +61,7 @@ impl Validate for ProjectCreate {
         findings.parse("name", self.name.parse::<ProjectName>());
         examine_display_name("display_name", &self.display_name, findings);
         examine_labels("labels", &self.labels, findings);
+        examine_residency(&self.residency, findings);
     }
 }
 
@@ -69,6 +73,34 @@ impl Validate for ProjectChange {
             findings,
         );
         self.labels.iter().for_each(|labels| examine_labels("labels", labels, findings));
+        self.residency.iter().for_each(|residency| examine_residency(residency, findings));
+    }
+}
+
+impl Validate for RegionCreate {
+    fn validate(&self, findings: &mut Findings) {
+        findings.parse("code", self.code.parse::<RegionCode>());
+        examine_display_name("name", &self.name, findings);
+        examine_certifications(&self.compliance_certifications, findings);
+        examine_problems(self.residency_rules.problems("residency_rules"), findings);
+    }
+}
+
+impl Validate for RegionChange {
+    fn validate(&self, findings: &mut Findings) {
+        examine_display_name("name", self.name.as_deref().unwrap_or_default(), findings);
+        let certifications = self.compliance_certifications.iter();
+        certifications.for_each(|all| examine_certifications(all, findings));
+        let rules = self.residency_rules.iter();
+        rules.for_each(|rules| examine_problems(rules.problems("residency_rules"), findings));
+    }
+}
+
+impl Validate for NodeRegionChange {
+    fn validate(&self, findings: &mut Findings) {
+        if let Some(region) = &self.region {
+            findings.parse("region", region.parse::<RegionCode>());
+        }
     }
 }
 
@@ -211,6 +243,22 @@ fn examine_display_name(field: &str, text: &str, findings: &mut Findings) {
             "at most {DISPLAY_NAME_BYTES_MAX} bytes in one line, without control characters"
         );
         findings.add(field, FieldCode::Length, reason);
+    }
+}
+
+fn examine_certifications(all: &BTreeSet<Certification>, findings: &mut Findings) {
+    if let Some(wrong) = check_certifications("compliance_certifications", all) {
+        findings.add(&wrong.field, FieldCode::Length, wrong.problem);
+    }
+}
+
+fn examine_residency(residency: &Residency, findings: &mut Findings) {
+    examine_problems(residency.problems("residency"), findings);
+}
+
+fn examine_problems(problems: Vec<InvalidField>, findings: &mut Findings) {
+    for wrong in problems {
+        findings.add(&wrong.field, FieldCode::Length, wrong.problem);
     }
 }
 
