@@ -202,7 +202,14 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::AlreadyCorrected
         | Code::RateBegun
         | Code::PlanFull
-        | Code::Internal => None,
+        | Code::Internal
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::HeadTooLarge
+        | Code::RequestTimeout
+        | Code::CursorUnknown
+        | Code::TokenUsed
+        | Code::TokenExpired => None,
     }
 }
 
