@@ -129,7 +129,11 @@ impl From<&Problem> for Failure {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords => Exit::Usage,
+        Code::InvalidRequest
+        | Code::TooLarge
+        | Code::TooManyRecords
+        | Code::RevisionAhead
+        | Code::InvalidCursor => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
@@ -140,9 +144,15 @@ fn exit_of(code: Code) -> Exit {
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
-        | Code::IdempotencyConflict => Exit::Conflict,
+        | Code::IdempotencyConflict
+        | Code::RevisionGone
+        | Code::RevisionUndone => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
+        Code::Unavailable
+        | Code::NodeUnreachable
+        | Code::Internal
+        | Code::TooManyWatchers
+        | Code::TooStale => Exit::Failed,
     }
 }
 
@@ -159,6 +169,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NodeUnreachable => {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
+        Code::RevisionGone | Code::RevisionUndone => {
+            Some("`novacron events` without `--from` begins with the oldest one that is remembered")
+        }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::InvalidRequest
         | Code::NotFound
@@ -170,7 +183,11 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::AlreadyCorrected
         | Code::RateBegun
         | Code::PlanFull
-        | Code::Internal => None,
+        | Code::Internal
+        | Code::RevisionAhead
+        | Code::TooManyWatchers
+        | Code::InvalidCursor
+        | Code::TooStale => None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
-use crate::view::View;
+use crate::view::{View, Watchers};
 
 /// The doors of a running coordinator. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct App {
     pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// Who follows what happens.
+    pub watchers: Watchers,
     /// Where requests are counted.
     pub requests: RequestMetrics,
 }

@@ -1,5 +1,6 @@
 //! Values on the command line, as people write them.
 
+use serde::de::DeserializeOwned;
 use std::str::FromStr;
 
 use novacron_protocol::access::AccessRole;
@@ -208,6 +209,11 @@ pub fn parse_revision(text: &str) -> Result<Revision, String> {
     text.parse()
         .map(Revision)
         .map_err(|_| format!("`{text}` is not a revision: write a whole number"))
+}
+
+/// A word of an enumeration of the API.
+pub fn parse_word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(text)).map_err(|error| error.to_string())
 }
 
 /// `key=value`.

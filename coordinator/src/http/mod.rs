@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
 //! | [`openapi`] | the description |
-//! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
+//! | [`parameters`] [`body`] [`answer`] [`lists`] `search` | what goes in and comes out |
+//! | `stale` | reads that may be behind |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
-//! | `server` | the listener |
+//! | `server` `stall` | the listener; connections whose other end takes nothing |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
+//! | `overview` | the fleet in one document |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
@@ -33,13 +35,17 @@ pub mod lists;
 mod migrations;
 mod nodes;
 pub mod openapi;
+mod overview;
 pub mod parameters;
 mod principals;
 mod projects;
 mod rates;
 pub mod route;
 pub mod routes;
+mod search;
 mod server;
+mod stale;
+mod stall;
 mod tokens;
 pub mod trace;
 mod usage;
@@ -73,8 +79,11 @@ pub async fn serve(
     app: App,
     shutdown: CancellationToken,
 ) {
+    let watchers = app.watchers.clone();
     let api = Arc::new(Api::new(app, shutdown.clone()));
-    server::serve(listener, Arc::new(tls), router(api), shutdown).await;
+    let patience = watchers.limits().slow_reader_after;
+    server::serve(listener, Arc::new(tls), router(api), patience, shutdown).await;
+    watchers.ended().await;
 }
 
 /// The router: every route of the table, and a problem for everything else.

@@ -7,10 +7,11 @@ use schemars::r#gen::{SchemaGenerator, SchemaSettings};
 use schemars::schema::Schema;
 use serde_json::{Map, Value, json};
 
+use super::answer::Header;
 use super::body::BodyShape;
 use super::parameters::Parameter;
-use super::route::Route;
-use super::routes;
+use super::route::{HeaderParameter, Route};
+use super::{routes, stale};
 use crate::auth::{Access, Where};
 
 /// The version of the OpenAPI specification that the description follows.
@@ -69,6 +70,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     }
     let mut inputs: Vec<Value> = shape.path.iter().map(|one| parameter(one, "path")).collect();
     inputs.extend(shape.query.iter().map(|one| parameter(one, "query")));
+    if route.may_be_stale {
+        inputs.extend(stale::described());
+    }
+    inputs.extend(route.headers.iter().map(header_parameter));
     if !route.method.is_safe() {
         inputs.push(idempotency_key());
     }
@@ -77,8 +82,12 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
         operation.insert("requestBody".into(), request_body(body));
     }
     let mut responses = Map::new();
-    responses.insert(shape.status.as_str().into(), success(shape.meaning, &shape.content));
-    for (status, meaning) in refusals(route) {
+    let mut headers = shape.headers.clone();
+    headers.extend(route.may_be_stale.then_some(stale::HEADER));
+    let success = success(shape.meaning, &headers, &shape.content);
+    responses.insert(shape.status.as_str().into(), success);
+    let has_cursor = shape.query.iter().any(|one| one.name == "cursor");
+    for (status, meaning) in refusals(route, has_cursor) {
         responses.insert(status.to_string(), refusal(&meaning, problem));
     }
     responses.insert("default".into(), refusal("Any other problem.", problem));
@@ -119,6 +128,16 @@ fn parameter(parameter: &Parameter, place: &str) -> Value {
     })
 }
 
+fn header_parameter(parameter: &HeaderParameter) -> Value {
+    json!({
+        "name": parameter.name,
+        "in": "header",
+        "required": false,
+        "description": parameter.meaning,
+        "schema": { "type": "string" },
+    })
+}
+
 fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
@@ -136,8 +155,12 @@ fn request_body(body: &BodyShape) -> Value {
     })
 }
 
-fn success(meaning: &str, content: &[(&'static str, Schema)]) -> Value {
+fn success(meaning: &str, headers: &[Header], content: &[(&'static str, Schema)]) -> Value {
     let mut response = with_request_id(meaning);
+    for Header { name, meaning } in headers {
+        let schema = json!({ "type": "string" });
+        response["headers"][*name] = json!({ "description": meaning, "schema": schema });
+    }
     if !content.is_empty() {
         let content: Map<String, Value> = content
             .iter()
@@ -167,7 +190,7 @@ fn with_request_id(meaning: &str) -> Value {
 }
 
 /// Statuses of a route's refusals with their codes in words.
-fn refusals(route: &Route) -> BTreeMap<u16, String> {
+fn refusals(route: &Route, has_cursor: bool) -> BTreeMap<u16, String> {
     let mut codes = vec![Code::InvalidRequest];
     if route.access != Access::Anybody {
         codes.extend([Code::NotAuthenticated, Code::NotAllowed, Code::Unavailable]);
@@ -175,7 +198,11 @@ fn refusals(route: &Route) -> BTreeMap<u16, String> {
     if !route.method.is_safe() {
         codes.extend([Code::TooLarge, Code::OutcomeUnknown]);
     }
+    if has_cursor {
+        codes.push(Code::InvalidCursor);
+    }
     codes.extend(route.refusals);
+    codes.extend(route.may_be_stale.then_some(Code::TooStale));
     let mut meanings = BTreeMap::<u16, Vec<&str>>::new();
     for code in codes {
         meanings.entry(code.status()).or_default().push(code.title());

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::stall::Impatient;
 use crate::auth::Caller;
 
 /// Connections at once: with 64 KiB of buffers each at most 128 MiB. Further ones wait in the listener's backlog.
@@ -48,11 +49,13 @@ pub(super) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     router: Router,
+    patience: Duration,
     shutdown: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
-    let server = Server { acceptor: TlsAcceptor::from(tls), router, shutdown: shutdown.clone() };
+    let (acceptor, shuts) = (TlsAcceptor::from(tls), shutdown.clone());
+    let server = Server { acceptor, router, patience, shutdown: shuts };
     let server = Arc::new(server);
     loop {
         let accepted = tokio::select! {
@@ -91,6 +94,8 @@ async fn accept(
 struct Server {
     acceptor: TlsAcceptor,
     router: Router,
+    /// For how long the other end of a connection may take nothing.
+    patience: Duration,
     shutdown: CancellationToken,
 }
 
@@ -122,7 +127,8 @@ impl Server {
             self.router.clone().oneshot(request)
         });
         let builder = builder();
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection =
+            builder.serve_connection(TokioIo::new(Impatient::new(stream, self.patience)), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             biased;

@@ -16,5 +16,7 @@ mod metrics;
 mod openapi;
 mod projects;
 mod replacing;
+mod stale;
 mod store;
 mod support;
+mod watch;

@@ -9,6 +9,7 @@ mod event;
 mod member;
 mod migration;
 mod node;
+mod overview;
 mod principal;
 mod problem;
 mod project;
@@ -19,13 +20,17 @@ mod vm;
 pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, EventPage};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
     MemberView, SettingsChange,
 };
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
+pub use overview::{
+    Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,
+    QuotaUse, Severity,
+};
 pub use principal::{
     ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
     PrincipalChange, PrincipalCreate, PrincipalKind, PrincipalState, PrincipalView,

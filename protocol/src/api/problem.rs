@@ -75,6 +75,18 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// Events since that revision are forgotten: read the lists, and follow from their revision.
+    RevisionGone,
+    /// The cluster has not come to that revision.
+    RevisionAhead,
+    /// The revision belongs to what a restore from a backup undid: read the lists, and follow from their revision.
+    RevisionUndone,
+    /// As many streams of events are open as may be.
+    TooManyWatchers,
+    /// Not a cursor of this list: begin again without one.
+    InvalidCursor,
+    /// What this member has is older than the reader would take.
+    TooStale,
 }
 
 impl Code {
@@ -94,8 +106,11 @@ impl Code {
             Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
                 422
             }
+            Self::RevisionAhead | Self::InvalidCursor => 400,
+            Self::RevisionGone | Self::RevisionUndone => 410,
+            Self::TooManyWatchers => 429,
             Self::Internal => 500,
-            Self::Unavailable | Self::NodeUnreachable => 503,
+            Self::Unavailable | Self::NodeUnreachable | Self::TooStale => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -119,6 +134,12 @@ impl Code {
             Self::RateBegun => "Prices that have begun are not changed",
             Self::PlanFull => "The plan has no room",
             Self::Internal => "Internal fault",
+            Self::RevisionGone => "Events of that revision are forgotten",
+            Self::RevisionAhead => "A revision that has not come",
+            Self::RevisionUndone => "A revision that a restore undid",
+            Self::TooManyWatchers => "Too many streams of events",
+            Self::InvalidCursor => "Not a cursor of this list",
+            Self::TooStale => "Too old",
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",

@@ -38,9 +38,14 @@ impl Member {
 
     /// The same, by another clock.
     pub async fn start_with(clock: Clock) -> Self {
+        Self::start_set(clock, "").await
+    }
+
+    /// The same, with more in its configuration.
+    pub async fn start_set(clock: Clock, settings: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let config = config(directory.path(), address);
+        let config = config(directory.path(), address, settings);
         founding::init(&config, None, Clock::system()).await.unwrap();
         let authority = ClusterAuthority::load(&config.data_directory.join("authority")).unwrap();
         let coordinator = Coordinator::start(&config, clock).await.unwrap();
@@ -148,7 +153,7 @@ fn issue_to(authority: &ClusterAuthority, role: Role, name: &str) -> Credentials
 }
 
 /// A quick pace, and nodes that nobody misses although no agent speaks for them.
-fn config(directory: &Path, api_listen: SocketAddr) -> Config {
+fn config(directory: &Path, api_listen: SocketAddr, settings: &str) -> Config {
     let text = format!(
         "name = \"coordinator-1\"\n\
          data_directory = {:?}\n\
@@ -160,7 +165,8 @@ fn config(directory: &Path, api_listen: SocketAddr) -> Config {
          election_ms_min = 60\n\
          [agents]\n\
          suspect_after_ms = 600000\n\
-         down_after_ms = 900000\n",
+         down_after_ms = 900000\n\
+         {settings}\n",
         directory.join("data"),
         free_address(),
     );
