@@ -113,13 +113,11 @@ impl<K: Clone, T> Gathering<K, T> {
         show: impl Fn(R) -> Option<T>,
     ) -> bool {
         self.revision.get_or_insert(revision);
-        let mut looked_at = 0;
-        for row in rows {
+        for (looked_at, row) in rows.enumerate() {
             if looked_at == self.rows_max {
                 self.has_more = !self.has_number;
                 return self.has_more;
             }
-            looked_at += 1;
             let key = key(&row);
             if let Some(item) = show(row)
                 && !self.take(item)

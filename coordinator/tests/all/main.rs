@@ -14,6 +14,7 @@ mod ledger;
 mod member;
 mod metrics;
 mod openapi;
+mod overview;
 mod projects;
 mod replacing;
 mod stale;

@@ -25,7 +25,7 @@ fn a_stream_goes_on_exactly_where_nothing_is_forgotten() {
         fleet.events_lost_before(Revision(revision), sequence).map(|oldest| oldest.0)
     };
     // Three events a revision, until two of revision 3 are forgotten.
-    let revisions = (EVENTS_MAX as u64 + 2 * 3 + 2) / 3;
+    let revisions = (EVENTS_MAX as u64 + 2 * 3).div_ceil(3);
     for revision in 1..=revisions {
         happen(&mut fleet, revision, 3);
         let is_lost = lost(&fleet, 0, u32::MAX).is_some();
