@@ -1,6 +1,5 @@
 //! Values on the command line, as people write them.
 
-use serde::de::DeserializeOwned;
 use std::str::FromStr;
 
 use novacron_protocol::access::AccessRole;
@@ -13,6 +12,7 @@ use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::{DiskFormat, Network, VmState};
+use serde::de::DeserializeOwned;
 
 use crate::dev::cluster::NODES_MAX;
 

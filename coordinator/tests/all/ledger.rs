@@ -274,7 +274,8 @@ async fn bad_input_is_refused_with_a_code_and_a_field() {
         ("/api/v1/ledger/entries?window=2026-11-26T13:00:01Z", "window"),
     ] {
         let answer = client.get(path).await;
-        assert_eq!(answer.problem(), problem(400, "invalid_request", field), "{path}");
+        let code = if field == "cursor" { "invalid_cursor" } else { "invalid_request" };
+        assert_eq!(answer.problem(), problem(400, code, field), "{path}");
     }
     let at = |valid_from: String, price: u64| {
         let prices = json!({ "storage-gb": { "micro_dollars": price } });

@@ -19,7 +19,7 @@ async fn each_sees_of_the_fleet_what_it_may() {
     member.join_node("node-01", 4 << 30).await;
     let admin = member.client(Role::Operator);
     let quotas =
-        json!({ "name": "own", "quotas": { "vms": 2, "cpus": 2, "memory_bytes": 1 << 40 } });
+        json!({ "name": "own", "quotas": { "vms": 2, "cpus": 2, "memory_bytes": 1_u64 << 40 } });
     let made = admin.post("/api/v1/projects", &quotas.to_string()).await;
     assert_eq!(made.status, 201, "{made:?}");
     for (name, project, cpus) in [("a", "default", 1), ("b", "own", 2)] {

@@ -3,7 +3,6 @@
 use http::Method;
 use novacron_protocol::api::{MigrationView, Page};
 use novacron_protocol::ids::MigrationId;
-
 use novacron_protocol::migration::MigrationStatus;
 
 use super::{Client, PageRequest};

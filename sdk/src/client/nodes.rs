@@ -2,7 +2,6 @@
 
 use http::Method;
 use novacron_protocol::api::{NodeDrain, NodeUndrain, NodeView, Page};
-
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::Labels;
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use novacron_protocol::api::Problem;
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::filter::{Filter, is_seen};
@@ -116,7 +117,10 @@ impl Feed {
                 self.check_connected(cut_off_after)?;
                 text = self.form.sign_of_life(self.last).into_bytes();
             }
-            self.or_stop(sleep_until(looked + LOOK_PERIOD)).await?;
+            match is_last {
+                true => self.or_stop(sleep_until(looked + LOOK_PERIOD)).await?,
+                false => yield_now().await,
+            }
         }
     }
 

@@ -29,11 +29,11 @@ use self::form::{Form, LINES, SERVER_SENT};
 use self::position::{Position, after, check};
 use super::answer::{Answer, Header, json_response, with_media_type};
 use super::body::NoBody;
-use super::lists::ListQuery;
+use super::lists::{ListQuery, Window};
 use super::parameters::Nothing;
 use super::route::{Call, HeaderParameter, Route, get};
 use super::vms;
-use crate::auth::Where;
+use crate::auth::{Sight, Where};
 use crate::state::Fleet;
 use crate::state::event::EVENTS_MAX;
 
@@ -142,36 +142,44 @@ async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Prob
     let query = call.query.clone();
     let form = Form::wanted(&call.headers).or(query.follow.then_some(Form::Lines));
     let list = ListQuery { limit: query.limit, cursor: query.cursor.clone(), page: query.page };
-    let window = list.window(Position::parse)?;
+    let mut window = list.window(Position::parse)?;
     let asked = last_event_id(&call.headers)?.or(window.after);
-    let begin = asked.or_else(|| Position::before(Revision(query.from_revision?)));
+    window.after = asked.or_else(|| Position::before(Revision(query.from_revision?)));
     let kinds = kinds(&query.kind)?;
-    let (filter, first) = call
-        .read(move |fleet, sight| {
-            let vm = query.vm.map(|text| vms::find(fleet, sight, &text).map(|vm| vm.id));
-            let EventsQuery { migration, node, project, .. } = query;
-            let filter = Filter { vm: vm.transpose()?, migration, node, project, kinds };
-            check(fleet, begin)?;
-            let seen = after(fleet, begin).filter(|event| is_seen(sight, event));
-            let events = seen.filter(|event| filter.lets_through(event)).cloned();
-            let page = window.page(events, |event| Position::of(event).to_text(), fleet.revision());
-            Ok::<_, Problem>((filter, event_page(fleet, page)))
-        })
-        .await??;
-    let Some(form) = form else { return Ok(Events::Page(first)) };
-    let (grant, oldest) = (call.grant()?.clone(), first.oldest_revision);
-    let body = Feed { api: call.api, grant, filter, form, last: begin }.open()?;
+    let looked = call.read(|fleet, sight| {
+        let vm = query.vm.map(|text| vms::find(fleet, sight, &text).map(|vm| vm.id)).transpose()?;
+        let EventsQuery { migration, node, project, .. } = query;
+        check(fleet, window.after)?;
+        let filter = Filter { vm, migration, node, project, kinds };
+        Ok::<_, Problem>((filter, fleet.oldest_event_revision()))
+    });
+    let (filter, oldest) = looked.await??;
+    let Some(form) = form else { return page(&call, window, &filter).await.map(Events::Page) };
+    let (grant, last) = (call.grant()?.clone(), window.after);
+    let body = Feed { api: call.api, grant, filter, form, last }.open()?;
     Ok(Events::Stream { form, oldest, body })
 }
 
-fn event_page(fleet: &Fleet, page: Page<Event>) -> EventPage {
-    EventPage {
-        items: page.items,
-        next_cursor: page.next_cursor,
-        revision: fleet.revision(),
-        oldest_revision: fleet.oldest_event_revision(),
-        events_max: EVENTS_MAX as u64,
-    }
+async fn page(
+    call: &Call<Nothing, EventsQuery, NoBody>,
+    window: Window<Position>,
+    filter: &Filter,
+) -> Result<EventPage, Problem> {
+    let mut page = window.gather();
+    let mut oldest = Revision(0);
+    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let begin = page.after().copied();
+        check(fleet, begin)?;
+        oldest = fleet.oldest_event_revision();
+        let is_shown = |event: &Event| is_seen(sight, event) && filter.lets_through(event);
+        let show = |event: &Event| is_shown(event).then(|| event.clone());
+        let key = |event: &&Event| Position::of(event);
+        Ok::<_, Problem>(page.look(fleet.revision(), after(fleet, begin), key, show))
+    };
+    while !call.read(&mut look).await?? {}
+    let Page { items, next_cursor, revision } = page.into_page(|last| last.to_text());
+    let (revision, events_max) = (Revision(revision), EVENTS_MAX as u64);
+    Ok(EventPage { items, next_cursor, revision, oldest_revision: oldest, events_max })
 }
 
 /// Behind which event a reader wants to go on.

@@ -83,7 +83,12 @@ fn refused(code: Code, detail: String) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::ids::RequestId;
+
     use super::*;
+    use crate::state::incarnation::{REVISIONS_GAP, Restored};
+    use crate::state::testing::{Scene, member_facts};
+    use crate::state::{Body, Command};
 
     #[test]
     fn a_position_comes_back() {
@@ -94,6 +99,30 @@ mod tests {
         for wrong in ["", "7.x", "x", "7.", ".7", "7.1.1", "-7", "7.4294967296"] {
             assert_eq!(Position::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_place_that_nobody_can_go_on_from_says_which_it_is() {
+        let mut scene = Scene::new();
+        scene.found();
+        let backup = scene.fleet.revision();
+        let restored = Restored {
+            incarnation: scene.fleet.incarnation().next(),
+            member: scene.fleet.next_first_member(),
+            facts: member_facts("c9"),
+        };
+        let request = RequestId(scene.id());
+        let command = Command::of_cluster(request, scene.now, Body::BeginIncarnation(restored));
+        let begun = Revision(backup.0 + REVISIONS_GAP + 1);
+        scene.fleet.apply(begun, &command).unwrap();
+        let code = |revision: Revision| {
+            let checked = check(&scene.fleet, Some(Position::behind(revision)));
+            checked.err().map(|problem| problem.code)
+        };
+        assert_eq!(check(&scene.fleet, None), Ok(()));
+        assert_eq!((code(backup), code(begun)), (None, None));
+        assert_eq!(code(backup.next()), Some(Code::RevisionUndone));
+        assert_eq!(code(begun.next()), Some(Code::RevisionAhead));
     }
 
     #[test]
