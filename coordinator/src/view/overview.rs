@@ -216,6 +216,7 @@ pub(crate) mod tests {
     use novacron_protocol::api::{NodeView, VmView};
 
     use super::*;
+    use crate::state::testing::{Scene, spec};
     use crate::view::access::project_view;
     use crate::view::resource::{migration_view, node_view, vm_view};
 
@@ -296,23 +297,30 @@ pub(crate) mod tests {
 
     #[test]
     fn what_many_things_come_from_is_listed_before_them() {
-        let mut scene = crate::state::testing::Scene::new();
-        let machines = 2 * ATTENTION_MAX + 20;
-        scene.join("node-01", 1_000);
-        for number in 0..machines {
-            scene.create(&format!("vm-{number}"));
+        let mut scene = Scene::new();
+        // 32 fit each node's processors: more than are looked at one by one.
+        let (nodes, machines) = (7, 7 * 32);
+        for node in 0..nodes {
+            let node = format!("node-{node}");
+            scene.join(&node, 100);
+            for number in 0..machines / nodes {
+                let spec = spec(&format!("{node}-vm-{number}"));
+                let body = scene.create_body(spec, Some(&node), false);
+                scene.apply(body).unwrap();
+            }
+            scene.set_node(&node, NodeState::Down);
         }
-        scene.set_node("node-01", NodeState::Down);
         let shown = overview(&scene.fleet, &everything());
         assert_eq!(shown.machines.by_state[&VmState::Unknown], machines as u64);
-        assert_eq!((shown.attention_total, shown.attention.len()), (machines as u64 + 1, 100));
+        let total = (machines + nodes) as u64;
+        assert_eq!((shown.attention_total, shown.attention.len()), (total, ATTENTION_MAX));
         assert_eq!(shown.attention[0].kind, AttentionKind::NodeDown);
         check(&scene.fleet);
     }
 
     #[test]
     fn who_sees_nothing_is_shown_nothing() {
-        let mut scene = crate::state::testing::Scene::new();
+        let mut scene = Scene::new();
         scene.join("node-01", 16);
         scene.running("web", "node-01");
         let shown = overview(&scene.fleet, &Lens::default());
