@@ -14,6 +14,7 @@ pub mod event;
 mod migration;
 mod node;
 mod overview;
+mod region;
 #[cfg(test)]
 mod tests;
 mod text;

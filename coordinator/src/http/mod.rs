@@ -40,6 +40,7 @@ pub mod parameters;
 mod principals;
 mod projects;
 mod rates;
+mod regions;
 pub mod route;
 pub mod routes;
 mod search;

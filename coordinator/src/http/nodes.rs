@@ -51,9 +51,9 @@ pub(super) fn routes() -> Vec<Route> {
 /// Which node.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NodePath {
+pub(super) struct NodePath {
     /// Name of the node.
-    node: String,
+    pub(super) node: String,
 }
 
 /// Which nodes, and which part of the list.
@@ -129,7 +129,7 @@ async fn undrain(
 }
 
 /// Proposes, and shows the node that it was about as it stands then.
-async fn accepted<P, Q, B>(
+pub(super) async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<NodeView, Problem> {

@@ -37,6 +37,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::Conflict,
                 Code::NoCapacity,
                 Code::QuotaExceeded,
+                Code::ResidencyRule,
                 Code::IdempotencyConflict,
             ])
             .to(create),
@@ -64,6 +65,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::Conflict,
                 Code::NoCapacity,
                 Code::QuotaExceeded,
+                Code::ResidencyRule,
                 Code::IdempotencyConflict,
             ])
             .to(migrate),

@@ -57,6 +57,8 @@ pub fn overview(fleet: &Fleet, lens: &Lens) -> Overview {
     let mut counting = Counting::default();
     let seen = |vm: &&Vm| lens.machines.covers_project(vm.project());
     fleet.vms().filter(seen).for_each(|vm| counting.add_vm(vm));
+    let violations = fleet.violations_after(None).filter(|(vm, _)| seen(vm));
+    violations.for_each(|(vm, _)| counting.look_at_machine(vm, AttentionKind::Residency));
     let quotas = quotas(fleet, lens);
     quotas.iter().for_each(|quota| counting.look_at(quota_attention(quota)));
     let nodes = lens.has_nodes.then(|| node_totals(fleet, &mut counting));
@@ -128,8 +130,14 @@ impl Counting {
             self.attention_left_out += 1;
             return;
         }
-        let severity = Severity::Critical;
+        let severity = match kind {
+            AttentionKind::Residency => Severity::Warning,
+            _ => Severity::Critical,
+        };
         let detail = match kind {
+            AttentionKind::Residency => {
+                "a rule of residency does not allow it where it stands".to_owned()
+            }
             AttentionKind::MachineUnknown => "its node is down; most likely it runs".to_owned(),
             _ if vm.reason.is_empty() => "it has failed".to_owned(),
             _ => vm.reason.clone(),
@@ -242,7 +250,7 @@ pub(crate) mod tests {
         assert_eq!(found.machines.disk_bytes, disks.sum::<u64>());
         let troubled =
             vms.iter().filter(|vm| matches!(vm.state, VmState::Failed | VmState::Unknown));
-        let mut attention = troubled.count();
+        let mut attention = troubled.count() + fleet.violations();
 
         let migrations: Vec<_> = fleet.migrations().map(migration_view).collect();
         let with = |status| migrations.iter().filter(|one| one.status == status).count() as u64;

@@ -16,6 +16,7 @@ mod metrics;
 mod openapi;
 mod overview;
 mod projects;
+mod regions;
 mod replacing;
 mod stale;
 mod store;

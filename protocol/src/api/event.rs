@@ -89,11 +89,17 @@ pub enum EventKind {
     /// Who may do what was changed.
     #[serde(rename = "access.changed")]
     AccessChanged,
+    /// A region was made, changed or deleted, or a node came into one or left it.
+    #[serde(rename = "region.changed")]
+    RegionChanged,
+    /// A machine stands against a rule of residency since a rule was changed, or does so no more.
+    #[serde(rename = "residency.violation")]
+    ResidencyViolation,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -111,6 +117,8 @@ impl EventKind {
         Self::SettingsChanged,
         Self::ProjectChanged,
         Self::AccessChanged,
+        Self::RegionChanged,
+        Self::ResidencyViolation,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -133,6 +141,8 @@ impl EventKind {
             Self::SettingsChanged => "settings.changed",
             Self::ProjectChanged => "project.changed",
             Self::AccessChanged => "access.changed",
+            Self::RegionChanged => "region.changed",
+            Self::ResidencyViolation => "residency.violation",
         }
     }
 

@@ -144,6 +144,8 @@ pub enum AttentionKind {
     NodeSuspect,
     /// 80 % of a quota are used, or all of it.
     Quota,
+    /// A machine stands against a rule of residency.
+    Residency,
     /// A machine has failed.
     MachineFailed,
     /// A machine's state is unknown, because its node is down.

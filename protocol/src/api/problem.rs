@@ -75,6 +75,8 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// A rule of residency says that the machine must not stand or go there.
+    ResidencyRule,
     /// Events since that revision are forgotten: read the lists, and follow from their revision.
     RevisionGone,
     /// The cluster has not come to that revision.
@@ -103,9 +105,11 @@ impl Code {
             | Self::AlreadyCorrected
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
-                422
-            }
+            Self::NoCapacity
+            | Self::QuotaExceeded
+            | Self::IdempotencyConflict
+            | Self::PlanFull
+            | Self::ResidencyRule => 422,
             Self::RevisionAhead | Self::InvalidCursor => 400,
             Self::RevisionGone | Self::RevisionUndone => 410,
             Self::TooManyWatchers => 429,
@@ -143,6 +147,7 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResidencyRule => "Against a rule of residency",
         }
     }
 }
