@@ -8,6 +8,7 @@ use novacron_metrics::Listen;
 use novacron_transport::SubjectName;
 use serde::Deserialize;
 
+use crate::admission::Limits;
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
 use crate::view::WatchLimits;
@@ -48,6 +49,9 @@ pub struct Config {
     /// What streams of events may take.
     #[serde(default)]
     pub watch: WatchConfig,
+    /// What one client may ask of the API.
+    #[serde(default)]
+    pub limits: Limits,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
@@ -219,6 +223,7 @@ impl Config {
         advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
         config.check_times()?;
         config.check_watch()?;
+        config.limits.check().or_else(|(field, problem)| invalid(field, problem))?;
         Ok(config)
     }
 
@@ -367,6 +372,7 @@ mod tests {
         assert_eq!(config.timing(), Timing::default());
         assert_eq!(config.patience(), Patience::default());
         assert_eq!(config.watch_limits(), WatchLimits::default());
+        assert_eq!((config.limits.clone(), config.limits.check()), (Limits::default(), Ok(())));
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.metrics_listen, Listen::default());
     }
@@ -388,6 +394,9 @@ mod tests {
         let principal = "watch.watchers_per_principal_max";
         assert_eq!(wrong("[watch]\nwatchers_per_principal_max = 513"), principal);
         assert_eq!(wrong("[watch]\nslow_reader_after_ms = 99"), "watch.slow_reader_after_ms");
+        assert_eq!(wrong("[limits]\nconnections = 0"), "limits.connections");
+        assert_eq!(wrong("[limits]\nbody_ms_max = 1"), "limits.body_ms_max");
+        assert!(wrong("[limits]\nconections = 1").contains("conections"));
         assert!(wrong("metrics_listen = \"7480\"").contains("metrics_listen"));
         assert!(wrong("nam = \"x\"").contains("unknown field `nam`"));
         assert!(wrong("[log]\nformat = \"xml\"").contains("format"));

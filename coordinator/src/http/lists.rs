@@ -58,7 +58,7 @@ impl ListQuery {
         }
         let after = match &self.cursor {
             None => None,
-            Some(cursor) => Some(parse(cursor).ok_or_else(foreign_cursor)?),
+            Some(cursor) => Some(parse(cursor).ok_or_else(|| unknown_cursor())?),
         };
         Ok(Window { after, skip: (page - 1) * limit, limit })
     }
@@ -167,17 +167,17 @@ impl<K> Window<K> {
     }
 }
 
-/// A cursor of another list, or none at all. Cursors do not expire: they are places in the order of a list.
-fn foreign_cursor() -> Problem {
-    let detail = "cursor: not a `next_cursor` of this list; leave it out to begin again";
-    Problem::new(Code::InvalidCursor, detail).about("cursor")
-}
-
 fn bounded(field: &str, value: u32, max: u32) -> Result<usize, Problem> {
     match usize::try_from(value) {
         Ok(number) if (1..=max).contains(&value) => Ok(number),
         _ => Err(invalid(field, format!("{value} is outside 1 to {max}"))),
     }
+}
+
+/// The cursor is of another list, of an earlier build, or of what is not kept any more.
+pub(super) fn unknown_cursor() -> Problem {
+    let text = "cursor: not a `next_cursor` of this list; list from the beginning, without one";
+    Problem::new(Code::CursorUnknown, text).about("cursor")
 }
 
 fn invalid(field: &str, problem: String) -> Problem {

@@ -11,6 +11,8 @@
 //! | `stale` | reads that may be behind |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
 //! | `server` `stall` | the listener; connections whose other end takes nothing |
+//! | `shape` | what of a body is not as its schema says |
+//! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `overview` | the fleet in one document |
@@ -29,8 +31,10 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod held;
 mod invoices;
 mod ledger;
+mod leftover;
 pub mod lists;
 mod migrations;
 mod nodes;
@@ -45,6 +49,7 @@ pub mod route;
 pub mod routes;
 mod search;
 mod server;
+mod shape;
 mod stale;
 mod stall;
 mod tokens;
@@ -81,9 +86,8 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let watchers = app.watchers.clone();
-    let api = Arc::new(Api::new(app, shutdown.clone()));
-    let patience = watchers.limits().slow_reader_after;
-    server::serve(listener, Arc::new(tls), router(api), patience, shutdown).await;
+    let api = Arc::new(Api::new(app.clone(), shutdown.clone()));
+    server::serve(listener, Arc::new(tls), router(api), app, shutdown).await;
     watchers.ended().await;
 }
 

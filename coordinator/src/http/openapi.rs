@@ -86,8 +86,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     headers.extend(route.may_be_stale.then_some(stale::HEADER));
     let success = success(shape.meaning, &headers, &shape.content);
     responses.insert(shape.status.as_str().into(), success);
-    let has_cursor = shape.query.iter().any(|one| one.name == "cursor");
-    for (status, meaning) in refusals(route, has_cursor) {
+    for (status, meaning) in refusals(route) {
         responses.insert(status.to_string(), refusal(&meaning, problem));
     }
     responses.insert("default".into(), refusal("Any other problem.", problem));
@@ -190,16 +189,14 @@ fn with_request_id(meaning: &str) -> Value {
 }
 
 /// Statuses of a route's refusals with their codes in words.
-fn refusals(route: &Route, has_cursor: bool) -> BTreeMap<u16, String> {
-    let mut codes = vec![Code::InvalidRequest];
+fn refusals(route: &Route) -> BTreeMap<u16, String> {
+    let mut codes = vec![Code::InvalidRequest, Code::RateLimited, Code::HeadTooLarge];
     if route.access != Access::Anybody {
         codes.extend([Code::NotAuthenticated, Code::NotAllowed, Code::Unavailable]);
+        codes.push(Code::TooManyAtOnce);
     }
     if !route.method.is_safe() {
-        codes.extend([Code::TooLarge, Code::OutcomeUnknown]);
-    }
-    if has_cursor {
-        codes.push(Code::InvalidCursor);
+        codes.extend([Code::TooLarge, Code::OutcomeUnknown, Code::RequestTimeout]);
     }
     codes.extend(route.refusals);
     codes.extend(route.may_be_stale.then_some(Code::TooStale));

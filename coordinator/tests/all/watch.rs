@@ -93,7 +93,7 @@ async fn a_browser_goes_on_behind_the_last_event_that_it_got() {
     assert_eq!(page.json()["events_max"], 100_000);
     let odd = client.send("GET", "/api/v1/events", &[SSE, ("last-event-id", "x")], b"").await;
     let field = Some("Last-Event-ID".to_owned());
-    assert_eq!(odd.problem(), (400, "invalid_cursor".to_owned(), field));
+    assert_eq!(odd.problem(), (400, "cursor_unknown".to_owned(), field));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +145,7 @@ async fn events_are_filtered_by_kind_node_and_project() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_reader_is_told_how_far_there_was_nothing() {
     let settings = "[watch]\ncut_off_after_ms = 1000";
-    let member = Member::start_set(Clock::system(), settings).await;
+    let member = Member::start_configured(Clock::system(), settings).await;
     let client = member.client(Role::Operator);
     let mut browser = Browser::open(&client, "/api/v1/events?kind=node.*", "").await;
     change_settings(member.app(), 3).await;
@@ -162,7 +162,7 @@ async fn a_quiet_reader_is_told_how_far_there_was_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_loses_its_place_and_goes_on_later() {
     let settings = "[watch]\nslow_reader_after_ms = 500";
-    let member = Member::start_set(Clock::system(), settings).await;
+    let member = Member::start_configured(Clock::system(), settings).await;
     let client = member.client(Role::Operator);
     let mut stalled = Browser::open(&client, "/api/v1/events", "").await;
     let first = stalled.next().await.unwrap();
@@ -207,7 +207,7 @@ async fn a_reader_that_does_not_read_loses_its_place_and_goes_on_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_are_bounded_for_a_member_and_for_each_principal() {
     let settings = "[watch]\nwatchers_max = 3\nwatchers_per_principal_max = 2";
-    let member = Member::start_set(Clock::system(), settings).await;
+    let member = Member::start_configured(Clock::system(), settings).await;
     let admin = member.client(Role::Operator);
     for name in ["bob", "carol"] {
         let body = json!({ "name": name, "kind": "operator" }).to_string();

@@ -188,6 +188,6 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let position = id.to_str().ok().and_then(|text| Position::parse(text.trim()));
     position.map(Some).ok_or_else(|| {
         let detail = "Last-Event-ID: not an `id` of this stream; leave it out to begin with the oldest event";
-        Problem::new(Code::InvalidCursor, detail).about("Last-Event-ID")
+        Problem::new(Code::CursorUnknown, detail).about("Last-Event-ID")
     })
 }

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::https::Https;
+use crate::support::log_as_asked;
 
 /// A running coordinator.
 pub struct Member {
@@ -38,14 +39,15 @@ impl Member {
 
     /// The same, by another clock.
     pub async fn start_with(clock: Clock) -> Self {
-        Self::start_set(clock, "").await
+        Self::start_configured(clock, "").await
     }
 
-    /// The same, with more in its configuration.
-    pub async fn start_set(clock: Clock, settings: &str) -> Self {
+    /// The same, with more of a configuration.
+    pub async fn start_configured(clock: Clock, more: &str) -> Self {
+        log_as_asked();
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let config = config(directory.path(), address, settings);
+        let config = config(directory.path(), address, more);
         founding::init(&config, None, Clock::system()).await.unwrap();
         let authority = ClusterAuthority::load(&config.data_directory.join("authority")).unwrap();
         let coordinator = Coordinator::start(&config, clock).await.unwrap();
@@ -77,6 +79,11 @@ impl Member {
     /// A client with a certificate of a role and a name.
     pub fn client_named(&self, role: Role, name: &str) -> Https {
         Https::with(self.address, &issue_to(&self.authority, role, name))
+    }
+
+    /// Credentials of a role and a name.
+    pub fn credentials(&self, role: Role, name: &str) -> Credentials {
+        issue_to(&self.authority, role, name)
     }
 
     /// The page of its metrics.
@@ -153,7 +160,7 @@ fn issue_to(authority: &ClusterAuthority, role: Role, name: &str) -> Credentials
 }
 
 /// A quick pace, and nodes that nobody misses although no agent speaks for them.
-fn config(directory: &Path, api_listen: SocketAddr, settings: &str) -> Config {
+fn config(directory: &Path, api_listen: SocketAddr, more: &str) -> Config {
     let text = format!(
         "name = \"coordinator-1\"\n\
          data_directory = {:?}\n\
@@ -166,7 +173,7 @@ fn config(directory: &Path, api_listen: SocketAddr, settings: &str) -> Config {
          [agents]\n\
          suspect_after_ms = 600000\n\
          down_after_ms = 900000\n\
-         {settings}\n",
+         {more}\n",
         directory.join("data"),
         free_address(),
     );
