@@ -140,6 +140,7 @@ fn exit_of(code: Code) -> Exit {
         Code::InvalidRequest
         | Code::TooLarge
         | Code::TooManyRecords
+        | Code::RevisionAhead
         | Code::HeadTooLarge
         | Code::CursorUnknown => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
@@ -155,11 +156,15 @@ fn exit_of(code: Code) -> Exit {
         | Code::QuotaExceeded
         | Code::PlanFull
         | Code::ResidencyRule
-        | Code::IdempotencyConflict => Exit::Conflict,
+        | Code::IdempotencyConflict
+        | Code::RevisionGone
+        | Code::RevisionUndone => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable
         | Code::NodeUnreachable
         | Code::Internal
+        | Code::TooManyWatchers
+        | Code::TooStale
         | Code::RateLimited
         | Code::TooManyAtOnce
         | Code::RequestTimeout => Exit::Failed,
@@ -182,6 +187,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NodeUnreachable => {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
+        Code::RevisionGone | Code::RevisionUndone => {
+            Some("`novacron events` without `--from` begins with the oldest one that is remembered")
+        }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::RateLimited | Code::TooManyAtOnce => {
             Some("a coordinator's `[limits]` say how much one client may ask of it")
@@ -195,7 +203,6 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::MemberIdUsed
         | Code::HeadTooLarge
         | Code::RequestTimeout
-        | Code::CursorUnknown
         | Code::IdempotencyConflict
         | Code::TooLarge
         | Code::TooManyRecords
@@ -203,13 +210,10 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::RateBegun
         | Code::PlanFull
         | Code::Internal
-        | Code::RateLimited
-        | Code::TooManyAtOnce
-        | Code::HeadTooLarge
-        | Code::RequestTimeout
         | Code::CursorUnknown
-        | Code::TokenUsed
-        | Code::TokenExpired => None,
+        | Code::RevisionAhead
+        | Code::TooManyWatchers
+        | Code::TooStale => None,
     }
 }
 

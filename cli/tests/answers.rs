@@ -112,6 +112,84 @@ fn a_list_is_an_array_and_a_table_has_units() {
 }
 
 #[test]
+fn a_read_that_may_be_behind_says_how_old_it_is() {
+    let page = format!("{{\"items\":[{}],\"revision\":7}}", VM.replace("STATE", "running"));
+    let aged = |age: &str| {
+        answer("200 OK", &page).replacen("\r\n", &format!("\r\nx-stale-ms: {age}\r\n"), 1)
+    };
+    let place = Place::new(vec![aged("1500"), aged("unknown")]);
+    let run = place.run("vm list --stale=2s -o json");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "this may be up to 1.5 s old\n"));
+    let run = place.run("--stale vm list -o json");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "nobody knows how old this is\n"));
+    let query = "GET /api/v1/vms?limit=500&consistency=stale";
+    assert_eq!(place.requests(), [format!("{query}&max_stale_ms=2000"), query.to_owned()]);
+}
+
+#[test]
+fn events_are_asked_for_as_they_are_meant() {
+    let place = Place::new(vec![answer("200 OK", r#"{"items":[],"revision":7}"#)]);
+    let run = place
+        .run("events --kind vm.state --kind migration.* --node node-01 --project own --from 3");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let query = "from_revision=3&node=node-01&project=own&kind=vm.state&kind=migration.%2A";
+    assert_eq!(place.requests(), [format!("GET /api/v1/events?{query}&limit=500")]);
+}
+
+#[test]
+fn lists_are_filtered_as_they_are_meant() {
+    let nothing = || answer("200 OK", r#"{"items":[],"revision":7}"#);
+    let place = Place::new(vec![nothing(), nothing(), nothing()]);
+    for line in [
+        "vm list --text we --name web-01 --state running",
+        "node list --text rack -l zone=a --state down",
+        "migrate status --vm web-01 --node node-01 --status in_progress --project own",
+    ] {
+        assert_eq!(place.run(line).code, 0, "{line}");
+    }
+    let expected = [
+        "GET /api/v1/vms?text=we&name=web-01&state=running&limit=500",
+        "GET /api/v1/nodes?text=rack&state=down&label=zone%3Da&limit=500",
+        "GET /api/v1/migrations?vm=web-01&node=node-01&status=in_progress&project=own&limit=500",
+    ];
+    assert_eq!(place.requests(), expected);
+    assert_eq!(place.run("node list --state lost").code, 2);
+}
+
+#[test]
+fn the_overview_is_a_page_for_people_and_a_document_for_programs() {
+    let document = r#"{"revision":9,"at":"2026-11-26T00:00:00Z",
+        "machines":{"total":3,"by_state":{"running":2,"failed":1,"paused":0},"cpus":6,"memory_bytes":6442450944,
+            "disk_bytes":1073741824},
+        "migrations":{"queued":1,"in_progress":2},
+        "nodes":{"total":2,"by_state":{"ready":1,"down":1},"draining":1,
+            "capacity":{"memory_bytes":8589934592,"cpus":16,"disk_bytes":1099511627776},
+            "allocated":{"memory_bytes":6442450944,"cpus":6,"disk_bytes":1073741824}},
+        "cost":{"month":"2026-11","micro_dollars":1500000,"projects":[{"project":"own","micro_dollars":1500000}]},
+        "quotas":[{"project":"own","quota":"cpus","used":6,"limit":6}],
+        "attention":[{"severity":"critical","kind":"node_down","name":"node-02","detail":"its agent does not answer"}],
+        "attention_total":7}"#;
+    let place = Place::new(vec![answer("200 OK", document), answer("200 OK", document)]);
+    let shown = place.run("overview");
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    for line in [
+        "machines    3: 2 running, 1 failed",
+        "size        6 CPUs, 6 GiB of memory, 1 GiB of disk",
+        "migrations  2 under way, 1 queued",
+        "nodes       2: 1 ready, 1 down; 1 drained or being drained",
+        "own/cpus  6     6",
+        "critical  node_down  node-02  its agent does not answer",
+        "6 more",
+    ] {
+        assert!(shown.stdout.contains(line), "{line}: {}", shown.stdout);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run("overview -o json").stdout).unwrap();
+    assert_eq!(json["cost"]["micro_dollars"], 1_500_000);
+    assert_eq!(place.requests(), ["GET /api/v1/overview", "GET /api/v1/overview"]);
+}
+
+#[test]
 fn annotations_are_written_and_removed_one_after_the_other() {
     let vm_with = VM.replace("STATE", "running").replace(
         "\"labels\":{}",

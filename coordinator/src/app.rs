@@ -10,7 +10,7 @@ use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
-use crate::view::View;
+use crate::view::{View, Watchers};
 
 /// The doors of a running coordinator. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +31,8 @@ pub struct App {
     pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// Who follows what happens.
+    pub watchers: Watchers,
     /// How much one client may ask.
     pub admission: Admission,
     /// Who was refused.

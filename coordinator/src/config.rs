@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::admission::Limits;
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
+use crate::view::WatchLimits;
 
 /// Bytes of a configuration file: more is none.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -45,6 +46,9 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// What streams of events may take.
+    #[serde(default)]
+    pub watch: WatchConfig,
     /// What one client may ask of the API.
     #[serde(default)]
     pub limits: Limits,
@@ -123,11 +127,40 @@ pub struct AgentsConfig {
 impl Default for AgentsConfig {
     fn default() -> Self {
         let patience = Patience::default();
-        let milliseconds =
-            |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             suspect_after_ms: milliseconds(patience.suspect_after),
             down_after_ms: milliseconds(patience.down_after),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What streams of events may take of a coordinator.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchConfig {
+    /// Streams at once, 1 to 2,000.
+    pub watchers_max: usize,
+    /// Of these, streams of one principal; 1 to `watchers_max`.
+    pub watchers_per_principal_max: usize,
+    /// Milliseconds for which the other end of a connection may take nothing, 100 to 3,600,000.
+    pub slow_reader_after_ms: u64,
+    /// Milliseconds without a word from a leader that a quorum follows after which streams end, so that their readers go
+    /// to another coordinator; 1,000 to 3,600,000.
+    pub cut_off_after_ms: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        let limits = WatchLimits::default();
+        Self {
+            watchers_max: limits.watchers_max,
+            watchers_per_principal_max: limits.watchers_per_principal_max,
+            slow_reader_after_ms: milliseconds(limits.slow_reader_after),
+            cut_off_after_ms: milliseconds(limits.cut_off_after),
         }
     }
 }
@@ -189,6 +222,7 @@ impl Config {
         advertise("peer_advertise", &mut config.peer_advertise, config.peer_listen)?;
         advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
         config.check_times()?;
+        config.check_watch()?;
         config.limits.check().or_else(|(field, problem)| invalid(field, problem))?;
         Ok(config)
     }
@@ -212,6 +246,41 @@ impl Config {
             return invalid("agents.down_after_ms", problem);
         }
         Ok(())
+    }
+
+    fn check_watch(&self) -> Result<(), ConfigError> {
+        let WatchConfig {
+            watchers_max,
+            watchers_per_principal_max,
+            slow_reader_after_ms,
+            cut_off_after_ms,
+        } = self.watch;
+        if !(1..=2_000).contains(&watchers_max) {
+            return invalid("watch.watchers_max", format!("{watchers_max} is outside 1 to 2000"));
+        }
+        if !(1..=watchers_max).contains(&watchers_per_principal_max) {
+            let problem = format!("must be 1 to {watchers_max}, which is watchers_max");
+            return invalid("watch.watchers_per_principal_max", problem);
+        }
+        if !(100..=3_600_000).contains(&slow_reader_after_ms) {
+            let problem = format!("{slow_reader_after_ms} is outside 100 to 3600000");
+            return invalid("watch.slow_reader_after_ms", problem);
+        }
+        if !(1_000..=3_600_000).contains(&cut_off_after_ms) {
+            let problem = format!("{cut_off_after_ms} is outside 1000 to 3600000");
+            return invalid("watch.cut_off_after_ms", problem);
+        }
+        Ok(())
+    }
+
+    /// What streams of events may take.
+    pub fn watch_limits(&self) -> WatchLimits {
+        WatchLimits {
+            watchers_max: self.watch.watchers_max,
+            watchers_per_principal_max: self.watch.watchers_per_principal_max,
+            slow_reader_after: Duration::from_millis(self.watch.slow_reader_after_ms),
+            cut_off_after: Duration::from_millis(self.watch.cut_off_after_ms),
+        }
     }
 
     /// The pace of the cluster.
@@ -302,6 +371,7 @@ mod tests {
         assert_eq!(config.hosts(), ["10.0.0.1"]);
         assert_eq!(config.timing(), Timing::default());
         assert_eq!(config.patience(), Patience::default());
+        assert_eq!(config.watch_limits(), WatchLimits::default());
         assert_eq!((config.limits.clone(), config.limits.check()), (Limits::default(), Ok(())));
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.metrics_listen, Listen::default());
@@ -320,6 +390,10 @@ mod tests {
         assert_eq!(wrong("[timing]\nheartbeat_ms = 1"), "timing.heartbeat_ms");
         assert_eq!(wrong("[timing]\nelection_ms_min = 100"), "timing.election_ms_min");
         assert_eq!(wrong("[agents]\ndown_after_ms = 10"), "agents.down_after_ms");
+        assert_eq!(wrong("[watch]\nwatchers_max = 0"), "watch.watchers_max");
+        let principal = "watch.watchers_per_principal_max";
+        assert_eq!(wrong("[watch]\nwatchers_per_principal_max = 513"), principal);
+        assert_eq!(wrong("[watch]\nslow_reader_after_ms = 99"), "watch.slow_reader_after_ms");
         assert_eq!(wrong("[limits]\nconnections = 0"), "limits.connections");
         assert_eq!(wrong("[limits]\nbody_ms_max = 1"), "limits.body_ms_max");
         assert!(wrong("[limits]\nconections = 1").contains("conections"));

@@ -46,7 +46,7 @@ use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::status::OwnStatus;
-use crate::view::{FleetCell, View};
+use crate::view::{FleetCell, View, Watchers};
 
 /// How long a member that was admitted waits before it asks again to take part: twice as long each time.
 const ENTER_PERIOD_MIN: Duration = Duration::from_millis(250);
@@ -177,6 +177,7 @@ impl Coordinator {
         tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(parts.app.view.clone().keep_current(stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
@@ -300,6 +301,7 @@ impl Parts {
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone());
+        let watchers = Watchers::new(config.watch_limits());
         let admission = Admission::new(config.limits.clone());
         let app = App {
             proposer,
@@ -310,6 +312,7 @@ impl Parts {
             cluster,
             backups,
             readiness,
+            watchers,
             admission,
             refusals: Refusals::default(),
             requests,

@@ -83,6 +83,12 @@ pub struct VmSelection {
 /// Which machines to list.
 #[derive(Debug, Args)]
 pub struct VmList {
+    /// Only those whose name, node, label values or images have this text somewhere.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Only the one of this name.
+    #[arg(long)]
+    pub name: Option<String>,
     /// Only those with this label; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
@@ -101,6 +107,8 @@ impl VmList {
     /// The API's filter.
     pub fn filter(&self) -> VmFilter {
         VmFilter {
+            text: self.text.clone(),
+            name: self.name.clone(),
             labels: self.labels.iter().cloned().collect(),
             project: self.project.clone(),
             node: self.node.clone(),

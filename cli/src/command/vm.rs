@@ -138,7 +138,7 @@ fn watch(vm: &str, client: &Client, printer: Printer) -> Result<(), Failure> {
     if printer.is_for_people() {
         notice(&state_line(&view));
     }
-    let filter = EventFilter { vm: Some(view.id.to_string()), migration: None };
+    let filter = EventFilter { vm: Some(view.id.to_string()), ..EventFilter::default() };
     for event in client.watch_events(filter, view.revision) {
         let event = event?;
         printer.next(&event, &event::line(&event))?;

@@ -13,6 +13,7 @@ mod cluster;
 pub mod event;
 mod migration;
 mod node;
+mod overview;
 mod region;
 #[cfg(test)]
 mod tests;

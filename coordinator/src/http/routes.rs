@@ -3,7 +3,7 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, principals, projects, rates, regions, tokens, usage, vms, whoami,
+    migrations, nodes, overview, principals, projects, rates, regions, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -27,6 +27,7 @@ pub fn table() -> Vec<Route> {
         projects::routes(),
         principals::routes(),
         whoami::routes(),
+        overview::routes(),
         usage::routes(),
         invoices::routes(),
         rates::routes(),

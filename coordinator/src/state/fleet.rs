@@ -297,6 +297,20 @@ impl Fleet {
         self.vms.range((Excluded(vm), Unbounded)).map(|(_, vm)| vm)
     }
 
+    /// The nodes behind a name, in order.
+    pub fn nodes_after(&self, after: Option<&NodeName>) -> impl Iterator<Item = &Node> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let begin = after.map_or(Unbounded, |name| Excluded(name.clone()));
+        self.nodes.range((begin, Unbounded)).map(|(_, node)| node)
+    }
+
+    /// The migrations after an id, in order.
+    pub fn migrations_after(&self, after: Option<MigrationId>) -> impl Iterator<Item = &Migration> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let begin = after.map_or(Unbounded, Excluded);
+        self.migrations.range((begin, Unbounded)).map(|(_, migration)| migration)
+    }
+
     /// Machines that wait for a node.
     pub fn pending_vms(&self) -> impl Iterator<Item = &Vm> {
         self.index.pending.iter().filter_map(|vm| self.vms.get(vm))

@@ -10,6 +10,7 @@ mod findings;
 mod member;
 mod migration;
 mod node;
+mod overview;
 mod principal;
 mod problem;
 mod project;
@@ -22,7 +23,7 @@ mod vm;
 pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditTimes, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, EventPage};
 pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
@@ -30,6 +31,10 @@ pub use member::{
 };
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
+pub use overview::{
+    Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,
+    QuotaUse, Severity,
+};
 pub use principal::{
     ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
     PrincipalChange, PrincipalCreate, PrincipalKind, PrincipalState, PrincipalView,

@@ -98,6 +98,16 @@ pub enum Code {
     TokenUsed,
     /// The join token has expired: ask for a new one.
     TokenExpired,
+    /// Events since that revision are forgotten: read the lists, and follow from their revision.
+    RevisionGone,
+    /// The cluster has not come to that revision.
+    RevisionAhead,
+    /// The revision belongs to what a restore from a backup undid: read the lists, and follow from their revision.
+    RevisionUndone,
+    /// As many streams of events are open as may be.
+    TooManyWatchers,
+    /// What this member has is older than the reader would take.
+    TooStale,
 }
 
 impl Code {
@@ -124,8 +134,11 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::RateLimited | Self::TooManyAtOnce => 429,
             Self::HeadTooLarge => 431,
+            Self::RevisionAhead => 400,
+            Self::RevisionGone | Self::RevisionUndone => 410,
+            Self::TooManyWatchers => 429,
             Self::Internal => 500,
-            Self::Unavailable | Self::NodeUnreachable => 503,
+            Self::Unavailable | Self::NodeUnreachable | Self::TooStale => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -149,6 +162,11 @@ impl Code {
             Self::RateBegun => "Prices that have begun are not changed",
             Self::PlanFull => "The plan has no room",
             Self::Internal => "Internal fault",
+            Self::RevisionGone => "Events of that revision are forgotten",
+            Self::RevisionAhead => "A revision that has not come",
+            Self::RevisionUndone => "A revision that a restore undid",
+            Self::TooManyWatchers => "Too many streams of events",
+            Self::TooStale => "Too old",
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",

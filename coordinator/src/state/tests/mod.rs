@@ -6,6 +6,7 @@ mod audit;
 mod batches;
 mod drains;
 mod entries;
+mod events;
 mod golden;
 mod incarnations;
 mod inventory;

@@ -506,6 +506,7 @@ proptest! {
                 walk.scene.fleet.check_memory().unwrap();
             }
         }
+        crate::view::overview::tests::check(&walk.scene.fleet);
         let hash = walk.scene.fleet.state_hash().unwrap();
         prop_assert_eq!(walk.scene.replay().state_hash().unwrap(), hash);
 

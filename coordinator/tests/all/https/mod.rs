@@ -141,8 +141,15 @@ impl Https {
 
     /// Opens a stream and reads its head.
     pub async fn follow(&self, path: &str) -> Stream {
+        self.follow_with(path, &[]).await
+    }
+
+    /// The same with headers.
+    pub async fn follow_with(&self, path: &str, headers: &[(&str, &str)]) -> Stream {
         let mut stream = self.connect().await;
-        let request = format!("GET {path} HTTP/1.0\r\nhost: novacron\r\n\r\n");
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        let request = format!("GET {path} HTTP/1.0\r\nhost: novacron\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         let mut head = Vec::new();

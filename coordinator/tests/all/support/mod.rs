@@ -58,6 +58,8 @@ pub fn config(name: &str, directory: &Path) -> Config {
         [agents]
         suspect_after_ms = 1500
         down_after_ms = 4000
+        [watch]
+        cut_off_after_ms = 2000
         "#,
         directory.join(name).display(),
         free_address(),
