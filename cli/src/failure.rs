@@ -140,9 +140,15 @@ fn exit_of(code: Code) -> Exit {
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
+        | Code::UpgradeNeeded
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
+        Code::Unavailable
+        | Code::NodeUnreachable
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff
+        | Code::Internal => Exit::Failed,
     }
 }
 
@@ -160,6 +166,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
+        Code::UpgradeNeeded | Code::SecretKeyMissing | Code::StorageFull | Code::ClockOff => {
+            Some("`novacron cluster status` shows how the coordinators are")
+        }
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict

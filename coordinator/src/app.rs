@@ -8,6 +8,7 @@ use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
+use crate::secrets::Secrets;
 use crate::view::View;
 
 /// The doors of a running coordinator. Cheap to clone.
@@ -25,6 +26,8 @@ pub struct App {
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// What is kept encrypted.
+    pub secrets: Secrets,
     /// The whole state, for a backup.
     pub backups: Backups,
     /// Whether this member can serve.

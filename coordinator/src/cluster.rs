@@ -91,9 +91,7 @@ impl Cluster {
 
     async fn ask(&self, member: MemberView) -> MemberStatus {
         if member.id == self.leader.links().own() {
-            let OwnStatus { history, data_directory } = &self.own;
-            let report = status::report(self.view.raft(), history, Some(data_directory)).await;
-            return status::answered(member, report);
+            return status::answered(member, self.own.report().await);
         }
         let MemberView { name, peer_address, api_address, .. } = member.clone();
         let node = MemberNode { name, peer_address, api_address };

@@ -44,6 +44,10 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// A file with the key that encrypts this member's keys of secrets on its disk, as `novacron cluster key` makes it: a
+    /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
+    #[serde(default)]
+    pub secret_key_file: Option<PathBuf>,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,

@@ -1,7 +1,6 @@
 //! A running coordinator: everything put together, and taken apart in order.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
@@ -41,6 +40,8 @@ use crate::raft::machine::Closer;
 use crate::raft::network::Network;
 use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
+use crate::secrets::keyring::Keyring;
+use crate::secrets::{Secrets, custody};
 use crate::status::OwnStatus;
 use crate::view::{FleetCell, View};
 
@@ -96,6 +97,7 @@ pub(crate) struct Core {
     pub(crate) leader: LeaderLink,
     pub(crate) applying: ApplyMetrics,
     pub(crate) history: History,
+    pub(crate) keyring: Keyring,
 }
 
 impl Core {
@@ -112,6 +114,7 @@ impl Core {
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         let history = History::new(machine.archive(), cell.clone(), work);
+        let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let pace = config.timing().config(member)?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
@@ -119,7 +122,7 @@ impl Core {
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock, held);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history })
+        Ok(Self { raft, cell, closer, leader, applying, history, keyring })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -175,6 +178,7 @@ impl Coordinator {
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
+        tasks.spawn(parts.clone().keep_keys(stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
@@ -263,8 +267,9 @@ struct Parts {
     raft: Raft,
     cell: FleetCell,
     history: History,
+    keyring: Keyring,
+    status: OwnStatus,
     clock: Clock,
-    data_directory: PathBuf,
 }
 
 impl Parts {
@@ -282,19 +287,31 @@ impl Parts {
         let consoles = Consoles::new(sessions.clone(), view.clone(), leader.clone());
         let fingerprint = authority.fingerprint();
         let history = core.history.clone();
-        let data_directory = config.data_directory.clone();
-        let own = OwnStatus { history: history.clone(), data_directory: data_directory.clone() };
-        let (leads, proposes) = (leader.clone(), proposer.clone());
+        let keyring = core.keyring.clone();
+        let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone())
+            .on_disk(config.data_directory.clone(), keyring.clone());
+        let (leads, proposes, own) = (leader.clone(), proposer.clone(), status.clone());
         let cluster = Cluster::new(cluster, fingerprint, leads, proposes, view.clone(), own);
+        let secrets = Secrets::new(proposer.clone(), view.clone(), keyring.clone());
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
-        let backups = Backups::new(view.clone(), authority, history.clone());
-        let app =
-            App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
+        let backups = Backups::new(view.clone(), authority, history.clone(), keyring.clone());
+        let app = App {
+            proposer,
+            view,
+            audit,
+            ledger,
+            consoles,
+            cluster,
+            secrets,
+            backups,
+            readiness,
+            requests,
+        };
         let leadership = Leadership::new();
-        Self { app, sessions, leadership, leader, raft, cell, history, clock, data_directory }
+        Self { app, sessions, leadership, leader, raft, cell, history, keyring, status, clock }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -305,6 +322,7 @@ impl Parts {
             sessions: self.sessions.clone(),
             clock: self.clock.clone(),
             patience: config.patience(),
+            keyring: self.keyring.clone(),
         }
     }
 
@@ -352,7 +370,12 @@ impl Parts {
             history,
             self.cell.clone(),
         )
-        .with_data_directory(self.data_directory.clone())
+        .with_status(self.status.clone())
+        .with_keyring(self.keyring.clone())
+    }
+
+    async fn keep_keys(self, stop: CancellationToken) {
+        custody::run(self.keyring, self.app.view, self.leader, stop).await;
     }
 
     /// Gives each connection to the server of its role.

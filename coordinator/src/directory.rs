@@ -5,6 +5,7 @@
 //! member/        who it is: written last, so a directory with it is complete
 //! log/           Raft's log and vote               snapshots/  tables/
 //! archive/       files that never change, named in the state
+//! keys/          the keys of secrets
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
 use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
+use crate::secrets::keyring::{Keyring, KeyringError};
 
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
@@ -86,6 +88,9 @@ pub enum DirectoryError {
     /// The state cannot be used.
     #[error("the state cannot be used")]
     Machine(#[from] MachineError),
+    /// The keys of secrets cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
 }
 
 /// Who a member is.
@@ -265,6 +270,14 @@ impl DataDirectory {
     /// [`DirectoryError::Archive`].
     pub(crate) fn open_archive(&self) -> Result<Archive, DirectoryError> {
         Ok(Archive::open(Arc::clone(&self.disk), ARCHIVE_DIRECTORY)?)
+    }
+
+    /// The keys of secrets; `key_file` holds the key that they are encrypted with here, if they are.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Keyring`].
+    pub fn open_keyring(&self, key_file: Option<&Path>) -> Result<Keyring, DirectoryError> {
+        Ok(Keyring::open(Arc::clone(&self.disk), key_file)?)
     }
 
     /// The snapshots, for whoever writes the first one.

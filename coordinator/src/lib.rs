@@ -49,6 +49,7 @@ pub mod propose;
 pub mod raft;
 pub mod readiness;
 pub mod restoring;
+pub mod secrets;
 pub mod state;
 pub mod status;
 pub mod view;

@@ -1,6 +1,6 @@
 //! How coordinators are: each says so of itself, and one puts the answers together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
@@ -8,38 +8,68 @@ use tokio::task::spawn_blocking;
 
 use crate::history::History;
 use crate::raft::Raft;
+use crate::secrets::keyring::Keyring;
+use crate::state::Fleet;
+use crate::view::FleetCell;
 
 /// How long a member may take to say how it is.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a member needs to speak of itself, beside its Raft.
-#[derive(Debug, Clone)]
+/// What a member needs to speak of itself. Cheap to clone.
+#[derive(Clone)]
 pub struct OwnStatus {
-    pub(crate) history: History,
-    pub(crate) data_directory: PathBuf,
+    raft: Raft,
+    history: History,
+    cell: FleetCell,
+    data_directory: Option<PathBuf>,
+    keyring: Option<Keyring>,
 }
 
-/// What this member says of itself. `data_directory` is where its disk is asked how full it is.
-pub(crate) async fn report(
-    raft: &Raft,
-    history: &History,
-    data_directory: Option<&Path>,
-) -> MemberReport {
-    let metrics = raft.metrics().borrow().clone();
-    let (disk_bytes, disk_free_bytes) = match data_directory {
-        Some(directory) => disk(directory.to_owned()).await,
-        None => (None, None),
-    };
-    MemberReport {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        term: metrics.current_term,
-        log_last: metrics.last_log_index.unwrap_or(0),
-        applied: metrics.last_applied.map_or(0, |applied| applied.index),
-        snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
+impl OwnStatus {
+    /// Of a member that has no data directory and no keys.
+    pub fn new(raft: Raft, history: History, cell: FleetCell) -> Self {
+        Self { raft, history, cell, data_directory: None, keyring: None }
+    }
+
+    /// The same, and it can say how full the disk of its data directory is, and which keys of secrets it misses.
+    #[must_use]
+    pub fn on_disk(self, directory: PathBuf, keyring: Keyring) -> Self {
+        Self { data_directory: Some(directory), keyring: Some(keyring), ..self }
+    }
+
+    /// What this member says of itself.
+    pub async fn report(&self) -> MemberReport {
+        let metrics = self.raft.metrics().borrow().clone();
+        let (disk_bytes, disk_free_bytes) = match &self.data_directory {
+            Some(directory) => disk(directory.clone()).await,
+            None => (None, None),
+        };
         // An archive that cannot be listed has been said so in the log, by whoever fetches what is missing.
-        archive_missing: history.missing().map_or(u64::MAX, |missing| missing.len() as u64),
-        disk_bytes,
-        disk_free_bytes,
+        let archive_missing =
+            self.history.missing().map_or(u64::MAX, |missing| missing.len() as u64);
+        MemberReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            term: metrics.current_term,
+            log_last: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |applied| applied.index),
+            snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
+            archive_missing,
+            disk_bytes,
+            disk_free_bytes,
+            alerts: self.alerts(),
+        }
+    }
+
+    fn alerts(&self) -> Vec<String> {
+        self.missing_keys().into_iter().collect()
+    }
+
+    fn missing_keys(&self) -> Option<String> {
+        let wanted = self.cell.look(Fleet::secret_keys).wanted();
+        let missing = self.keyring.as_ref()?.missing(wanted);
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let text = || format!("keys of secrets are missing here: {}", missing.join(", "));
+        (!missing.is_empty()).then(text)
     }
 }
 
@@ -104,6 +134,7 @@ mod tests {
             archive_missing: 0,
             disk_bytes: None,
             disk_free_bytes: None,
+            alerts: Vec::new(),
         };
         answered(member, report)
     }

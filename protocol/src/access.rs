@@ -79,6 +79,12 @@ permissions! {
     RateAdmin = "rate.admin",
     /// Post usage that no agent measured.
     LedgerPost = "ledger.post",
+    /// See which secrets there are, without their values.
+    SecretRead = "secret.read",
+    /// Write and remove secrets.
+    SecretWrite = "secret.write",
+    /// Read the values of secrets; each time is in the audit log.
+    SecretReveal = "secret.reveal",
 }
 
 impl fmt::Display for Permission {
@@ -186,6 +192,8 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
+    PermissionPattern::of("secret.read"),
+    PermissionPattern::of("secret.write"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -194,6 +202,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("principal.read"),
+    PermissionPattern::of("secret.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

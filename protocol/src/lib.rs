@@ -32,6 +32,7 @@ pub mod node;
 pub mod pages;
 pub mod project;
 pub mod qemu;
+pub mod secret;
 pub mod session;
 pub mod size;
 pub mod time;

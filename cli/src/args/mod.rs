@@ -6,6 +6,7 @@ mod batch;
 mod cluster;
 mod dev;
 mod node;
+mod secret;
 mod usage;
 mod values;
 mod vm;
@@ -22,6 +23,7 @@ pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
+pub use secret::{SecretCommand, SecretName};
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
 pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
@@ -122,6 +124,9 @@ pub enum Command {
     /// API keys, which programs show instead of a certificate.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Values that are kept encrypted.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Shows who you are to the fleet, and what you may do.
     Whoami,
     /// Who changed what.

@@ -44,9 +44,10 @@ impl Show for ClusterStatus {
             "VERSION",
         ];
         let members = table(&header, self.members.iter().map(member_row));
-        let problems = self.members.iter().filter_map(|status| {
-            let problem = status.problem.as_ref()?;
-            Some(format!("{}: {problem}", status.member.name))
+        let problems = self.members.iter().flat_map(|status| {
+            let alerts = status.report.iter().flat_map(|report| &report.alerts);
+            let problems = status.problem.iter().chain(alerts);
+            problems.map(|problem| format!("{}: {problem}", status.member.name))
         });
         vec![
             ("cluster", self.cluster.to_string()),

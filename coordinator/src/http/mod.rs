@@ -39,6 +39,7 @@ mod projects;
 mod rates;
 pub mod route;
 pub mod routes;
+mod secrets;
 mod server;
 mod tokens;
 pub mod trace;

@@ -3,7 +3,7 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, principals, projects, rates, tokens, usage, vms, whoami,
+    migrations, nodes, principals, projects, rates, secrets, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -23,6 +23,7 @@ pub fn table() -> Vec<Route> {
         cluster::routes(),
         backup::routes(),
         tokens::routes(),
+        secrets::routes(),
         projects::routes(),
         principals::routes(),
         whoami::routes(),

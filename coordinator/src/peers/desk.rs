@@ -79,6 +79,8 @@ impl Desk {
             | Call::InstallSnapshot(_)
             | Call::Status
             | Call::ArchivePart { .. }
+            | Call::SecretKey(_)
+            | Call::HasSecretKey(_)
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }

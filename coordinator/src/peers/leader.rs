@@ -124,6 +124,15 @@ impl LeaderLink {
         others.map(|(id, node)| (MemberId(*id), node.clone())).collect()
     }
 
+    /// All members that vote and where they are, as Raft's membership says.
+    pub fn voters(&self) -> Vec<(MemberId, MemberNode)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let node = |id| Some((MemberId(id), membership.get_node(&id)?.clone()));
+        membership.voter_ids().filter_map(node).collect()
+    }
+
     /// Who leads and where, if it is another member.
     pub fn other_leader(&self) -> Option<(MemberId, MemberNode)> {
         let leader = self.desk.leader().filter(|leader| *leader != self.links.own())?;

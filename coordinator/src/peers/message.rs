@@ -11,7 +11,9 @@ use crate::raft::words::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotError, InstallSnapshotRequest,
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
+use crate::secrets::keyring::KeyText;
 use crate::state::member::MemberFacts;
+use crate::state::secret::keys::SecretKeyId;
 use crate::state::{Command, Origin, Reply};
 
 /// Bytes of a message between members: entries of one call (`ENTRIES_BYTES_MAX` of the log store and one
@@ -84,6 +86,10 @@ pub enum Call {
         /// Whether to go on after the log's present end.
         follow: bool,
     },
+    /// A key of secrets, for a member that has none.
+    SecretKey(SecretKeyId),
+    /// Whether this member has a key of secrets.
+    HasSecretKey(SecretKeyId),
 }
 
 /// The answer to a call.
@@ -123,6 +129,10 @@ pub enum Answer {
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
+    /// To [`Call::SecretKey`]: nothing if it is not here.
+    SecretKey(Option<KeyText>),
+    /// To [`Call::HasSecretKey`].
+    HasSecretKey(bool),
 }
 
 /// A command that was committed and applied.

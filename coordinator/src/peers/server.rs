@@ -1,10 +1,8 @@
 //! Answering other members.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::Connection;
@@ -19,8 +17,10 @@ use crate::agents::{Console, ConsoleError, Consoles};
 use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
+use crate::secrets::keyring::{KeyText, Keyring};
 use crate::state::member::MemberRecord;
-use crate::status;
+use crate::state::secret::keys::SecretKeyId;
+use crate::status::OwnStatus;
 use crate::view::FleetCell;
 
 /// Answers the calls of other members. Cheap to clone.
@@ -32,7 +32,8 @@ pub struct PeerServer {
     consoles: Consoles,
     history: History,
     cell: FleetCell,
-    data_directory: Option<PathBuf>,
+    status: OwnStatus,
+    keyring: Option<Keyring>,
 }
 
 impl PeerServer {
@@ -45,13 +46,20 @@ impl PeerServer {
         cell: FleetCell,
     ) -> Self {
         let own = leader.links().own();
-        Self { own, raft, leader, consoles, history, cell, data_directory: None }
+        let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone());
+        Self { own, raft, leader, consoles, history, cell, status, keyring: None }
     }
 
-    /// The same, and it knows where its data is: it can say how full that disk is.
+    /// The same, and it can say more of itself.
     #[must_use]
-    pub fn with_data_directory(self, directory: PathBuf) -> Self {
-        Self { data_directory: Some(directory), ..self }
+    pub fn with_status(self, status: OwnStatus) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same, and it gives keys of secrets to other members.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Keyring) -> Self {
+        Self { keyring: Some(keyring), ..self }
     }
 
     /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
@@ -104,14 +112,21 @@ impl PeerServer {
             Call::InstallSnapshot(rpc) => {
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
-            Call::Status => Ok(Answer::Status(self.report().await)),
+            Call::Status => Ok(Answer::Status(self.status.report().await)),
+            Call::SecretKey(key) => Ok(Answer::SecretKey(self.secret_key(request.from, key))),
+            Call::HasSecretKey(key) => {
+                let has = |keyring: &Keyring| keyring.missing([key].into_iter()).is_empty();
+                Ok(Answer::HasSecretKey(self.keyring.as_ref().is_some_and(has)))
+            }
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve(call).await,
         }
     }
 
-    async fn report(&self) -> MemberReport {
-        status::report(&self.raft, &self.history, self.data_directory.as_deref()).await
+    /// A certificate is not enough for a key: the asker has to be a member that the state knows, and that is present.
+    fn secret_key(&self, from: MemberId, key: SecretKeyId) -> Option<KeyText> {
+        let is_member = self.cell.look(|fleet| fleet.require_member(from).is_ok());
+        self.keyring.as_ref().filter(|_| is_member)?.text(key)
     }
 
     async fn archive_part(&self, name: &str, offset: u64) -> Result<Answer, Declined> {

@@ -29,6 +29,7 @@ use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
 use super::reply::Reply;
+use super::secret::{Secret, SecretPlace};
 use super::table::{Key, ROW_BYTES_MAX, Table};
 
 /// Records of one archived text: some 4 MB, and less than a tenth of it on disk.
@@ -93,6 +94,8 @@ pub(super) enum Subject {
     Rate(RateKey),
     Plan(ProjectName),
     Annotation(VmId, String),
+    Secret(SecretPlace),
+    SecretKeys,
 }
 
 /// A record as it is written.
@@ -245,6 +248,16 @@ impl Fleet {
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
+            Subject::Secret(place) => {
+                let Secret { version, created_at, updated_at, updated_by, .. } =
+                    self.secrets.get(place)?;
+                text(&(version, created_at, updated_at, updated_by))
+            }
+            Subject::SecretKeys => {
+                let keys = self.secret_keys();
+                let named: Vec<_> = keys.wanted().map(|key| key.to_string()).collect();
+                text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
+            }
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -345,6 +358,8 @@ impl Subject {
             Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
             Self::Plan(project) => ("plan", Some(project.to_string())),
             Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
+            Self::Secret(place) => ("secret", Some(place.to_string())),
+            Self::SecretKeys => ("secret-keys", None),
         };
         Object { kind, id }
     }
@@ -414,6 +429,7 @@ impl Body {
             Self::SetRate(_) => "rate.set",
             Self::SetPlan { .. } => "plan.set",
             Self::Annotate { .. } => "vm.annotate",
+            Self::Secrets(order) => return order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -456,6 +472,9 @@ impl Body {
             }
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
+            Self::Secrets(order) => {
+                one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
+            }
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -40,6 +40,7 @@ impl Fleet {
         self.check_ledger()?;
         self.check_audit()?;
         self.check_annotations()?;
+        self.check_secrets()?;
         self.check_bounds()
     }
 

@@ -29,6 +29,7 @@ use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::secret::{SecretOrder, SecretPlace};
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -236,6 +237,8 @@ pub enum Body {
         /// The text; `None` removes what is there.
         value: Option<String>,
     },
+    /// What is kept encrypted.
+    Secrets(SecretOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -359,6 +362,7 @@ impl Body {
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
+            Self::Secrets(order) => canonical(&(25u8, asked_secret(order)?)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }
@@ -389,6 +393,20 @@ fn asked_access(order: &AccessOrder) -> AccessOrder {
         _ => {}
     }
     asked
+}
+
+/// The mark stands for the value, which is encrypted anew each time. What the cluster does by itself is not remembered.
+fn asked_secret(order: &SecretOrder) -> Option<(u8, Option<&SecretPlace>, u64)> {
+    match order {
+        SecretOrder::Put { place, mark, .. } => Some((0, Some(place), *mark)),
+        SecretOrder::Delete { place } => Some((1, Some(place), 0)),
+        SecretOrder::Reveal { place } => Some((2, Some(place), 0)),
+        SecretOrder::Turn => Some((3, None, 0)),
+        SecretOrder::Announce { .. }
+        | SecretOrder::Use { .. }
+        | SecretOrder::Reseal(_)
+        | SecretOrder::Forget { .. } => None,
+    }
 }
 
 /// The value's canonical bytes. JSON, because these bytes are only hashed: no version or limit is needed,

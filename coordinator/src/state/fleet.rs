@@ -39,6 +39,8 @@ use super::principal::Principal;
 use super::project::Project;
 use super::reply::{Refusal, Reply};
 use super::request::Answered;
+use super::secret::keys::SecretKeys;
+use super::secret::{Secret, SecretPlace};
 use super::settings::Settings;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
@@ -229,6 +231,7 @@ impl Fleet {
             Body::SetRate(card) => self.set_rate(now, card),
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
+            Body::Secrets(order) => self.order_secret(now, &command.origin, order),
         }
     }
 

@@ -15,6 +15,7 @@
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
+//! | [`secret`] | what is kept encrypted |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
@@ -49,6 +50,7 @@ pub mod project;
 pub mod reply;
 pub mod request;
 pub mod rows;
+pub mod secret;
 pub mod settings;
 pub mod table;
 mod tables;

@@ -18,6 +18,7 @@ use super::access::Unknown;
 use super::ledger::entry::EntryId;
 use super::ledger::hour::Hour;
 use super::placement::Misfit;
+use super::secret::SecretPlace;
 
 /// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
 pub type Reply = Result<Accepted, Refusal>;
@@ -53,6 +54,8 @@ pub enum Accepted {
     Binding(BindingId),
     /// The API key that it was about.
     ApiKey(ApiKeyId),
+    /// The version of the secret that it was about.
+    Secret(u64),
 }
 
 /// A command changed nothing, and why.
@@ -213,6 +216,9 @@ pub enum Refusal {
         /// The key.
         key: String,
     },
+    /// There is no such secret.
+    #[error("there is no secret `{0}`")]
+    NoSuchSecret(SecretPlace),
 }
 
 /// What has a name of its own, machines apart.
@@ -270,7 +276,8 @@ impl Refusal {
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_)
-            | Self::NoSuchAnnotation { .. } => Code::NotFound,
+            | Self::NoSuchAnnotation { .. }
+            | Self::NoSuchSecret(_) => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,

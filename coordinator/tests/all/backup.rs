@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::support::agent::{Agent, Greeting};
+use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
@@ -14,21 +16,19 @@ use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::vm::VmState;
 use novacron_vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
-use crate::support::agent::{Agent, Greeting};
-use crate::support::*;
 use tokio::time::timeout;
 
 fn key() -> VaultKey {
     VaultKey::from_bytes([7; 32])
 }
 
-fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
+pub fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
     let path = directory.join(format!("key-{}", key.id()));
     key.save_new(&path).unwrap();
     path
 }
 
-fn write_encrypted(path: &Path, content: &[u8]) {
+pub fn write_encrypted(path: &Path, content: &[u8]) {
     let vault = Vault::new(BACKUP_PURPOSE, vec![key()]).unwrap();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = EncryptedWriter::new(file, &vault, Salt::draw().unwrap(), b"").unwrap();
@@ -37,7 +37,7 @@ fn write_encrypted(path: &Path, content: &[u8]) {
 }
 
 /// All bytes of a backup that a member gives out.
-async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
+pub async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
     let mut backup = cluster.app(member).backups.begin(by_operator(())).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(part) = backup.next_bytes().await.unwrap() {

@@ -16,5 +16,6 @@ mod metrics;
 mod openapi;
 mod projects;
 mod replacing;
+mod secrets;
 mod store;
 mod support;

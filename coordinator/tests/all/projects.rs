@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::support::{TestCluster, by, by_operator, request, spec};
 use novacron_coordinator::app::App;
 use novacron_coordinator::auth::Presented;
 use novacron_coordinator::propose::{Intent, NewApiKey, ProposeError};
@@ -15,7 +16,6 @@ use novacron_protocol::ids::ProjectName;
 use novacron_protocol::project::{Quota, Quotas};
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_transport::api_key::ApiKeySecret;
-use crate::support::{TestCluster, by, by_operator, request, spec};
 
 async fn ask(app: &App, intent: Intent) -> Accepted {
     app.proposer.submit(request(), by_operator(intent)).await.unwrap()

@@ -112,6 +112,9 @@ pub struct MemberReport {
     pub disk_bytes: Option<u64>,
     /// Bytes that are free there.
     pub disk_free_bytes: Option<u64>,
+    /// What somebody has to look at, for a person; nothing if all is well.
+    #[serde(default)]
+    pub alerts: Vec<String>,
 }
 
 /// What a member is to the cluster.

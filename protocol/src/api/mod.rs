@@ -12,6 +12,7 @@ mod node;
 mod principal;
 mod problem;
 mod project;
+mod secret;
 mod token;
 mod usage;
 mod vm;
@@ -33,6 +34,7 @@ pub use principal::{
 };
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
+pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

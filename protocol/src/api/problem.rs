@@ -75,6 +75,14 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// The coordinator that was asked does not have the key that the secret is encrypted with.
+    SecretKeyMissing,
+    /// The cluster has members that are too old for this: it can be done when all of them are upgraded.
+    UpgradeNeeded,
+    /// The coordinator has no room on its disk, or too many have none.
+    StorageFull,
+    /// The clock of the coordinator that leads differs too much from those of the others.
+    ClockOff,
 }
 
 impl Code {
@@ -88,6 +96,7 @@ impl Code {
             Self::NameTaken
             | Self::Conflict
             | Self::MemberIdUsed
+            | Self::UpgradeNeeded
             | Self::AlreadyCorrected
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
@@ -95,7 +104,11 @@ impl Code {
                 422
             }
             Self::Internal => 500,
-            Self::Unavailable | Self::NodeUnreachable => 503,
+            Self::Unavailable
+            | Self::NodeUnreachable
+            | Self::SecretKeyMissing
+            | Self::StorageFull
+            | Self::ClockOff => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -122,6 +135,10 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::SecretKeyMissing => "Key of secrets not at hand",
+            Self::UpgradeNeeded => "Members of the cluster are too old for this",
+            Self::StorageFull => "No room on the disk",
+            Self::ClockOff => "Clock off",
         }
     }
 }

@@ -4,12 +4,13 @@
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::{PrincipalState, SettingsChange};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId};
+use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
 use novacron_transport::token::SecretHash;
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::api_key::ApiKey;
@@ -17,6 +18,8 @@ use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
 use crate::state::table::{Row, TableName};
 use crate::state::testing::{Scene, account, name, progress};
 use crate::state::{Body, Fleet};
@@ -62,7 +65,31 @@ fn scene() -> Scene {
     scene.apply(Body::DrainVm { migration, vm, target }).unwrap();
     scene.apply(Body::CancelMigration { migration }).unwrap();
     identities(&mut scene);
+    secrets(&mut scene);
     scene
+}
+
+/// A key that turned, and a secret of each kind.
+fn secrets(scene: &mut Scene) {
+    let (one, two) = (SecretKeyId([1; 8]), SecretKeyId([2; 8]));
+    let place =
+        |project: Option<ProjectName>| SecretPlace { project, name: "password".parse().unwrap() };
+    let value = |key| SealedValue { id: Uuid::from_u128(7), key, sealed: vec![7; 9] };
+    for order in [
+        SecretOrder::Announce { key: one },
+        SecretOrder::Use { key: one },
+        SecretOrder::Put { place: place(None), value: value(one), mark: 7 },
+        SecretOrder::Turn,
+        SecretOrder::Announce { key: two },
+        SecretOrder::Use { key: two },
+        SecretOrder::Put { place: place(Some(ProjectName::default())), value: value(two), mark: 8 },
+        SecretOrder::Reveal { place: place(None) },
+        SecretOrder::Reseal(vec![(place(None), value(two))]),
+        SecretOrder::Forget { key: one },
+        SecretOrder::Delete { place: place(None) },
+    ] {
+        scene.apply(Body::Secrets(order)).unwrap();
+    }
 }
 
 /// A founded cluster with a project, principals, bindings of each kind, and an API key.
@@ -142,7 +169,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3505;
-const LOG_HASH: u64 = 6_356_876_394_143_831_837;
-const ROWS_BYTES: usize = 4656;
-const ROWS_HASH: u64 = 18_350_260_437_652_772_103;
+const LOG_BYTES: usize = 4322;
+const LOG_HASH: u64 = 7_350_362_483_644_213_258;
+const ROWS_BYTES: usize = 5014;
+const ROWS_HASH: u64 = 12_187_075_681_605_140_390;

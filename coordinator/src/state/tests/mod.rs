@@ -14,4 +14,5 @@ mod migrations;
 mod projects;
 mod random;
 mod requests;
+mod secrets;
 mod slots;

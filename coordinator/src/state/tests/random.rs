@@ -26,6 +26,8 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
 };
@@ -60,6 +62,7 @@ enum Step {
     Ledger { what: u8, vm: u8, number: u8 },
     Restore,
     Annotate { vm: u8, key: u8, length: u8 },
+    Secret { what: u8, place: u8, key: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -98,6 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
         1 => Just(Step::Restore),
         2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
+        4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
     ]
 }
 
@@ -291,6 +295,10 @@ impl Walk {
                 let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));
                 let _ = self.scene.apply(Body::Annotate { vm, key, value });
             }
+            Step::Secret { what, place, key } => {
+                let order = self.secret_order(what, place, key);
+                let _ = self.scene.apply(Body::Secrets(order));
+            }
         }
         Some(())
     }
@@ -369,6 +377,32 @@ impl Walk {
                 created_at: self.scene.now,
                 expires_at: self.scene.now.plus_ms(u64::from(salt) * 600_000),
             }),
+        }
+    }
+
+    /// Something about a few secrets and keys, mostly what is next for them.
+    fn secret_order(&mut self, what: u8, number: u8, key: u8) -> SecretOrder {
+        let project = (number % 3 > 0).then(|| project_named(number));
+        let place =
+            SecretPlace { project, name: ["a", "b"][usize::from(number % 2)].parse().unwrap() };
+        let keys = self.scene.fleet.secret_keys();
+        let known = pick(&keys.wanted().collect::<Vec<_>>(), key);
+        let key = known.unwrap_or(SecretKeyId([key % 4; 8]));
+        let value = |id| SealedValue { id, key, sealed: vec![number; usize::from(number)] };
+        match what % 8 {
+            0 => SecretOrder::Delete { place },
+            1 => SecretOrder::Reveal { place },
+            2 => SecretOrder::Turn,
+            3 => SecretOrder::Announce { key: SecretKeyId([number % 4; 8]) },
+            4 => SecretOrder::Use { key },
+            5 => SecretOrder::Forget { key },
+            6 => {
+                let rows = self.scene.fleet.secrets_to_reseal().take(2);
+                let anew = |row: &SealedValue| SealedValue { key, ..row.clone() };
+                let values = rows.map(|(place, row)| (place.clone(), anew(&row.value)));
+                SecretOrder::Reseal(values.collect())
+            }
+            _ => SecretOrder::Put { place, value: value(self.scene.id()), mark: u64::from(number) },
         }
     }
 

@@ -90,6 +90,10 @@ impl Https {
         self.send("POST", path, &[("content-type", "application/json")], body.as_bytes()).await
     }
 
+    pub async fn put(&self, path: &str, body: &str) -> Answer {
+        self.send("PUT", path, &[("content-type", "application/json")], body.as_bytes()).await
+    }
+
     /// Sends one request and reads the whole answer.
     pub async fn send(
         &self,
