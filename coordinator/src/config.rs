@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
+use crate::state::formats::{FormatVersion, Formats};
 
 /// Bytes of a configuration file: more is none.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -48,6 +49,10 @@ pub struct Config {
     /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
     #[serde(default)]
     pub secret_key_file: Option<PathBuf>,
+    /// For tests only: understand formats up to this version and no newer ones, as an earlier release does. It works only
+    /// where [`TEST_DISK_VARIABLE`] allows it.
+    #[serde(default)]
+    pub test_formats_newest: Option<u16>,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
@@ -60,6 +65,11 @@ pub struct TestDiskConfig {
     /// Where faults are asked for while it runs: the files `full` and `sync_delay_ms`.
     #[serde(default)]
     pub faults_directory: Option<PathBuf>,
+}
+
+/// Whether the environment says that what is for tests may be used.
+pub fn are_tests_allowed() -> bool {
+    std::env::var_os(TEST_DISK_VARIABLE).is_some_and(|value| value == "1")
 }
 
 /// The variable of the environment that has to be `1` for a [`TestDiskConfig`] to be taken.
@@ -217,6 +227,15 @@ impl Config {
     pub fn timing(&self) -> Timing {
         let TimingConfig { heartbeat_ms, election_ms_min, entries_per_snapshot } = self.timing;
         Timing { heartbeat_ms, election_ms_min, entries_per_snapshot }
+    }
+
+    /// What this program understands.
+    pub fn formats(&self) -> Formats {
+        let own = Formats::default();
+        match self.test_formats_newest.map(FormatVersion) {
+            Some(newest) => Formats { newest, ..own },
+            None => own,
+        }
     }
 
     /// How long agents may be silent.

@@ -42,6 +42,8 @@ use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::{Secrets, custody};
+use crate::state::Fleet;
+use crate::state::formats::OtherFormats;
 use crate::status::OwnStatus;
 use crate::view::{FleetCell, View};
 
@@ -58,6 +60,9 @@ pub enum StartError {
     /// Its data cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// Its data was written by a program that understands more, or is too old.
+    #[error(transparent)]
+    Formats(#[from] OtherFormats),
     /// Its pace cannot be used.
     #[error("the pace of the cluster cannot be used")]
     Timing(#[from] Box<ConfigError>),
@@ -108,11 +113,12 @@ impl Core {
         endpoint: Endpoint,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let links = PeerLinks::new(member, incarnation, endpoint);
+        let links = PeerLinks::new(member, incarnation, endpoint).speaking(config.formats());
         let work = DiskWork::on_threads();
         let machine = directory.open_machine()?;
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
+        config.formats().check(cell.look(Fleet::formats))?;
         let history = History::new(machine.archive(), cell.clone(), work);
         let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let pace = config.timing().config(member)?;
@@ -289,7 +295,8 @@ impl Parts {
         let history = core.history.clone();
         let keyring = core.keyring.clone();
         let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone())
-            .on_disk(config.data_directory.clone(), keyring.clone());
+            .on_disk(config.data_directory.clone(), keyring.clone())
+            .speaking(config.formats());
         let (leads, proposes, own) = (leader.clone(), proposer.clone(), status.clone());
         let cluster = Cluster::new(cluster, fingerprint, leads, proposes, view.clone(), own);
         let secrets = Secrets::new(proposer.clone(), view.clone(), keyring.clone());

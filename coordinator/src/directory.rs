@@ -23,7 +23,7 @@ use novacron_transport::credentials::CredentialsError;
 use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
+use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig, are_tests_allowed};
 use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
 use crate::secrets::keyring::{Keyring, KeyringError};
 
@@ -153,7 +153,7 @@ impl DataDirectory {
         let Some(TestDiskConfig { faults_directory }) = &config.test_disk else {
             return Self::open(root);
         };
-        if std::env::var_os(TEST_DISK_VARIABLE).is_none_or(|value| value != "1") {
+        if !are_tests_allowed() {
             return Err(DirectoryError::TestDisk);
         }
         tracing::warn!("a disk for tests: what was not synced is lost when this process is killed");

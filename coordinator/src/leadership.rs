@@ -22,6 +22,7 @@ use crate::raft::Raft;
 use crate::raft::words::RaftMetrics;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::turn::Turning;
+use crate::upgrade::Upgrade;
 use crate::view::View;
 
 /// How often a leader asks its quorum: one heartbeat to each member.
@@ -113,6 +114,9 @@ impl Leadership {
             term.clone(),
         ));
         tasks.spawn(journal::run(view.clone(), term.clone()));
+        let (of_upgrade, at) = (leader.clone(), clock.clone());
+        let upgrade = Upgrade { view: view.clone(), leader: of_upgrade, clock: at };
+        tasks.spawn(upgrade.run(term.clone()));
         let turning = Turning { keyring, view: view.clone(), leader, clock: clock.clone() };
         tasks.spawn(turning.run(term.clone()));
         tasks.spawn(reconcile::run(view, desk, clock, term.clone()));

@@ -52,4 +52,5 @@ pub mod restoring;
 pub mod secrets;
 pub mod state;
 pub mod status;
+mod upgrade;
 pub mod view;

@@ -10,6 +10,7 @@ use crate::history::History;
 use crate::raft::Raft;
 use crate::secrets::keyring::Keyring;
 use crate::state::Fleet;
+use crate::state::formats::Formats;
 use crate::view::FleetCell;
 
 /// How long a member may take to say how it is.
@@ -23,18 +24,26 @@ pub struct OwnStatus {
     cell: FleetCell,
     data_directory: Option<PathBuf>,
     keyring: Option<Keyring>,
+    formats: Formats,
 }
 
 impl OwnStatus {
     /// Of a member that has no data directory and no keys.
     pub fn new(raft: Raft, history: History, cell: FleetCell) -> Self {
-        Self { raft, history, cell, data_directory: None, keyring: None }
+        let formats = Formats::default();
+        Self { raft, history, cell, data_directory: None, keyring: None, formats }
     }
 
     /// The same, and it can say how full the disk of its data directory is, and which keys of secrets it misses.
     #[must_use]
     pub fn on_disk(self, directory: PathBuf, keyring: Keyring) -> Self {
         Self { data_directory: Some(directory), keyring: Some(keyring), ..self }
+    }
+
+    /// The same, of a program that understands other formats than this build.
+    #[must_use]
+    pub fn speaking(self, formats: Formats) -> Self {
+        Self { formats, ..self }
     }
 
     /// What this member says of itself.
@@ -49,6 +58,8 @@ impl OwnStatus {
             self.history.missing().map_or(u64::MAX, |missing| missing.len() as u64);
         MemberReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            formats_oldest: self.formats.oldest.0,
+            formats_newest: self.formats.newest.0,
             term: metrics.current_term,
             log_last: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
@@ -127,6 +138,8 @@ mod tests {
         let Some(applied) = applied else { return silent(member, "a test".to_owned()) };
         let report = MemberReport {
             version: String::new(),
+            formats_oldest: 1,
+            formats_newest: 1,
             term: 1,
             log_last: applied,
             applied,

@@ -20,6 +20,7 @@ mod sim;
 mod stages;
 mod steps;
 mod totals;
+mod upgrade;
 mod workspace;
 
 use std::path::PathBuf;
@@ -57,6 +58,12 @@ enum Chore {
     },
     /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
     Sim(sim::Seeds),
+    /// A cluster of the release before becomes one of this release, coordinator by coordinator, under load.
+    Upgrade {
+        /// The commit of the release before [default: the one in deploy/previous-release].
+        #[arg(long, value_name = "COMMIT")]
+        from: Option<String>,
+    },
     /// Kill an agent, and cut its link, before and after every step of a migration of a real guest.
     Steps,
     /// Run the benches; arguments are handed on to them.
@@ -97,6 +104,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
         Chore::Sim(seeds) => sim::run(&workspace, seeds),
+        Chore::Upgrade { from } => upgrade::run(&workspace, from.as_deref()),
         Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),

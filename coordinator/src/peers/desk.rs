@@ -100,6 +100,8 @@ impl Desk {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
+        let understood = self.cell.look(|fleet| fleet.check_since(&command.body));
+        understood.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         let command = Command { at: self.clock.now(), ..command };
         let begun = Instant::now();
         let written = self.committer.commit(&command).await;

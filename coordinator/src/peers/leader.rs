@@ -177,9 +177,9 @@ impl From<Declined> for Attempt {
             // Consoles only are declined so, and their streams do not come this way.
             away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
             // This member is none any more; it will stop.
-            stranger @ (Declined::OtherIncarnation { .. } | Declined::MemberLeft { .. }) => {
-                Self::NotPossible(stranger.to_string())
-            }
+            stranger @ (Declined::OtherIncarnation { .. }
+            | Declined::MemberLeft { .. }
+            | Declined::OtherFormats(_)) => Self::NotPossible(stranger.to_string()),
             Declined::Stopped => Self::Stopped,
         }
     }

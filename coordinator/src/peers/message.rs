@@ -1,7 +1,6 @@
 //! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
 //! (and for a console, plain bytes both ways after that).
 
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::{Incarnation, MemberId, NodeName, RequestId, VmId};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use crate::raft::words::{
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
 use crate::secrets::keyring::KeyText;
+use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SECRETS};
 use crate::state::member::MemberFacts;
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::{Command, Origin, Reply};
@@ -27,6 +27,8 @@ pub struct PeerRequest {
     pub from: MemberId,
     /// In which life of the cluster; 0 if it is not known yet.
     pub incarnation: Incarnation,
+    /// What the asker understands.
+    pub formats: Formats,
     /// Who is asked; 0 is whoever is there, for calls of a coordinator that knows nobody yet. Another member at
     /// the same address must not answer: it would count as a vote.
     pub to: MemberId,
@@ -123,8 +125,8 @@ pub enum Answer {
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
-    /// To [`Call::Status`].
-    Status(MemberReport),
+    /// To [`Call::Status`]: a [`MemberReport`](novacron_protocol::api::MemberReport) as JSON, which may grow.
+    Status(String),
     /// To [`Call::ArchivePart`]: nothing if the file is not there, no bytes at its end.
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
@@ -192,19 +194,49 @@ pub enum Declined {
     /// This member cannot work any more.
     #[error("this member has stopped")]
     Stopped,
+    /// The caller's program is too old or too new for the cluster.
+    #[error(transparent)]
+    OtherFormats(OtherFormats),
     /// The agent of a node cannot be reached at the moment. Nothing happened.
     #[error("node {0} is not reachable now")]
     NodeAway(NodeName),
 }
 
+impl Call {
+    /// The version of formats that added it.
+    fn since(&self) -> FormatVersion {
+        match self {
+            Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
+            Self::Propose(command) => command.body.since(),
+            _ => FIRST,
+        }
+    }
+}
+
 impl Message for PeerRequest {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "request between members";
+
+    fn version(&self) -> u16 {
+        self.call.since().0
+    }
 }
 
 impl Message for PeerResponse {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "response between members";
+
+    fn version(&self) -> u16 {
+        let is_of_secrets = match self {
+            Self::Answer(answer) => {
+                matches!(**answer, Answer::SecretKey(_) | Answer::HasSecretKey(_))
+            }
+            Self::Declined(_) => false,
+        };
+        if is_of_secrets { SECRETS.0 } else { FIRST.0 }
+    }
 }

@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
 use crate::secrets::keyring::{KeyText, Keyring};
+use crate::state::Fleet;
 use crate::state::member::MemberRecord;
 use crate::state::secret::keys::SecretKeyId;
 use crate::status::OwnStatus;
@@ -112,7 +113,10 @@ impl PeerServer {
             Call::InstallSnapshot(rpc) => {
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
-            Call::Status => Ok(Answer::Status(self.status.report().await)),
+            Call::Status => {
+                let report = serde_json::to_string(&self.status.report().await);
+                report.map(Answer::Status).map_err(|error| Declined::NotPossible(error.to_string()))
+            }
             Call::SecretKey(key) => Ok(Answer::SecretKey(self.secret_key(request.from, key))),
             Call::HasSecretKey(key) => {
                 let has = |keyring: &Keyring| keyring.missing([key].into_iter()).is_empty();
@@ -142,6 +146,8 @@ impl PeerServer {
         if request.incarnation != incarnation && !is_newcomer {
             return Err(Declined::OtherIncarnation { found: incarnation });
         }
+        let active = self.cell.look(Fleet::formats);
+        request.formats.check(active).map_err(Declined::OtherFormats)?;
         let for_anybody = matches!(request.call, Call::Admit { .. } | Call::Enter { .. });
         if request.to != self.own && !(request.to == MemberId(0) && for_anybody) {
             return Err(Declined::OtherMember { found: self.own });

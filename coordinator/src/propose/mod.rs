@@ -115,6 +115,8 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
+        // A leader of an earlier release could not even read it.
+        self.view.local(|fleet| fleet.check_since(&command.body))?;
         if codec::encoded_bytes(&command).is_none() {
             return Err(ProposeError::TooLarge);
         }

@@ -14,6 +14,7 @@ use crate::clock::{Clock, new_request};
 use crate::peers::desk::Desk;
 use crate::peers::{Answer, Call, LeaderLink};
 use crate::raft::MemberNode;
+use crate::state::formats::SECRETS;
 use crate::state::secret::keys::{SecretKeyId, SecretKeys, Turn};
 use crate::state::secret::{RESEALED_MAX, SealedValue, SecretOrder, SecretPlace};
 use crate::state::{Body, Command, Fleet};
@@ -157,7 +158,7 @@ impl Turning {
 fn next(fleet: &Fleet) -> Step {
     let keys = fleet.secret_keys();
     let SecretKeys { sealing, previous, turn, since } = keys;
-    if fleet.cluster().is_none() {
+    if fleet.formats() < SECRETS {
         return Step::Rest;
     }
     if let Some(key) = sealing

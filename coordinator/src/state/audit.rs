@@ -434,7 +434,8 @@ impl Body {
             | Self::Reports(_)
             | Self::ExpireEffects(_)
             | Self::PostUsage { .. }
-            | Self::SealWindows { .. } => return None,
+            | Self::SealWindows { .. }
+            | Self::NoteFormats(_) => return None,
         })
     }
 
@@ -480,6 +481,7 @@ impl Body {
             | Self::SealWindows { .. }
             | Self::BeginIncarnation(_)
             | Self::AdmitMember(_)
+            | Self::NoteFormats(_)
             | Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_) => vec![None],

@@ -41,6 +41,7 @@ impl Fleet {
         self.check_audit()?;
         self.check_annotations()?;
         self.check_secrets()?;
+        self.check_formats()?;
         self.check_bounds()
     }
 

@@ -20,6 +20,7 @@ use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::formats::{FIRST, Formats, NEWEST};
 use super::incarnation::Restored;
 use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
@@ -70,10 +71,16 @@ impl Command {
     }
 }
 
+/// A command's version is that of the formats.
 impl Message for Command {
-    const VERSION: u16 = 7;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
+
+    fn version(&self) -> u16 {
+        self.body.since().0
+    }
 }
 
 /// What a command does. Ids in it were made by the proposer.
@@ -239,6 +246,8 @@ pub enum Body {
     },
     /// What is kept encrypted.
     Secrets(SecretOrder),
+    /// What all members understand, as they have just said.
+    NoteFormats(Vec<(MemberId, Formats)>),
 }
 
 /// What a client asks of many machines at once.
@@ -343,7 +352,10 @@ impl Body {
                 canonical(&(6u8, token.record.role, &token.record.name, token.access))
             }
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
-            Self::AdmitMember(facts) => canonical(&(8u8, facts)),
+            // Its program may be another when it asks again.
+            Self::AdmitMember(MemberFacts { name, peer_address, api_address, .. }) => {
+                canonical(&(8u8, name, peer_address, api_address))
+            }
             Self::RemoveMember { member } => canonical(&(9u8, member)),
             Self::MigrateBatch(MigrateBatch { order, .. }) => canonical(&(
                 10u8,
@@ -374,7 +386,8 @@ impl Body {
             | Self::OpenSession(_)
             | Self::Reports(_)
             | Self::SetNodeStates(_)
-            | Self::ExpireEffects(_) => return None,
+            | Self::ExpireEffects(_)
+            | Self::NoteFormats(_) => return None,
         };
         Some(xxhash_rust::xxh3::xxh3_64(&asked))
     }

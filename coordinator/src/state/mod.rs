@@ -20,6 +20,7 @@
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
 //! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
+//! | [`formats`] | which versions of all this the members understand |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -36,6 +37,7 @@ pub mod command;
 pub mod drain;
 pub mod event;
 pub mod fleet;
+pub mod formats;
 pub mod incarnation;
 mod index;
 pub mod ledger;

@@ -15,6 +15,7 @@ use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::access::Unknown;
+use super::formats::{FormatVersion, OtherFormats};
 use super::ledger::entry::EntryId;
 use super::ledger::hour::Hour;
 use super::placement::Misfit;
@@ -216,6 +217,23 @@ pub enum Refusal {
         /// The key.
         key: String,
     },
+    /// The command is newer than some members of the cluster.
+    #[error(
+        "this needs formats of version {needed}, and the cluster works with version {active} until all its coordinators \
+         are upgraded{}",
+        not_yet(behind.as_deref())
+    )]
+    UpgradeNeeded {
+        /// What it needs.
+        needed: FormatVersion,
+        /// What is active.
+        active: FormatVersion,
+        /// A member that is too old.
+        behind: Option<String>,
+    },
+    /// A coordinator that is too old or too new for the cluster.
+    #[error(transparent)]
+    OtherFormats(OtherFormats),
     /// There is no such secret.
     #[error("there is no secret `{0}`")]
     NoSuchSecret(SecretPlace),
@@ -291,6 +309,7 @@ impl Refusal {
             Self::TooManyRecords(_) => Code::TooManyRecords,
             Self::RateBegun { .. } => Code::RateBegun,
             Self::PlanFull { .. } => Code::PlanFull,
+            Self::UpgradeNeeded { .. } | Self::OtherFormats(_) => Code::UpgradeNeeded,
         }
     }
 
@@ -305,6 +324,10 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+fn not_yet(behind: Option<&str>) -> String {
+    behind.map(|name| format!("; `{name}` is not yet")).unwrap_or_default()
 }
 
 fn by_machine(holder: Option<VmId>) -> String {

@@ -19,3 +19,4 @@ mod replacing;
 mod secrets;
 mod store;
 mod support;
+mod upgrade;

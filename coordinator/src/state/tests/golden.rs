@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::state::api_key::ApiKey;
 use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
+use crate::state::formats::Formats;
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::secret::keys::SecretKeyId;
@@ -66,7 +67,15 @@ fn scene() -> Scene {
     scene.apply(Body::CancelMigration { migration }).unwrap();
     identities(&mut scene);
     secrets(&mut scene);
+    formats(&mut scene);
     scene
+}
+
+/// What all members understand, as they would say in an upgrade.
+fn formats(scene: &mut Scene) {
+    let said = scene.fleet.present_members().map(|member| (member.id, Formats::default()));
+    let said = said.collect();
+    scene.apply(Body::NoteFormats(said)).unwrap();
 }
 
 /// A key that turned, and a secret of each kind.
@@ -147,7 +156,7 @@ fn golden_rows() {
 fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
-    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8]].concat();
+    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8], &[0; 2]].concat();
     // Name, no display name, active, five quotas that are none, no labels, two times, a revision.
     let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 3 * 8]].concat();
     let expected = [
@@ -157,7 +166,7 @@ fn golden_snapshot() {
         &1u32.to_le_bytes(),
         &[0],
         &(2 + meta.len() as u32).to_le_bytes(),
-        &3u16.to_le_bytes(),
+        &4u16.to_le_bytes(),
         &meta,
         &[20],
         &7u32.to_le_bytes(),
@@ -169,7 +178,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 4322;
-const LOG_HASH: u64 = 7_350_362_483_644_213_258;
-const ROWS_BYTES: usize = 5014;
-const ROWS_HASH: u64 = 12_187_075_681_605_140_390;
+const LOG_BYTES: usize = 4388;
+const LOG_HASH: u64 = 13_436_168_172_953_623_594;
+const ROWS_BYTES: usize = 5020;
+const ROWS_HASH: u64 = 17_775_911_507_092_131_392;

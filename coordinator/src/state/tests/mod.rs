@@ -6,6 +6,7 @@ mod audit;
 mod batches;
 mod drains;
 mod entries;
+mod formats;
 mod golden;
 mod incarnations;
 mod inventory;

@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use crate::outbox::reconcile;
 use crate::state::api_key::ApiKey;
 use crate::state::binding::{NewBinding, Right};
+use crate::state::formats::{FormatVersion, Formats};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
@@ -63,6 +64,7 @@ enum Step {
     Restore,
     Annotate { vm: u8, key: u8, length: u8 },
     Secret { what: u8, place: u8, key: u8 },
+    Formats { newest: u8, leaves_one_out: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -101,6 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
         1 => Just(Step::Restore),
         2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
+        1 => (1..3u8, any_bool())
+            .prop_map(|(newest, leaves_one_out)| Step::Formats { newest, leaves_one_out }),
         4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
     ]
 }
@@ -294,6 +298,14 @@ impl Walk {
                 let (vm, key) = (self.vm(vm)?, format!("key-{}", key % 70));
                 let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));
                 let _ = self.scene.apply(Body::Annotate { vm, key, value });
+            }
+            Step::Formats { newest, leaves_one_out } => {
+                let present = self.scene.fleet.present_members().map(|member| member.id);
+                let newest = FormatVersion(u16::from(newest)).max(self.scene.fleet.formats());
+                let formats = Formats { newest, ..Formats::default() };
+                let said = present.skip(usize::from(leaves_one_out)).map(|id| (id, formats));
+                let said = said.collect();
+                let _ = self.scene.apply(Body::NoteFormats(said));
             }
             Step::Secret { what, place, key } => {
                 let order = self.secret_order(what, place, key);

@@ -19,6 +19,7 @@ use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
+use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_protocol::api::{SettingsChange, TokenCreate};
@@ -74,7 +75,12 @@ pub fn request() -> RequestId {
 /// decides again.
 pub fn by_operator<T>(value: T) -> Authorized<T> {
     let (at, operator) = (Clock::system().now(), "admin".parse::<SubjectName>().unwrap());
-    let facts = MemberFacts { name: "c1".into(), peer_address: "".into(), api_address: "".into() };
+    let facts = MemberFacts {
+        name: "c1".into(),
+        peer_address: "".into(),
+        api_address: "".into(),
+        formats: Formats::default(),
+    };
     let cluster = ClusterId(request().0);
     let body = Body::FoundCluster { cluster, member: facts, operator: operator.clone() };
     let mut fleet = Fleet::default();
