@@ -49,6 +49,10 @@ pub struct Config {
     /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
     #[serde(default)]
     pub secret_key_file: Option<PathBuf>,
+    /// Bytes of the disk that are kept for snapshots: with less free, this member takes no changes until there is more. 0:
+    /// the disk is not looked at.
+    #[serde(default = "disk_reserve_bytes")]
+    pub disk_reserve_bytes: u64,
     /// For tests only: understand formats up to this version and no newer ones, as an earlier release does. It works only
     /// where [`TEST_DISK_VARIABLE`] allows it.
     #[serde(default)]
@@ -56,6 +60,11 @@ pub struct Config {
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
+}
+
+/// Two snapshots of 20,000 machines (50 MB each), the segment of the log that is written (64 MiB) and the next one.
+fn disk_reserve_bytes() -> u64 {
+    256 << 20
 }
 
 /// A disk for tests of faults; it works only where [`TEST_DISK_VARIABLE`] allows it.

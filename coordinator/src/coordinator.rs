@@ -26,6 +26,8 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
+use crate::fitness::Fitness;
+use crate::fitness::watch::Watch;
 use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
@@ -38,13 +40,14 @@ use crate::propose::Proposer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::{DiskWork, MemberNode, Raft, timing};
+use crate::raft::timing::{self, Timing};
+use crate::raft::{DiskWork, MemberNode, Raft};
 use crate::readiness::Readiness;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::{Secrets, custody};
 use crate::state::Fleet;
 use crate::state::formats::OtherFormats;
-use crate::status::OwnStatus;
+use crate::status::{self, OwnStatus};
 use crate::view::{FleetCell, View};
 
 /// How long a member that was admitted waits before it asks again to take part: twice as long each time.
@@ -126,7 +129,7 @@ impl Core {
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock, held);
+        let desk = Desk::new(raft.clone(), cell.clone(), clock, held).watched(Fitness::default());
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader, applying, history, keyring })
     }
@@ -179,7 +182,8 @@ impl Coordinator {
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
         tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
-        tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
+        tasks.spawn(parts.clone().break_ties(config.timing(), stop.clone()));
+        tasks.spawn(parts.watch(config).run(stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
@@ -209,6 +213,11 @@ impl Coordinator {
     /// The doors of this coordinator.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Whether it is fit to lead and to store.
+    pub fn fitness(&self) -> &Fitness {
+        self.core.leader.desk().fitness()
     }
 
     /// Where its metrics are read, if they are.
@@ -296,7 +305,8 @@ impl Parts {
         let keyring = core.keyring.clone();
         let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone())
             .on_disk(config.data_directory.clone(), keyring.clone())
-            .speaking(config.formats());
+            .speaking(config.formats())
+            .watched(leader.desk().fitness().clone(), clock.clone());
         let (leads, proposes, own) = (leader.clone(), proposer.clone(), status.clone());
         let cluster = Cluster::new(cluster, fingerprint, leads, proposes, view.clone(), own);
         let secrets = Secrets::new(proposer.clone(), view.clone(), keyring.clone());
@@ -337,7 +347,8 @@ impl Parts {
         let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
-        metrics::pages(&self.app.requests, Consensus { raft, desk, applying }, fleet)
+        let clock = self.clock.clone();
+        metrics::pages(&self.app.requests, Consensus { raft, desk, applying, clock }, fleet)
     }
 
     /// Addresses of those that this member knows from the time when it took part.
@@ -379,6 +390,24 @@ impl Parts {
         )
         .with_status(self.status.clone())
         .with_keyring(self.keyring.clone())
+    }
+
+    async fn break_ties(self, timing: Timing, stop: CancellationToken) {
+        let (fitness, clock) = (self.leader.desk().fitness().clone(), self.clock);
+        let is_aside = || fitness.is_aside(clock.now());
+        timing::watch_for_ties(self.raft, timing, is_aside, stop).await;
+    }
+
+    fn watch(&self, config: &Config) -> Watch {
+        let directory = config.data_directory.clone();
+        Watch {
+            fitness: self.leader.desk().fitness().clone(),
+            raft: self.raft.clone(),
+            leader: self.leader.clone(),
+            clock: self.clock.clone(),
+            free: Arc::new(move || status::room(&directory).map(|(_, free)| free)),
+            reserve_bytes: config.disk_reserve_bytes,
+        }
     }
 
     async fn keep_keys(self, stop: CancellationToken) {

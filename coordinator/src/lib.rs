@@ -34,6 +34,7 @@ pub mod config;
 pub mod coordinator;
 pub mod directory;
 pub mod enrolment;
+pub mod fitness;
 pub mod founding;
 pub mod history;
 pub mod http;

@@ -1,11 +1,13 @@
 //! How coordinators are: each says so of itself, and one puts the answers together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
 use tokio::task::spawn_blocking;
 
+use crate::clock::Clock;
+use crate::fitness::Fitness;
 use crate::history::History;
 use crate::raft::Raft;
 use crate::secrets::keyring::Keyring;
@@ -25,13 +27,14 @@ pub struct OwnStatus {
     data_directory: Option<PathBuf>,
     keyring: Option<Keyring>,
     formats: Formats,
+    fitness: Option<(Fitness, Clock)>,
 }
 
 impl OwnStatus {
     /// Of a member that has no data directory and no keys.
     pub fn new(raft: Raft, history: History, cell: FleetCell) -> Self {
         let formats = Formats::default();
-        Self { raft, history, cell, data_directory: None, keyring: None, formats }
+        Self { raft, history, cell, data_directory: None, keyring: None, formats, fitness: None }
     }
 
     /// The same, and it can say how full the disk of its data directory is, and which keys of secrets it misses.
@@ -44,6 +47,12 @@ impl OwnStatus {
     #[must_use]
     pub fn speaking(self, formats: Formats) -> Self {
         Self { formats, ..self }
+    }
+
+    /// The same, of a member that is watched.
+    #[must_use]
+    pub fn watched(self, fitness: Fitness, clock: Clock) -> Self {
+        Self { fitness: Some((fitness, clock)), ..self }
     }
 
     /// What this member says of itself.
@@ -72,7 +81,9 @@ impl OwnStatus {
     }
 
     fn alerts(&self) -> Vec<String> {
-        self.missing_keys().into_iter().collect()
+        let fitness = self.fitness.iter();
+        let unfit = fitness.flat_map(|(fitness, clock)| fitness.alerts(clock.now()));
+        unfit.chain(self.missing_keys()).collect()
     }
 
     fn missing_keys(&self) -> Option<String> {
@@ -86,12 +97,18 @@ impl OwnStatus {
 
 /// Bytes of the disk and bytes that are free for us. A disk that hangs must not hang whoever asks.
 async fn disk(directory: PathBuf) -> (Option<u64>, Option<u64>) {
-    let asked = spawn_blocking(move || rustix::fs::statvfs(&directory));
-    let Ok(Ok(Ok(found))) = tokio::time::timeout(ANSWER_TIMEOUT / 2, asked).await else {
-        return (None, None);
-    };
-    let bytes = |blocks: u64| Some(blocks.saturating_mul(found.f_frsize));
-    (bytes(found.f_blocks), bytes(found.f_bavail))
+    let asked = spawn_blocking(move || room(&directory));
+    match tokio::time::timeout(ANSWER_TIMEOUT / 2, asked).await {
+        Ok(Ok(Some((bytes, free_bytes)))) => (Some(bytes), Some(free_bytes)),
+        _ => (None, None),
+    }
+}
+
+/// Bytes of the disk that a directory is on, and those that are free for us.
+pub(crate) fn room(directory: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some((bytes(found.f_blocks), bytes(found.f_bavail)))
 }
 
 /// A member that answered.

@@ -285,7 +285,7 @@ impl Member {
 
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
-        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never.clone()));
+        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, || false, never.clone()));
         tokio::spawn(self.clone().duties());
         tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
         if self.own == 1 {

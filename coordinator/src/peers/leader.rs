@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::desk::Desk;
 use super::links::{PeerError, PeerLinks};
 use super::message::{Answer, Call, Declined};
+use crate::fitness::Unfit;
 use crate::raft::{MemberNode, Raft};
 
 /// How long a call goes on being tried: two elections.
@@ -35,6 +36,9 @@ pub enum LeaderError {
     /// It cannot be done, and why.
     #[error("{0}")]
     NotPossible(String),
+    /// Whoever leads is not fit for it, and nobody else can lead. Nothing happened.
+    #[error("{0}")]
+    Unfit(Unfit),
     /// This member has stopped.
     #[error("this member has stopped")]
     Stopped,
@@ -70,6 +74,7 @@ impl LeaderLink {
                 Ok(Err(Attempt::NotPossible(reason))) => {
                     return Err(LeaderError::NotPossible(reason));
                 }
+                Ok(Err(Attempt::Unfit(reason))) => return Err(LeaderError::Unfit(reason)),
                 Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
                 Ok(Err(Attempt::NotDone)) => {}
                 Ok(Err(Attempt::Unknown)) | Err(_) => may_have_happened = true,
@@ -161,6 +166,8 @@ enum Attempt {
     Unknown,
     /// Cannot be done.
     NotPossible(String),
+    /// Not done, and not to be done soon.
+    Unfit(Unfit),
     /// This process has stopped.
     Stopped,
 }
@@ -172,6 +179,10 @@ impl From<Declined> for Attempt {
             | Declined::NotLeader { .. }
             | Declined::NoQuorum
             | Declined::Busy => Self::NotDone,
+            // A clock that has jumped is compared with the others' within a moment.
+            Declined::Unfit { is_aside: true, .. }
+            | Declined::Unfit { reason: Unfit::ClockJumped { .. }, .. } => Self::NotDone,
+            Declined::Unfit { reason, is_aside: false } => Self::Unfit(reason),
             Declined::OutcomeUnknown => Self::Unknown,
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.

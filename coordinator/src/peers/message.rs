@@ -2,9 +2,11 @@
 //! (and for a console, plain bytes both ways after that).
 
 use novacron_protocol::ids::{Incarnation, MemberId, NodeName, RequestId, VmId};
+use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::fitness::Unfit;
 use crate::raft::TypeConfig;
 use crate::raft::words::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotError, InstallSnapshotRequest,
@@ -92,6 +94,8 @@ pub enum Call {
     SecretKey(SecretKeyId),
     /// Whether this member has a key of secrets.
     HasSecretKey(SecretKeyId),
+    /// What time is it there, and is it fit?
+    Condition,
 }
 
 /// The answer to a call.
@@ -135,6 +139,15 @@ pub enum Answer {
     SecretKey(Option<KeyText>),
     /// To [`Call::HasSecretKey`].
     HasSecretKey(bool),
+    /// To [`Call::Condition`].
+    Condition {
+        /// The clock.
+        clock: Timestamp,
+        /// Whether it may propose.
+        is_fit: bool,
+        /// Whether it may store entries.
+        has_room: bool,
+    },
 }
 
 /// A command that was committed and applied.
@@ -197,6 +210,14 @@ pub enum Declined {
     /// The caller's program is too old or too new for the cluster.
     #[error(transparent)]
     OtherFormats(OtherFormats),
+    /// This member is not fit for it. Nothing happened.
+    #[error("{reason}")]
+    Unfit {
+        /// Why not.
+        reason: Unfit,
+        /// Whether another member can lead, and soon will.
+        is_aside: bool,
+    },
     /// The agent of a node cannot be reached at the moment. Nothing happened.
     #[error("node {0} is not reachable now")]
     NodeAway(NodeName),

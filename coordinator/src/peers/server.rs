@@ -108,9 +108,15 @@ impl PeerServer {
             return self.leader.call(request.call).await.map_err(Declined::from);
         }
         match request.call {
-            Call::Append(rpc) => not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append),
+            // A sign of life is taken; what there is no room for is not, and is sent again.
+            Call::Append(rpc) => {
+                self.require_room(!rpc.entries.is_empty())?;
+                not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append)
+            }
+            Call::Condition => Ok(self.leader.desk().condition()),
             Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
             Call::InstallSnapshot(rpc) => {
+                self.require_room(true)?;
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
             Call::Status => {
@@ -125,6 +131,11 @@ impl PeerServer {
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve(call).await,
         }
+    }
+
+    fn require_room(&self, is_needed: bool) -> Result<(), Declined> {
+        let unfit = self.leader.desk().fitness().check_room().err().filter(|_| is_needed);
+        unfit.map_or(Ok(()), |reason| Err(Declined::Unfit { reason, is_aside: true }))
     }
 
     /// A certificate is not enough for a key: the asker has to be a member that the state knows, and that is present.
@@ -188,6 +199,7 @@ impl From<LeaderError> for Declined {
             LeaderError::NoLeader => Self::NoQuorum,
             LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
             LeaderError::NotPossible(reason) => Self::NotPossible(reason),
+            LeaderError::Unfit(reason) => Self::Unfit { reason, is_aside: false },
             LeaderError::Stopped => Self::Stopped,
         }
     }

@@ -107,13 +107,13 @@ impl Keyring {
     pub fn open(disk: Arc<dyn Disk>, key_file: Option<&Path>) -> Result<Self, KeyringError> {
         let records = RecordStore::open(disk, DIRECTORY)?;
         let lock = key_file.map(record_lock).transpose()?;
-        let keys = match records.get(RECORD)? {
-            Some(record) => parse_keys(&unlock(lock.as_ref(), &record)?)?,
-            None => Vec::new(),
-        };
-        let keyring = Self(Arc::new(Shared { records, lock, keys: Mutex::default() }));
-        // Written again: a key file that was named since then encrypts it from now on.
-        if !keys.is_empty() {
+        let record = records.get(RECORD)?;
+        let text = record.as_ref().map(|record| unlock(lock.as_ref(), record)).transpose()?;
+        let keys = text.map_or(Ok(Vec::new()), |text| parse_keys(&text))?;
+        let is_locked = record.is_none_or(|record| Vault::key_of(&record).is_some());
+        let keyring = Self(Arc::new(Shared { records, lock, keys: Mutex::new(keys.clone()) }));
+        // A key file that was named since it was written.
+        if keyring.0.lock.is_some() && !is_locked {
             keyring.replace(&mut keyring.keys(), keys)?;
         }
         Ok(keyring)

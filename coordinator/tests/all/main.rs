@@ -9,6 +9,7 @@ mod api;
 mod audit;
 mod backup;
 mod cluster;
+mod fitness;
 mod https;
 mod ledger;
 mod member;

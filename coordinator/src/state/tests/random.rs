@@ -29,6 +29,7 @@ use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::table::Key;
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
 };
@@ -533,11 +534,14 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_of_a_member_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         use novacron_protocol::wire::codec::decode;
-        let versioned = [&[1, 0][..], &bytes].concat();
-        for bytes in [&bytes, &versioned] {
+        let versioned = [1, 2].map(|version| [&[version, 0][..], &bytes].concat());
+        for bytes in versioned.iter().chain([&bytes]) {
             let _ = decode::<crate::peers::message::PeerRequest>(bytes);
             let _ = decode::<crate::peers::message::PeerResponse>(bytes);
             let _ = decode::<crate::state::Command>(bytes);
+            let _ = decode::<crate::state::secret::Secret>(bytes);
+            let _ = decode::<crate::state::secret::keys::SecretKeys>(bytes);
+            let _ = <SecretPlace as Key>::decode(bytes);
         }
     }
 

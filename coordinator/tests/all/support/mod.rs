@@ -121,6 +121,12 @@ impl TestCluster {
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
         cluster.run("c1").await;
+        // What a cluster does once, by itself, is done before a test begins.
+        let app = cluster.app("c1");
+        until("the cluster has a key for secrets", async || {
+            app.view.local(Fleet::secret_keys).sealing
+        })
+        .await;
         for number in 2..=members {
             cluster.add(&format!("c{number}")).await;
         }
