@@ -122,7 +122,7 @@ impl Core {
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         config.formats().check(cell.look(Fleet::formats))?;
-        let history = History::new(machine.archive(), cell.clone(), work);
+        let history = History::new(machine.outgoing(), cell.clone(), work);
         let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let pace = config.timing().config(member)?;
         let held =

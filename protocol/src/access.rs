@@ -79,6 +79,10 @@ permissions! {
     RateAdmin = "rate.admin",
     /// Post usage that no agent measured.
     LedgerPost = "ledger.post",
+    /// See regions, and machines that stand against a rule of residency.
+    RegionRead = "region.read",
+    /// Make, change and remove regions, and say which hosts are in them.
+    RegionAdmin = "region.admin",
     /// See which secrets there are, without their values.
     SecretRead = "secret.read",
     /// Write and remove secrets.
@@ -185,6 +189,7 @@ const VIEWER: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
+    PermissionPattern::of("region.read"),
 ];
 const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("vm.*"),
@@ -192,6 +197,7 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
+    PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
     PermissionPattern::of("secret.write"),
 ];
@@ -202,6 +208,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("principal.read"),
+    PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
 ];
 const BILLING: &[PermissionPattern] = &[

@@ -98,6 +98,10 @@ name_type! {
     /// The name of a plan: what usage costs.
     PlanName
 }
+name_type! {
+    /// The code of a region, such as `eu-central`, unique in the fleet.
+    RegionCode
+}
 
 name_type! {
     /// The name of a secret, unique in its project or, for those of no project, in the fleet.

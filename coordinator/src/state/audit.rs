@@ -11,7 +11,8 @@
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
+    RequestId, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -28,6 +29,7 @@ use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
+use super::region::RegionOrder;
 use super::reply::Reply;
 use super::secret::{Secret, SecretPlace};
 use super::table::{Key, ROW_BYTES_MAX, Table};
@@ -94,6 +96,7 @@ pub(super) enum Subject {
     Rate(RateKey),
     Plan(ProjectName),
     Annotation(VmId, String),
+    Region(RegionCode),
     Secret(SecretPlace),
     SecretKeys,
 }
@@ -248,6 +251,7 @@ impl Fleet {
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
+            Subject::Region(region) => text(self.regions.get(region)?),
             Subject::Secret(place) => {
                 let Secret { version, created_at, updated_at, updated_by, .. } =
                     self.secrets.get(place)?;
@@ -358,6 +362,7 @@ impl Subject {
             Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
             Self::Plan(project) => ("plan", Some(project.to_string())),
             Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
+            Self::Region(region) => ("region", Some(region.to_string())),
             Self::Secret(place) => ("secret", Some(place.to_string())),
             Self::SecretKeys => ("secret-keys", None),
         };
@@ -384,6 +389,15 @@ fn access_subject(order: &AccessOrder) -> Subject {
         AccessOrder::Unbind { binding } => Subject::Binding(*binding),
         AccessOrder::CreateKey(key) => Subject::ApiKey(key.id),
         AccessOrder::RevokeKey { key } => Subject::ApiKey(*key),
+    }
+}
+
+fn region_subject(order: &RegionOrder) -> Subject {
+    match order {
+        RegionOrder::Create { region, .. }
+        | RegionOrder::Change { region, .. }
+        | RegionOrder::Delete { region } => Subject::Region(region.clone()),
+        RegionOrder::Assign { node, .. } => Subject::Node(node.clone()),
     }
 }
 
@@ -429,6 +443,7 @@ impl Body {
             Self::SetRate(_) => "rate.set",
             Self::SetPlan { .. } => "plan.set",
             Self::Annotate { .. } => "vm.annotate",
+            Self::Regions(order) => order.action(),
             Self::Secrets(order) => return order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
@@ -473,6 +488,7 @@ impl Body {
             }
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
+            Self::Regions(order) => one(region_subject(order)),
             Self::Secrets(order) => {
                 one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
             }

@@ -30,6 +30,7 @@ use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::region::RegionOrder;
 use super::secret::{SecretOrder, SecretPlace};
 use super::token::Token;
 
@@ -244,6 +245,8 @@ pub enum Body {
         /// The text; `None` removes what is there.
         value: Option<String>,
     },
+    /// Where hosts stand, and what holds there.
+    Regions(RegionOrder),
     /// What is kept encrypted.
     Secrets(SecretOrder),
     /// What all members understand, as they have just said.
@@ -374,6 +377,7 @@ impl Body {
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
+            Self::Regions(order) => canonical(&(18u8, order)),
             Self::Secrets(order) => canonical(&(25u8, asked_secret(order)?)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }

@@ -14,6 +14,7 @@
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
+//! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`secret`] | what is kept encrypted |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
@@ -49,8 +50,10 @@ pub mod outbox;
 pub mod placement;
 pub mod principal;
 pub mod project;
+pub mod region;
 pub mod reply;
 pub mod request;
+pub mod residency;
 pub mod rows;
 pub mod secret;
 pub mod settings;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
+    RegionCode, VmId,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -55,6 +56,8 @@ pub enum Accepted {
     Binding(BindingId),
     /// The API key that it was about.
     ApiKey(ApiKeyId),
+    /// The region that it was about.
+    Region(RegionCode),
     /// The version of the secret that it was about.
     Secret(u64),
 }
@@ -217,6 +220,9 @@ pub enum Refusal {
         /// The key.
         key: String,
     },
+    /// There is no such region.
+    #[error("there is no region `{0}`")]
+    NoSuchRegion(RegionCode),
     /// The command is newer than some members of the cluster.
     #[error(
         "this needs formats of version {needed}, and the cluster works with version {active} until all its coordinators \
@@ -246,6 +252,8 @@ pub enum Named {
     Project,
     /// A principal.
     Principal,
+    /// A region.
+    Region,
 }
 
 impl fmt::Display for Named {
@@ -253,6 +261,7 @@ impl fmt::Display for Named {
         formatter.write_str(match self {
             Self::Project => "project",
             Self::Principal => "principal",
+            Self::Region => "region",
         })
     }
 }
@@ -295,11 +304,15 @@ impl Refusal {
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_)
             | Self::NoSuchAnnotation { .. }
+            | Self::NoSuchRegion(_)
             | Self::NoSuchSecret(_) => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,
+            Self::NoRoom { misfit: Misfit::Region(rule), .. } if rule.is_residency() => {
+                Code::ResidencyRule
+            }
             Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
             Self::RequestReused => Code::IdempotencyConflict,
             Self::Token(_) | Self::NotAllowed { .. } => Code::NotAllowed,
@@ -319,6 +332,7 @@ impl Refusal {
             Self::NameTaken { .. } | Self::Taken { .. } => Some("name"),
             Self::NoSuchProject(_) => Some("project"),
             Self::NoSuchPrincipal(_) => Some("principal"),
+            Self::NoSuchRegion(_) => Some("region"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,

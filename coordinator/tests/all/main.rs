@@ -16,6 +16,7 @@ mod member;
 mod metrics;
 mod openapi;
 mod projects;
+mod regions;
 mod replacing;
 mod secrets;
 mod store;

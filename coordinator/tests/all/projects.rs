@@ -14,6 +14,7 @@ use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::PrincipalKind;
 use novacron_protocol::ids::ProjectName;
 use novacron_protocol::project::{Quota, Quotas};
+use novacron_protocol::region::Residency;
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_transport::api_key::ApiKeySecret;
 
@@ -28,6 +29,7 @@ async fn make_project(app: &App, name: &str, quotas: Quotas) -> ProjectName {
         display_name: String::new(),
         quotas,
         labels: Labels::new(),
+        residency: Residency::default(),
     };
     ask(app, Intent::Projects(order)).await;
     project

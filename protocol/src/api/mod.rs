@@ -12,6 +12,7 @@ mod node;
 mod principal;
 mod problem;
 mod project;
+mod region;
 mod secret;
 mod token;
 mod usage;
@@ -34,6 +35,9 @@ pub use principal::{
 };
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
+pub use region::{
+    NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
+};
 pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{

@@ -75,6 +75,8 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// A rule of residency says that the machine must not stand or go there.
+    ResidencyRule,
     /// The coordinator that was asked does not have the key that the secret is encrypted with.
     SecretKeyMissing,
     /// The cluster has members that are too old for this: it can be done when all of them are upgraded.
@@ -100,9 +102,11 @@ impl Code {
             | Self::AlreadyCorrected
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
-                422
-            }
+            Self::NoCapacity
+            | Self::QuotaExceeded
+            | Self::IdempotencyConflict
+            | Self::PlanFull
+            | Self::ResidencyRule => 422,
             Self::Internal => 500,
             Self::Unavailable
             | Self::NodeUnreachable
@@ -135,6 +139,7 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResidencyRule => "Against a rule of residency",
             Self::SecretKeyMissing => "Key of secrets not at hand",
             Self::UpgradeNeeded => "Members of the cluster are too old for this",
             Self::StorageFull => "No room on the disk",

@@ -14,6 +14,7 @@ mod lifecycle;
 mod migrations;
 mod projects;
 mod random;
+mod regions;
 mod requests;
 mod secrets;
 mod slots;
