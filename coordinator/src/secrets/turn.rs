@@ -56,7 +56,7 @@ impl Turning {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut applied = self.view.applied();
         loop {
-            let step = self.view.local(|fleet| next(fleet));
+            let step = self.view.local(next);
             let is_done = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
