@@ -82,9 +82,7 @@ impl Turning {
             Step::Rest => true,
             Step::Wait => false,
             Step::Make => self.make().await,
-            Step::Spread(key) => {
-                self.has_majority(*key).await && self.order(SecretOrder::Use { key: *key }).await
-            }
+            Step::Spread(key) => self.spread(*key).await,
             Step::Reseal(key) => self.reseal(*key).await,
             Step::Forget(key) => self.order(SecretOrder::Forget { key: *key }).await,
         }
@@ -104,12 +102,16 @@ impl Turning {
         }
     }
 
-    /// Whether a majority of those that vote has a key.
-    async fn has_majority(&self, key: SecretKeyId) -> bool {
+    /// Has a key used when a majority of those that vote has it. If nobody who answers has it, the leader that made it is
+    /// gone, perhaps for good: another one takes its place.
+    async fn spread(&self, key: SecretKeyId) -> bool {
         let voters = self.leader.voters();
         let asked = voters.iter().map(|(member, node)| self.has(*member, node, key));
         let holders = join_all(asked).await.into_iter().filter(|has| *has).count();
-        holders > voters.len() / 2
+        match holders {
+            0 => self.make().await,
+            _ => holders > voters.len() / 2 && self.order(SecretOrder::Use { key }).await,
+        }
     }
 
     async fn has(&self, member: MemberId, node: &MemberNode, key: SecretKeyId) -> bool {

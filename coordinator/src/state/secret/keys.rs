@@ -126,10 +126,11 @@ impl Fleet {
         self.set_keys(SecretKeys { turn: Turn::Asked, ..keys })
     }
 
-    /// A leader that did not learn that another one has announced its key is refused, and its key never used.
+    /// A key that was announced and is not in use gives way: the only member that has it may be gone for good.
     pub(super) fn announce_key(&mut self, key: SecretKeyId) -> Reply {
         let keys = self.secret_keys();
-        if !keys.needs_another() || keys.wanted().any(|known| known == key) {
+        let is_due = keys.needs_another() || matches!(keys.turn, Turn::Coming(_));
+        if !is_due || keys.wanted().any(|known| known == key) {
             return Err(Refusal::Conflict("no further key of secrets is to be made".to_owned()));
         }
         self.set_keys(SecretKeys { turn: Turn::Coming(key), ..keys })
