@@ -17,6 +17,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
 use crate::audit::AuditLog;
@@ -32,7 +33,9 @@ use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::ledger::Ledger;
-use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
+use crate::metrics::{
+    self, ApplyMetrics, Consensus, Costs, FleetNumbers, ProjectNumbers, RequestMetrics,
+};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
 use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
@@ -43,6 +46,7 @@ use crate::raft::network::Network;
 use crate::raft::timing::{self, Timing};
 use crate::raft::{DiskWork, MemberNode, Raft};
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::{Secrets, custody};
 use crate::state::Fleet;
@@ -190,6 +194,10 @@ impl Coordinator {
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(parts.clone().keep_keys(stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
+        let (refusals, proposer) = (parts.app.refusals.clone(), parts.app.proposer.clone());
+        tasks.spawn(refusals.run(proposer, stop.clone()));
+        let (ledger, clock) = (parts.app.ledger.clone(), parts.clock.clone());
+        tasks.spawn(parts.costs.clone().run(ledger, clock, stop.clone()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
@@ -285,6 +293,7 @@ struct Parts {
     keyring: Keyring,
     status: OwnStatus,
     clock: Clock,
+    costs: Costs,
 }
 
 impl Parts {
@@ -315,6 +324,7 @@ impl Parts {
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone(), keyring.clone());
+        let admission = Admission::new(config.limits.clone());
         let app = App {
             proposer,
             view,
@@ -325,10 +335,25 @@ impl Parts {
             secrets,
             backups,
             readiness,
+            admission,
+            refusals: Refusals::default(),
             requests,
         };
         let leadership = Leadership::new();
-        Self { app, sessions, leadership, leader, raft, cell, history, keyring, status, clock }
+        let costs = Costs::default();
+        Self {
+            app,
+            sessions,
+            leadership,
+            leader,
+            raft,
+            cell,
+            history,
+            keyring,
+            status,
+            clock,
+            costs,
+        }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -346,9 +371,10 @@ impl Parts {
     fn metrics(&self, applying: ApplyMetrics) -> Pages {
         let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
+        let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
-        let clock = self.clock.clone();
-        metrics::pages(&self.app.requests, Consensus { raft, desk, applying, clock }, fleet)
+        let consensus = Consensus { raft, desk, applying, clock: self.clock.clone() };
+        metrics::pages(&self.app.requests, consensus, fleet, projects)
     }
 
     /// Addresses of those that this member knows from the time when it took part.

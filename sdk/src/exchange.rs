@@ -315,10 +315,14 @@ fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> 
     };
     let may_repeat = !matches!(repeat, Repeat::Never);
     match problem.code {
-        // Another coordinator may be able to.
-        Code::Unavailable | Code::SecretKeyMissing | Code::StorageFull | Code::ClockOff => {
-            Failure::NotNow(problem)
-        }
+        // None of these did anything, and another coordinator may be able to.
+        Code::Unavailable
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::RequestTimeout
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff => Failure::NotNow(problem),
         Code::OutcomeUnknown if may_repeat => Failure::NotNow(problem),
         _ => Failure::Final(problem.into()),
     }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod etcd;
 mod full;
@@ -56,6 +57,8 @@ enum Chore {
         #[arg(long, default_value_t = model::FAULTS)]
         faults: u32,
     },
+    /// Ask the API whatever its description allows and forbids, and compare each answer with it.
+    Conformance(conformance::Requests),
     /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
     Sim(sim::Seeds),
     /// A cluster of the release before becomes one of this release, coordinator by coordinator, under load.
@@ -103,6 +106,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
+        Chore::Conformance(requests) => conformance::run(&workspace, requests),
         Chore::Sim(seeds) => sim::run(&workspace, seeds),
         Chore::Upgrade { from } => upgrade::run(&workspace, from.as_deref()),
         Chore::Steps => steps::run(&workspace),

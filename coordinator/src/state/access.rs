@@ -169,6 +169,7 @@ impl Fleet {
             | Body::SetNodeStates(_)
             | Body::ExpireEffects(_)
             | Body::SealWindows { .. }
+            | Body::NoteRefusals { .. }
             | Body::NoteFormats(_)
             | Body::BeginIncarnation(_) => None,
         }

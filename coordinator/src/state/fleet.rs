@@ -238,6 +238,7 @@ impl Fleet {
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
             Body::Regions(order) => self.order_region(now, order),
+            Body::NoteRefusals { rows } => self.note_refused(now, rows),
             Body::NoteFormats(said) => self.note_formats(now, said),
             Body::Secrets(order) => self.order_secret(now, &command.origin, order),
         }
