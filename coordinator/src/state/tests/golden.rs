@@ -210,6 +210,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 4859;
-const LOG_HASH: u64 = 13_937_212_684_557_612_858;
+const LOG_HASH: u64 = 17_827_961_908_157_721_279;
 const ROWS_BYTES: usize = 5595;
 const ROWS_HASH: u64 = 4_623_183_812_190_478_356;
