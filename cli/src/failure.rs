@@ -156,12 +156,16 @@ fn exit_of(code: Code) -> Exit {
         | Code::QuotaExceeded
         | Code::PlanFull
         | Code::ResidencyRule
+        | Code::UpgradeNeeded
         | Code::IdempotencyConflict
         | Code::RevisionGone
         | Code::RevisionUndone => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable
         | Code::NodeUnreachable
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff
         | Code::Internal
         | Code::TooManyWatchers
         | Code::TooStale
@@ -194,8 +198,11 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::RateLimited | Code::TooManyAtOnce => {
             Some("a coordinator's `[limits]` say how much one client may ask of it")
         }
-        Code::TokenUsed | Code::TokenExpired => {
-            Some("`novacron token create` makes a new one, `novacron cluster add` one for a coordinator")
+        Code::TokenUsed | Code::TokenExpired => Some(
+            "`novacron token create` makes a new one, `novacron cluster add` one for a coordinator",
+        ),
+        Code::UpgradeNeeded | Code::SecretKeyMissing | Code::StorageFull | Code::ClockOff => {
+            Some("`novacron cluster status` shows how the coordinators are")
         }
         Code::InvalidRequest
         | Code::NotFound

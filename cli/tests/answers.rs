@@ -220,6 +220,56 @@ fn annotations_are_written_and_removed_one_after_the_other() {
 }
 
 #[test]
+fn a_secret_is_read_from_standard_input_or_a_file_and_shown_only_when_that_is_asked() {
+    let view = r#"{"name":"password","project":"web","version":2,"created_at":"2026-01-01T00:00:00Z",
+        "updated_at":"2026-01-01T00:00:01Z","updated_by":"alice","key":"0102030405060708"}"#;
+    let place = Place::new(vec![answer("200 OK", view), answer("200 OK", view)]);
+    let (home, file) = (place.home.path(), place.home.path().join("value"));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let set = ["secret", "set", "password", "--project", "web"];
+    let stdin = std::fs::File::open(&file).unwrap();
+    let run = finish(command(home, &set).stdin(stdin));
+    assert!(run.code == 0 && run.stdout.contains("alice"), "{run:?}");
+    let from_file = [&set[..], &["--from-file", file.to_str().unwrap()]].concat();
+    assert_eq!(finish(&mut command(home, &from_file)).code, 0);
+    let seen: Vec<_> = place.seen.try_iter().collect();
+    assert_eq!(seen[0].target, "PUT /api/v1/projects/web/secrets/password");
+    let bodies: Vec<_> = seen.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
+    // The end of the line that a person types is not part of it; a file is taken as it is.
+    assert_eq!(bodies, [r#"{"value":"hunter2"}"#, r#"{"value":"hunter2\n"}"#]);
+
+    // Nothing at all is no value, and a value is no argument.
+    assert_eq!(finish(&mut command(home, &set)).code, 2);
+    let argument = [&set[..], &["hunter2"]].concat();
+    assert_eq!(finish(&mut command(home, &argument)).code, 2);
+
+    let revealed = r#"{"name":"password","version":2,"value":"hunter2"}"#;
+    let place = Place::new(vec![answer("200 OK", revealed), answer("200 OK", view)]);
+    assert_eq!(place.run("secret show password --reveal").stdout, "hunter2");
+    let shown = place.run("secret show password");
+    assert!(shown.stdout.contains("version") && !shown.stdout.contains("hunter2"), "{shown:?}");
+    let targets = ["POST /api/v1/secrets/password/reveal", "GET /api/v1/secrets/password"];
+    assert_eq!(place.requests(), targets);
+}
+
+#[test]
+fn a_key_turns_until_nothing_is_left_to_encrypt_anew() {
+    let keys = |turn: &str, left: u32| {
+        let body = format!(
+            r#"{{"key":"0102030405060708","since":"2026-01-01T00:00:00Z","turn":"{turn}","to_reseal":{left}}}"#
+        );
+        answer("200 OK", &body)
+    };
+    let place = Place::new(vec![keys("asked", 0), keys("resealing", 3), keys("settled", 0)]);
+    let run = place.run("cluster rotate-key --wait");
+    assert!(run.code == 0 && run.stdout.contains("settled"), "{run:?}");
+    let look = "GET /api/v1/cluster/secret-keys";
+    assert_eq!(place.requests(), ["POST /api/v1/cluster/secret-keys/turn", look, look]);
+    let late = Place::new(vec![keys("asked", 0)]).run("cluster rotate-key --wait --timeout 0s");
+    assert_eq!(late.code, 6);
+}
+
+#[test]
 fn waiting_asks_until_the_machine_runs() {
     let place = Place::new(vec![vm("starting"), vm("starting"), vm("running")]);
     let run = place.run("vm start web-01 --wait -o json");

@@ -10,6 +10,7 @@ use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
+use crate::secrets::Secrets;
 use crate::view::{View, Watchers};
 
 /// The doors of a running coordinator. Cheap to clone.
@@ -27,6 +28,8 @@ pub struct App {
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// What is kept encrypted.
+    pub secrets: Secrets,
     /// The whole state, for a backup.
     pub backups: Backups,
     /// Whether this member can serve.

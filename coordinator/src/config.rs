@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::admission::Limits;
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
+use crate::state::formats::{FormatVersion, Formats};
 use crate::view::WatchLimits;
 
 /// Bytes of a configuration file: more is none.
@@ -52,9 +53,26 @@ pub struct Config {
     /// What one client may ask of the API.
     #[serde(default)]
     pub limits: Limits,
+    /// A file with the key that encrypts this member's keys of secrets on its disk, as `novacron cluster key` makes it: a
+    /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
+    #[serde(default)]
+    pub secret_key_file: Option<PathBuf>,
+    /// Bytes of the disk that are kept for snapshots: with less free, this member takes no changes until there is more. 0:
+    /// the disk is not looked at.
+    #[serde(default = "disk_reserve_bytes")]
+    pub disk_reserve_bytes: u64,
+    /// For tests only: understand formats up to this version and no newer ones, as an earlier release does. It works only
+    /// where [`TEST_DISK_VARIABLE`] allows it.
+    #[serde(default)]
+    pub test_formats_newest: Option<u16>,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
+}
+
+/// Two snapshots of 20,000 machines (50 MB each), the segment of the log that is written (64 MiB) and the next one.
+fn disk_reserve_bytes() -> u64 {
+    256 << 20
 }
 
 /// A disk for tests of faults; it works only where [`TEST_DISK_VARIABLE`] allows it.
@@ -64,6 +82,11 @@ pub struct TestDiskConfig {
     /// Where faults are asked for while it runs: the files `full` and `sync_delay_ms`.
     #[serde(default)]
     pub faults_directory: Option<PathBuf>,
+}
+
+/// Whether the environment says that what is for tests may be used.
+pub fn are_tests_allowed() -> bool {
+    std::env::var_os(TEST_DISK_VARIABLE).is_some_and(|value| value == "1")
 }
 
 /// The variable of the environment that has to be `1` for a [`TestDiskConfig`] to be taken.
@@ -287,6 +310,15 @@ impl Config {
     pub fn timing(&self) -> Timing {
         let TimingConfig { heartbeat_ms, election_ms_min, entries_per_snapshot } = self.timing;
         Timing { heartbeat_ms, election_ms_min, entries_per_snapshot }
+    }
+
+    /// What this program understands.
+    pub fn formats(&self) -> Formats {
+        let own = Formats::default();
+        match self.test_formats_newest.map(FormatVersion) {
+            Some(newest) => Formats { newest, ..own },
+            None => own,
+        }
     }
 
     /// How long agents may be silent.

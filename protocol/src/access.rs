@@ -83,6 +83,12 @@ permissions! {
     RegionRead = "region.read",
     /// Make, change and remove regions, and say which hosts are in them.
     RegionAdmin = "region.admin",
+    /// See which secrets there are, without their values.
+    SecretRead = "secret.read",
+    /// Write and remove secrets.
+    SecretWrite = "secret.write",
+    /// Read the values of secrets; each time is in the audit log.
+    SecretReveal = "secret.reveal",
 }
 
 impl fmt::Display for Permission {
@@ -192,6 +198,8 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("secret.read"),
+    PermissionPattern::of("secret.write"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -201,6 +209,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("principal.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("secret.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

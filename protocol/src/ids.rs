@@ -136,6 +136,11 @@ name_type! {
     RegionCode
 }
 
+name_type! {
+    /// The name of a secret, unique in its project or, for those of no project, in the fleet.
+    SecretName
+}
+
 impl ProjectName {
     /// The project that there always is, and that a machine belongs to unless another is said.
     pub const DEFAULT: &str = "default";

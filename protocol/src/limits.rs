@@ -36,6 +36,12 @@ pub const ANNOTATION_KEY_BYTES_MAX: usize = 128;
 /// Bytes of an annotation's value: all of a machine's are at most 256 KiB.
 pub const ANNOTATION_VALUE_BYTES_MAX: usize = 4096;
 
+/// Bytes of a secret's value: a private key with its chain, or the credentials of a provider.
+pub const SECRET_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Secrets of one project, and of no project.
+pub const SECRETS_PER_PROJECT_MAX: usize = 1_000;
+
 /// Bytes of a kernel command line (x86 itself takes 2,048).
 pub const KERNEL_APPEND_BYTES_MAX: usize = 2048;
 

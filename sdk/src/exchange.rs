@@ -333,10 +333,15 @@ fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> 
     };
     let may_repeat = !matches!(repeat, Repeat::Never);
     match problem.code {
-        // None of these did anything.
-        Code::Unavailable | Code::TooStale | Code::RateLimited | Code::TooManyAtOnce | Code::RequestTimeout => {
-            Failure::NotNow(problem)
-        }
+        // None of these did anything, and another coordinator may be able to.
+        Code::Unavailable
+        | Code::TooStale
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::RequestTimeout
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff => Failure::NotNow(problem),
         Code::OutcomeUnknown if may_repeat => Failure::NotNow(problem),
         _ => Failure::Final(problem.into()),
     }

@@ -7,6 +7,7 @@ mod cluster;
 mod dev;
 mod node;
 mod region;
+mod secret;
 mod usage;
 mod values;
 mod vm;
@@ -25,6 +26,7 @@ pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
 pub use region::RegionCommand;
+pub use secret::{SecretCommand, SecretName};
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
 pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
@@ -142,6 +144,9 @@ pub enum Command {
     /// API keys, which programs show instead of a certificate.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Values that are kept encrypted.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Shows who you are to the fleet, and what you may do.
     Whoami,
     /// Who changed what.

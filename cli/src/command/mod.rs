@@ -10,6 +10,7 @@ mod fleet;
 mod migrate;
 mod node;
 mod region;
+mod secret;
 mod usage;
 mod vm;
 
@@ -46,6 +47,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Principal(command) => access::principal(command, &connect(&cli.global)?, printer),
         Command::Role(command) => access::role(command, || connect(&cli.global), printer),
         Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
+        Command::Secret(command) => secret::run(command, &connect(&cli.global)?, printer),
         Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
         Command::Cluster(command) => cluster::run(command, || connect(&cli.global), printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),

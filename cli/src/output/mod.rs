@@ -15,6 +15,7 @@ mod migration;
 mod node;
 mod overview;
 mod region;
+mod secret;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -48,6 +48,7 @@ mod regions;
 pub mod route;
 pub mod routes;
 mod search;
+mod secrets;
 mod server;
 mod shape;
 mod stale;

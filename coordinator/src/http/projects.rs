@@ -127,7 +127,7 @@ async fn find<P, Q, B>(call: &Call<P, Q, B>, name: ProjectName) -> Result<Projec
 }
 
 /// The name of a project. What cannot be a name is no project's.
-fn parse(name: &str) -> Result<ProjectName, Problem> {
+pub(super) fn parse(name: &str) -> Result<ProjectName, Problem> {
     name.parse().map_err(|_| not_found(name))
 }
 

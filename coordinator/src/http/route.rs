@@ -373,9 +373,7 @@ where
     };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
-        Ok((answer, stale, place)) => {
-            held(stale::marked(answer.into_response(), stale), place)
-        }
+        Ok((answer, stale, place)) => held(stale::marked(answer.into_response(), stale), place),
         Err(problem) => {
             refused.note(&problem);
             problem_response(&Problem { request_id: Some(id), ..problem })

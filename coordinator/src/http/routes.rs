@@ -3,7 +3,8 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, overview, principals, projects, rates, regions, tokens, usage, vms, whoami,
+    migrations, nodes, overview, principals, projects, rates, regions, secrets, tokens, usage, vms,
+    whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -24,6 +25,7 @@ pub fn table() -> Vec<Route> {
         cluster::routes(),
         backup::routes(),
         tokens::routes(),
+        secrets::routes(),
         projects::routes(),
         principals::routes(),
         whoami::routes(),

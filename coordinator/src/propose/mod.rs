@@ -116,6 +116,9 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
+        self.leader.desk().fitness().check_clock().map_err(ProposeError::Unfit)?;
+        // A leader of an earlier release could not even read it.
+        self.view.local(|fleet| fleet.check_since(&command.body))?;
         if codec::encoded_bytes(&command).is_none() {
             return Err(ProposeError::TooLarge);
         }
@@ -139,6 +142,7 @@ impl From<LeaderError> for ProposeError {
     fn from(error: LeaderError) -> Self {
         match error {
             LeaderError::NoLeader => Self::Unavailable,
+            LeaderError::Unfit(unfit) => Self::Unfit(unfit),
             LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
             LeaderError::NotPossible(reason) => {
                 Self::Refused(crate::state::Refusal::Conflict(reason))

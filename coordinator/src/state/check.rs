@@ -42,6 +42,8 @@ impl Fleet {
         self.check_annotations()?;
         self.check_regions()?;
         self.check_residency()?;
+        self.check_secrets()?;
+        self.check_formats()?;
         self.check_bounds()
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Index {
     pub(super) ledger_open: OpenCoverage,
     /// Bytes of all annotations.
     pub(super) annotation_bytes: usize,
+    /// Bytes of all encrypted values.
+    pub(super) secret_bytes: usize,
 }
 
 impl Index {
@@ -57,6 +59,7 @@ impl Index {
         fleet.bindings.values().for_each(|binding| index.add_binding(binding));
         index.ledger_open = fleet.build_open_coverage();
         index.annotation_bytes = fleet.all_annotation_bytes();
+        index.secret_bytes = fleet.all_secret_bytes();
         index
     }
 

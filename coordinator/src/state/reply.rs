@@ -16,9 +16,11 @@ use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::access::Unknown;
+use super::formats::{FormatVersion, OtherFormats};
 use super::ledger::entry::EntryId;
 use super::ledger::hour::Hour;
 use super::placement::Misfit;
+use super::secret::SecretPlace;
 
 /// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
 pub type Reply = Result<Accepted, Refusal>;
@@ -56,6 +58,8 @@ pub enum Accepted {
     ApiKey(ApiKeyId),
     /// The region that it was about.
     Region(RegionCode),
+    /// The version of the secret that it was about.
+    Secret(u64),
 }
 
 /// A command changed nothing, and why.
@@ -219,6 +223,26 @@ pub enum Refusal {
     /// There is no such region.
     #[error("there is no region `{0}`")]
     NoSuchRegion(RegionCode),
+    /// The command is newer than some members of the cluster.
+    #[error(
+        "this needs formats of version {needed}, and the cluster works with version {active} until all its coordinators \
+         are upgraded{}",
+        not_yet(behind.as_deref())
+    )]
+    UpgradeNeeded {
+        /// What it needs.
+        needed: FormatVersion,
+        /// What is active.
+        active: FormatVersion,
+        /// A member that is too old.
+        behind: Option<String>,
+    },
+    /// A coordinator that is too old or too new for the cluster.
+    #[error(transparent)]
+    OtherFormats(OtherFormats),
+    /// There is no such secret.
+    #[error("there is no secret `{0}`")]
+    NoSuchSecret(SecretPlace),
 }
 
 /// What has a name of its own, machines apart.
@@ -280,7 +304,8 @@ impl Refusal {
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_)
             | Self::NoSuchAnnotation { .. }
-            | Self::NoSuchRegion(_) => Code::NotFound,
+            | Self::NoSuchRegion(_)
+            | Self::NoSuchSecret(_) => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
@@ -299,6 +324,7 @@ impl Refusal {
             Self::TooManyRecords(_) => Code::TooManyRecords,
             Self::RateBegun { .. } => Code::RateBegun,
             Self::PlanFull { .. } => Code::PlanFull,
+            Self::UpgradeNeeded { .. } | Self::OtherFormats(_) => Code::UpgradeNeeded,
         }
     }
 
@@ -314,6 +340,10 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+fn not_yet(behind: Option<&str>) -> String {
+    behind.map(|name| format!("; `{name}` is not yet")).unwrap_or_default()
 }
 
 fn by_machine(holder: Option<VmId>) -> String {

@@ -44,6 +44,10 @@ macro_rules! for_each_table {
             23 ApiKeys api_keys (ApiKeyId => ApiKey),
             /// What is kept beside machines.
             24 Annotations annotations (AnnotationKey => Annotation),
+            /// What is kept encrypted.
+            25 Secrets secrets (SecretPlace => Secret),
+            /// The keys that it is encrypted with: one row.
+            26 SecretKeys secret_keys (Only => SecretKeys),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

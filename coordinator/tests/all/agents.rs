@@ -9,6 +9,7 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::peers::Call;
 use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
+use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::principal::AccessOrder;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
@@ -462,6 +463,7 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
         name: "intruder".into(),
         peer_address: "127.0.0.1:1".into(),
         api_address: "127.0.0.1:2".into(),
+        formats: Formats::default(),
     };
     let (first, vm) = (MemberId(1), VmId(request().0));
     let change = Command::of_cluster(request(), at, Body::ChangeSettings(change));
@@ -478,7 +480,8 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     let incarnation = cluster.any().view.local(Fleet::incarnation);
     for call in calls {
         for from in [0, 1].map(MemberId) {
-            let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
+            let formats = Formats::default();
+            let request = PeerRequest { from, incarnation, formats, to: first, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
             assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");

@@ -15,6 +15,7 @@ mod principal;
 mod problem;
 mod project;
 mod region;
+mod secret;
 mod token;
 mod usage;
 mod validation;
@@ -45,6 +46,7 @@ pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use region::{
     NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
 };
+pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

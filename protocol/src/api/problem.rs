@@ -108,6 +108,14 @@ pub enum Code {
     TooManyWatchers,
     /// What this member has is older than the reader would take.
     TooStale,
+    /// The coordinator that was asked does not have the key that the secret is encrypted with.
+    SecretKeyMissing,
+    /// The cluster has members that are too old for this: it can be done when all of them are upgraded.
+    UpgradeNeeded,
+    /// The coordinator has no room on its disk, or too many have none.
+    StorageFull,
+    /// The clock of the coordinator that leads differs too much from those of the others.
+    ClockOff,
 }
 
 impl Code {
@@ -121,6 +129,7 @@ impl Code {
             Self::NameTaken
             | Self::Conflict
             | Self::MemberIdUsed
+            | Self::UpgradeNeeded
             | Self::AlreadyCorrected
             | Self::TokenUsed
             | Self::TokenExpired
@@ -138,7 +147,12 @@ impl Code {
             Self::RevisionGone | Self::RevisionUndone => 410,
             Self::TooManyWatchers => 429,
             Self::Internal => 500,
-            Self::Unavailable | Self::NodeUnreachable | Self::TooStale => 503,
+            Self::Unavailable
+            | Self::NodeUnreachable
+            | Self::TooStale
+            | Self::SecretKeyMissing
+            | Self::StorageFull
+            | Self::ClockOff => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -178,6 +192,10 @@ impl Code {
             Self::CursorUnknown => "Unknown or expired cursor",
             Self::TokenUsed => "Join token used before",
             Self::TokenExpired => "Join token expired",
+            Self::SecretKeyMissing => "Key of secrets not at hand",
+            Self::UpgradeNeeded => "Members of the cluster are too old for this",
+            Self::StorageFull => "No room on the disk",
+            Self::ClockOff => "Clock off",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
     NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
     PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
-    SettingsChange, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
+    SecretWrite, SettingsChange, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::annotation::check_value;
@@ -175,6 +175,14 @@ impl Validate for SettingsChange {
 impl Validate for AnnotationWrite {
     fn validate(&self, findings: &mut Findings) {
         if let Err(wrong) = check_value(&self.value) {
+            findings.add(&wrong.field, FieldCode::Length, wrong.problem);
+        }
+    }
+}
+
+impl Validate for SecretWrite {
+    fn validate(&self, findings: &mut Findings) {
+        if let Err(wrong) = self.value.check_value() {
             findings.add(&wrong.field, FieldCode::Length, wrong.problem);
         }
     }

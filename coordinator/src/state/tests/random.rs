@@ -23,6 +23,7 @@ use proptest::prelude::*;
 use crate::outbox::reconcile;
 use crate::state::api_key::ApiKey;
 use crate::state::binding::{NewBinding, Right};
+use crate::state::formats::{FormatVersion, Formats};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
@@ -31,6 +32,9 @@ use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::refused::RefusedRow;
 use crate::state::region::{RegionEdit, RegionOrder};
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::table::Key;
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
 };
@@ -66,6 +70,8 @@ enum Step {
     Restore,
     Annotate { vm: u8, key: u8, length: u8 },
     Region { what: u8, region: u8, other: u8 },
+    Secret { what: u8, place: u8, key: u8 },
+    Formats { newest: u8, leaves_one_out: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,6 +111,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restore),
         2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
         2 => (n(), n(), n()).prop_map(|(what, region, other)| Step::Region { what, region, other }),
+        1 => (1..3u8, any_bool())
+            .prop_map(|(newest, leaves_one_out)| Step::Formats { newest, leaves_one_out }),
+        4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
     ]
 }
 
@@ -332,6 +341,18 @@ impl Walk {
                 let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));
                 let _ = self.scene.apply(Body::Annotate { vm, key, value });
             }
+            Step::Formats { newest, leaves_one_out } => {
+                let present = self.scene.fleet.present_members().map(|member| member.id);
+                let newest = FormatVersion(u16::from(newest)).max(self.scene.fleet.formats());
+                let formats = Formats { newest, ..Formats::default() };
+                let said = present.skip(usize::from(leaves_one_out)).map(|id| (id, formats));
+                let said = said.collect();
+                let _ = self.scene.apply(Body::NoteFormats(said));
+            }
+            Step::Secret { what, place, key } => {
+                let order = self.secret_order(what, place, key);
+                let _ = self.scene.apply(Body::Secrets(order));
+            }
         }
         Some(())
     }
@@ -424,6 +445,32 @@ impl Walk {
             count: number,
             first_at,
             last_at,
+        }
+    }
+
+    /// Something about a few secrets and keys, mostly what is next for them.
+    fn secret_order(&mut self, what: u8, number: u8, key: u8) -> SecretOrder {
+        let project = (number % 3 > 0).then(|| project_named(number));
+        let place =
+            SecretPlace { project, name: ["a", "b"][usize::from(number % 2)].parse().unwrap() };
+        let keys = self.scene.fleet.secret_keys();
+        let known = pick(&keys.wanted().collect::<Vec<_>>(), key);
+        let key = known.unwrap_or(SecretKeyId([key % 4; 8]));
+        let value = |id| SealedValue { id, key, sealed: vec![number; usize::from(number)] };
+        match what % 8 {
+            0 => SecretOrder::Delete { place },
+            1 => SecretOrder::Reveal { place },
+            2 => SecretOrder::Turn,
+            3 => SecretOrder::Announce { key: SecretKeyId([number % 4; 8]) },
+            4 => SecretOrder::Use { key },
+            5 => SecretOrder::Forget { key },
+            6 => {
+                let rows = self.scene.fleet.secrets_to_reseal().take(2);
+                let anew = |row: &SealedValue| SealedValue { key, ..row.clone() };
+                let values = rows.map(|(place, row)| (place.clone(), anew(&row.value)));
+                SecretOrder::Reseal(values.collect())
+            }
+            _ => SecretOrder::Put { place, value: value(self.scene.id()), mark: u64::from(number) },
         }
     }
 
@@ -544,11 +591,14 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_of_a_member_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         use novacron_protocol::wire::codec::decode;
-        let versioned = [&[1, 0][..], &bytes].concat();
-        for bytes in [&bytes, &versioned] {
+        let versioned = [1, 2].map(|version| [&[version, 0][..], &bytes].concat());
+        for bytes in versioned.iter().chain([&bytes]) {
             let _ = decode::<crate::peers::message::PeerRequest>(bytes);
             let _ = decode::<crate::peers::message::PeerResponse>(bytes);
             let _ = decode::<crate::state::Command>(bytes);
+            let _ = decode::<crate::state::secret::Secret>(bytes);
+            let _ = decode::<crate::state::secret::keys::SecretKeys>(bytes);
+            let _ = <SecretPlace as Key>::decode(bytes);
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::https::Https;
 use crate::member::Member;
+use crate::support::until;
 
 pub const PROJECTS: [&str; 2] = ["own", "other"];
 /// What is named so is not there, annotations apart.
@@ -65,6 +66,9 @@ impl Town {
             let answer = admin.send("PUT", &path, &[], br#"{"value":"a text"}"#).await;
             assert_eq!(answer.status, 200, "{answer:?}");
         }
+        for path in ["secrets", "projects/own/secrets", "projects/other/secrets"] {
+            keep_secret(&admin, &format!("/api/v1/{path}/password"), "a value").await;
+        }
         member.settle("node-01").await;
         let (mut migrations, mut batches) = (Vec::new(), Vec::new());
         for project in PROJECTS {
@@ -97,6 +101,7 @@ impl Town {
             // Of an API key or an annotation.
             .replace("{key}", ID)
             .replace("{region}", "eu")
+            .replace("{secret}", "password")
             .replace("{period}", "2026-11")
     }
 
@@ -151,6 +156,19 @@ impl Town {
 
 fn pair(list: Vec<String>) -> [String; 2] {
     list.try_into().unwrap()
+}
+
+/// Keeps a secret, as soon as the cluster has a key for it.
+pub async fn keep_secret(client: &Https, path: &str, value: &str) -> Value {
+    let body = json!({ "value": value }).to_string();
+    until("the cluster has a key for secrets", async || {
+        let answer = client.put(path, &body).await;
+        (answer.status != 503).then_some(answer).map(|answer| {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.json()
+        })
+    })
+    .await
 }
 
 /// Makes something that can be made.
