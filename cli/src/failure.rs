@@ -141,6 +141,8 @@ fn exit_of(code: Code) -> Exit {
         | Code::QuotaExceeded
         | Code::PlanFull
         | Code::ResidencyRule
+        | Code::HasSnapshots
+        | Code::SnapshotNeeded
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
@@ -154,6 +156,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         ),
         Code::NotAllowed => Some("`novacron whoami` shows who you are and what you may do"),
         Code::QuotaExceeded => Some("`novacron project show` shows what the project takes"),
+        Code::HasSnapshots | Code::SnapshotNeeded => {
+            Some("`novacron vm snapshot list` shows them, with their parents")
+        }
         Code::ResidencyRule => Some(
             "`novacron region list` and `novacron project show` show the rules, `novacron node list` where nodes stand",
         ),

@@ -83,6 +83,8 @@ permissions! {
     RegionRead = "region.read",
     /// Make, change and remove regions, and say which hosts are in them.
     RegionAdmin = "region.admin",
+    /// Make, restore and delete snapshots of machines.
+    VmSnapshot = "vm.snapshot",
 }
 
 impl fmt::Display for Permission {
@@ -288,7 +290,7 @@ mod tests {
             let pattern: PermissionPattern = text.parse().unwrap();
             Permission::ALL.iter().filter(|one| pattern.covers(**one)).count()
         };
-        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 6));
+        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 7));
         assert_eq!(covered("*"), Permission::ALL.len());
         for bad in ["", "vm", "vm*", "*.read", "vm.r*", "vm.fly", "vm.*.*", "disk.*", "**"] {
             assert!(bad.parse::<PermissionPattern>().is_err(), "{bad}");

@@ -10,6 +10,7 @@ mod fleet;
 mod migrate;
 mod node;
 mod region;
+mod snapshot;
 mod usage;
 mod vm;
 

@@ -14,6 +14,7 @@ pub mod event;
 mod migration;
 mod node;
 mod region;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod text;

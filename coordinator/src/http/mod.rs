@@ -41,6 +41,7 @@ mod regions;
 pub mod route;
 pub mod routes;
 mod server;
+mod snapshots;
 mod tokens;
 pub mod trace;
 mod usage;

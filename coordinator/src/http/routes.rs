@@ -3,7 +3,7 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, principals, projects, rates, regions, tokens, usage, vms, whoami,
+    migrations, nodes, principals, projects, rates, regions, snapshots, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -14,6 +14,7 @@ pub fn table() -> Vec<Route> {
     [
         vms::routes(),
         annotations::routes(),
+        snapshots::routes(),
         console::routes(),
         migrations::routes(),
         batches::routes(),

@@ -63,6 +63,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::NoCapacity,
                 Code::QuotaExceeded,
                 Code::ResidencyRule,
+                Code::HasSnapshots,
                 Code::IdempotencyConflict,
             ])
             .to(migrate),

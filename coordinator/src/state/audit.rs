@@ -12,7 +12,7 @@ use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
-    RequestId, VmId,
+    RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -96,6 +96,7 @@ pub(super) enum Subject {
     Plan(ProjectName),
     Annotation(VmId, String),
     Region(RegionCode),
+    Snapshot(VmId, SnapshotName),
 }
 
 /// A record as it is written.
@@ -249,6 +250,7 @@ impl Fleet {
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
             Subject::Region(region) => text(self.regions.get(region)?),
+            Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -350,6 +352,7 @@ impl Subject {
             Self::Plan(project) => ("plan", Some(project.to_string())),
             Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
             Self::Region(region) => ("region", Some(region.to_string())),
+            Self::Snapshot(vm, name) => ("snapshot", Some(format!("{vm}/{name}"))),
         };
         Object { kind, id }
     }
@@ -429,6 +432,7 @@ impl Body {
             Self::SetPlan { .. } => "plan.set",
             Self::Annotate { .. } => "vm.annotate",
             Self::Regions(order) => order.action(),
+            Self::Snapshots(order) => order.deed.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -472,6 +476,7 @@ impl Body {
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
             Self::Regions(order) => one(region_subject(order)),
+            Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -30,6 +30,7 @@ use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
 use super::region::RegionOrder;
+use super::snapshot::SnapshotOrder;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -239,6 +240,8 @@ pub enum Body {
     },
     /// Where hosts stand, and what holds there.
     Regions(RegionOrder),
+    /// Something with a snapshot of a machine.
+    Snapshots(SnapshotOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -363,6 +366,9 @@ impl Body {
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
             Self::Regions(order) => canonical(&(18u8, order)),
+            Self::Snapshots(SnapshotOrder { vm, name, deed }) => {
+                canonical(&(19u8, vm, name, deed.number()))
+            }
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

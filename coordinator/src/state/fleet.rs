@@ -3,7 +3,7 @@
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
-    NodeName, ProjectName, RegionCode, RequestId, Revision, VmId, VmName,
+    NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -42,6 +42,7 @@ use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::residency::Violation;
 use super::settings::Settings;
+use super::snapshot::Snapshot;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
@@ -232,6 +233,7 @@ impl Fleet {
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
             Body::Regions(order) => self.order_region(now, order),
+            Body::Snapshots(order) => self.order_snapshot(now, request, order),
         }
     }
 

@@ -17,5 +17,6 @@ mod openapi;
 mod projects;
 mod regions;
 mod replacing;
+mod snapshots;
 mod store;
 mod support;

@@ -95,4 +95,7 @@ pub enum EventKind {
     /// A machine stands against a rule of residency since a rule was changed, or does so no more.
     #[serde(rename = "residency.violation")]
     ResidencyViolation,
+    /// A snapshot was asked for, is ready, restored, deleted, or failed.
+    #[serde(rename = "snapshot.changed")]
+    SnapshotChanged,
 }

@@ -13,6 +13,7 @@ mod principal;
 mod problem;
 mod project;
 mod region;
+mod snapshot;
 mod token;
 mod usage;
 mod vm;
@@ -37,6 +38,7 @@ pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use region::{
     NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
 };
+pub use snapshot::{SnapshotCreate, SnapshotState, SnapshotView};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

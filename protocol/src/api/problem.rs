@@ -77,6 +77,10 @@ pub enum Code {
     Internal,
     /// A rule of residency says that the machine must not stand or go there.
     ResidencyRule,
+    /// The machine has snapshots, which cannot move: delete them first.
+    HasSnapshots,
+    /// Another snapshot was made on top of this one: delete that first.
+    SnapshotNeeded,
 }
 
 impl Code {
@@ -91,7 +95,9 @@ impl Code {
             | Self::Conflict
             | Self::MemberIdUsed
             | Self::AlreadyCorrected
-            | Self::RateBegun => 409,
+            | Self::RateBegun
+            | Self::HasSnapshots
+            | Self::SnapshotNeeded => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity
             | Self::QuotaExceeded
@@ -127,6 +133,8 @@ impl Code {
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResidencyRule => "Against a rule of residency",
+            Self::HasSnapshots => "The machine has snapshots",
+            Self::SnapshotNeeded => "The snapshot has a child",
         }
     }
 }

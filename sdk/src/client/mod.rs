@@ -7,6 +7,7 @@ mod cluster;
 mod migrations;
 mod nodes;
 mod regions;
+mod snapshots;
 mod usage;
 mod vms;
 

@@ -16,3 +16,4 @@ mod random;
 mod regions;
 mod requests;
 mod slots;
+mod snapshots;
