@@ -73,7 +73,7 @@ impl Driver {
         blocking(move || check_room(&files)).await
     }
 
-    /// The guest writes everything once more at most: then the disks hold all that they have now, twice.
+    /// The guest stands still meanwhile.
     async fn take_while_running(&mut self, name: &str) -> Result<(), OrderError> {
         let nodes = self.nodes();
         let qmp = self.listening()?.clone();
@@ -210,7 +210,7 @@ impl Driver {
 
     async fn sync_disks(&self) -> Result<(), OrderError> {
         let files = self.disk_files();
-        blocking(move || files.iter().try_for_each(|path| sync(path))).await
+        blocking(move || files.iter().try_for_each(sync)).await
     }
 }
 
@@ -225,7 +225,8 @@ fn sync(path: &PathBuf) -> Result<(), OrderError> {
         .map_err(|source| OrderError::Directory { path: path.clone(), source })
 }
 
-/// Whether the file system could hold all that the disks hold now once more.
+/// Whether the file system could hold once more all that the disks hold now: so much is kept twice, at most, when the
+/// guest has written everything anew.
 fn check_room(files: &[PathBuf]) -> Result<(), OrderError> {
     let mut needed_bytes = 0_u64;
     for path in files {
