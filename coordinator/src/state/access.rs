@@ -168,6 +168,7 @@ impl Fleet {
             | Body::SetNodeStates(_)
             | Body::ExpireEffects(_)
             | Body::SealWindows { .. }
+            | Body::NoteRefusals { .. }
             | Body::BeginIncarnation(_) => None,
         }
     }

@@ -34,7 +34,8 @@ pub fn found(programs: &Path, directory: &Path) -> Result<Cluster> {
         fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
         let text = format!(
             "name = \"{}\"\ndata_directory = \"{}\"\npeer_listen = \"{}\"\napi_listen = \"{}\"\n\
-             metrics_listen = \"off\"\n[log]\nfilter = \"warn\"\n",
+             metrics_listen = \"off\"\n[log]\nfilter = \"warn\"\n\
+             [limits]\nrequests_per_second_per_principal = 1000000\n",
             name(at),
             place.join("data").display(),
             links[at],
