@@ -195,6 +195,6 @@ fn golden_snapshot() {
 }
 
 const LOG_BYTES: usize = 4978;
-const LOG_HASH: u64 = 10_182_035_933_577_143_834;
+const LOG_HASH: u64 = 17_567_828_879_339_864_214;
 const ROWS_BYTES: usize = 6195;
 const ROWS_HASH: u64 = 15_475_125_536_157_688_629;
