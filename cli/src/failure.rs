@@ -157,6 +157,8 @@ fn exit_of(code: Code) -> Exit {
         | Code::PlanFull
         | Code::ResidencyRule
         | Code::UpgradeNeeded
+        | Code::HasSnapshots
+        | Code::SnapshotNeeded
         | Code::IdempotencyConflict
         | Code::RevisionGone
         | Code::RevisionUndone => Exit::Conflict,
@@ -182,6 +184,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         ),
         Code::NotAllowed => Some("`novacron whoami` shows who you are and what you may do"),
         Code::QuotaExceeded => Some("`novacron project show` shows what the project takes"),
+        Code::HasSnapshots | Code::SnapshotNeeded => {
+            Some("`novacron vm snapshot list` shows them, with their parents")
+        }
         Code::ResidencyRule => Some(
             "`novacron region list` and `novacron project show` show the rules, `novacron node list` where nodes stand",
         ),

@@ -433,6 +433,37 @@ fn a_terminal_gets_a_bar_and_a_pipe_only_the_record() {
     assert_eq!(serde_json::from_str::<serde_json::Value>(&record).unwrap()["status"], "completed");
 }
 
+const SNAPSHOT: &str = r#"{"id":"0b8f5a66-8f4c-4a57-9d6e-000000000004","name":"before","vm":"0b8f5a66-8f4c-4a57-9d6e-000000000001",
+    "vm_name":"web-01","parent":null,"is_current":false,"state":"STATE","reason":"REASON","created_at":"2026-01-01T00:00:00Z",
+    "ready_at":null,"updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
+
+#[test]
+fn a_snapshot_is_waited_for_and_what_went_wrong_is_the_exit_code() {
+    let snapshot = |state: &str, reason: &str| {
+        answer("200 OK", &SNAPSHOT.replace("STATE", state).replace("REASON", reason))
+    };
+    let taken =
+        Place::new(vec![snapshot("creating", ""), snapshot("creating", ""), snapshot("ready", "")]);
+    let run = taken.run("vm snapshot create web-01 before --wait");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("state    ready"), "{}", run.stdout);
+    let one = "GET /api/v1/vms/0b8f5a66-8f4c-4a57-9d6e-000000000001/snapshots/before";
+    assert_eq!(taken.requests(), ["POST /api/v1/vms/web-01/snapshots", one, one]);
+    let gone = Place::new(vec![snapshot("deleting", ""), problem(Code::NotFound)]);
+    let run = gone.run("vm snapshot delete web-01 before --wait");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "snapshot before is deleted\n"));
+    for (state, word) in [("failed", "failed: no room"), ("ready", ": no room")] {
+        let place = Place::new(vec![snapshot("restoring", ""), snapshot(state, "no room")]);
+        let run = place.run("vm restore web-01 before --wait");
+        assert_eq!(run.code, 1);
+        assert!(
+            run.stderr.contains(&format!("snapshot before{}", word.replace("failed", " failed"))),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
 const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
     "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
 

@@ -89,6 +89,8 @@ permissions! {
     SecretWrite = "secret.write",
     /// Read the values of secrets; each time is in the audit log.
     SecretReveal = "secret.reveal",
+    /// Make, restore and delete snapshots of machines.
+    VmSnapshot = "vm.snapshot",
 }
 
 impl fmt::Display for Permission {
@@ -297,7 +299,7 @@ mod tests {
             let pattern: PermissionPattern = text.parse().unwrap();
             Permission::ALL.iter().filter(|one| pattern.covers(**one)).count()
         };
-        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 6));
+        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 7));
         assert_eq!(covered("*"), Permission::ALL.len());
         for bad in ["", "vm", "vm*", "*.read", "vm.r*", "vm.fly", "vm.*.*", "disk.*", "**"] {
             assert!(bad.parse::<PermissionPattern>().is_err(), "{bad}");

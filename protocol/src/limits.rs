@@ -103,6 +103,9 @@ pub const BATCH_ITEMS_MAX: usize = 1_000;
 /// Bytes of what a project, principal, key or region is called for people.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
 
+/// Snapshots of one machine: each may grow to the size of the machine's disks.
+pub const SNAPSHOTS_PER_VM_MAX: usize = 32;
+
 /// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
 pub const REGIONS_MAX: usize = 256;
 

@@ -7,6 +7,7 @@ use novacron_protocol::vm::{Network, VmState};
 use novacron_sdk::VmFilter;
 
 use super::Wait;
+use super::snapshot::{SnapshotCommand, SnapshotOrder};
 use super::values::{
     AnnotationChange, Duration, milliseconds, parse_annotation, parse_bandwidth, parse_cpus,
     parse_disk, parse_duration, parse_label, parse_network, parse_size, parse_state,
@@ -68,6 +69,11 @@ pub enum VmCommand {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = parse_annotation)]
         changes: Vec<AnnotationChange>,
     },
+    /// Snapshots of a machine's disks.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Makes all disks of a stopped machine what they were when a snapshot was taken.
+    Restore(SnapshotOrder),
     /// Attaches to a machine's serial console. Ctrl-] detaches.
     Console(VmConsole),
 }

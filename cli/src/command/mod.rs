@@ -11,6 +11,7 @@ mod migrate;
 mod node;
 mod region;
 mod secret;
+mod snapshot;
 mod usage;
 mod vm;
 

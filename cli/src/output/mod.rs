@@ -16,6 +16,7 @@ mod node;
 mod overview;
 mod region;
 mod secret;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -51,6 +51,7 @@ mod search;
 mod secrets;
 mod server;
 mod shape;
+mod snapshots;
 mod stale;
 mod stall;
 mod tokens;

@@ -3,8 +3,8 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, overview, principals, projects, rates, regions, secrets, tokens, usage, vms,
-    whoami,
+    migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
+    usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -15,6 +15,7 @@ pub fn table() -> Vec<Route> {
     [
         vms::routes(),
         annotations::routes(),
+        snapshots::routes(),
         console::routes(),
         migrations::routes(),
         batches::routes(),

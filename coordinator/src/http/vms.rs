@@ -66,6 +66,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::NoCapacity,
                 Code::QuotaExceeded,
                 Code::ResidencyRule,
+                Code::HasSnapshots,
                 Code::IdempotencyConflict,
             ])
             .to(migrate),

@@ -135,6 +135,7 @@ impl Fleet {
                 of_vm(Permission::VmOperate, *vm)
             }
             Body::DestroyVm { vm } => of_vm(Permission::VmDelete, *vm),
+            Body::Snapshots(order) => of_vm(Permission::VmSnapshot, order.vm),
             Body::MigrateVm { vm, .. } => of_vm(Permission::VmMigrate, *vm),
             Body::CancelMigration { migration } => {
                 in_project(Permission::VmMigrate, self.project_of_migration(*migration))

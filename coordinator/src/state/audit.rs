@@ -12,7 +12,7 @@ use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
-    RequestId, VmId,
+    RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -100,6 +100,7 @@ pub(super) enum Subject {
     Region(RegionCode),
     Secret(SecretPlace),
     SecretKeys,
+    Snapshot(VmId, SnapshotName),
 }
 
 /// A record as it is written.
@@ -296,6 +297,7 @@ impl Fleet {
                 let named: Vec<_> = keys.wanted().map(|key| key.to_string()).collect();
                 text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
             }
+            Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -399,6 +401,7 @@ impl Subject {
             Self::Region(region) => ("region", Some(region.to_string())),
             Self::Secret(place) => ("secret", Some(place.to_string())),
             Self::SecretKeys => ("secret-keys", None),
+            Self::Snapshot(vm, name) => ("snapshot", Some(format!("{vm}/{name}"))),
         };
         Object { kind, id }
     }
@@ -479,6 +482,7 @@ impl Body {
             Self::Annotate { .. } => "vm.annotate",
             Self::Regions(order) => order.action(),
             Self::Secrets(order) => return order.action(),
+            Self::Snapshots(order) => order.deed.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -527,6 +531,7 @@ impl Body {
             Self::Secrets(order) => {
                 one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
             }
+            Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

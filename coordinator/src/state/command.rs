@@ -33,6 +33,7 @@ use super::project::ProjectOrder;
 use super::refused::RefusedRow;
 use super::region::RegionOrder;
 use super::secret::{SecretOrder, SecretPlace};
+use super::snapshot::SnapshotOrder;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -259,6 +260,8 @@ pub enum Body {
     Secrets(SecretOrder),
     /// What all members understand, as they have just said.
     NoteFormats(Vec<(MemberId, Formats)>),
+    /// Something with a snapshot of a machine.
+    Snapshots(SnapshotOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -388,6 +391,9 @@ impl Body {
             Self::Regions(order) => canonical(&(18u8, order)),
             Self::NoteRefusals { rows } => canonical(&(41u8, rows)),
             Self::Secrets(order) => canonical(&(25u8, asked_secret(order)?)),
+            Self::Snapshots(SnapshotOrder { vm, name, deed }) => {
+                canonical(&(19u8, vm, name, deed.number()))
+            }
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -3,7 +3,7 @@
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
-    NodeName, ProjectName, RegionCode, RequestId, Revision, VmId, VmName,
+    NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -45,6 +45,7 @@ use super::residency::Violation;
 use super::secret::keys::SecretKeys;
 use super::secret::{Secret, SecretPlace};
 use super::settings::Settings;
+use super::snapshot::Snapshot;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
@@ -241,6 +242,7 @@ impl Fleet {
             Body::NoteRefusals { rows } => self.note_refused(now, rows),
             Body::NoteFormats(said) => self.note_formats(now, said),
             Body::Secrets(order) => self.order_secret(now, &command.origin, order),
+            Body::Snapshots(order) => self.order_snapshot(now, request, order),
         }
     }
 

@@ -128,6 +128,7 @@ impl Fleet {
         if let Some(effect) = vm.task_effect() {
             self.take_row(effect);
         }
+        self.lose_snapshots(now, held.vm, "the machine moved after the backup was made");
         self.change_vm(now, held.vm, |vm| {
             vm.task = None;
             vm.node = Some(node.clone());

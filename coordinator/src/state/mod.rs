@@ -11,6 +11,7 @@
 //! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
 //! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`annotation`] | what people and tools keep beside machines |
+//! | [`snapshot`] | how disks of machines were |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
@@ -59,6 +60,7 @@ pub mod residency;
 pub mod rows;
 pub mod secret;
 pub mod settings;
+pub mod snapshot;
 pub mod table;
 mod tables;
 #[cfg(test)]

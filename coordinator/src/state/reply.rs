@@ -5,7 +5,7 @@ use std::fmt;
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
-    RegionCode, VmId,
+    RegionCode, SnapshotId, SnapshotName, VmId, VmName,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -60,6 +60,8 @@ pub enum Accepted {
     Region(RegionCode),
     /// The version of the secret that it was about.
     Secret(u64),
+    /// The snapshot that it was about.
+    Snapshot(SnapshotId),
 }
 
 /// A command changed nothing, and why.
@@ -243,6 +245,30 @@ pub enum Refusal {
     /// There is no such secret.
     #[error("there is no secret `{0}`")]
     NoSuchSecret(SecretPlace),
+    /// The machine has no such snapshot.
+    #[error("machine {vm} has no snapshot `{name}`")]
+    NoSuchSnapshot {
+        /// The machine.
+        vm: VmId,
+        /// The name.
+        name: SnapshotName,
+    },
+    /// Another snapshot was made on top of it.
+    #[error("snapshot `{name}` is what snapshot `{child}` was made on: delete `{child}` first")]
+    SnapshotNeeded {
+        /// The snapshot.
+        name: SnapshotName,
+        /// The other one.
+        child: SnapshotName,
+    },
+    /// Snapshots stay in the disks at their node.
+    #[error("machine `{name}` has {count} snapshots, which cannot move with it: delete them first")]
+    HasSnapshots {
+        /// The machine.
+        name: VmName,
+        /// How many.
+        count: usize,
+    },
 }
 
 /// What has a name of its own, machines apart.
@@ -254,6 +280,8 @@ pub enum Named {
     Principal,
     /// A region.
     Region,
+    /// A snapshot.
+    Snapshot,
 }
 
 impl fmt::Display for Named {
@@ -262,6 +290,7 @@ impl fmt::Display for Named {
             Self::Project => "project",
             Self::Principal => "principal",
             Self::Region => "region",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -305,7 +334,10 @@ impl Refusal {
             | Self::NoSuchEntry(_)
             | Self::NoSuchAnnotation { .. }
             | Self::NoSuchRegion(_)
-            | Self::NoSuchSecret(_) => Code::NotFound,
+            | Self::NoSuchSecret(_)
+            | Self::NoSuchSnapshot { .. } => Code::NotFound,
+            Self::SnapshotNeeded { .. } => Code::SnapshotNeeded,
+            Self::HasSnapshots { .. } => Code::HasSnapshots,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
@@ -335,6 +367,7 @@ impl Refusal {
             Self::NoSuchProject(_) => Some("project"),
             Self::NoSuchPrincipal(_) => Some("principal"),
             Self::NoSuchRegion(_) => Some("region"),
+            Self::NoSuchSnapshot { .. } => Some("snapshot"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,
@@ -353,7 +386,7 @@ fn by_machine(holder: Option<VmId>) -> String {
 fn amount(quota: Quota, amount: u64) -> String {
     match quota {
         Quota::MemoryBytes | Quota::DiskBytes => display_size(amount),
-        Quota::Vms | Quota::Cpus | Quota::Migrations => amount.to_string(),
+        Quota::Vms | Quota::Cpus | Quota::Migrations | Quota::Snapshots => amount.to_string(),
     }
 }
 

@@ -34,6 +34,8 @@ macro_rules! for_each_table {
             13 Regions regions (RegionCode => Region),
             /// Machines that stand against a rule of residency.
             14 ResidencyViolations residency_violations (VmId => Violation),
+            /// How disks of machines were.
+            15 Snapshots snapshots (SnapshotId => Snapshot),
             /// Whose machines are whose.
             20 Projects projects (ProjectName => Project),
             /// Who may ask for anything.

@@ -21,6 +21,7 @@ mod projects;
 mod regions;
 mod replacing;
 mod secrets;
+mod snapshots;
 mod stale;
 mod store;
 mod support;

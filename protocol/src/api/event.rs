@@ -95,11 +95,14 @@ pub enum EventKind {
     /// A machine stands against a rule of residency since a rule was changed, or does so no more.
     #[serde(rename = "residency.violation")]
     ResidencyViolation,
+    /// A snapshot was asked for, is ready, restored, deleted, or failed.
+    #[serde(rename = "snapshot.changed")]
+    SnapshotChanged,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -119,6 +122,7 @@ impl EventKind {
         Self::AccessChanged,
         Self::RegionChanged,
         Self::ResidencyViolation,
+        Self::SnapshotChanged,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -143,6 +147,7 @@ impl EventKind {
             Self::AccessChanged => "access.changed",
             Self::RegionChanged => "region.changed",
             Self::ResidencyViolation => "residency.violation",
+            Self::SnapshotChanged => "snapshot.changed",
         }
     }
 

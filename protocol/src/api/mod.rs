@@ -16,6 +16,7 @@ mod problem;
 mod project;
 mod region;
 mod secret;
+mod snapshot;
 mod token;
 mod usage;
 mod validation;
@@ -47,6 +48,7 @@ pub use region::{
     NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
 };
 pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
+pub use snapshot::{SnapshotCreate, SnapshotState, SnapshotView};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

@@ -116,6 +116,10 @@ pub enum Code {
     StorageFull,
     /// The clock of the coordinator that leads differs too much from those of the others.
     ClockOff,
+    /// The machine has snapshots, which cannot move: delete them first.
+    HasSnapshots,
+    /// Another snapshot was made on top of this one: delete that first.
+    SnapshotNeeded,
 }
 
 impl Code {
@@ -133,6 +137,8 @@ impl Code {
             | Self::AlreadyCorrected
             | Self::TokenUsed
             | Self::TokenExpired
+            | Self::HasSnapshots
+            | Self::SnapshotNeeded
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity
@@ -196,6 +202,8 @@ impl Code {
             Self::UpgradeNeeded => "Members of the cluster are too old for this",
             Self::StorageFull => "No room on the disk",
             Self::ClockOff => "Clock off",
+            Self::HasSnapshots => "The machine has snapshots",
+            Self::SnapshotNeeded => "The snapshot has a child",
         }
     }
 }

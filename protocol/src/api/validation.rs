@@ -7,11 +7,12 @@ use super::{
     AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
     NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
     PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
-    SecretWrite, SettingsChange, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
+    SecretWrite, SettingsChange, SnapshotCreate, TokenCreate, UsagePost, Validate, VmCreate,
+    VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::annotation::check_value;
-use crate::ids::{NodeName, ProjectName, RegionCode};
+use crate::ids::{NodeName, ProjectName, RegionCode, SnapshotName};
 use crate::limits::{
     API_KEY_TTL_S_RANGE, CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX,
     MIGRATIONS_PER_NODE_RANGE, PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
@@ -93,6 +94,12 @@ impl Validate for RegionChange {
         certifications.for_each(|all| examine_certifications(all, findings));
         let rules = self.residency_rules.iter();
         rules.for_each(|rules| examine_problems(rules.problems("residency_rules"), findings));
+    }
+}
+
+impl Validate for SnapshotCreate {
+    fn validate(&self, findings: &mut Findings) {
+        findings.parse("name", self.name.parse::<SnapshotName>());
     }
 }
 

@@ -8,6 +8,7 @@ mod migrations;
 mod nodes;
 mod regions;
 mod secrets;
+mod snapshots;
 mod usage;
 mod vms;
 

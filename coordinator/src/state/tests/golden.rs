@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::{PrincipalState, SettingsChange};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode};
+use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode, SnapshotId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
-use novacron_protocol::vm::Labels;
+use novacron_protocol::vm::{DiskFormat, Labels};
 use novacron_protocol::wire::codec;
 use novacron_transport::token::SecretHash;
 use uuid::Uuid;
@@ -25,9 +25,10 @@ use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
 use crate::state::table::{Row, TableName};
-use crate::state::testing::{Scene, account, name, progress};
-use crate::state::{Body, Fleet};
+use crate::state::testing::{Scene, account, name, progress, spec_in};
+use crate::state::{Accepted, Body, Fleet};
 
 /// Something of every table, by commands of every kind that makes rows.
 fn scene() -> Scene {
@@ -73,6 +74,7 @@ fn scene() -> Scene {
     regions(&mut scene);
     secrets(&mut scene);
     formats(&mut scene);
+    snapshots(&mut scene);
     scene
 }
 
@@ -106,6 +108,25 @@ fn secrets(scene: &mut Scene) {
     }
 }
 
+/// A snapshot that was restored, and one that is being taken.
+fn snapshots(scene: &mut Scene) {
+    let mut spec = spec_in(&"other".parse().unwrap(), "disks");
+    spec.disks[0].format = DiskFormat::Qcow2;
+    let body = scene.create_body(spec, Some("node-01"), false);
+    scene.make_project("other", Quotas::default());
+    let Ok(Accepted::Vm(vm)) = scene.apply(body) else { panic!("refused") };
+    scene.settle_all("node-01");
+    let ids = [SnapshotId(scene.id()), SnapshotId(scene.id())];
+    let [one, two] = ids.map(SnapshotDeed::Create);
+    for (name, deed) in [("one", one), ("one", SnapshotDeed::Restore), ("two", two)] {
+        let name = name.parse().unwrap();
+        scene.apply(Body::Snapshots(SnapshotOrder { vm, name, deed })).unwrap();
+        if deed != two {
+            scene.settle_all("node-01");
+        }
+    }
+}
+
 /// A region with everything, a node in it, and a machine against a rule.
 fn regions(scene: &mut Scene) {
     let (region, other) = ("eu".parse::<RegionCode>().unwrap(), "us".parse().unwrap());
@@ -120,7 +141,7 @@ fn regions(scene: &mut Scene) {
             .unwrap();
     }
     let rules = ResidencyRules { may_leave_to: Some(BTreeSet::from([other.clone()])) };
-    let (rules, status) = (Some(rules), Some(RegionStatus::Draining));
+    let (rules, status) = (Some(rules), Some(RegionStatus::Active));
     let edit = RegionEdit { name: None, certifications: None, rules, status };
     scene.apply(Body::Regions(RegionOrder::Change { region: region.clone(), edit })).unwrap();
     let (node, region) = (name("node-01"), Some(region));
@@ -188,8 +209,8 @@ fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
     let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8], &[0; 2]].concat();
-    // Name, no display name, active, five quotas that are none, no labels, no rules of residency, two times, a revision.
-    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 16 + 3 * 8]].concat();
+    // Name, no display name, active, six quotas that are none, no labels, no rules of residency, two times, a revision.
+    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 6 + 8 + 16 + 3 * 8]].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),
@@ -209,7 +230,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 4859;
-const LOG_HASH: u64 = 17_827_961_908_157_721_279;
-const ROWS_BYTES: usize = 5595;
-const ROWS_HASH: u64 = 4_623_183_812_190_478_356;
+const LOG_BYTES: usize = 4978;
+const LOG_HASH: u64 = 17_567_828_879_339_864_214;
+const ROWS_BYTES: usize = 6195;
+const ROWS_HASH: u64 = 15_475_125_536_157_688_629;

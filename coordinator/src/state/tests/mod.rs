@@ -19,3 +19,4 @@ mod regions;
 mod requests;
 mod secrets;
 mod slots;
+mod snapshots;

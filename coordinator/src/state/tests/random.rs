@@ -8,14 +8,15 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{
-    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, VmId,
+    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, SnapshotId,
+    VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
 use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
-use novacron_protocol::vm::Labels;
+use novacron_protocol::vm::{DiskFormat, Labels};
 use novacron_transport::SubjectName;
 use novacron_transport::token::SecretHash;
 use proptest::prelude::*;
@@ -34,6 +35,7 @@ use crate::state::refused::RefusedRow;
 use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
 use crate::state::table::Key;
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
@@ -72,6 +74,7 @@ enum Step {
     Region { what: u8, region: u8, other: u8 },
     Secret { what: u8, place: u8, key: u8 },
     Formats { newest: u8, leaves_one_out: bool },
+    Snapshot { vm: u8, name: u8, what: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -114,6 +117,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..3u8, any_bool())
             .prop_map(|(newest, leaves_one_out)| Step::Formats { newest, leaves_one_out }),
         4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
+        4 => (n(), n(), n()).prop_map(|(vm, name, what)| Step::Snapshot { vm, name, what }),
     ]
 }
 
@@ -256,7 +260,10 @@ impl Walk {
             }
             Step::Ask { principal, vm, by_key } => self.ask(principal, vm, by_key)?,
             Step::Create { name, node: at, start, project } => {
-                let spec = spec_in(&project_named(project), &format!("vm-{}", name % 8));
+                let mut spec = spec_in(&project_named(project), &format!("vm-{}", name % 8));
+                if name % 4 > 0 {
+                    spec.disks[0].format = DiskFormat::Qcow2;
+                }
                 let body = self.scene.create_body(spec, at.map(node), start);
                 let _ = self.scene.apply(body);
             }
@@ -333,6 +340,13 @@ impl Walk {
                 let _ = self.scene.apply(body);
             }
             Step::Restore => self.scene.restore("c9"),
+            Step::Snapshot { vm, name, what } => {
+                let (vm, id) = (self.vm(vm)?, SnapshotId(self.scene.id()));
+                let deed = [SnapshotDeed::Create(id), SnapshotDeed::Restore, SnapshotDeed::Delete]
+                    [usize::from(what) % 3];
+                let name = format!("s{}", name % 4).parse().unwrap();
+                let _ = self.scene.apply(Body::Snapshots(SnapshotOrder { vm, name, deed }));
+            }
             Step::Region { what, region, other } => {
                 let _ = self.scene.apply(region_body(what, region, other));
             }

@@ -48,11 +48,11 @@ impl Town {
         post(&admin, "regions", json!({ "code": "eu" })).await;
         for project in PROJECTS {
             post(&admin, "projects", json!({ "name": project })).await;
-            for number in 1..=2 {
+            for number in 1..=3 {
                 let body = json!({
                     "name": format!("{project}-{number}"),
                     "project": project,
-                    "node": "node-01",
+                    "node": if number < 3 { "node-01" } else { "node-02" },
                     "start": false,
                     "memory": 16 << 20,
                     "disk": 1 << 20,
@@ -69,7 +69,14 @@ impl Town {
         for path in ["secrets", "projects/own/secrets", "projects/other/secrets"] {
             keep_secret(&admin, &format!("/api/v1/{path}/password"), "a value").await;
         }
-        member.settle("node-01").await;
+        for node in ["node-01", "node-02"] {
+            member.settle(node).await;
+        }
+        for project in PROJECTS {
+            // One that does not move: a machine with snapshots cannot.
+            let path = format!("vms/{project}-3/snapshots");
+            post(&admin, &path, json!({ "name": "before" })).await;
+        }
         let (mut migrations, mut batches) = (Vec::new(), Vec::new());
         for project in PROJECTS {
             let to = json!({ "target": "node-02", "mode": "cold" });
@@ -90,7 +97,9 @@ impl Town {
     /// The path of a route, what it names filled in with what belongs to a project.
     pub fn path(&self, path: &str, project: &str) -> String {
         let number = usize::from(project == "other");
-        path.replace("{vm}", &format!("{project}-1"))
+        let machine = if path.contains("/snapshots") { 3 } else { 1 };
+        path.replace("{vm}", &format!("{project}-{machine}"))
+            .replace("{snapshot}", "before")
             .replace("{migration}", &self.migrations[number])
             .replace("{batch}", &self.batches[number])
             .replace("{project}", project)
