@@ -230,7 +230,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 4978;
-const LOG_HASH: u64 = 17_567_828_879_339_864_214;
-const ROWS_BYTES: usize = 6195;
-const ROWS_HASH: u64 = 15_475_125_536_157_688_629;
+const LOG_BYTES: usize = 5861;
+const LOG_HASH: u64 = 13_765_073_405_887_905_227;
+const ROWS_BYTES: usize = 6559;
+const ROWS_HASH: u64 = 11_080_642_846_770_733_865;
