@@ -58,7 +58,7 @@ impl ListQuery {
         }
         let after = match &self.cursor {
             None => None,
-            Some(cursor) => Some(parse(cursor).ok_or_else(|| unknown_cursor())?),
+            Some(cursor) => Some(parse(cursor).ok_or_else(unknown_cursor)?),
         };
         Ok(Window { after, skip: (page - 1) * limit, limit })
     }

@@ -66,7 +66,6 @@ impl MemberNetwork {
         self.links.call(MemberId(self.target), &self.node, call).await.map_err(unreachable)
     }
 
-    #[expect(clippy::result_large_err, reason = "openraft's own type")]
     fn remote<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, RpcError<E>> {
         result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
     }

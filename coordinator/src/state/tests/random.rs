@@ -464,7 +464,7 @@ impl Walk {
 
     /// Something about a few secrets and keys, mostly what is next for them.
     fn secret_order(&mut self, what: u8, number: u8, key: u8) -> SecretOrder {
-        let project = (number % 3 > 0).then(|| project_named(number));
+        let project = (!number.is_multiple_of(3)).then(|| project_named(number));
         let place =
             SecretPlace { project, name: ["a", "b"][usize::from(number % 2)].parse().unwrap() };
         let keys = self.scene.fleet.secret_keys();

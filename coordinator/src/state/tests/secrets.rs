@@ -172,7 +172,7 @@ fn a_key_turns_step_by_step_and_what_it_encrypted_is_encrypted_anew_first() {
     let anew = |id, name| (place(None, name), sealed(id, TWO));
     order(&mut scene, SecretOrder::Reseal(vec![anew(1, "password"), anew(2, "late")])).unwrap();
     let left: Vec<_> = scene.fleet.secrets_to_reseal().map(|(place, _)| place.clone()).collect();
-    assert_eq!(left, [password.clone()]);
+    assert_eq!(left, std::slice::from_ref(&password));
     order(&mut scene, SecretOrder::Reseal(vec![anew(3, "password")])).unwrap();
     let row = scene.fleet.secret(&password).unwrap();
     assert_eq!((row.version, row.value.key), (2, TWO), "no new version");
