@@ -1,4 +1,5 @@
-//! `novacron-benches control`: the control plane beside etcd, both sides under the same clients.
+//! `novacron-benches control`: the control plane beside etcd, both sides under the same clients; and under a whole fleet,
+//! which has no peer.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,19 +7,38 @@
 //! | [`cluster`] [`etcd`] [`coordinators`] | three members of either side |
 //! | [`load`] [`work`] [`latencies`] | clients, and how long they waited |
 //! | [`setting`] [`sides`] [`verdict`] | what runs share; who is compared; bars |
-//! | [`writes`] [`reads`] [`failover`] | the scenarios |
+//! | [`stage`] [`hosts`] [`machines`] | a fleet: coordinators, simulated hosts, machines |
+//! | [`changes`] [`reading`] [`members`] [`spreads`] | what is asked of a fleet, and what that costs |
+//! | [`past`] [`restarting`] [`footprint`] | a ledger of many hours; members that start again; disks |
+//! | [`writes`] [`reads`] [`failover`] | the scenarios beside etcd |
+//! | [`usage`] [`api`] [`fleet`] [`restart`] [`growth`] | the scenarios of a fleet |
 
+mod api;
+mod changes;
 mod cluster;
 mod coordinators;
 mod dialect;
 mod etcd;
 mod failover;
+mod fleet;
+mod footprint;
+mod growth;
+mod hosts;
 mod latencies;
 mod link;
 mod load;
+mod machines;
+mod members;
+mod past;
+mod reading;
 mod reads;
+mod restart;
+mod restarting;
 mod setting;
 mod sides;
+mod spreads;
+mod stage;
+mod usage;
 mod verdict;
 mod work;
 mod writes;
@@ -47,10 +67,15 @@ struct Scenario {
     run: fn(&Setting) -> Result<Found>,
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 8] = [
     Scenario { name: "writes", run: writes::run },
     Scenario { name: "reads", run: reads::run },
     Scenario { name: "failover", run: failover::run },
+    Scenario { name: "usage", run: usage::run },
+    Scenario { name: "api", run: api::run },
+    Scenario { name: "fleet", run: fleet::run },
+    Scenario { name: "restart", run: restart::run },
+    Scenario { name: "growth", run: growth::run },
 ];
 
 /// Runs the scenarios that are asked for, all of them unless said. The exit code says whether a bar was missed.
