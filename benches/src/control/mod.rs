@@ -64,18 +64,29 @@ struct Found {
 /// A scenario by name.
 struct Scenario {
     name: &'static str,
+    is_beside_etcd: bool,
     run: fn(&Setting) -> Result<Found>,
 }
 
+impl Scenario {
+    const fn beside_etcd(name: &'static str, run: fn(&Setting) -> Result<Found>) -> Self {
+        Self { name, is_beside_etcd: true, run }
+    }
+
+    const fn of_a_fleet(name: &'static str, run: fn(&Setting) -> Result<Found>) -> Self {
+        Self { name, is_beside_etcd: false, run }
+    }
+}
+
 const SCENARIOS: [Scenario; 8] = [
-    Scenario { name: "writes", run: writes::run },
-    Scenario { name: "reads", run: reads::run },
-    Scenario { name: "failover", run: failover::run },
-    Scenario { name: "usage", run: usage::run },
-    Scenario { name: "api", run: api::run },
-    Scenario { name: "fleet", run: fleet::run },
-    Scenario { name: "restart", run: restart::run },
-    Scenario { name: "growth", run: growth::run },
+    Scenario::beside_etcd("writes", writes::run),
+    Scenario::beside_etcd("reads", reads::run),
+    Scenario::beside_etcd("failover", failover::run),
+    Scenario::of_a_fleet("usage", usage::run),
+    Scenario::of_a_fleet("api", api::run),
+    Scenario::of_a_fleet("fleet", fleet::run),
+    Scenario::of_a_fleet("restart", restart::run),
+    Scenario::of_a_fleet("growth", growth::run),
 ];
 
 /// Runs the scenarios that are asked for, all of them unless said. The exit code says whether a bar was missed.
@@ -95,7 +106,10 @@ pub fn run(args: &Control) -> Result<ExitCode> {
         let table = found.table.clone() + &verdict::table(&found.verdict);
         println!("\n{}\n\n{table}", found.title);
         if args.record {
-            let section = found.section(&machine, &args.command(scenario.name), &table)?;
+            let programs =
+                if scenario.is_beside_etcd { etcd::version()? } else { "no peer".to_owned() };
+            let here = machine.without_guests(&programs);
+            let section = found.section(&here, &args.command(scenario.name), &table);
             record(Path::new(env!("CARGO_MANIFEST_DIR")), &found.title, &section)?;
         }
     }
@@ -104,8 +118,7 @@ pub fn run(args: &Control) -> Result<ExitCode> {
 
 impl Found {
     /// All that another needs to judge the figures or to measure again.
-    fn section(&self, machine: &Machine, command: &str, table: &str) -> Result<String> {
-        let here = machine.without_guests(&etcd::version()?);
-        Ok(format!("{here}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.method))
+    fn section(&self, here: &str, command: &str, table: &str) -> String {
+        format!("{here}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.method)
     }
 }

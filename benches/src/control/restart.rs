@@ -35,6 +35,8 @@ const SERVES_S_MAX: f64 = 10.0;
 /// The most bytes of a data directory for a million records, in MB.
 const MB_PER_MILLION_MAX: f64 = 200.0;
 const MB: f64 = 1e6;
+/// Parts of a data directory that are smaller are not named.
+const NAMED_BYTES_MIN: u64 = 500_000;
 const MILLION: f64 = 1e6;
 
 const TITLE: &str = "Control plane: restart and disk with a large ledger";
@@ -123,8 +125,8 @@ impl Outcome {
             "| coordinator | MB | MB per million records | of it |\n|---|---|---|---|\n",
         );
         for (number, files) in (1..).zip(&self.files) {
-            let of_it =
-                files.iter().map(|(name, bytes)| format!("{name} {:.0}", *bytes as f64 / MB));
+            let large = files.iter().filter(|(_, bytes)| *bytes >= NAMED_BYTES_MIN);
+            let of_it = large.map(|(name, bytes)| format!("{name} {:.0}", *bytes as f64 / MB));
             let (all, per_million) = (sum_mb(files), self.per_million_mb(files));
             let of_it = of_it.collect::<Vec<_>>().join(", ");
             text.push_str(&format!("| {number} | {all:.0} | {per_million:.1} | {of_it} |\n"));

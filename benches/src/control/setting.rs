@@ -29,10 +29,10 @@ pub struct Setting {
     pub clients: Vec<usize>,
     /// Who takes part, in turn.
     pub sides: &'static [Side],
-    /// Hosts and machines of a fleet, if they shall be others than a scenario has.
-    pub size: (Option<usize>, Option<usize>),
     /// Entries of a ledger, if they shall be others than a scenario has.
     pub entries: Option<u64>,
+    hosts: Option<usize>,
+    machines: Option<usize>,
     is_leader_only: bool,
     programs: PathBuf,
     files: PathBuf,
@@ -53,8 +53,9 @@ impl Setting {
             measured: Duration::from_secs(args.seconds),
             clients: args.clients.iter().copied().map(usize::from).collect(),
             sides: if args.no_peers { &SIDES[1..] } else { &SIDES },
-            size: (args.hosts.map(usize::from), args.vms.map(|vms| vms as usize)),
             entries: args.entries,
+            hosts: args.hosts.map(usize::from),
+            machines: args.vms.map(|vms| vms as usize),
             is_leader_only: args.leader_only,
             programs,
             files: own.to_owned(),
@@ -99,8 +100,8 @@ impl Setting {
     /// The size of a fleet: what a scenario has, unless something else was asked for. There are not more hosts than
     /// machines.
     pub fn size_or(&self, hosts: usize, machines: usize) -> Size {
-        let machines = self.size.1.unwrap_or(machines);
-        Size { hosts: self.size.0.unwrap_or(hosts).min(machines), machines }
+        let machines = self.machines.unwrap_or(machines);
+        Size { hosts: self.hosts.unwrap_or(hosts).min(machines), machines }
     }
 
     fn found_in(&self, side: Side, directory: &Path) -> Result<Cluster> {
