@@ -140,6 +140,7 @@ fn exit_of(code: Code) -> Exit {
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
+        | Code::ResidencyRule
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
@@ -153,6 +154,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         ),
         Code::NotAllowed => Some("`novacron whoami` shows who you are and what you may do"),
         Code::QuotaExceeded => Some("`novacron project show` shows what the project takes"),
+        Code::ResidencyRule => Some(
+            "`novacron region list` and `novacron project show` show the rules, `novacron node list` where nodes stand",
+        ),
         Code::NameTaken => Some("`novacron vm list` shows the names in use"),
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),

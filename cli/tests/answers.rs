@@ -304,3 +304,33 @@ fn a_terminal_gets_a_bar_and_a_pipe_only_the_record() {
     let record = std::fs::read_to_string(place.home.path().join("record")).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&record).unwrap()["status"], "completed");
 }
+
+const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
+    "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
+
+#[test]
+fn regions_are_made_drained_and_given_nodes() {
+    let region = |status: &str| answer("200 OK", &REGION.replace("STATUS", status));
+    let place = Place::new(vec![
+        region("active"),
+        region("draining"),
+        answer("204 No Content", ""),
+        answer("200 OK", r#"{"items":[],"revision":7}"#),
+    ]);
+    let made = place.run("region create eu --certifications ISO-27001,SOC2 --may-leave-to none");
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let drained = place.run("region drain eu");
+    assert!(drained.stdout.contains("status        draining"), "{}", drained.stdout);
+    assert_eq!(place.run("region delete eu").code, 0);
+    let none = place.run("region violations");
+    assert_eq!(none.stderr, "no machine stands against a rule\n");
+    let wanted = [
+        "POST /api/v1/regions",
+        "POST /api/v1/regions/eu/settings",
+        "DELETE /api/v1/regions/eu",
+        "GET /api/v1/residency/violations?limit=500",
+    ];
+    assert_eq!(place.requests(), wanted);
+    let wrong = place.run("region create eu --may-leave-to EU");
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+}

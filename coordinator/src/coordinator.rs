@@ -111,7 +111,7 @@ impl Core {
         let machine = directory.open_machine()?;
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
-        let history = History::new(machine.archive(), cell.clone(), work);
+        let history = History::new(machine.outgoing(), cell.clone(), work);
         let pace = config.timing().config(member)?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;

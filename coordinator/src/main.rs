@@ -18,6 +18,9 @@ use novacron_transport::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Coordinates a fleet of virtual machines.
 #[derive(Debug, Parser)]
 #[command(name = "novacron-coordinator", version)]

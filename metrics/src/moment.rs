@@ -57,6 +57,30 @@ impl<'a> Moment<'a> {
         Ok(())
     }
 
+    /// As [`Self::gauges`], by two labels; the words of the second may be the fleet's, which bounds them.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn gauges_by<N>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&'static str; 2],
+        values: impl IntoIterator<Item = (&'static str, String, N)>,
+    ) -> fmt::Result
+    where
+        ConstGauge<N>: EncodeMetric,
+        N: EncodeGaugeValue,
+    {
+        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
+        let [first, second] = labels;
+        for (word, other, value) in values {
+            let labels = [(first, word), (second, other.as_str())];
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// A number that only grows. `_total` is added to its name.
     ///
     /// # Errors

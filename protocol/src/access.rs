@@ -79,6 +79,10 @@ permissions! {
     RateAdmin = "rate.admin",
     /// Post usage that no agent measured.
     LedgerPost = "ledger.post",
+    /// See regions, and machines that stand against a rule of residency.
+    RegionRead = "region.read",
+    /// Make, change and remove regions, and say which hosts are in them.
+    RegionAdmin = "region.admin",
 }
 
 impl fmt::Display for Permission {
@@ -179,6 +183,7 @@ const VIEWER: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
+    PermissionPattern::of("region.read"),
 ];
 const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("vm.*"),
@@ -186,6 +191,7 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
+    PermissionPattern::of("region.read"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -194,6 +200,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("event.read"),
     PermissionPattern::of("project.read"),
     PermissionPattern::of("principal.read"),
+    PermissionPattern::of("region.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

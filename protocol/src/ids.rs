@@ -98,6 +98,10 @@ name_type! {
     /// The name of a plan: what usage costs.
     PlanName
 }
+name_type! {
+    /// The code of a region, such as `eu-central`, unique in the fleet.
+    RegionCode
+}
 
 impl ProjectName {
     /// The project that there always is, and that a machine belongs to unless another is said.

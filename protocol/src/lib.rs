@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`annotation`] [`node`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`vm`] [`annotation`] [`node`] [`region`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
@@ -32,6 +32,7 @@ pub mod node;
 pub mod pages;
 pub mod project;
 pub mod qemu;
+pub mod region;
 pub mod session;
 pub mod size;
 pub mod time;

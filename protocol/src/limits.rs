@@ -94,8 +94,18 @@ pub const MIGRATIONS_PER_NODE_RANGE: RangeInclusive<u32> = 1..=64;
 /// Machines of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 
-/// Bytes of what a project, principal or key is called for people.
+/// Bytes of what a project, principal, key or region is called for people.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
+
+/// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
+pub const REGIONS_MAX: usize = 256;
+
+/// Certifications of a region, and those that a project asks for.
+pub const CERTIFICATIONS_MAX: usize = 32;
+
+/// Bytes of a certification's name.
+pub const CERTIFICATION_BYTES_MAX: usize = 64;
+
 /// Usage records of one message or request; a record is 60 bytes, its outcome at most [`COVERED_MAX`] pairs: 1 MiB.
 pub const USAGE_RECORDS_PER_BATCH_MAX: usize = 1_000;
 

@@ -248,7 +248,7 @@ impl Member {
             NotOpened { is_damaged: reason.contains("damaged"), reason }
         })?;
         let (cell, reach) = (machine.cell(), machine.reach());
-        let history = History::new(machine.archive(), cell.clone(), work.clone());
+        let history = History::new(machine.outgoing(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
         let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
         let network = Network::new(links.clone());

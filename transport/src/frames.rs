@@ -5,6 +5,8 @@
 //! program or an attacker, and the bytes after it have no known meaning.
 
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,6 +21,10 @@ pub const HEADER_BYTES: usize = 4;
 /// A frame's buffer grows by at most this much ahead of the bytes that came: a length alone, which costs a
 /// peer four bytes, reserves no more.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+/// A frame up to this length is copied behind its header: two writes are two packets as soon as the connection's task
+/// runs between them, and each costs more than the copy.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a frame cannot be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,11 @@ impl<W: AsyncWrite + Unpin> FramedSend<W> {
     pub async fn send(&mut self, payload: Bytes) -> Result<(), FrameError> {
         let header = self.header_of(&payload)?;
         self.write_unsent().await?;
-        self.unsent = Some(header.chain(payload));
+        self.unsent = Some(if payload.len() <= COPIED_BYTES_MAX {
+            Bytes::from([&header[..], &payload].concat()).chain(Bytes::new())
+        } else {
+            header.chain(payload)
+        });
         self.write_unsent().await
     }
 
@@ -167,6 +177,13 @@ impl<R: AsyncRead + Unpin> FramedRecv<R> {
         frame
     }
 
+    /// Takes note of the stream's end, if that has come with the last frame. A stream that is dropped before costs a packet,
+    /// which tells the peer that nobody reads on.
+    pub fn note_end(&mut self) {
+        // Whatever else is there is dropped with the stream.
+        let _ = pin!(self.receive()).poll(&mut Context::from_waker(Waker::noop()));
+    }
+
     /// The stream, for its own controls (stop). Reading from it breaks the framing.
     pub fn stream_mut(&mut self) -> &mut R {
         &mut self.stream
@@ -219,9 +236,7 @@ impl<R: AsyncRead + Unpin> FramedRecv<R> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::Poll;
 
     const LIMIT: usize = 1000;
 

@@ -1,9 +1,9 @@
 //! What a target keeps of what it has said, for the case that the link is lost: the agent is real, its QEMU too, and the
 //! source is played by the test.
 
-use bytes::Bytes;
 use crate::common::agent::{Agent, endpoint};
 use crate::common::{PATIENCE, spec, vm};
+use bytes::Bytes;
 use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::vm::TargetRole;
 use novacron_protocol::effect::EffectOutcome;

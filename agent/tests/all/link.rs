@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
 use crate::common::{GREETING, Host, PATIENCE, read_until, spec, vm};
+use bytes::Bytes;
 use novacron_agent::clock;
 use novacron_agent::link::{self, Inbox, Life, SessionContext};
 use novacron_agent::migrate::{MigrationSettings, Migrations};

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use novacron_protocol::access::{AccessRole, BindingEffect};
 use novacron_protocol::api::{self, PrincipalKind};
-use novacron_protocol::ids::{ApiKeyId, BindingId};
+use novacron_protocol::ids::{ApiKeyId, BindingId, RegionCode};
 use novacron_protocol::project::Quotas;
+use novacron_protocol::region::{Certification, Residency};
 
 use super::values::{
-    Limit, parse_api_key, parse_binding, parse_days, parse_label, parse_limit, parse_role,
-    parse_size_limit,
+    All, Limit, parse_all, parse_api_key, parse_binding, parse_days, parse_label, parse_limit,
+    parse_role, parse_size_limit,
 };
 
 /// Projects: whose machines are whose, and how much they may take.
@@ -88,6 +89,35 @@ impl QuotaArgs {
     }
 }
 
+/// Where machines of a project may stand.
+#[derive(Debug, Clone, Args)]
+pub struct ResidencyArgs {
+    /// Regions in which its machines must stand, such as eu-1,eu-2, or `none` for anywhere.
+    #[arg(long, value_name = "REGIONS", value_parser = parse_all::<RegionCode>)]
+    pub regions: Option<All<RegionCode>>,
+    /// Certifications that a region must have for its machines, such as ISO-27001, or `none`.
+    #[arg(long, value_name = "NAMES", value_parser = parse_all::<Certification>)]
+    pub certifications: Option<All<Certification>>,
+}
+
+impl ResidencyArgs {
+    /// What is said, on top of what holds.
+    fn over(&self, mut residency: Residency) -> Residency {
+        if let Some(All(regions)) = &self.regions {
+            residency.regions.clone_from(regions);
+        }
+        if let Some(All(certifications)) = &self.certifications {
+            residency.certifications.clone_from(certifications);
+        }
+        residency
+    }
+
+    /// Whether anything is said.
+    pub fn is_said(&self) -> bool {
+        self.regions.is_some() || self.certifications.is_some()
+    }
+}
+
 /// A project to make.
 #[derive(Debug, Args)]
 pub struct ProjectCreate {
@@ -102,6 +132,9 @@ pub struct ProjectCreate {
     /// A label; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
+    /// Where its machines may stand.
+    #[command(flatten)]
+    pub residency: ResidencyArgs,
 }
 
 impl ProjectCreate {
@@ -112,6 +145,7 @@ impl ProjectCreate {
             display_name: self.display_name.clone().unwrap_or_default(),
             quotas: self.quotas.quotas(),
             labels: self.labels.iter().cloned().collect(),
+            residency: self.residency.over(Residency::default()),
         }
     }
 }
@@ -130,16 +164,20 @@ pub struct ProjectSet {
     /// A label, instead of all that it has; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
+    /// Where its machines may stand.
+    #[command(flatten)]
+    pub residency: ResidencyArgs,
 }
 
 impl ProjectSet {
-    /// The API's request.
-    pub fn request(&self) -> api::ProjectChange {
+    /// The API's request; `residency` is what holds now, if anything of it shall change.
+    pub fn request(&self, residency: Option<Residency>) -> api::ProjectChange {
         api::ProjectChange {
             display_name: self.display_name.clone(),
             state: None,
             quotas: self.quotas.change(),
             labels: (!self.labels.is_empty()).then(|| self.labels.iter().cloned().collect()),
+            residency: residency.map(|residency| self.residency.over(residency)),
         }
     }
 }

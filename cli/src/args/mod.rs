@@ -6,6 +6,7 @@ mod batch;
 mod cluster;
 mod dev;
 mod node;
+mod region;
 mod usage;
 mod values;
 mod vm;
@@ -22,6 +23,7 @@ pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
+pub use region::RegionCommand;
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
 pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
@@ -108,6 +110,9 @@ pub enum Command {
     /// Hypervisor hosts.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Regions: where nodes stand, and which machines may stand there.
+    #[command(subcommand)]
+    Region(RegionCommand),
     /// What happened, in order.
     Events(Events),
     /// Projects: whose machines are whose, and how much they may take.

@@ -1,5 +1,6 @@
 //! Values on the command line, as people write them.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use novacron_protocol::access::AccessRole;
@@ -322,6 +323,22 @@ pub fn parse_size_limit(text: &str) -> Result<Limit, String> {
         "none" => Ok(Limit(None)),
         _ => parse_size(text).map(|limit| Limit(Some(limit))),
     }
+}
+
+/// All of some words, possibly none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct All<T>(pub BTreeSet<T>);
+
+/// Words with commas between, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_all<T: FromStr<Err: ToString> + Ord>(text: &str) -> Result<All<T>, String> {
+    if text == "none" {
+        return Ok(All(BTreeSet::new()));
+    }
+    let words = text.split(',').map(|word| word.parse().map_err(|error: T::Err| error.to_string()));
+    words.collect::<Result<_, _>>().map(All)
 }
 
 /// A role.

@@ -28,7 +28,10 @@ pub fn project(command: &ProjectCommand, client: &Client, printer: Printer) -> R
         ProjectCommand::Show { project } => printer.one(&client.project(project)?),
         ProjectCommand::Create(create) => printer.one(&client.project_create(&create.request())?),
         ProjectCommand::Set(set) => {
-            printer.one(&client.project_change(&set.project, &set.request())?)
+            let is_said = set.residency.is_said();
+            let residency = is_said.then(|| client.project(&set.project)).transpose()?;
+            let request = set.request(residency.map(|project| project.residency));
+            printer.one(&client.project_change(&set.project, &request)?)
         }
         ProjectCommand::Suspend { project } => set_state(project, ProjectState::Suspended),
         ProjectCommand::Resume { project } => set_state(project, ProjectState::Active),

@@ -9,6 +9,7 @@ mod console;
 mod fleet;
 mod migrate;
 mod node;
+mod region;
 mod usage;
 mod vm;
 
@@ -32,6 +33,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Vm(command) => vm::run(command, &connect(&cli.global)?, printer),
         Command::Migrate(command) => migrate::run(command, &connect(&cli.global)?, printer),
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
+        Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
         Command::Usage(args) => usage::usage(args, &connect(&cli.global)?, printer),

@@ -8,6 +8,7 @@ use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
 use serde::Serialize;
 
+use super::region::residency_line;
 use super::text::{labels, or_dash, or_nothing, table, word};
 use super::{Fields, Row, Show};
 
@@ -48,6 +49,7 @@ impl Show for ProjectView {
             ("memory", quota(self, Quota::MemoryBytes)),
             ("disk", quota(self, Quota::DiskBytes)),
             ("migrations", quota(self, Quota::Migrations)),
+            ("residency", residency_line(&self.residency)),
             ("labels", labels(&self.labels)),
             ("created", self.created_at.to_string()),
             ("updated", self.updated_at.to_string()),

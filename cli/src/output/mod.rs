@@ -13,6 +13,7 @@ mod cluster;
 pub mod event;
 mod migration;
 mod node;
+mod region;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -4,7 +4,7 @@ use novacron_protocol::api::{DrainMachineView, DrainView, NodeView};
 use novacron_protocol::node::Scheduling;
 use novacron_protocol::size::display_size;
 
-use super::text::{labels, or_dash, table, word};
+use super::text::{labels, or_dash, or_nothing, table, word};
 use super::{Fields, Row, Show};
 
 impl Row for NodeView {
@@ -12,6 +12,7 @@ impl Row for NodeView {
         "NAME",
         "STATE",
         "SCHEDULING",
+        "REGION",
         "VMS",
         "CPUS",
         "MEMORY",
@@ -26,6 +27,7 @@ impl Row for NodeView {
             self.name.to_string(),
             word(&self.state),
             word(&self.scheduling),
+            or_dash(self.region.as_ref()),
             self.machines.to_string(),
             format!("{}/{}", self.allocated.cpus, self.capacity.cpus),
             of(self.allocated.memory_bytes, self.capacity.memory_bytes),
@@ -43,6 +45,7 @@ impl Show for NodeView {
             ("name", self.name.to_string()),
             ("state", word(&self.state)),
             ("scheduling", word(&self.scheduling)),
+            ("region", or_nothing(self.region.as_ref())),
             ("machines", self.machines.to_string()),
             ("left", self.drain.as_ref().map(progress).unwrap_or_default()),
             ("to leave", self.drain.as_ref().map(left).unwrap_or_default()),

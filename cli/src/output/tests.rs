@@ -1,6 +1,6 @@
 //! What people see of fixed views, to the letter.
 
-use novacron_protocol::api::{MigrationView, NodeView, VmView};
+use novacron_protocol::api::{MigrationView, NodeView, RegionView, VmView};
 use novacron_protocol::migration::{Convergence, MemoryPath, MigrationMode};
 use novacron_protocol::time::Timestamp;
 
@@ -181,7 +181,31 @@ fn a_node_shows_what_is_in_use() {
     assert!(shown.contains("9 of 8 in use, which the machines share\n"), "{shown}");
     assert_eq!(
         table(NodeView::HEADER, [node.row()]),
-        "NAME     STATE  SCHEDULING  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\
-         node-01  ready  active      1    1/8   512 MiB/8 GiB  1 GiB/100 GiB  tcg    10.0.2\n"
+        "NAME     STATE  SCHEDULING  REGION  VMS  CPUS  MEMORY         DISK           ACCEL  QEMU    LABELS\n\
+         node-01  ready  active      -       1    1/8   512 MiB/8 GiB  1 GiB/100 GiB  tcg    10.0.2\n"
+    );
+}
+
+#[test]
+fn a_region_says_where_its_machines_may_go() {
+    let region = |rules: serde_json::Value| -> RegionView {
+        serde_json::from_value(serde_json::json!({
+            "code": "eu", "name": "Frankfurt", "compliance_certifications": ["SOC2", "ISO-27001"],
+            "residency_rules": rules, "status": "active", "nodes": 2, "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z", "revision": 1, "_links": {}
+        }))
+        .unwrap()
+    };
+    let rows = [
+        serde_json::json!({}),
+        serde_json::json!({"may_leave_to": []}),
+        serde_json::json!({"may_leave_to": ["us", "ch"]}),
+    ];
+    assert_eq!(
+        table(RegionView::HEADER, rows.map(|rules| region(rules).row())),
+        "CODE  STATUS  NODES  MAY LEAVE TO  CERTIFICATIONS  NAME\n\
+         eu    active  2      any           ISO-27001,SOC2  Frankfurt\n\
+         eu    active  2      none          ISO-27001,SOC2  Frankfurt\n\
+         eu    active  2      ch,us         ISO-27001,SOC2  Frankfurt\n"
     );
 }

@@ -1,6 +1,5 @@
 //! Getting what this member misses of the past from the other members.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_protocol::ids::MemberId;
@@ -108,9 +107,9 @@ async fn fetch(
             return Err(FetchError::TooLarge);
         }
     }
-    let (archive, name) = (Arc::clone(&history.archive), name.to_owned());
+    let (outgoing, name) = (history.outgoing.clone(), name.to_owned());
     // What came is checked whole before it counts.
-    let put = move || archive.put_physical(&name, &file, &hash);
+    let put = move || outgoing.archive().put_physical(&name, &file, &hash);
     let written = history.work.run(put).await.map_err(HistoryError::from)?;
     Ok(written.map_err(HistoryError::from)?)
 }

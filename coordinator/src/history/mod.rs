@@ -10,13 +10,15 @@
 
 pub mod fetch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use novacron_protocol::api::{Code, Problem};
-use novacron_storage::archive::{Archive, ArchiveError, ContentHash};
+use novacron_storage::archive::{ArchiveError, ContentHash};
 use tokio::sync::Notify;
 
 use crate::raft::DiskWork;
+use crate::raft::outgoing::{NotArchived, Outgoing};
 use crate::view::FleetCell;
 
 /// Why something of the past cannot be read.
@@ -31,6 +33,9 @@ pub enum HistoryError {
     /// The archive cannot be used.
     #[error("the archive of this coordinator cannot be read")]
     Archive(#[from] ArchiveError),
+    /// What left the tables could not be archived here.
+    #[error(transparent)]
+    NotArchived(#[from] NotArchived),
     /// The task that uses the disk ended.
     #[error("the task that uses the disk ended")]
     Task(#[from] tokio::task::JoinError),
@@ -46,7 +51,7 @@ impl HistoryError {
 /// The past. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct History {
-    archive: Arc<Archive>,
+    outgoing: Outgoing,
     cell: FleetCell,
     work: DiskWork,
     /// Told when something was found to be missing.
@@ -55,8 +60,8 @@ pub struct History {
 
 impl History {
     /// The past of a member.
-    pub fn new(archive: Arc<Archive>, cell: FleetCell, work: DiskWork) -> Self {
-        Self { archive, cell, work, missed: Arc::default() }
+    pub fn new(outgoing: Outgoing, cell: FleetCell, work: DiskWork) -> Self {
+        Self { outgoing, cell, work, missed: Arc::default() }
     }
 
     /// The content of a name, verified against the hash that the cluster agreed on.
@@ -75,7 +80,10 @@ impl History {
     pub fn read_here(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
         let row = self.cell.look(|fleet| fleet.archived(name).cloned());
         let hash = ContentHash(row.ok_or_else(|| HistoryError::Unknown(name.to_owned()))?.hash);
-        self.found(name, self.archive.get(name, &hash))
+        match self.outgoing.find(name) {
+            Some(departure) => Ok(departure.content.clone()),
+            None => self.found(name, self.outgoing.archive().get(name, &hash)),
+        }
     }
 
     fn found(
@@ -88,7 +96,7 @@ impl History {
             Ok(None) => Err(self.miss(name)),
             Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
                 log_damage(name, &error);
-                self.archive.remove(name)?;
+                self.outgoing.archive().remove(name)?;
                 Err(self.miss(name))
             }
             Err(error) => Err(error.into()),
@@ -105,8 +113,9 @@ impl History {
     /// # Errors
     /// [`HistoryError`].
     pub async fn whole(&self, name: &str) -> Result<Vec<u8>, HistoryError> {
+        self.outgoing.settled().await?;
         let (history, name) = (self.clone(), name.to_owned());
-        let read = move || history.found(&name, history.archive.get_physical(&name));
+        let read = move || history.found(&name, history.outgoing.archive().get_physical(&name));
         self.work.run(read).await?
     }
 
@@ -115,8 +124,8 @@ impl History {
     /// # Errors
     /// [`HistoryError`].
     pub async fn part(&self, name: &str, offset: u64) -> Result<Option<Vec<u8>>, HistoryError> {
-        let (archive, name) = (Arc::clone(&self.archive), name.to_owned());
-        let read = move || archive.read_part(&name, offset, fetch::PART_BYTES_MAX);
+        let (outgoing, name) = (self.outgoing.clone(), name.to_owned());
+        let read = move || outgoing.archive().read_part(&name, offset, fetch::PART_BYTES_MAX);
         Ok(self.work.run(read).await??)
     }
 
@@ -125,7 +134,8 @@ impl History {
     /// # Errors
     /// [`HistoryError::Archive`] if the archive cannot be listed.
     pub fn missing(&self) -> Result<Vec<(String, ContentHash)>, HistoryError> {
-        let here: std::collections::BTreeSet<String> = self.archive.names()?.into_iter().collect();
+        let mut here: BTreeSet<String> = self.outgoing.names().into_iter().collect();
+        here.extend(self.outgoing.archive().names()?);
         Ok(self.cell.look(|fleet| {
             let missing = fleet.archives().filter(|(name, _)| !here.contains(*name));
             missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash))).collect()

@@ -37,6 +37,7 @@ pub mod parameters;
 mod principals;
 mod projects;
 mod rates;
+mod regions;
 pub mod route;
 pub mod routes;
 mod server;

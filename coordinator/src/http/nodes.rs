@@ -47,9 +47,9 @@ pub(super) fn routes() -> Vec<Route> {
 /// Which node.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NodePath {
+pub(super) struct NodePath {
     /// Name of the node.
-    node: String,
+    pub(super) node: String,
 }
 
 async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
@@ -85,7 +85,7 @@ async fn undrain(
 }
 
 /// Proposes, and shows the node that it was about as it stands then.
-async fn accepted<P, Q, B>(
+pub(super) async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     intent: Authorized<Intent>,
 ) -> Result<NodeView, Problem> {

@@ -77,11 +77,11 @@ async fn show(call: Call<ProjectPath, Nothing, NoBody>) -> Result<Found<ProjectV
 async fn create(
     call: Call<Nothing, Nothing, Json<ProjectCreate>>,
 ) -> Result<Created<ProjectView>, Problem> {
-    let ProjectCreate { name, display_name, quotas, labels } = call.body.0.clone();
+    let ProjectCreate { name, display_name, quotas, labels, residency } = call.body.0.clone();
     let project = name.parse::<ProjectName>().map_err(|error| {
         Problem::new(Code::InvalidRequest, format!("name: {error}")).about("name")
     })?;
-    let order = ProjectOrder::Create { project, display_name, quotas, labels };
+    let order = ProjectOrder::Create { project, display_name, quotas, labels, residency };
     let intent = call.authorize(Intent::Projects(order))?;
     accepted(&call, intent).await.map(Created)
 }
@@ -90,8 +90,9 @@ async fn change(
     call: Call<ProjectPath, Nothing, Json<ProjectChange>>,
 ) -> Result<Found<ProjectView>, Problem> {
     let project = parse(&call.path.project)?;
-    let ProjectChange { display_name, state, quotas, labels } = call.body.0.clone();
-    let edit = ProjectEdit { display_name, state, quotas: quotas.entries(), labels };
+    let ProjectChange { display_name, state, quotas, labels, residency } = call.body.0.clone();
+    let quotas = quotas.entries();
+    let edit = ProjectEdit { display_name, state, quotas, labels, residency };
     let intent = call.authorize(Intent::Projects(ProjectOrder::Change { project, edit }))?;
     accepted(&call, intent).await.map(Found)
 }

@@ -3,7 +3,7 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, principals, projects, rates, tokens, usage, vms, whoami,
+    migrations, nodes, principals, projects, rates, regions, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -18,6 +18,7 @@ pub fn table() -> Vec<Route> {
         migrations::routes(),
         batches::routes(),
         nodes::routes(),
+        regions::routes(),
         events::routes(),
         audit::routes(),
         cluster::routes(),

@@ -35,6 +35,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::Conflict,
                 Code::NoCapacity,
                 Code::QuotaExceeded,
+                Code::ResidencyRule,
                 Code::IdempotencyConflict,
             ])
             .to(create),
@@ -61,6 +62,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::Conflict,
                 Code::NoCapacity,
                 Code::QuotaExceeded,
+                Code::ResidencyRule,
                 Code::IdempotencyConflict,
             ])
             .to(migrate),

@@ -1,5 +1,6 @@
 //! The fleet in numbers, as this member has it: counted when somebody asks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use novacron_metrics::moment::{Moment, whole};
@@ -54,11 +55,13 @@ pub struct FleetNumbers {
 
 /// What is taken from the fleet while it is locked.
 struct Counts {
-    nodes: [(&'static str, i64); NODES.len()],
+    /// By state and region, at most 3 × 257.
+    nodes: Vec<(&'static str, String, i64)>,
     machines: [(&'static str, i64); MACHINES.len()],
     migrations: [(&'static str, i64); MIGRATIONS.len()],
     queued_seconds_max: f64,
     effects: i64,
+    violations: i64,
 }
 
 impl Counts {
@@ -68,13 +71,28 @@ impl Counts {
             .filter(|migration| migration.status() == MigrationStatus::Queued)
             .map(|migration| now.since_ms(migration.created_at));
         Self {
-            nodes: count(NODES, fleet.nodes().map(|node| node.state)),
+            nodes: nodes(fleet),
             machines: count(MACHINES, fleet.vms().map(|vm| vm.state())),
             migrations: count(MIGRATIONS, fleet.migrations().map(|migration| migration.status())),
             queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
             effects: whole(fleet.outbox_after(EffectId(0)).count()),
+            violations: whole(fleet.violations()),
         }
     }
+}
+
+/// Nodes by state and region; those without a region always, so that no series is missing where there are no regions.
+fn nodes(fleet: &Fleet) -> Vec<(&'static str, String, i64)> {
+    let mut states: BTreeMap<String, Vec<NodeState>> = BTreeMap::from([(String::new(), vec![])]);
+    for node in fleet.nodes() {
+        let region = node.region.as_ref().map(ToString::to_string).unwrap_or_default();
+        states.entry(region).or_default().push(node.state);
+    }
+    let of_region = |(region, states): (String, Vec<NodeState>)| {
+        let counts = count(NODES, states.into_iter());
+        counts.map(|(word, number)| (word, region.clone(), number))
+    };
+    states.into_iter().flat_map(of_region).collect()
 }
 
 /// How many there are of each state.
@@ -97,7 +115,13 @@ impl Collector for FleetNumbers {
         let now = self.clock.now();
         let counts = self.cell.look(|fleet| Counts::of(fleet, now));
         let mut moment = Moment::new(encoder);
-        moment.gauges("novacron_fleet_nodes", "Nodes, by state", "state", counts.nodes)?;
+        let help = "Nodes, by state and region; the region is empty for those in none";
+        moment.gauges_by("novacron_fleet_nodes", help, ["state", "region"], counts.nodes)?;
+        moment.gauge(
+            "novacron_fleet_residency_violations",
+            "Machines that stand against a rule of residency",
+            counts.violations,
+        )?;
         moment.gauges(
             "novacron_fleet_machines",
             "Machines that are not deleted, by state",

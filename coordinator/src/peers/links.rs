@@ -12,7 +12,8 @@ use novacron_protocol::ids::{Incarnation, MemberId};
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
 use novacron_transport::endpoint::ConnectError;
-use novacron_transport::{Connection, Endpoint, ExpectedPeer, FrameError, Role};
+use novacron_transport::{Connection, Endpoint, ExpectedPeer, FrameError, FramedRecv, Role};
+use quinn::RecvStream;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
@@ -182,7 +183,7 @@ impl PeerLinks {
     ) -> Result<Answer, PeerError> {
         let request = self.request(to, call)?;
         self.noted(match &self.way {
-            Way::Connections(links) => links.open(node, request).await.map(|(answer, _)| answer),
+            Way::Connections(links) => links.ask(node, request).await,
             Way::Carried(carrier) => {
                 carrier.exchange(node, request).await.and_then(|bytes| read(&bytes))
             }
@@ -241,6 +242,10 @@ impl PeerLinks {
     }
 }
 
+async fn answer(receive: &mut FramedRecv<RecvStream>) -> Result<Answer, PeerError> {
+    read(&receive.receive().await?.ok_or(PeerError::NoAnswer)?)
+}
+
 fn read(response: &[u8]) -> Result<Answer, PeerError> {
     match codec::decode(response)? {
         PeerResponse::Answer(answer) => Ok(*answer),
@@ -256,16 +261,30 @@ struct Connections {
 }
 
 impl Connections {
+    /// A stream for one call. It ends in either direction with the bytes that were last: an end of its own is a packet.
+    async fn ask(&self, node: &MemberNode, request: Bytes) -> Result<Answer, PeerError> {
+        let (mut send, mut receive) = self.begin(node, request).await?;
+        send.finish().await?;
+        let answer = answer(&mut receive).await;
+        receive.note_end();
+        answer
+    }
+
+    /// A stream that stays.
     async fn open(
         &self,
         node: &MemberNode,
         request: Bytes,
     ) -> Result<(Answer, FramedStream), PeerError> {
+        let (send, mut receive) = self.begin(node, request).await?;
+        Ok((answer(&mut receive).await?, (send, receive)))
+    }
+
+    async fn begin(&self, node: &MemberNode, request: Bytes) -> Result<FramedStream, PeerError> {
         let connection = self.connection(node).await?;
-        let (mut send, mut receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
+        let (mut send, receive) = connection.open_frames(PEER_MESSAGE_BYTES_MAX + 2).await?;
         send.send(request).await?;
-        let response = receive.receive().await?.ok_or(PeerError::NoAnswer)?;
-        Ok((read(&response)?, (send, receive)))
+        Ok((send, receive))
     }
 
     /// The connection to a member. Raft's calls have deadlines far below a handshake's length on a busy

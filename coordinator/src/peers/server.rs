@@ -184,7 +184,7 @@ async fn answer(
         Err(error) => return connection.refuse_message(&error.to_string()),
     };
     if let Err(declined) = server.check(connection.peer().name.as_str(), &request) {
-        return respond(&mut send, &PeerResponse::Declined(declined)).await;
+        return conclude(&mut send, &PeerResponse::Declined(declined)).await;
     }
     if let Call::Console { vm, from_offset, follow } = request.call {
         match server.consoles.open_here(vm, from_offset, follow).await {
@@ -192,11 +192,12 @@ async fn answer(
                 respond(&mut send, &PeerResponse::Answer(Box::new(Answer::Console))).await;
                 pump(console, send.into_inner(), receive.into_inner().0).await;
             }
-            Err(error) => respond(&mut send, &PeerResponse::Declined(no_console(&error))).await,
+            Err(error) => conclude(&mut send, &PeerResponse::Declined(no_console(&error))).await,
         }
         return;
     }
-    respond(&mut send, &server.response(request).await).await;
+    receive.note_end();
+    conclude(&mut send, &server.response(request).await).await;
 }
 
 fn no_console(error: &ConsoleError) -> Declined {
@@ -215,6 +216,13 @@ async fn respond(send: &mut novacron_transport::FramedSend<SendStream>, response
         }
         Err(error) => tracing::error!(%error, "an answer to another member is too large"),
     }
+}
+
+/// The response, and the stream's end with it.
+async fn conclude(send: &mut novacron_transport::FramedSend<SendStream>, response: &PeerResponse) {
+    respond(send, response).await;
+    // Fails only if the stream has ended already.
+    let _ = send.finish().await;
 }
 
 /// Copies both ways until the guest's side ends or the client is gone.

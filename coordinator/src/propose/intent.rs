@@ -16,6 +16,7 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::RateCard;
 use crate::state::principal::AccessOrder;
 use crate::state::project::ProjectOrder;
+use crate::state::region::RegionOrder;
 
 /// A change that a client asks for. `auth` decides whether it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub enum Intent {
     ChangeSettings(SettingsChange),
     /// Do something with projects.
     Projects(ProjectOrder),
+    /// Do something with regions.
+    Regions(RegionOrder),
     /// Change who may do what, bindings apart.
     Access(AccessOrder),
     /// Say what a principal may, or may not, do.

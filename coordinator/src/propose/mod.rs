@@ -81,6 +81,7 @@ impl Proposer {
             Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
             Intent::Projects(order) => Body::Projects(order),
+            Intent::Regions(order) => Body::Regions(order),
             Intent::Access(order) => Body::Access(order),
             Intent::Bind { principal, right, scope, effect } => {
                 let id = BindingId(new_uuid(self.clock.now()));

@@ -2,7 +2,8 @@
 //!
 //! Durable is the log, the last snapshot and the archive of what left the tables. The tables in sled are a copy that is
 //! written when the member stops: opened whole and newer than the snapshot, they are used; otherwise the fleet comes from
-//! the snapshot and the log after it. So applying waits for no disk, but for history that leaves the tables.
+//! the snapshot and the log after it. So applying waits for no disk, and snapshots wait for history that left the tables
+//! (see [`Outgoing`]).
 
 use std::io::Cursor;
 use std::path::Path;
@@ -23,6 +24,7 @@ use openraft::{
 use novacron_protocol::ids::Revision;
 
 use super::disk_work::DiskWork;
+use super::outgoing::{Left, NotArchived, Outgoing};
 use super::place::Place;
 use super::proposal::ProposalError;
 use super::reach::SnapshotReach;
@@ -30,7 +32,6 @@ use super::record::{Position, SnapshotMetaRecord};
 use super::tables::{KeptError, KeptTables};
 use super::types::{MemberNode, TypeConfig};
 use crate::metrics::ApplyMetrics;
-use crate::state::archive::Departure;
 use crate::state::{Fleet, Reply};
 use crate::view::FleetCell;
 
@@ -52,6 +53,9 @@ pub enum MachineError {
     /// The archive cannot be opened or written.
     #[error("the archive cannot be used")]
     Archive(#[from] ArchiveError),
+    /// History could not be archived.
+    #[error(transparent)]
+    NotArchived(#[from] NotArchived),
     /// The tables cannot be opened.
     #[error("the tables cannot be used")]
     Tables(#[from] TablesError),
@@ -83,7 +87,7 @@ pub struct Machine {
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
     reach: SnapshotReach,
-    archive: Arc<Archive>,
+    outgoing: Outgoing,
     work: DiskWork,
     metrics: ApplyMetrics,
 }
@@ -93,17 +97,19 @@ pub struct Machine {
 pub struct Closer {
     cell: FleetCell,
     place: Place,
+    outgoing: Outgoing,
     tables: KeptTables,
 }
 
 impl Closer {
-    /// Writes the tables and makes them durable, so that the next start finds them.
+    /// Writes the tables and makes them durable, so that the next start finds them; before them what left them.
     ///
     /// # Errors
-    /// [`KeptError`]; the next start is slower then, nothing is lost.
-    pub fn close(&self) -> Result<(), KeptError> {
+    /// [`MachineError`]; the next start is slower then, nothing is lost.
+    pub fn close(&self) -> Result<(), MachineError> {
+        self.outgoing.finish()?;
         match self.place.settled() {
-            Some(position) => self.tables.close(&self.cell.look(Fleet::frozen), &position),
+            Some(position) => Ok(self.tables.close(&self.cell.look(Fleet::frozen), &position)?),
             // What was being applied when the disk failed is neither in the fleet as a whole nor out of it.
             None => Ok(()),
         }
@@ -138,12 +144,13 @@ impl Machine {
         work: DiskWork,
     ) -> Result<Self, MachineError> {
         let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
+        let outgoing = Outgoing::new(archive, work.clone());
         let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
         let (fleet, position, snapshot_at) = recover(&snapshots, &tables)?;
         let reach = SnapshotReach::new(snapshot_at);
         let cell = FleetCell::new(fleet, position.index());
         let (place, metrics) = (Place::new(position), ApplyMetrics::default());
-        Ok(Self { cell, place, tables, snapshots, reach, archive, work, metrics })
+        Ok(Self { cell, place, tables, snapshots, reach, outgoing, work, metrics })
     }
 
     /// The fleet that it changes.
@@ -156,15 +163,15 @@ impl Machine {
         self.reach.clone()
     }
 
-    /// Where it keeps what left the tables.
-    pub fn archive(&self) -> Arc<Archive> {
-        Arc::clone(&self.archive)
+    /// The way of what leaves the tables, to where it is kept.
+    pub fn outgoing(&self) -> Outgoing {
+        self.outgoing.clone()
     }
 
     /// What closes its tables.
     pub fn closer(&self) -> Closer {
         let (cell, place) = (self.cell.clone(), self.place.clone());
-        Closer { cell, place, tables: self.tables.clone() }
+        Closer { cell, place, outgoing: self.outgoing.clone(), tables: self.tables.clone() }
     }
 
     /// How applying goes.
@@ -201,26 +208,10 @@ impl Machine {
         let mut position = self.place.unsettle();
         let applied = entries.into_iter().map(|entry| self.apply_entry(entry, &mut position));
         let replies = applied.collect::<Result<_, _>>()?;
-        self.archive_departures().await?;
+        self.outgoing.take(self.cell.change(Fleet::drain_departures)).await?;
         self.cell.announce(position.index());
         self.place.settle(position);
         Ok(replies)
-    }
-
-    /// The order of durability: history is in the archive before any snapshot is written that does not hold it.
-    async fn archive_departures(&self) -> Result<(), MachineError> {
-        let departures = self.cell.change(Fleet::drain_departures);
-        if departures.is_empty() {
-            return Ok(());
-        }
-        let archive = Arc::clone(&self.archive);
-        let work = move || -> Result<(), MachineError> {
-            for Departure { name, content } in &departures {
-                archive.put(name, content)?;
-            }
-            Ok(())
-        };
-        self.work.run(work).await?
     }
 
     async fn install(
@@ -311,6 +302,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Builder {
             fleet: self.cell.look(Fleet::frozen),
             position: self.place.get(),
+            outgoing: self.outgoing.clone(),
+            left: self.outgoing.left(),
             snapshots: Arc::clone(&self.snapshots),
             reach: self.reach.clone(),
             work: self.work.clone(),
@@ -357,6 +350,9 @@ fn read_latest(snapshots: &SnapshotStore) -> Result<Option<Snapshot<TypeConfig>>
 pub struct Builder {
     fleet: Fleet,
     position: Position,
+    outgoing: Outgoing,
+    /// What is not in the fleet any more.
+    left: Left,
     snapshots: Arc<SnapshotStore>,
     reach: SnapshotReach,
     work: DiskWork,
@@ -381,6 +377,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             snapshots.write(&codec::encode(&record)?, &data)?;
             Ok(data)
         };
+        // The order of durability: history is in the archive before any snapshot is written that does not hold it.
+        self.outgoing.durable(self.left).await.map_err(|error| failed_snapshot(error.into()))?;
         let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
         self.reach.extend(position.applied.map(|applied| applied.index));

@@ -7,6 +7,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
+//! | [`outgoing`] | history on its way to the archive |
 //! | [`restored`] | how log and state of a restored cluster begin |
 //! | [`proposal`] | what an entry carries: commands that waited together |
 //! | [`reach`] | how far snapshots reach, before the log may go |
@@ -17,6 +18,7 @@ pub mod disk_work;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+pub mod outgoing;
 mod place;
 pub mod proposal;
 pub mod reach;

@@ -154,6 +154,7 @@ impl Fleet {
             Body::PostUsage { .. } => of_fleet(Permission::LedgerPost),
             Body::SetRate(_) | Body::SetPlan { .. } => of_fleet(Permission::RateAdmin),
             Body::Projects(_) => of_fleet(Permission::ProjectAdmin),
+            Body::Regions(_) => of_fleet(Permission::RegionAdmin),
             Body::Access(_) => of_fleet(Permission::PrincipalAdmin),
             Body::FoundCluster { .. }
             | Body::PlaceVm { .. }

@@ -11,7 +11,8 @@
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
+    RequestId, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -28,6 +29,7 @@ use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
+use super::region::RegionOrder;
 use super::reply::Reply;
 use super::table::{Key, ROW_BYTES_MAX, Table};
 
@@ -93,6 +95,7 @@ pub(super) enum Subject {
     Rate(RateKey),
     Plan(ProjectName),
     Annotation(VmId, String),
+    Region(RegionCode),
 }
 
 /// A record as it is written.
@@ -245,6 +248,7 @@ impl Fleet {
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
+            Subject::Region(region) => text(self.regions.get(region)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -345,6 +349,7 @@ impl Subject {
             Self::Rate(key) => ("rate", Some(format!("{}/{}", key.plan, key.valid_from))),
             Self::Plan(project) => ("plan", Some(project.to_string())),
             Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
+            Self::Region(region) => ("region", Some(region.to_string())),
         };
         Object { kind, id }
     }
@@ -369,6 +374,15 @@ fn access_subject(order: &AccessOrder) -> Subject {
         AccessOrder::Unbind { binding } => Subject::Binding(*binding),
         AccessOrder::CreateKey(key) => Subject::ApiKey(key.id),
         AccessOrder::RevokeKey { key } => Subject::ApiKey(*key),
+    }
+}
+
+fn region_subject(order: &RegionOrder) -> Subject {
+    match order {
+        RegionOrder::Create { region, .. }
+        | RegionOrder::Change { region, .. }
+        | RegionOrder::Delete { region } => Subject::Region(region.clone()),
+        RegionOrder::Assign { node, .. } => Subject::Node(node.clone()),
     }
 }
 
@@ -414,6 +428,7 @@ impl Body {
             Self::SetRate(_) => "rate.set",
             Self::SetPlan { .. } => "plan.set",
             Self::Annotate { .. } => "vm.annotate",
+            Self::Regions(order) => order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -456,6 +471,7 @@ impl Body {
             }
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
+            Self::Regions(order) => one(region_subject(order)),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use novacron_protocol::access::Scope;
 use novacron_protocol::ids::ProjectName;
-use novacron_protocol::limits::MIGRATIONS_PER_NODE_RANGE;
+use novacron_protocol::limits::{MIGRATIONS_PER_NODE_RANGE, REGIONS_MAX};
 use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::vm::VmState;
 
@@ -40,6 +40,8 @@ impl Fleet {
         self.check_ledger()?;
         self.check_audit()?;
         self.check_annotations()?;
+        self.check_regions()?;
+        self.check_residency()?;
         self.check_bounds()
     }
 
@@ -230,6 +232,7 @@ impl Fleet {
             (self.principals.len(), PRINCIPALS_MAX, "principals"),
             (self.bindings.len(), BINDINGS_MAX, "bindings"),
             (self.api_keys.len(), API_KEYS_MAX, "API keys"),
+            (self.regions.len(), REGIONS_MAX, "regions"),
         ];
         bounds.into_iter().try_for_each(|(count, most, what)| {
             ensure(count <= most, || format!("{count} {what}, at most {most}"))

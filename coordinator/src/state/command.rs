@@ -29,6 +29,7 @@ use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::region::RegionOrder;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -70,7 +71,7 @@ impl Command {
 }
 
 impl Message for Command {
-    const VERSION: u16 = 7;
+    const VERSION: u16 = 8;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
 }
@@ -236,6 +237,8 @@ pub enum Body {
         /// The text; `None` removes what is there.
         value: Option<String>,
     },
+    /// Where hosts stand, and what holds there.
+    Regions(RegionOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -359,6 +362,7 @@ impl Body {
             Self::SetRate(card) => canonical(&(16u8, card)),
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
+            Self::Regions(order) => canonical(&(18u8, order)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

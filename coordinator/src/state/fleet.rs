@@ -3,7 +3,7 @@
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
-    NodeName, ProjectName, RequestId, Revision, VmId, VmName,
+    NodeName, ProjectName, RegionCode, RequestId, Revision, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -37,8 +37,10 @@ use super::node::Node;
 use super::outbox::OutboxRow;
 use super::principal::Principal;
 use super::project::Project;
+use super::region::Region;
 use super::reply::{Refusal, Reply};
 use super::request::Answered;
+use super::residency::Violation;
 use super::settings::Settings;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
@@ -229,6 +231,7 @@ impl Fleet {
             Body::SetRate(card) => self.set_rate(now, card),
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
+            Body::Regions(order) => self.order_region(now, order),
         }
     }
 

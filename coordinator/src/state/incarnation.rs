@@ -135,6 +135,7 @@ impl Fleet {
             vm.rest = observed_rest(held.state);
             "it moved here after the backup was made".clone_into(&mut vm.reason);
         });
+        self.note_residency(now, held.vm);
     }
 
     fn is_promised(&self, held: &MachineReport) -> bool {

@@ -14,6 +14,7 @@
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
+//! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
@@ -46,8 +47,10 @@ pub mod outbox;
 pub mod placement;
 pub mod principal;
 pub mod project;
+pub mod region;
 pub mod reply;
 pub mod request;
+pub mod residency;
 pub mod rows;
 pub mod settings;
 pub mod table;

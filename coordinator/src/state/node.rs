@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::MachineReport;
-use novacron_protocol::ids::{NodeName, Revision, VmId};
+use novacron_protocol::ids::{NodeName, RegionCode, Revision, VmId};
 use novacron_protocol::node::{NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -34,6 +34,8 @@ pub struct Node {
     pub name: NodeName,
     /// What its agent said of it.
     pub facts: NodeFacts,
+    /// Where it stands.
+    pub region: Option<RegionCode>,
     /// Whether its agent answers.
     pub state: NodeState,
     /// The agent's newest session.
@@ -49,7 +51,7 @@ pub struct Node {
 }
 
 impl Message for Node {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "node row";
 }
@@ -62,8 +64,10 @@ impl Fleet {
             return Err(Refusal::Full(format!("{NODES_MAX} nodes")));
         }
         if is_new {
-            self.nodes.insert(name.clone(), new_node(now, open));
-            let message = format!("node {name} joined");
+            let node = new_node(now, open, self.region_by_label(&open.facts));
+            let place = node.region.as_ref().map(|code| format!(" region {code}"));
+            self.nodes.insert(name.clone(), node);
+            let message = format!("node {name} joined{}", place.unwrap_or_default());
             self.emit(now, EventKind::NodeJoined, About::node(name), message);
         } else {
             self.nodes.update(name, |node| {
@@ -167,10 +171,11 @@ impl Fleet {
     }
 }
 
-fn new_node(now: &Applying, open: &OpenSession) -> Node {
+fn new_node(now: &Applying, open: &OpenSession, region: Option<RegionCode>) -> Node {
     Node {
         name: open.node.clone(),
         facts: open.facts.clone(),
+        region,
         state: NodeState::Ready,
         session: open.session,
         sequence: 0,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::Fleet;
 use super::node::Node;
+use super::residency::RuleBroken;
 
 /// Virtual CPUs that may be promised per virtual CPU that a node lends. Memory is never promised twice.
 pub const CPU_OVERCOMMIT: u32 = 4;
@@ -58,6 +59,9 @@ pub enum Misfit {
     /// No swtpm.
     #[error("it has no swtpm, which a machine with a TPM needs")]
     NoTpm,
+    /// A rule about regions.
+    #[error(transparent)]
+    Region(#[from] RuleBroken),
 }
 
 /// What machines take of a node.
@@ -107,19 +111,26 @@ impl Fleet {
         sum
     }
 
-    /// Whether a machine that is not there yet fits a node.
+    /// Whether a new machine fits a node.
     ///
     /// # Errors
     /// The first thing that is missing.
     pub fn fit(&self, node: &Node, spec: &VmSpec) -> Result<(), Misfit> {
-        self.fit_beside(node, spec, self.allocation(&node.name))
+        self.fit_beside(node, spec, self.allocation(&node.name), None)
     }
 
-    /// The same where it is known what other machines take of the node.
+    /// The same for a machine that comes from `source`, or is new, where it is known what other machines take of the node.
     ///
     /// # Errors
     /// The first thing that is missing.
-    pub fn fit_beside(&self, node: &Node, spec: &VmSpec, taken: Allocation) -> Result<(), Misfit> {
+    pub fn fit_beside(
+        &self,
+        node: &Node,
+        spec: &VmSpec,
+        taken: Allocation,
+        source: Option<&NodeName>,
+    ) -> Result<(), Misfit> {
+        self.check_entry(node, &spec.project, source)?;
         if node.state != NodeState::Ready {
             return Err(Misfit::NotReady);
         }

@@ -7,13 +7,15 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{ProjectName, Revision};
 use novacron_protocol::limits::DISPLAY_NAME_BYTES_MAX;
 use novacron_protocol::project::{ProjectState, ProjectUsage, Quota, Quotas};
+use novacron_protocol::region::Residency;
 use novacron_protocol::time::Timestamp;
-use novacron_protocol::vm::{Labels, VmSpec, check_labels};
+use novacron_protocol::vm::{InvalidField, Labels, VmSpec, check_labels};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
 use super::event::About;
 use super::fleet::{Applying, Fleet};
+use super::region::refuse;
 use super::reply::{Accepted, Named, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
 
@@ -34,6 +36,8 @@ pub struct Project {
     pub quotas: Quotas,
     /// Labels.
     pub labels: Labels,
+    /// Where its machines may stand.
+    pub residency: Residency,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was changed last.
@@ -43,7 +47,7 @@ pub struct Project {
 }
 
 impl Message for Project {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "project row";
 }
@@ -61,6 +65,8 @@ pub enum ProjectOrder {
         quotas: Quotas,
         /// Labels.
         labels: Labels,
+        /// Where its machines may stand.
+        residency: Residency,
     },
     /// Change one.
     Change {
@@ -107,6 +113,8 @@ pub struct ProjectEdit {
     pub quotas: Vec<(Quota, Option<u64>)>,
     /// All of its labels.
     pub labels: Option<Labels>,
+    /// Where its machines may stand.
+    pub residency: Option<Residency>,
 }
 
 impl Project {
@@ -118,6 +126,7 @@ impl Project {
             state: ProjectState::Active,
             quotas: Quotas::default(),
             labels: Labels::new(),
+            residency: Residency::default(),
             created_at: Timestamp::default(),
             updated_at: Timestamp::default(),
             revision: Revision(0),
@@ -131,6 +140,9 @@ impl Project {
         if let Some(labels) = &edit.labels {
             self.labels.clone_from(labels);
         }
+        if let Some(residency) = &edit.residency {
+            self.residency.clone_from(residency);
+        }
         self.state = edit.state.unwrap_or(self.state);
         for (quota, limit) in &edit.quotas {
             self.quotas.set(*quota, *limit);
@@ -140,15 +152,15 @@ impl Project {
 
 /// Whether a text may be what something is called for people.
 pub(super) fn check_display_name(text: &str) -> Result<(), Refusal> {
-    if text.len() <= DISPLAY_NAME_BYTES_MAX && !text.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(Refusal::Invalid {
-        field: "display_name".to_owned(),
-        problem: format!(
-            "at most {DISPLAY_NAME_BYTES_MAX} bytes in one line, without control characters"
-        ),
-    })
+    refuse(wrong_display_name("display_name", text).into_iter().collect())
+}
+
+/// What is wrong with a text that something is called for people.
+pub(super) fn wrong_display_name(field: &str, text: &str) -> Option<InvalidField> {
+    let is_right = text.len() <= DISPLAY_NAME_BYTES_MAX && !text.chars().any(char::is_control);
+    let problem =
+        format!("at most {DISPLAY_NAME_BYTES_MAX} bytes in one line, without control characters");
+    (!is_right).then(|| InvalidField { field: field.to_owned(), problem })
 }
 
 impl Fleet {
@@ -171,10 +183,11 @@ impl Fleet {
 
     pub(super) fn order_project(&mut self, now: &mut Applying, order: &ProjectOrder) -> Reply {
         match order {
-            ProjectOrder::Create { project, display_name, quotas, labels } => {
+            ProjectOrder::Create { project, display_name, quotas, labels, residency } => {
                 let edit = ProjectEdit {
                     display_name: Some(display_name.clone()),
                     labels: Some(labels.clone()),
+                    residency: Some(residency.clone()),
                     ..ProjectEdit::default()
                 };
                 self.create_project(now, project, *quotas, &edit)
@@ -197,7 +210,7 @@ impl Fleet {
         if self.projects.len() >= PROJECTS_MAX {
             return Err(Refusal::Full(format!("{PROJECTS_MAX} projects")));
         }
-        check_edit(edit)?;
+        self.check_project_edit(edit)?;
         let mut project = Project {
             name: name.clone(),
             quotas,
@@ -219,13 +232,16 @@ impl Fleet {
         edit: &ProjectEdit,
     ) -> Reply {
         self.known_project(name)?;
-        check_edit(edit)?;
+        self.check_project_edit(edit)?;
         self.projects.update(name, |project| {
             project.edit(edit);
             project.updated_at = now.at;
             project.revision = now.revision;
         });
         self.emit_project(now, name, "was changed");
+        if edit.residency.is_some() {
+            self.obey_rules(now);
+        }
         Ok(Accepted::Project(name.clone()))
     }
 
@@ -245,6 +261,18 @@ impl Fleet {
         self.projects.remove(name);
         self.emit_project(now, name, "was deleted");
         Ok(Accepted::Project(name.clone()))
+    }
+
+    fn check_project_edit(&self, edit: &ProjectEdit) -> Result<(), Refusal> {
+        let name = edit.display_name.as_deref();
+        let name = name.and_then(|name| wrong_display_name("display_name", name));
+        let labels = edit.labels.as_ref().and_then(|labels| check_labels("labels", labels).err());
+        let mut problems: Vec<_> = name.into_iter().chain(labels).collect();
+        if let Some(residency) = &edit.residency {
+            problems.extend(residency.problems("residency"));
+            problems.extend(self.unknown_region("residency.regions", &residency.regions));
+        }
+        refuse(problems)
     }
 
     fn emit_project(&mut self, now: &mut Applying, name: &ProjectName, what: &str) {
@@ -300,11 +328,4 @@ impl Fleet {
         }
         self.check_quota(&spec.project, &ProjectUsage::of_machine(spec))
     }
-}
-
-fn check_edit(edit: &ProjectEdit) -> Result<(), Refusal> {
-    check_display_name(edit.display_name.as_deref().unwrap_or_default())?;
-    let Some(labels) = &edit.labels else { return Ok(()) };
-    check_labels("labels", labels)
-        .map_err(|wrong| Refusal::Invalid { field: wrong.field, problem: wrong.problem })
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
+    RegionCode, VmId,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -53,6 +54,8 @@ pub enum Accepted {
     Binding(BindingId),
     /// The API key that it was about.
     ApiKey(ApiKeyId),
+    /// The region that it was about.
+    Region(RegionCode),
 }
 
 /// A command changed nothing, and why.
@@ -213,6 +216,9 @@ pub enum Refusal {
         /// The key.
         key: String,
     },
+    /// There is no such region.
+    #[error("there is no region `{0}`")]
+    NoSuchRegion(RegionCode),
 }
 
 /// What has a name of its own, machines apart.
@@ -222,6 +228,8 @@ pub enum Named {
     Project,
     /// A principal.
     Principal,
+    /// A region.
+    Region,
 }
 
 impl fmt::Display for Named {
@@ -229,6 +237,7 @@ impl fmt::Display for Named {
         formatter.write_str(match self {
             Self::Project => "project",
             Self::Principal => "principal",
+            Self::Region => "region",
         })
     }
 }
@@ -270,11 +279,15 @@ impl Refusal {
             | Self::NoSuchBinding(_)
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_)
-            | Self::NoSuchAnnotation { .. } => Code::NotFound,
+            | Self::NoSuchAnnotation { .. }
+            | Self::NoSuchRegion(_) => Code::NotFound,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
             Self::Invalid { .. } => Code::InvalidRequest,
+            Self::NoRoom { misfit: Misfit::Region(rule), .. } if rule.is_residency() => {
+                Code::ResidencyRule
+            }
             Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
             Self::RequestReused => Code::IdempotencyConflict,
             Self::Token(_) | Self::NotAllowed { .. } => Code::NotAllowed,
@@ -293,6 +306,7 @@ impl Refusal {
             Self::NameTaken { .. } | Self::Taken { .. } => Some("name"),
             Self::NoSuchProject(_) => Some("project"),
             Self::NoSuchPrincipal(_) => Some("principal"),
+            Self::NoSuchRegion(_) => Some("region"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,

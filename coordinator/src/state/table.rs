@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
-    RequestId, VmId,
+    RegionCode, RequestId, VmId,
 };
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
@@ -223,7 +223,7 @@ macro_rules! name_key {
     )*};
 }
 
-name_key!(NodeName, ProjectName);
+name_key!(NodeName, ProjectName, RegionCode);
 
 /// The key of a table with one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -30,6 +30,10 @@ macro_rules! for_each_table {
             11 Archives archives (ArchiveName => ArchiveRow),
             /// Who changed what: the newest part.
             12 Audit audit (AuditNumber => AuditRow),
+            /// Where hosts stand.
+            13 Regions regions (RegionCode => Region),
+            /// Machines that stand against a rule of residency.
+            14 ResidencyViolations residency_violations (VmId => Violation),
             /// Whose machines are whose.
             20 Projects projects (ProjectName => Project),
             /// Who may ask for anything.

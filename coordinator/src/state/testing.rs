@@ -15,6 +15,7 @@ use novacron_protocol::migration::{
 };
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts, NodeState};
 use novacron_protocol::project::Quotas;
+use novacron_protocol::region::Residency;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
 use uuid::Uuid;
@@ -200,6 +201,7 @@ impl Scene {
             display_name: String::new(),
             quotas,
             labels: Labels::new(),
+            residency: Residency::default(),
         };
         self.apply(Body::Projects(order)).unwrap();
         name

@@ -26,6 +26,7 @@ pub fn project_view(fleet: &Fleet, project: &Project) -> ProjectView {
         quotas: project.quotas,
         usage: fleet.project_usage(name),
         labels: project.labels.clone(),
+        residency: project.residency.clone(),
         created_at: project.created_at,
         updated_at: project.updated_at,
         revision: project.revision,

@@ -3,6 +3,7 @@
 pub mod access;
 mod cell;
 pub mod drain;
+pub mod region;
 pub mod resource;
 mod rounds;
 

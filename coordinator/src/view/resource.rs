@@ -84,6 +84,7 @@ pub fn node_view(fleet: &Fleet, node: &Node) -> NodeView {
         allocated: fleet.allocation(name).into(),
         machines: u32::try_from(fleet.machines_on(name)).unwrap_or(u32::MAX),
         labels: node.facts.labels.clone(),
+        region: node.region.clone(),
         migration_address: node.facts.migration_address.clone(),
         agent_version: node.facts.agent_version.clone(),
         qemu_version: node.facts.qemu_version.clone(),

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::support::agent::{Agent, Greeting};
+use crate::support::*;
 use bytes::Bytes;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::peers::Call;
@@ -25,8 +27,6 @@ use novacron_protocol::usage::{HOUR_S, Meter, RecordOutcome, UsageRecord};
 use novacron_protocol::vm::VmState;
 use novacron_protocol::wire::codec;
 use novacron_transport::{Credentials, Endpoint, ExpectedPeer, LinkSettings, Role};
-use crate::support::agent::{Agent, Greeting};
-use crate::support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use crate::member::Member;
+use crate::support::*;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
 use serde_json::{Value, json};
-use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_do_is_listed_checked_and_exported() {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::support::agent::{Agent, Greeting};
+use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
@@ -14,8 +16,6 @@ use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
 use novacron_protocol::vm::VmState;
 use novacron_vault::{EncryptedWriter, Salt, Vault, VaultError, VaultKey};
-use crate::support::agent::{Agent, Greeting};
-use crate::support::*;
 use tokio::time::timeout;
 
 fn key() -> VaultKey {

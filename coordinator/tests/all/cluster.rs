@@ -1,5 +1,6 @@
 //! Members that found, join, lead, die and come back.
 
+use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::TestDiskConfig;
 use novacron_coordinator::coordinator::Coordinator;
@@ -8,7 +9,6 @@ use novacron_coordinator::propose::ProposeError;
 use novacron_coordinator::view::ReadError;
 use novacron_protocol::api::MemberRole;
 use novacron_protocol::ids::MemberId;
-use crate::support::*;
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::https::Https;
 use crate::member::Member;
+use crate::support::*;
 use novacron_coordinator::app::App;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::ledger::LedgerError;
@@ -17,7 +18,6 @@ use novacron_protocol::ids::{Generation, VmId};
 use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
 use novacron_transport::Role;
 use serde_json::{Value, json};
-use crate::support::*;
 
 /// The system's clock, and hours on top of it.
 #[derive(Clone, Default)]

@@ -15,6 +15,7 @@ mod member;
 mod metrics;
 mod openapi;
 mod projects;
+mod regions;
 mod replacing;
 mod store;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::support::{TestCluster, by, by_operator, request, spec};
 use novacron_coordinator::app::App;
 use novacron_coordinator::auth::Presented;
 use novacron_coordinator::propose::{Intent, NewApiKey, ProposeError};
@@ -13,9 +14,9 @@ use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::PrincipalKind;
 use novacron_protocol::ids::ProjectName;
 use novacron_protocol::project::{Quota, Quotas};
+use novacron_protocol::region::Residency;
 use novacron_protocol::vm::{Labels, VmSpec};
 use novacron_transport::api_key::ApiKeySecret;
-use crate::support::{TestCluster, by, by_operator, request, spec};
 
 async fn ask(app: &App, intent: Intent) -> Accepted {
     app.proposer.submit(request(), by_operator(intent)).await.unwrap()
@@ -28,6 +29,7 @@ async fn make_project(app: &App, name: &str, quotas: Quotas) -> ProjectName {
         display_name: String::new(),
         quotas,
         labels: Labels::new(),
+        residency: Residency::default(),
     };
     ask(app, Intent::Projects(order)).await;
     project

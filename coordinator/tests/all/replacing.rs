@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{DEADLINE, free_address, until};
 use novacron_transport::Credentials;
 use serde_json::{Value, json};
-use crate::support::{DEADLINE, free_address, until};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

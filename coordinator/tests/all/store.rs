@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::support::spec::spec;
 use novacron_coordinator::clock::{new_request, new_uuid};
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
@@ -20,7 +21,6 @@ use openraft::{
     AnyError, CommittedLeaderId, Entry, EntryPayload, LogId, RaftSnapshotBuilder, StorageError,
     StorageIOError,
 };
-use crate::support::spec::spec;
 use tempfile::TempDir;
 
 struct Builder;

@@ -89,4 +89,10 @@ pub enum EventKind {
     /// Who may do what was changed.
     #[serde(rename = "access.changed")]
     AccessChanged,
+    /// A region was made, changed or deleted, or a node came into one or left it.
+    #[serde(rename = "region.changed")]
+    RegionChanged,
+    /// A machine stands against a rule of residency since a rule was changed, or does so no more.
+    #[serde(rename = "residency.violation")]
+    ResidencyViolation,
 }

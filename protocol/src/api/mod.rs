@@ -12,6 +12,7 @@ mod node;
 mod principal;
 mod problem;
 mod project;
+mod region;
 mod token;
 mod usage;
 mod vm;
@@ -33,6 +34,9 @@ pub use principal::{
 };
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
+pub use region::{
+    NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
+};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Links;
-use crate::ids::{MigrationId, NodeName, Revision, VmId, VmName};
+use crate::ids::{MigrationId, NodeName, RegionCode, Revision, VmId, VmName};
 use crate::migration::MigrationOptions;
 use crate::node::{Accelerator, NodeCapacity, NodeState, Scheduling};
 use crate::time::Timestamp;
@@ -30,6 +30,8 @@ pub struct NodeView {
     pub machines: u32,
     /// Labels.
     pub labels: Labels,
+    /// The region in which it stands.
+    pub region: Option<RegionCode>,
     /// Address for migrations.
     pub migration_address: String,
     /// Version of its agent.

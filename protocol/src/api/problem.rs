@@ -75,6 +75,8 @@ pub enum Code {
     PlanFull,
     /// A fault of the coordinator.
     Internal,
+    /// A rule of residency says that the machine must not stand or go there.
+    ResidencyRule,
 }
 
 impl Code {
@@ -91,9 +93,11 @@ impl Code {
             | Self::AlreadyCorrected
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
-            Self::NoCapacity | Self::QuotaExceeded | Self::IdempotencyConflict | Self::PlanFull => {
-                422
-            }
+            Self::NoCapacity
+            | Self::QuotaExceeded
+            | Self::IdempotencyConflict
+            | Self::PlanFull
+            | Self::ResidencyRule => 422,
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
@@ -122,6 +126,7 @@ impl Code {
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResidencyRule => "Against a rule of residency",
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Links;
 use crate::ids::{ProjectName, Revision};
 use crate::project::{ProjectState, ProjectUsage, Quota, Quotas};
+use crate::region::Residency;
 use crate::time::Timestamp;
 use crate::vm::Labels;
 
@@ -24,6 +25,9 @@ pub struct ProjectCreate {
     /// Labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Where its machines may stand; anywhere unless said.
+    #[serde(default, skip_serializing_if = "Residency::is_none")]
+    pub residency: Residency,
 }
 
 /// What to change of a project; what is absent stays as it is.
@@ -42,6 +46,10 @@ pub struct ProjectChange {
     /// All of its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// Where its machines may stand. Those that stand elsewhere stay where they are and are listed as violations;
+    /// migrations to elsewhere are given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Residency>,
 }
 
 /// Quotas to change: absent stays as it is, `null` takes the limit away.
@@ -100,6 +108,9 @@ pub struct ProjectView {
     pub usage: ProjectUsage,
     /// Labels.
     pub labels: Labels,
+    /// Where its machines may stand; anywhere if nothing is said.
+    #[serde(default)]
+    pub residency: Residency,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was changed last; what it takes apart.

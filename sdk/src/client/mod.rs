@@ -6,6 +6,7 @@ mod batches;
 mod cluster;
 mod migrations;
 mod nodes;
+mod regions;
 mod usage;
 mod vms;
 

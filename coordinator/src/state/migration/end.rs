@@ -166,6 +166,7 @@ impl Fleet {
             vm.rest = rest_after(migration);
             vm.reason.clear();
         });
+        self.note_residency(now, migration.vm);
     }
 
     /// The target's inventory may be from before the hand-over that its source reported: then the machine counted as

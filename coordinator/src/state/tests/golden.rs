@@ -1,12 +1,15 @@
 //! Formats are promises: what is in the log, in tables and in snapshots must stay readable. If a test here fails,
 //! the layout of something that is stored has changed: raise its version and read the old one too.
 
+use std::collections::BTreeSet;
+
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::{PrincipalState, SettingsChange};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId};
+use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
+use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
 use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec;
 use novacron_transport::token::SecretHash;
@@ -17,6 +20,7 @@ use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::table::{Row, TableName};
 use crate::state::testing::{Scene, account, name, progress};
 use crate::state::{Body, Fleet};
@@ -62,7 +66,34 @@ fn scene() -> Scene {
     scene.apply(Body::DrainVm { migration, vm, target }).unwrap();
     scene.apply(Body::CancelMigration { migration }).unwrap();
     identities(&mut scene);
+    regions(&mut scene);
     scene
+}
+
+/// A region with everything, a node in it, and a machine against a rule.
+fn regions(scene: &mut Scene) {
+    let (region, other) = ("eu".parse::<RegionCode>().unwrap(), "us".parse().unwrap());
+    for code in [&region, &other] {
+        scene
+            .apply(Body::Regions(RegionOrder::Create {
+                region: code.clone(),
+                name: "Here".to_owned(),
+                certifications: BTreeSet::from(["ISO-27001".parse().unwrap()]),
+                rules: ResidencyRules { may_leave_to: None },
+            }))
+            .unwrap();
+    }
+    let rules = ResidencyRules { may_leave_to: Some(BTreeSet::from([other.clone()])) };
+    let (rules, status) = (Some(rules), Some(RegionStatus::Draining));
+    let edit = RegionEdit { name: None, certifications: None, rules, status };
+    scene.apply(Body::Regions(RegionOrder::Change { region: region.clone(), edit })).unwrap();
+    let (node, region) = (name("node-01"), Some(region));
+    scene.apply(Body::Regions(RegionOrder::Assign { node, region })).unwrap();
+    let certifications = BTreeSet::from(["SOC2".parse().unwrap()]);
+    let residency = Some(Residency { regions: BTreeSet::from([other]), certifications });
+    let edit = ProjectEdit { residency, ..ProjectEdit::default() };
+    let project = ProjectName::default();
+    scene.apply(Body::Projects(ProjectOrder::Change { project, edit })).unwrap();
 }
 
 /// A founded cluster with a project, principals, bindings of each kind, and an API key.
@@ -121,8 +152,8 @@ fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
     let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8]].concat();
-    // Name, no display name, active, five quotas that are none, no labels, two times, a revision.
-    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 3 * 8]].concat();
+    // Name, no display name, active, five quotas that are none, no labels, no rules of residency, two times, a revision.
+    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 16 + 3 * 8]].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),
@@ -136,13 +167,13 @@ fn golden_snapshot() {
         &7u32.to_le_bytes(),
         b"default",
         &(2 + project.len() as u32).to_le_bytes(),
-        &1u16.to_le_bytes(),
+        &2u16.to_le_bytes(),
         &project,
     ];
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3505;
-const LOG_HASH: u64 = 6_356_876_394_143_831_837;
-const ROWS_BYTES: usize = 4656;
-const ROWS_HASH: u64 = 18_350_260_437_652_772_103;
+const LOG_BYTES: usize = 3976;
+const LOG_HASH: u64 = 14_473_815_030_968_493_973;
+const ROWS_BYTES: usize = 5231;
+const ROWS_HASH: u64 = 17_298_505_726_951_331_944;

@@ -13,5 +13,6 @@ mod lifecycle;
 mod migrations;
 mod projects;
 mod random;
+mod regions;
 mod requests;
 mod slots;

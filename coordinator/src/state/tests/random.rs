@@ -1,16 +1,19 @@
 //! Random commands and reports: whatever happens, the invariants hold, and the same log gives the same bytes.
 
+use std::collections::BTreeSet;
+
 use novacron_protocol::access::{AccessRole, BindingEffect, Permission, Scope};
 use novacron_protocol::api::{Code, PrincipalKind, PrincipalState};
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{
-    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, VmId,
+    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
+use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
 use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
 use novacron_protocol::vm::Labels;
 use novacron_transport::SubjectName;
@@ -26,6 +29,7 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
 };
@@ -60,6 +64,7 @@ enum Step {
     Ledger { what: u8, vm: u8, number: u8 },
     Restore,
     Annotate { vm: u8, key: u8, length: u8 },
+    Region { what: u8, region: u8, other: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -98,6 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n(), n(), n()).prop_map(|(what, vm, number)| Step::Ledger { what, vm, number }),
         1 => Just(Step::Restore),
         2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
+        2 => (n(), n(), n()).prop_map(|(what, region, other)| Step::Region { what, region, other }),
     ]
 }
 
@@ -144,6 +150,7 @@ fn project_order(project: u8, what: u8, limit: Option<u8>) -> ProjectOrder {
             display_name: String::new(),
             quotas: Quotas { vms: limit, ..Quotas::default() },
             labels: Labels::new(),
+            residency: Residency::default(),
         },
         2 => ProjectOrder::Delete { project },
         number => {
@@ -155,6 +162,36 @@ fn project_order(project: u8, what: u8, limit: Option<u8>) -> ProjectOrder {
             let edit =
                 ProjectEdit { state, quotas: vec![(quota, limit)], ..ProjectEdit::default() };
             ProjectOrder::Change { project, edit }
+        }
+    }
+}
+
+fn region_body(what: u8, region: u8, other: u8) -> Body {
+    let code =
+        |number: u8| -> RegionCode { ["eu", "us"][usize::from(number) % 2].parse().unwrap() };
+    let (region, target) = (code(region), code(other));
+    let named = (!other.is_multiple_of(3)).then_some(target.clone());
+    let rules = ResidencyRules { may_leave_to: Some(named.clone().into_iter().collect()) };
+    match what % 6 {
+        0 | 1 => Body::Regions(RegionOrder::Create {
+            region,
+            name: String::new(),
+            certifications: BTreeSet::new(),
+            rules: ResidencyRules::default(),
+        }),
+        2 => {
+            let status = [RegionStatus::Active, RegionStatus::Draining][usize::from(other) % 2];
+            let (rules, status) = (Some(rules), Some(status));
+            let edit = RegionEdit { name: None, certifications: None, rules, status };
+            Body::Regions(RegionOrder::Change { region, edit })
+        }
+        3 => Body::Regions(RegionOrder::Delete { region }),
+        4 => Body::Regions(RegionOrder::Assign { node: name(node(other)), region: named }),
+        _ => {
+            let regions = named.into_iter().collect();
+            let residency = Some(Residency { regions, certifications: BTreeSet::new() });
+            let edit = ProjectEdit { residency, ..ProjectEdit::default() };
+            Body::Projects(ProjectOrder::Change { project: project_named(other), edit })
         }
     }
 }
@@ -286,6 +323,9 @@ impl Walk {
                 let _ = self.scene.apply(body);
             }
             Step::Restore => self.scene.restore("c9"),
+            Step::Region { what, region, other } => {
+                let _ = self.scene.apply(region_body(what, region, other));
+            }
             Step::Annotate { vm, key, length } => {
                 let (vm, key) = (self.vm(vm)?, format!("key-{}", key % 70));
                 let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));

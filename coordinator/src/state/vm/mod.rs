@@ -224,6 +224,9 @@ impl Fleet {
         self.index.remove_vm(before);
         self.index.add_vm(&after);
         let has_moved = before.state() != after.state() || before.node != after.node;
+        if before.node != after.node || after.rest == Rest::Deleted {
+            self.residency_violations.remove(&vm);
+        }
         let news = has_moved.then(|| (vm_event(&after), after.node.clone(), vm_message(&after)));
         self.vms.insert(vm, after);
         if let Some((kind, node, message)) = news {

@@ -4,12 +4,12 @@ mod town;
 
 use std::collections::BTreeSet;
 
+use self::town::{Column, PROJECTS, Town, post};
 use novacron_coordinator::auth::{Access, Where};
 use novacron_coordinator::http::route::Route;
 use novacron_coordinator::http::routes;
 use novacron_transport::Role;
 use serde_json::{Value, json};
-use self::town::{Column, PROJECTS, Town, post};
 
 const EXPECTED: &str = include_str!("expected.txt");
 

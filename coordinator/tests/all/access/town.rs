@@ -44,6 +44,7 @@ impl Town {
             member.join_node(node, 64 << 30).await;
         }
         let admin = member.client(Role::Operator);
+        post(&admin, "regions", json!({ "code": "eu" })).await;
         for project in PROJECTS {
             post(&admin, "projects", json!({ "name": project })).await;
             for number in 1..=2 {
@@ -95,6 +96,7 @@ impl Town {
             .replace("{binding}", ID)
             // Of an API key or an annotation.
             .replace("{key}", ID)
+            .replace("{region}", "eu")
             .replace("{period}", "2026-11")
     }
 

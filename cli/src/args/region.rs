@@ -1,0 +1,144 @@
+//! `novacron region`.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, Subcommand};
+use novacron_protocol::api;
+use novacron_protocol::ids::RegionCode;
+use novacron_protocol::region::{Certification, ResidencyRules};
+
+use super::values::{All, parse_all};
+
+/// Regions: where hosts stand, and which machines may stand there.
+#[derive(Debug, Subcommand)]
+pub enum RegionCommand {
+    /// Lists regions.
+    List,
+    /// Shows a region.
+    Show {
+        /// The region.
+        region: String,
+    },
+    /// Makes a region.
+    Create(RegionCreate),
+    /// Changes a region; migrations that a new rule forbids are given up.
+    Set(RegionSet),
+    /// Has a region take no new machines; those that it has stay, and may move within it.
+    Drain {
+        /// The region.
+        region: String,
+    },
+    /// Has a region take machines again.
+    Undrain {
+        /// The region.
+        region: String,
+    },
+    /// Deletes a region in which no node stands and that no rule names.
+    Delete {
+        /// The region.
+        region: String,
+    },
+    /// Says in which region a node stands.
+    Assign {
+        /// The node.
+        node: String,
+        /// The region, or `none`.
+        region: String,
+    },
+    /// Lists machines that stand against a rule of residency.
+    Violations,
+}
+
+/// What a region has, and what holds there.
+#[derive(Debug, Args)]
+pub struct RegionArgs {
+    /// What it is called for people.
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// What is attested of it, such as ISO-27001,SOC2, or `none`.
+    #[arg(long, value_name = "NAMES", value_parser = parse_all::<Certification>)]
+    pub certifications: Option<All<Certification>>,
+    /// Regions to which machines may leave it, such as eu-1,eu-2, `none` to keep them all, or `any`.
+    #[arg(long, value_name = "REGIONS", value_parser = parse_leaving)]
+    pub may_leave_to: Option<Leaving>,
+}
+
+/// Where machines may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving(Option<BTreeSet<RegionCode>>);
+
+fn parse_leaving(text: &str) -> Result<Leaving, String> {
+    match text {
+        "any" => Ok(Leaving(None)),
+        _ => parse_all(text).map(|All(regions)| Leaving(Some(regions))),
+    }
+}
+
+impl RegionArgs {
+    fn rules(&self) -> Option<ResidencyRules> {
+        let Leaving(may_leave_to) = self.may_leave_to.clone()?;
+        Some(ResidencyRules { may_leave_to })
+    }
+
+    fn certifications(&self) -> Option<BTreeSet<Certification>> {
+        self.certifications.clone().map(|All(certifications)| certifications)
+    }
+}
+
+/// A region to make.
+#[derive(Debug, Args)]
+pub struct RegionCreate {
+    /// Code: lower-case letters, digits and `-`.
+    pub code: String,
+    /// What it has.
+    #[command(flatten)]
+    pub content: RegionArgs,
+}
+
+impl RegionCreate {
+    /// The API's request.
+    pub fn request(&self) -> api::RegionCreate {
+        api::RegionCreate {
+            code: self.code.clone(),
+            name: self.content.name.clone().unwrap_or_default(),
+            compliance_certifications: self.content.certifications().unwrap_or_default(),
+            residency_rules: self.content.rules().unwrap_or_default(),
+        }
+    }
+}
+
+/// What to change of a region.
+#[derive(Debug, Args)]
+pub struct RegionSet {
+    /// The region.
+    pub region: String,
+    /// What it has.
+    #[command(flatten)]
+    pub content: RegionArgs,
+}
+
+impl RegionSet {
+    /// The API's request.
+    pub fn request(&self) -> api::RegionChange {
+        api::RegionChange {
+            name: self.content.name.clone(),
+            compliance_certifications: self.content.certifications(),
+            residency_rules: self.content.rules(),
+            status: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_keep_all_is_another_rule_than_none_at_all() {
+        let rules = |text| parse_leaving(text).unwrap().0;
+        assert_eq!(rules("any"), None);
+        assert_eq!(rules("none"), Some(BTreeSet::new()));
+        assert_eq!(rules("eu-1,eu-2").map(|regions| regions.len()), Some(2));
+        assert!(parse_leaving("EU 1").is_err() && parse_leaving("").is_err());
+    }
+}

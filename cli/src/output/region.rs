@@ -1,0 +1,77 @@
+//! Regions, and machines that stand against a rule of residency.
+
+use std::collections::BTreeSet;
+
+use novacron_protocol::api::{RegionView, ResidencyViolationView};
+use novacron_protocol::region::{Residency, ResidencyRules};
+
+use super::text::{or_dash, word};
+use super::{Fields, Row, Show};
+
+/// `a,b`.
+fn words<T: ToString>(items: &BTreeSet<T>) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn leaving(rules: &ResidencyRules) -> String {
+    match &rules.may_leave_to {
+        None => "any".to_owned(),
+        Some(regions) if regions.is_empty() => "none".to_owned(),
+        Some(regions) => words(regions),
+    }
+}
+
+/// Where machines of a project may stand; nothing if anywhere.
+pub fn residency_line(residency: &Residency) -> String {
+    let Residency { regions, certifications } = residency;
+    let regions = (!regions.is_empty()).then(|| format!("in {}", words(regions)));
+    let certified =
+        (!certifications.is_empty()).then(|| format!("certified for {}", words(certifications)));
+    regions.into_iter().chain(certified).collect::<Vec<_>>().join(", ")
+}
+
+impl Row for RegionView {
+    const HEADER: &'static [&'static str] =
+        &["CODE", "STATUS", "NODES", "MAY LEAVE TO", "CERTIFICATIONS", "NAME"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.code.to_string(),
+            word(&self.status),
+            self.nodes.to_string(),
+            leaving(&self.residency_rules),
+            words(&self.compliance_certifications),
+            self.name.clone(),
+        ]
+    }
+}
+
+impl Show for RegionView {
+    fn fields(&self) -> Fields {
+        vec![
+            ("code", self.code.to_string()),
+            ("name", self.name.clone()),
+            ("status", word(&self.status)),
+            ("nodes", self.nodes.to_string()),
+            ("may leave to", leaving(&self.residency_rules)),
+            ("certifications", words(&self.compliance_certifications)),
+            ("created", self.created_at.to_string()),
+            ("updated", self.updated_at.to_string()),
+        ]
+    }
+}
+
+impl Row for ResidencyViolationView {
+    const HEADER: &'static [&'static str] = &["VM", "PROJECT", "NODE", "REGION", "SINCE", "REASON"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.vm_name.to_string(),
+            self.project.to_string(),
+            self.node.to_string(),
+            or_dash(self.region.as_ref()),
+            self.since.to_string(),
+            self.reason.clone(),
+        ]
+    }
+}

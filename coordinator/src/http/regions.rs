@@ -1,0 +1,177 @@
+//! Regions: where hosts stand, what holds there, and which machines stand against a rule.
+
+use novacron_protocol::access::Permission;
+use novacron_protocol::api::{
+    Code, NodeRegionChange, NodeView, Page, Problem, RegionChange, RegionCreate, RegionView,
+    ResidencyViolationView,
+};
+use novacron_protocol::ids::{RegionCode, VmId};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::answer::{Created, Done, Found};
+use super::body::{Json, NoBody};
+use super::lists::ListQuery;
+use super::nodes::{self, NodePath};
+use super::parameters::Nothing;
+use super::route::{Call, Route, delete, get, post};
+use crate::auth::{Authorized, Where};
+use crate::propose::Intent;
+use crate::state::Accepted as Applied;
+use crate::state::region::{RegionEdit, RegionOrder};
+use crate::view::region::{region_view, violation_view};
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/api/v1/regions", "listRegions", "List regions")
+            .needs(Permission::RegionRead, Where::Somewhere)
+            .to(list),
+        post("/api/v1/regions", "createRegion", "Make a region")
+            .needs(Permission::RegionAdmin, Where::Fleet)
+            .refuses(&[Code::NameTaken, Code::NoCapacity, Code::IdempotencyConflict])
+            .to(create),
+        get("/api/v1/regions/{region}", "getRegion", "Show a region")
+            .needs(Permission::RegionRead, Where::Somewhere)
+            .refuses(&[Code::NotFound])
+            .to(show),
+        post("/api/v1/regions/{region}/settings", "changeRegion", "Change a region")
+            .needs(Permission::RegionAdmin, Where::Fleet)
+            .refuses(&[Code::NotFound, Code::IdempotencyConflict])
+            .to(change),
+        delete("/api/v1/regions/{region}", "deleteRegion", "Delete a region that is not in use")
+            .needs(Permission::RegionAdmin, Where::Fleet)
+            .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
+            .to(remove),
+        post(
+            "/api/v1/nodes/{node}/region",
+            "assignNodeRegion",
+            "Say in which region a host stands",
+        )
+        .needs(Permission::RegionAdmin, Where::Fleet)
+        .refuses(&[Code::NotFound, Code::IdempotencyConflict])
+        .to(assign),
+        get(
+            "/api/v1/residency/violations",
+            "listResidencyViolations",
+            "List machines that stand against a rule of residency",
+        )
+        .needs(Permission::RegionRead, Where::Somewhere)
+        .to(violations),
+    ]
+}
+
+/// Which region.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RegionPath {
+    /// Code of the region.
+    region: String,
+}
+
+async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<RegionView>>, Problem> {
+    let window = call.query.window(|text| text.parse::<RegionCode>().ok())?;
+    let page = call.read(move |fleet, _| {
+        let counts = fleet.nodes_by_region();
+        let views = fleet.regions_after(window.after.as_ref());
+        let views = views.map(|region| region_view(region, &counts));
+        window.page(views, |region| region.code.to_string(), fleet.revision())
+    });
+    page.await.map(Found)
+}
+
+async fn show(call: Call<RegionPath, Nothing, NoBody>) -> Result<Found<RegionView>, Problem> {
+    let region = parse(&call.path.region)?;
+    find(&call, region).await.map(Found)
+}
+
+async fn create(
+    call: Call<Nothing, Nothing, Json<RegionCreate>>,
+) -> Result<Created<RegionView>, Problem> {
+    let asked = call.body.0.clone();
+    let region = asked.code.parse::<RegionCode>().map_err(|error| {
+        Problem::new(Code::InvalidRequest, format!("code: {error}")).about("code")
+    })?;
+    let order = RegionOrder::Create {
+        region,
+        name: asked.name,
+        certifications: asked.compliance_certifications,
+        rules: asked.residency_rules,
+    };
+    let intent = call.authorize(Intent::Regions(order))?;
+    accepted(&call, intent).await.map(Created)
+}
+
+async fn change(
+    call: Call<RegionPath, Nothing, Json<RegionChange>>,
+) -> Result<Found<RegionView>, Problem> {
+    let region = parse(&call.path.region)?;
+    let asked = call.body.0.clone();
+    let edit = RegionEdit {
+        name: asked.name,
+        certifications: asked.compliance_certifications,
+        rules: asked.residency_rules,
+        status: asked.status,
+    };
+    let intent = call.authorize(Intent::Regions(RegionOrder::Change { region, edit }))?;
+    accepted(&call, intent).await.map(Found)
+}
+
+async fn remove(call: Call<RegionPath, Nothing, NoBody>) -> Result<Done, Problem> {
+    let region = parse(&call.path.region)?;
+    let intent = call.authorize(Intent::Regions(RegionOrder::Delete { region }))?;
+    call.propose(intent).await?;
+    Ok(Done)
+}
+
+async fn assign(
+    call: Call<NodePath, Nothing, Json<NodeRegionChange>>,
+) -> Result<Found<NodeView>, Problem> {
+    let node = nodes::parse("node", &call.path.node)?;
+    let region = call.body.0.region.as_deref().map(parse).transpose()?;
+    let intent = call.authorize(Intent::Regions(RegionOrder::Assign { node, region }))?;
+    nodes::accepted(&call, intent).await.map(Found)
+}
+
+/// Of the machines that are seen.
+async fn violations(
+    call: Call<Nothing, ListQuery, NoBody>,
+) -> Result<Found<Page<ResidencyViolationView>>, Problem> {
+    let window = call.query.window(|text| text.parse::<VmId>().ok())?;
+    let page = call.read(move |fleet, sight| {
+        let rows = fleet.violations_after(window.after);
+        let seen = rows.filter(|(vm, _)| sight.may(vm.project()));
+        let views = seen.filter_map(|(vm, row)| violation_view(fleet, vm, row));
+        window.page(views, |view| view.vm.to_string(), fleet.revision())
+    });
+    page.await.map(Found)
+}
+
+/// Proposes, and shows the region as it stands then.
+async fn accepted<P, Q, B>(
+    call: &Call<P, Q, B>,
+    intent: Authorized<Intent>,
+) -> Result<RegionView, Problem> {
+    match call.propose(intent).await? {
+        Applied::Region(region) => find(call, region).await,
+        other => Err(super::unexpected("a region", &other)),
+    }
+}
+
+async fn find<P, Q, B>(call: &Call<P, Q, B>, code: RegionCode) -> Result<RegionView, Problem> {
+    let text = code.to_string();
+    let view = call.read(move |fleet, _| {
+        let region = fleet.region(&code);
+        region.map(|region| region_view(region, &fleet.nodes_by_region()))
+    });
+    view.await?.ok_or_else(|| not_found(&text))
+}
+
+/// The code of a region. What cannot be a code is no region's.
+fn parse(code: &str) -> Result<RegionCode, Problem> {
+    code.parse().map_err(|_| not_found(code))
+}
+
+fn not_found(code: &str) -> Problem {
+    let code: String = code.chars().take(64).collect();
+    Problem::new(Code::NotFound, format!("there is no region `{code}`")).about("region")
+}
