@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use http::Method;
+use http::{Method, StatusCode};
 use novacron_protocol::api::{Page, VmCreate, VmView};
 use novacron_protocol::ids::VmId;
 use novacron_protocol::vm::{Labels, VmState};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::cluster::Cluster;
 use super::coordinators::{ask, check};
@@ -22,6 +23,9 @@ use crate::interruption::Interruption;
 /// Clients that make machines at once, four to a connection.
 const MAKERS: usize = 64;
 const MAKERS_PER_CONNECTION: usize = 4;
+/// For one machine to be accepted: many are asked for at once.
+const MAKE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAKE_AGAIN: Duration = Duration::from_millis(500);
 /// For hosts to have carried out what comes with new machines, or with changes.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -72,11 +76,24 @@ async fn make_some(
         if number >= end {
             return Ok(made);
         }
-        let body = serde_json::to_string(&order(number, hosts)?)?;
-        let answer = link.exchange(ask(Method::POST, "/api/v1/vms", &body)).await?;
-        check(&answer).with_context(|| format!("machine {number}"))?;
-        let view: VmView = serde_json::from_slice(&answer.body).context("no machine")?;
-        made.push((number, view.id));
+        made.push((number, make_one(&link, number, hosts).await?));
+    }
+}
+
+/// A host that was not heard for a moment takes no machine; then it is asked again.
+async fn make_one(link: &Link, number: usize, hosts: usize) -> Result<VmId> {
+    let body = serde_json::to_string(&order(number, hosts)?)?;
+    let deadline = Instant::now() + MAKE_TIMEOUT;
+    loop {
+        let order = link.exchange(ask(Method::POST, "/api/v1/vms", &body));
+        let answer = timeout_at(deadline, order).await.context("no answer")??;
+        let has_no_room = answer.status == StatusCode::UNPROCESSABLE_ENTITY.as_u16();
+        if !has_no_room || Instant::now() >= deadline {
+            check(&answer).with_context(|| format!("machine {number}"))?;
+            let view: VmView = serde_json::from_slice(&answer.body).context("no machine")?;
+            return Ok(view.id);
+        }
+        sleep(MAKE_AGAIN).await;
     }
 }
 

@@ -22,6 +22,10 @@ use crate::execute::execute;
 /// For a member to catch up and to get a vote: it may have to take all of a large state.
 const ENTER_PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long hosts may be silent that beat every five seconds.
+const SUSPECT_AFTER_MS: u64 = 10_000;
+const DOWN_AFTER_MS: u64 = 30_000;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Layout {
@@ -51,7 +55,8 @@ impl Layout {
         fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
         let text = format!(
             "name = \"{}\"\ndata_directory = \"{}\"\npeer_listen = \"{}\"\napi_listen = \"{}\"\n\
-             metrics_listen = \"off\"\n[log]\nfilter = \"warn\"\n",
+             metrics_listen = \"off\"\n[log]\nfilter = \"warn\"\n[agents]\n\
+             suspect_after_ms = {SUSPECT_AFTER_MS}\ndown_after_ms = {DOWN_AFTER_MS}\n",
             name(at),
             self.data(at).display(),
             self.links[at],
