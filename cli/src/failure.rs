@@ -119,7 +119,7 @@ impl From<&Problem> for Failure {
             Some(field) => format!("{field}: {}", problem.detail),
             None => problem.detail.clone(),
         };
-        let failure = Self::new(exit_of(problem.code), message);
+        let failure = Self::new(exit_of(problem.code), all_of(message, problem));
         match hint_of(problem.code) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -127,9 +127,21 @@ impl From<&Problem> for Failure {
     }
 }
 
+/// Where more than one field is wrong, each has its line.
+fn all_of(first: String, problem: &Problem) -> String {
+    match problem.invalid.as_slice() {
+        [] | [_] => first,
+        wrong => wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "),
+    }
+}
+
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidRequest | Code::TooLarge | Code::TooManyRecords => Exit::Usage,
+        Code::InvalidRequest
+        | Code::TooLarge
+        | Code::TooManyRecords
+        | Code::HeadTooLarge
+        | Code::CursorUnknown => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         Code::NameTaken
@@ -137,13 +149,20 @@ fn exit_of(code: Code) -> Exit {
         | Code::AlreadyCorrected
         | Code::RateBegun
         | Code::MemberIdUsed
+        | Code::TokenUsed
+        | Code::TokenExpired
         | Code::NoCapacity
         | Code::QuotaExceeded
         | Code::PlanFull
         | Code::ResidencyRule
         | Code::IdempotencyConflict => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
-        Code::Unavailable | Code::NodeUnreachable | Code::Internal => Exit::Failed,
+        Code::Unavailable
+        | Code::NodeUnreachable
+        | Code::Internal
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::RequestTimeout => Exit::Failed,
     }
 }
 
@@ -164,10 +183,19 @@ fn hint_of(code: Code) -> Option<&'static str> {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
+        Code::RateLimited | Code::TooManyAtOnce => {
+            Some("a coordinator's `[limits]` say how much one client may ask of it")
+        }
+        Code::TokenUsed | Code::TokenExpired => {
+            Some("`novacron token create` makes a new one, `novacron cluster add` one for a coordinator")
+        }
         Code::InvalidRequest
         | Code::NotFound
         | Code::Conflict
         | Code::MemberIdUsed
+        | Code::HeadTooLarge
+        | Code::RequestTimeout
+        | Code::CursorUnknown
         | Code::IdempotencyConflict
         | Code::TooLarge
         | Code::TooManyRecords
@@ -181,6 +209,7 @@ fn hint_of(code: Code) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use novacron_protocol::api::{FieldCode, WrongField};
 
     #[test]
     fn each_problem_has_its_exit_code() {
@@ -192,6 +221,20 @@ mod tests {
         assert_eq!(exit(Code::OutcomeUnknown), Exit::TimedOut);
         assert_eq!(exit(Code::Internal), Exit::Failed);
         assert_eq!(exit(Code::NodeUnreachable), exit(Code::Unavailable));
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_line() {
+        let wrong = |field: &str| WrongField {
+            field: field.into(),
+            reason: "no".into(),
+            code: FieldCode::Range,
+        };
+        let problem = Problem::new(Code::InvalidRequest, "memory: no").about("memory");
+        let one = Problem { invalid: vec![wrong("memory")], ..problem.clone() };
+        assert_eq!(Failure::from(&one).message, "memory: no");
+        let two = Problem { invalid: vec![wrong("memory"), wrong("cpus")], ..problem };
+        assert_eq!(Failure::from(&two).message, "memory: no\n  cpus: no");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the API stands on: every handler gets an [`App`] and nothing else.
 
+use crate::admission::Admission;
 use crate::agents::Consoles;
 use crate::audit::AuditLog;
 use crate::backup::Backups;
@@ -8,6 +9,7 @@ use crate::ledger::Ledger;
 use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
 use crate::view::View;
 
 /// The doors of a running coordinator. Cheap to clone.
@@ -29,6 +31,10 @@ pub struct App {
     pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// How much one client may ask.
+    pub admission: Admission,
+    /// Who was refused.
+    pub refusals: Refusals,
     /// Where requests are counted.
     pub requests: RequestMetrics,
 }

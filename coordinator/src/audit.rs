@@ -51,6 +51,7 @@ fn actor(entry: &AuditEntry) -> &str {
     match &entry.actor {
         AuditActor::Cluster => "cluster",
         AuditActor::Certificate { name, .. } | AuditActor::ApiKey { name, .. } => name,
+        AuditActor::Presented { shown, .. } => shown,
     }
 }
 

@@ -9,6 +9,7 @@ use novacron_protocol::api::{
     ClusterStatus, ClusterView, MemberRole, MemberStatus, MemberView, TokenCreate, TokenView,
 };
 use novacron_protocol::ids::{ClusterId, MemberId, RequestId};
+use novacron_protocol::limits::TOKEN_TTL_S_RANGE;
 use novacron_transport::authority::Fingerprint;
 use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
@@ -25,9 +26,6 @@ use tokio::time::timeout;
 
 /// Seconds that a join token lives unless said.
 const TTL_SECONDS_DEFAULT: u64 = 3600;
-
-/// Least and most seconds that a join token may live.
-const TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
 
 /// The cluster, for those who run it. Cheap to clone.
 #[derive(Clone)]
@@ -167,8 +165,8 @@ impl Cluster {
         tracing::info!(%asker, role = %create.role, "asked for a join token");
         let now = self.proposer.clock().now();
         let seconds = create.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
-        if !TTL_SECONDS.contains(&seconds) {
-            let (least, most) = (TTL_SECONDS.start(), TTL_SECONDS.end());
+        if !TOKEN_TTL_S_RANGE.contains(&seconds) {
+            let (least, most) = (TOKEN_TTL_S_RANGE.start(), TOKEN_TTL_S_RANGE.end());
             return Err(invalid("ttl_seconds", format!("{seconds} is outside {least} to {most}")));
         }
         let random: [u8; RANDOM_BYTES] = rand::random();

@@ -8,6 +8,7 @@ use novacron_metrics::Listen;
 use novacron_transport::SubjectName;
 use serde::Deserialize;
 
+use crate::admission::Limits;
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
 
@@ -44,6 +45,9 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// What one client may ask of the API.
+    #[serde(default)]
+    pub limits: Limits,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
@@ -185,6 +189,7 @@ impl Config {
         advertise("peer_advertise", &mut config.peer_advertise, config.peer_listen)?;
         advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
         config.check_times()?;
+        config.limits.check().or_else(|(field, problem)| invalid(field, problem))?;
         Ok(config)
     }
 
@@ -297,6 +302,7 @@ mod tests {
         assert_eq!(config.hosts(), ["10.0.0.1"]);
         assert_eq!(config.timing(), Timing::default());
         assert_eq!(config.patience(), Patience::default());
+        assert_eq!((config.limits.clone(), config.limits.check()), (Limits::default(), Ok(())));
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.metrics_listen, Listen::default());
     }
@@ -314,6 +320,9 @@ mod tests {
         assert_eq!(wrong("[timing]\nheartbeat_ms = 1"), "timing.heartbeat_ms");
         assert_eq!(wrong("[timing]\nelection_ms_min = 100"), "timing.election_ms_min");
         assert_eq!(wrong("[agents]\ndown_after_ms = 10"), "agents.down_after_ms");
+        assert_eq!(wrong("[limits]\nconnections = 0"), "limits.connections");
+        assert_eq!(wrong("[limits]\nbody_ms_max = 1"), "limits.body_ms_max");
+        assert!(wrong("[limits]\nconections = 1").contains("conections"));
         assert!(wrong("metrics_listen = \"7480\"").contains("metrics_listen"));
         assert!(wrong("nam = \"x\"").contains("unknown field `nam`"));
         assert!(wrong("[log]\nformat = \"xml\"").contains("format"));

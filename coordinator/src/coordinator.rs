@@ -18,6 +18,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::app::App;
 use crate::audit::AuditLog;
@@ -31,7 +32,9 @@ use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::ledger::Ledger;
-use crate::metrics::{self, ApplyMetrics, Consensus, FleetNumbers, RequestMetrics};
+use crate::metrics::{
+    self, ApplyMetrics, Consensus, Costs, FleetNumbers, ProjectNumbers, RequestMetrics,
+};
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
 use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
@@ -41,6 +44,7 @@ use crate::raft::machine::Closer;
 use crate::raft::network::Network;
 use crate::raft::{DiskWork, MemberNode, Raft, timing};
 use crate::readiness::Readiness;
+use crate::refusals::Refusals;
 use crate::status::OwnStatus;
 use crate::view::{FleetCell, View};
 
@@ -176,6 +180,10 @@ impl Coordinator {
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
+        let (refusals, proposer) = (parts.app.refusals.clone(), parts.app.proposer.clone());
+        tasks.spawn(refusals.run(proposer, stop.clone()));
+        let (ledger, clock) = (parts.app.ledger.clone(), parts.clock.clone());
+        tasks.spawn(parts.costs.clone().run(ledger, clock, stop.clone()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
@@ -264,6 +272,7 @@ struct Parts {
     cell: FleetCell,
     history: History,
     clock: Clock,
+    costs: Costs,
     data_directory: PathBuf,
 }
 
@@ -291,10 +300,34 @@ impl Parts {
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
         let backups = Backups::new(view.clone(), authority, history.clone());
-        let app =
-            App { proposer, view, audit, ledger, consoles, cluster, backups, readiness, requests };
+        let admission = Admission::new(config.limits.clone());
+        let app = App {
+            proposer,
+            view,
+            audit,
+            ledger,
+            consoles,
+            cluster,
+            backups,
+            readiness,
+            admission,
+            refusals: Refusals::default(),
+            requests,
+        };
         let leadership = Leadership::new();
-        Self { app, sessions, leadership, leader, raft, cell, history, clock, data_directory }
+        let costs = Costs::default();
+        Self {
+            app,
+            sessions,
+            leadership,
+            leader,
+            raft,
+            cell,
+            history,
+            clock,
+            costs,
+            data_directory,
+        }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -311,8 +344,10 @@ impl Parts {
     fn metrics(&self, applying: ApplyMetrics) -> Pages {
         let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
+        let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
-        metrics::pages(&self.app.requests, Consensus { raft, desk, applying }, fleet)
+        let consensus = Consensus { raft, desk, applying };
+        metrics::pages(&self.app.requests, consensus, fleet, projects)
     }
 
     /// Addresses of those that this member knows from the time when it took part.

@@ -16,6 +16,7 @@
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
 //! | [`cluster`] [`status`] [`readiness`] | the coordinators themselves |
 //! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
+//! | [`admission`] [`refusals`] | how much one client may ask; who was refused, for the audit log |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] | everything put together |
@@ -23,6 +24,7 @@
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod agents;
 pub mod app;
 pub mod audit;
@@ -48,6 +50,7 @@ pub mod planner;
 pub mod propose;
 pub mod raft;
 pub mod readiness;
+pub mod refusals;
 pub mod restoring;
 pub mod state;
 pub mod status;

@@ -57,25 +57,22 @@ impl<'a> Moment<'a> {
         Ok(())
     }
 
-    /// As [`Self::gauges`], by two labels; the words of the second may be the fleet's, which bounds them.
+    /// Numbers that go up and down, each with its labels. Whoever gives them keeps their number small.
     ///
     /// # Errors
     /// They cannot be written.
-    pub fn gauges_by<N>(
+    pub fn labelled<'l, N, const LABELS: usize>(
         &mut self,
         name: &str,
         help: &str,
-        labels: [&'static str; 2],
-        values: impl IntoIterator<Item = (&'static str, String, N)>,
+        values: impl IntoIterator<Item = ([(&'static str, &'l str); LABELS], N)>,
     ) -> fmt::Result
     where
         ConstGauge<N>: EncodeMetric,
         N: EncodeGaugeValue,
     {
         let mut encoder = self.describe(name, help, MetricType::Gauge)?;
-        let [first, second] = labels;
-        for (word, other, value) in values {
-            let labels = [(first, word), (second, other.as_str())];
+        for (labels, value) in values {
             ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())

@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -33,13 +35,44 @@ fn is_name(text: &str) -> bool {
         && bytes.iter().all(|&byte| edge(byte) || byte == b'-')
 }
 
+/// Format of a name in schemas.
+pub const NAME_FORMAT: &str = "name";
+
+fn name_schema() -> Schema {
+    let rest = NAME_BYTES_MAX - 2;
+    let string = StringValidation {
+        pattern: Some(format!("^[a-z0-9]([a-z0-9-]{{0,{rest}}}[a-z0-9])?$")),
+        ..StringValidation::default()
+    };
+    SchemaObject {
+        instance_type: Some(InstanceType::String.into()),
+        format: Some(NAME_FORMAT.to_owned()),
+        string: Some(Box::new(string)),
+        ..SchemaObject::default()
+    }
+    .into()
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(transparent)]
         pub struct $name(String);
+
+        impl JsonSchema for $name {
+            fn is_referenceable() -> bool {
+                false
+            }
+
+            fn schema_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                name_schema()
+            }
+        }
 
         impl $name {
             /// The name as text.

@@ -105,6 +105,17 @@ pub const CERTIFICATIONS_MAX: usize = 32;
 
 /// Bytes of a certification's name.
 pub const CERTIFICATION_BYTES_MAX: usize = 64;
+/// Seconds that an API key may live: a minute to a year with its leap day.
+pub const API_KEY_TTL_S_RANGE: RangeInclusive<u64> = 60..=366 * 86_400;
+
+/// Seconds that a join token may live: a minute to a day.
+pub const TOKEN_TTL_S_RANGE: RangeInclusive<u64> = 60..=86_400;
+
+/// Bytes of the reason of a correction of the ledger.
+pub const CORRECTION_REASON_BYTES_MAX: usize = 512;
+
+/// Micro-dollars of a price: a thousand dollars.
+pub const PRICE_MICRO_DOLLARS_MAX: u64 = 1_000_000_000;
 
 /// Usage records of one message or request; a record is 60 bytes, its outcome at most [`COVERED_MAX`] pairs: 1 MiB.
 pub const USAGE_RECORDS_PER_BATCH_MAX: usize = 1_000;

@@ -5,6 +5,9 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::{FieldCode, Findings};
+use crate::vm::InvalidField;
+
 /// How a machine moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -39,47 +42,47 @@ pub struct MigrationOptions {
     pub force_shutdown: bool,
 }
 
-/// An option that no migration can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct InvalidOption {
-    /// The field of [`MigrationOptions`].
-    pub field: &'static str,
-    /// What is wrong and what would be right.
-    pub problem: String,
-}
-
 impl MigrationOptions {
-    /// Whether a migration of this mode can have them.
-    ///
-    /// # Errors
-    /// The first that it cannot.
-    pub fn check(&self, mode: MigrationMode) -> Result<(), InvalidOption> {
-        let refuse = |field, problem| Err(InvalidOption { field, problem });
+    /// Finds those that no migration of this mode can have.
+    pub fn examine(&self, mode: MigrationMode, findings: &mut Findings) {
         if let Some(limit_ms) = self.downtime_limit_ms
             && !DOWNTIME_LIMIT_MS_RANGE.contains(&limit_ms)
         {
-            let problem = format!("a downtime limit of {limit_ms} ms; it is from 1 ms to 60 s");
-            return refuse("downtime_limit_ms", problem);
+            let reason = format!("a downtime limit of {limit_ms} ms; it is from 1 ms to 60 s");
+            findings.add("downtime_limit_ms", FieldCode::Range, reason);
         }
         if let Some(bits) = self.bandwidth_bits_per_second
             && !BANDWIDTH_BITS_PER_SECOND_RANGE.contains(&bits)
         {
-            let problem =
+            let reason =
                 format!("a bandwidth of {bits} bits per second; it is from 1 Mbit/s to 1 Tbit/s");
-            return refuse("bandwidth_bits_per_second", problem);
+            findings.add("bandwidth_bits_per_second", FieldCode::Range, reason);
         }
-        if mode != MigrationMode::Live && (self.downtime_limit_ms.is_some() || self.auto_converge) {
-            let field = if self.auto_converge { "auto_converge" } else { "downtime_limit_ms" };
-            let problem =
-                "it is about a guest that moves while it runs: ask for a live migration".to_owned();
-            return refuse(field, problem);
+        let is_about_running = [
+            ("auto_converge", self.auto_converge),
+            ("downtime_limit_ms", self.downtime_limit_ms.is_some()),
+        ];
+        for (field, _) in is_about_running.into_iter().filter(|(_, is_asked)| *is_asked) {
+            if mode != MigrationMode::Live {
+                let reason =
+                    "it is about a guest that moves while it runs: ask for a live migration";
+                findings.add(field, FieldCode::Conflict, reason);
+            }
         }
         if mode != MigrationMode::Warm && self.force_shutdown {
-            let problem = "only a warm migration shuts the guest down".to_owned();
-            return refuse("force_shutdown", problem);
+            let reason = "only a warm migration shuts the guest down";
+            findings.add("force_shutdown", FieldCode::Conflict, reason);
         }
-        Ok(())
+    }
+
+    /// Whether a migration of this mode can have them.
+    ///
+    /// # Errors
+    /// The first that it cannot.
+    pub fn check(&self, mode: MigrationMode) -> Result<(), InvalidField> {
+        let mut findings = Findings::default();
+        self.examine(mode, &mut findings);
+        findings.first()
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::{FieldCode, Findings};
 use crate::ids::{ProjectName, VmName};
 use crate::limits::{
     DISK_BLOCK_BYTES, DISK_BYTES_MAX, DISK_BYTES_MIN, DISKS_MAX, KERNEL_APPEND_BYTES_MAX,
     LABEL_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, VM_CPUS_MAX, VM_MEMORY_BYTES_MAX,
-    VM_MEMORY_BYTES_MIN,
+    VM_MEMORY_BYTES_MIN, cut,
 };
 
 /// Labels of a machine or node, and node selectors.
@@ -106,10 +107,6 @@ pub struct InvalidField {
     pub problem: String,
 }
 
-fn invalid(field: &str, problem: String) -> Result<(), InvalidField> {
-    Err(InvalidField { field: field.to_owned(), problem })
-}
-
 /// The label that names a machine's tenant within its project.
 pub const TENANT_LABEL: &str = "tenant";
 
@@ -127,64 +124,69 @@ impl VmSpec {
     /// # Errors
     /// The first field that is out of its bounds.
     pub fn check(&self) -> Result<(), InvalidField> {
-        self.check_memory()?;
-        if !(1..=VM_CPUS_MAX).contains(&self.cpus) {
-            return invalid("cpus", format!("{} is outside 1 to {VM_CPUS_MAX}", self.cpus));
-        }
-        self.check_disks()?;
-        self.check_boot()?;
-        self.check_network()?;
-        check_labels("labels", &self.labels)?;
-        check_labels("nodeSelector", &self.node_selector)
+        let mut findings = Findings::default();
+        self.examine(&mut findings);
+        self.disks.iter().for_each(|disk| disk.examine("disk", "image", &mut findings));
+        findings.first()
     }
 
-    fn check_memory(&self) -> Result<(), InvalidField> {
+    /// Finds every field that is out of its bounds, single disks apart.
+    pub fn examine(&self, findings: &mut Findings) {
+        self.examine_memory(findings);
+        findings.range("cpus", self.cpus.into(), &(1..=VM_CPUS_MAX.into()));
+        self.examine_disks(findings);
+        self.examine_boot(findings);
+        self.examine_network(findings);
+        examine_labels("labels", &self.labels, findings);
+        examine_labels("nodeSelector", &self.node_selector, findings);
+    }
+
+    fn examine_memory(&self, findings: &mut Findings) {
         let range = VM_MEMORY_BYTES_MIN..=VM_MEMORY_BYTES_MAX;
         if !range.contains(&self.memory_bytes) || !self.memory_bytes.is_multiple_of(1 << 20) {
-            let problem = format!(
+            let reason = format!(
                 "{} bytes is not possible: a whole number of MiB from 16 MiB to 16 TiB is needed",
                 self.memory_bytes
             );
-            return invalid("memory", problem);
+            findings.add("memory", FieldCode::Range, reason);
         }
-        Ok(())
     }
 
-    fn check_disks(&self) -> Result<(), InvalidField> {
+    fn examine_disks(&self, findings: &mut Findings) {
         if self.disks.len() > DISKS_MAX {
-            return invalid("disks", format!("{} disks; at most {DISKS_MAX}", self.disks.len()));
+            let reason = format!("{} disks; at most {DISKS_MAX}", self.disks.len());
+            findings.add("disks", FieldCode::Length, reason);
         }
-        self.disks.iter().try_for_each(DiskSpec::check)?;
         if self.boot == Boot::Disk && self.disks.is_empty() {
-            return invalid("disks", "a machine without a kernel needs a disk to boot from".into());
+            let reason = "a machine without a kernel needs a disk to boot from";
+            findings.add("disks", FieldCode::Length, reason);
         }
-        Ok(())
     }
 
-    fn check_boot(&self) -> Result<(), InvalidField> {
-        let Boot::Kernel { kernel, initrd, append } = &self.boot else { return Ok(()) };
+    fn examine_boot(&self, findings: &mut Findings) {
+        let Boot::Kernel { kernel, initrd, append } = &self.boot else { return };
         for (field, path) in [("kernel", kernel), ("initrd", initrd)] {
             let absent = path.is_empty() && field == "initrd";
             if !absent && (!path.starts_with('/') || path.len() > PATH_BYTES_MAX) {
-                let problem =
+                let reason =
                     format!("an absolute path of at most {PATH_BYTES_MAX} bytes is needed");
-                return invalid(field, problem);
+                findings.add(field, FieldCode::Format, reason);
             }
         }
         if append.len() > KERNEL_APPEND_BYTES_MAX {
-            return invalid("append", format!("longer than {KERNEL_APPEND_BYTES_MAX} bytes"));
+            let reason = format!("longer than {KERNEL_APPEND_BYTES_MAX} bytes");
+            findings.add("append", FieldCode::Length, reason);
         }
-        Ok(())
     }
 
-    fn check_network(&self) -> Result<(), InvalidField> {
-        let Network::Bridge { bridge } = &self.network else { return Ok(()) };
+    fn examine_network(&self, findings: &mut Findings) {
+        let Network::Bridge { bridge } = &self.network else { return };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         // Linux bounds interface names at 15 bytes.
         if !(1..=15).contains(&bridge.len()) || !bridge.bytes().all(plain) {
-            return invalid("network.bridge", format!("`{bridge}` is not an interface name"));
+            let reason = format!("`{bridge}` is not an interface name");
+            findings.add("network.bridge", FieldCode::Format, reason);
         }
-        Ok(())
     }
 
     /// Bytes of all disks as the guest sees them.
@@ -194,27 +196,24 @@ impl VmSpec {
 }
 
 impl DiskSpec {
-    fn check(&self) -> Result<(), InvalidField> {
+    /// Finds what is wrong with its size and image, under the names that a body has for them.
+    pub fn examine(&self, size_field: &str, image_field: &str, findings: &mut Findings) {
         let sized_by_image = self.size_bytes == 0 && !self.image.is_empty();
         let in_range = (DISK_BYTES_MIN..=DISK_BYTES_MAX).contains(&self.size_bytes)
             && self.size_bytes.is_multiple_of(DISK_BLOCK_BYTES);
         if !sized_by_image && !in_range {
-            let problem = format!(
+            let reason = format!(
                 "{} bytes is not possible: a multiple of 64 KiB from 1 MiB to 64 TiB is needed",
                 self.size_bytes
             );
-            return invalid("disk", problem);
+            findings.add(size_field, FieldCode::Range, reason);
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-        if self.image.len() > PATH_BYTES_MAX
-            || self.image.starts_with('.')
-            || !self.image.bytes().all(plain)
-        {
-            let problem =
-                format!("`{}` is not an image name: letters, digits and -_.+", self.image);
-            return invalid("image", problem);
+        let is_name = !self.image.starts_with('.') && self.image.bytes().all(plain);
+        if self.image.len() > PATH_BYTES_MAX || !is_name {
+            let reason = format!("`{}` is not an image name: letters, digits and -_.+", self.image);
+            findings.add(image_field, FieldCode::Format, reason);
         }
-        Ok(())
     }
 }
 
@@ -223,19 +222,30 @@ impl DiskSpec {
 /// # Errors
 /// What is wrong with them, about `field`.
 pub fn check_labels(field: &str, labels: &Labels) -> Result<(), InvalidField> {
+    let mut findings = Findings::default();
+    examine_labels(field, labels, &mut findings);
+    findings.first()
+}
+
+/// Finds what is wrong with labels of whatever has some.
+pub fn examine_labels(field: &str, labels: &Labels, findings: &mut Findings) {
     if labels.len() > LABELS_MAX {
-        return invalid(field, format!("{} entries; at most {LABELS_MAX}", labels.len()));
+        let reason = format!("{} entries; at most {LABELS_MAX}", labels.len());
+        return findings.add(field, FieldCode::Length, reason);
     }
-    let too_long = |text: &String| text.len() > LABEL_BYTES_MAX;
-    match labels.iter().find(|(key, value)| key.is_empty() || too_long(key) || too_long(value)) {
-        Some((key, _)) => invalid(
-            field,
-            format!(
-                "`{key}`: a key of 1 to {LABEL_BYTES_MAX} bytes and a value of at most as many"
-            ),
-        ),
-        None => Ok(()),
+    let is_wrong =
+        |text: &String| text.len() > LABEL_BYTES_MAX || text.chars().any(char::is_control);
+    let wrong =
+        labels.iter().filter(|(key, value)| key.is_empty() || is_wrong(key) || is_wrong(value));
+    let keys: Vec<&str> = wrong.map(|(key, _)| cut(key, LABEL_BYTES_MAX)).collect();
+    if keys.is_empty() {
+        return;
     }
+    let reason = format!(
+        "`{}`: a key of 1 to {LABEL_BYTES_MAX} bytes and a value of at most as many, without control characters",
+        keys.join("`, `")
+    );
+    findings.add(field, FieldCode::Length, reason);
 }
 
 /// Where a machine stands.

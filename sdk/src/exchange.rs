@@ -315,7 +315,10 @@ fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> 
     };
     let may_repeat = !matches!(repeat, Repeat::Never);
     match problem.code {
-        Code::Unavailable => Failure::NotNow(problem),
+        // None of these did anything.
+        Code::Unavailable | Code::RateLimited | Code::TooManyAtOnce | Code::RequestTimeout => {
+            Failure::NotNow(problem)
+        }
         Code::OutcomeUnknown if may_repeat => Failure::NotNow(problem),
         _ => Failure::Final(problem.into()),
     }

@@ -211,7 +211,7 @@ pub enum TokenRefusal {
     #[error("the join token is not valid")]
     Invalid,
     /// Somebody has used it.
-    #[error("the join token has been used")]
+    #[error("the join token has been used; every join needs its own: ask for a new one")]
     Used,
     /// It is too late.
     #[error("the join token has expired")]

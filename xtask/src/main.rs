@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod etcd;
 mod full;
@@ -55,6 +56,8 @@ enum Chore {
         #[arg(long, default_value_t = model::FAULTS)]
         faults: u32,
     },
+    /// Ask the API whatever its description allows and forbids, and compare each answer with it.
+    Conformance(conformance::Requests),
     /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
     Sim(sim::Seeds),
     /// Kill an agent, and cut its link, before and after every step of a migration of a real guest.
@@ -96,6 +99,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Check => quick::run(&workspace),
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
+        Chore::Conformance(requests) => conformance::run(&workspace, requests),
         Chore::Sim(seeds) => sim::run(&workspace, seeds),
         Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),

@@ -14,11 +14,15 @@ impl Row for AuditEntry {
             AuditActor::Cluster => ("(cluster)", None),
             AuditActor::Certificate { name, address } => (name.as_str(), address.as_ref()),
             AuditActor::ApiKey { name, address, .. } => (name.as_str(), address.as_ref()),
+            AuditActor::Presented { shown, address } => (shown.as_str(), address.as_ref()),
         };
         let object = self.object.as_ref().and_then(|object| object.id.as_ref());
         let result = match &self.result {
             AuditResult::Done => "done".to_owned(),
-            AuditResult::Refused { code, .. } => format!("refused: {}", word(code)),
+            AuditResult::Refused { code, .. } => match self.times {
+                Some(times) => format!("refused: {}, {} times", word(code), times.count),
+                None => format!("refused: {}", word(code)),
+            },
         };
         vec![
             self.number.to_string(),

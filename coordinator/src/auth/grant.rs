@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::ids::ProjectName;
 use novacron_protocol::time::Timestamp;
+use novacron_transport::SubjectName;
 
 use super::presented::Presented;
 use super::refusal::NotAllowed;
@@ -73,6 +74,20 @@ impl<T> Authorized<T> {
 }
 
 impl Grant {
+    /// Who asks, as far as a fleet knows: whether it may do anything is another question.
+    ///
+    /// # Errors
+    /// [`NotAllowed::Unknown`].
+    pub fn identify(
+        fleet: &Fleet,
+        presented: &Presented,
+        now: Timestamp,
+    ) -> Result<SubjectName, NotAllowed> {
+        let asker = asker(fleet, presented, None)?;
+        fleet.identify(&asker, now.max(fleet.clock()))?;
+        Ok(asker.name)
+    }
+
     /// What a fleet says to what was shown, for a route that needs a permission. Whether it may in the very place that
     /// is meant is asked of a [`Sight`], and again when a change is applied.
     ///

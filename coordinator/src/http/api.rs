@@ -1,6 +1,7 @@
 //! What handlers stand on: the doors of the coordinator, with their errors as problems.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -63,9 +64,17 @@ impl Api {
         self.app.proposer.clock().now()
     }
 
-    /// Somebody was not let in, or not to what it wanted.
-    pub(super) fn refused(&self, operation: &'static str, refusal: SecurityRefusal) {
+    /// Somebody was not let in, or not to what it wanted: counted, and gathered for the audit log.
+    pub(super) fn refused(
+        &self,
+        operation: &'static str,
+        who: &str,
+        from: Option<IpAddr>,
+        code: Code,
+    ) {
+        let Some(refusal) = SecurityRefusal::of(code) else { return };
         self.app.requests.refused(operation, refusal);
+        self.app.refusals.note(who, from, operation, code, self.now());
     }
 
     /// Changes whenever this member has applied something.

@@ -6,16 +6,15 @@ use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{BatchCreate, BatchView, Code, Page, Problem};
 use novacron_protocol::ids::{BatchId, NodeName, ProjectName, VmId};
 use novacron_protocol::limits::BATCH_ITEMS_MAX;
-use novacron_protocol::migration::MigrationMode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::{Accepted, Found};
 use super::body::{Json, NoBody};
 use super::lists::ListQuery;
+use super::nodes;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
-use super::{migrations, nodes};
 use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::batch::Batch;
@@ -80,9 +79,6 @@ async fn create(
     let asked = &call.body.0;
     let (source, target) = (nodes::parse("from", &asked.from)?, nodes::parse("to", &asked.to)?);
     let options = asked.options();
-    // Where each moves as it is, what is about guests that run is for those.
-    let strictest = asked.mode.unwrap_or(MigrationMode::Live);
-    options.check(strictest).map_err(migrations::invalid_option)?;
     let vms = chosen(&call, &source).await?;
     let order = BatchOrder {
         source,

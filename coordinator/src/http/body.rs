@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{HeaderMap, header};
-use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::api::{Code, Findings, Problem, Validate};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::{InstanceType, Schema, SchemaObject};
@@ -14,11 +14,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
 
+use super::shape;
+
 /// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// For a whole body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The body of a request as a handler takes it.
 pub trait RequestBody: Sized + Send + 'static {
@@ -69,7 +68,7 @@ impl RequestBody for NoBody {
     }
 }
 
-impl<T: DeserializeOwned + JsonSchema + Send + 'static> RequestBody for Json<T> {
+impl<T: DeserializeOwned + JsonSchema + Validate + Send + 'static> RequestBody for Json<T> {
     fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape> {
         let schema = generator.subschema_for::<T>();
         Some(BodyShape { media_type: "application/json", schema, is_required: true })
@@ -77,11 +76,16 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> RequestBody for Json<T> 
 
     fn read(bytes: &Bytes, headers: &HeaderMap) -> Result<Self, Problem> {
         check_media_type(headers)?;
-        from_json(bytes).map(Self)
+        let value = from_json::<T>(bytes).map_err(|problem| all_wrong::<T>(bytes, problem))?;
+        Findings::of(&value).refuse()?;
+        Ok(Self(value))
     }
 }
 
-impl<T: DeserializeOwned + JsonSchema + Default + Send + 'static> RequestBody for OptionalJson<T> {
+impl<T> RequestBody for OptionalJson<T>
+where
+    T: DeserializeOwned + JsonSchema + Validate + Default + Send + 'static,
+{
     fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape> {
         let schema = generator.subschema_for::<T>();
         Some(BodyShape { media_type: "application/json", schema, is_required: false })
@@ -112,17 +116,22 @@ pub(super) fn binary_schema() -> Schema {
     SchemaObject { instance_type, format: Some("binary".to_owned()), ..Default::default() }.into()
 }
 
-/// Reads a whole body, but not more than [`BODY_BYTES_MAX`].
-pub(super) async fn collect(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// Reads a whole body, but not more than [`BODY_BYTES_MAX`], and not for longer than `within`.
+pub(super) async fn collect(
+    headers: &HeaderMap,
+    body: Body,
+    within: Duration,
+) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     if announced > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await {
-        Ok(result) => result,
-        Err(_) => Err(Problem::new(Code::InvalidRequest, "the body did not arrive within 15 s")),
-    }
+    let read = tokio::time::timeout(within, read_bounded(body)).await;
+    read.unwrap_or_else(|_| {
+        let text = format!("the body did not arrive within {} s", within.as_secs_f64());
+        Err(Problem::new(Code::RequestTimeout, text))
+    })
 }
 
 async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
@@ -162,6 +171,18 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// Everything that is wrong with a body that cannot be read: `first` is what stopped the reader.
+fn all_wrong<T: DeserializeOwned + JsonSchema + Validate>(bytes: &[u8], first: Problem) -> Problem {
+    let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return first };
+    let mut findings = Findings::default();
+    shape::examine::<T>(&mut value, &mut findings);
+    if let Ok(mended) = serde_json::from_value::<T>(value) {
+        mended.validate(&mut findings);
+    }
+    // A field that is given twice is seen by the reader only.
+    findings.refuse().err().unwrap_or(first)
+}
+
 /// A value read from JSON that is already parsed.
 pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(explain)
@@ -199,7 +220,29 @@ mod tests {
     use novacron_protocol::api::VmCreate;
 
     fn field_of(json: &str) -> Option<String> {
-        from_json::<VmCreate>(json.as_bytes()).unwrap_err().field
+        let read =
+            Json::<VmCreate>::read(&Bytes::copy_from_slice(json.as_bytes()), &HeaderMap::new());
+        read.unwrap_err().field
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named_whatever_kind_it_is_of() {
+        let body = r#"{"name":"Not Good","memmory":1,"cpus":"2","memory":1,"disks":[{"size":"1G","image":"../x"}]}"#;
+        let read = Json::<VmCreate>::read(&Bytes::from_static(body.as_bytes()), &HeaderMap::new());
+        let problem = read.unwrap_err();
+        let wrong = problem.invalid.iter().map(|one| format!("{} {:?}", one.field, one.code));
+        let expected = [
+            "memmory Unknown",
+            "cpus Type",
+            "disks[0].size Type",
+            "name Format",
+            "memory Range",
+            "disks[0].image Format",
+        ];
+        assert_eq!(wrong.collect::<Vec<_>>(), expected);
+        assert_eq!(problem.field.as_deref(), Some("memmory"));
+        let twice = Bytes::from_static(br#"{"name":"a","name":"b"}"#);
+        assert!(Json::<VmCreate>::read(&twice, &HeaderMap::new()).is_err());
     }
 
     #[test]
@@ -236,8 +279,11 @@ mod tests {
     async fn a_body_is_bounded_whether_it_says_its_length_or_not() {
         let body = || Body::from(vec![0; BODY_BYTES_MAX + 1]);
         let mut headers = HeaderMap::new();
-        assert_eq!(collect(&headers, body()).await.unwrap_err().status, 413);
+        let collect = async |headers: &HeaderMap, body| {
+            collect(headers, body, Duration::from_secs(9)).await.unwrap_err().status
+        };
+        assert_eq!(collect(&headers, body()).await, 413);
         headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());
-        assert_eq!(collect(&headers, Body::empty()).await.unwrap_err().status, 413);
+        assert_eq!(collect(&headers, Body::empty()).await, 413);
     }
 }

@@ -1,5 +1,7 @@
 //! What needs no certificate: whether this member lives, whether it can be asked, and the API's description.
 
+use std::sync::LazyLock;
+
 use novacron_protocol::api::{Code, Problem};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,7 +34,7 @@ struct Health {
 /// A JSON object whose form another specification says.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Description(Map<String, Value>);
+struct Description(&'static Map<String, Value>);
 
 async fn is_alive(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>, Problem> {
     Ok(Found(Health { status: "ok" }))
@@ -44,7 +46,9 @@ async fn is_ready(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>,
 }
 
 async fn description(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Description>, Problem> {
-    match openapi_document() {
+    // Made once: anybody may ask for it.
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi_document);
+    match &*DOCUMENT {
         Value::Object(document) => Ok(Found(Description(document))),
         other => Err(Problem::new(Code::Internal, format!("the description is {other}"))),
     }

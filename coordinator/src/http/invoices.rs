@@ -27,7 +27,7 @@ const CSV: &str = "text/csv; charset=utf-8";
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/invoices/{period}", "getInvoice", "Show what projects owe for a month")
-            .needs(Permission::LedgerRead, Where::Fleet)
+            .needs(Permission::LedgerRead, Where::Somewhere)
             .to(show),
     ]
 }
@@ -41,7 +41,7 @@ struct InvoicePath {
 }
 
 /// Which lines, and how.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct InvoiceQuery {
     /// Only this project's.
@@ -108,13 +108,14 @@ impl Answer for Shown {
 }
 
 async fn show(call: Call<InvoicePath, InvoiceQuery, Accepts>) -> Result<Shown, Problem> {
-    let InvoiceQuery { project, allocate, format } = call.query;
+    let InvoiceQuery { project, allocate, format } = call.query.clone();
     check_keys(&allocate).map_err(|error| {
         let text = format!("allocate: {error}");
         Problem::new(Code::InvalidRequest, text).about("allocate")
     })?;
-    call.api.read(|_| ()).await?;
-    let (filter, month) = (InvoiceFilter { project, allocate }, call.path.period);
+    let within = call.read(|_, sight| usage::readable(sight, project.as_ref())).await??;
+    let filter = InvoiceFilter { within: Some(within), project, allocate };
+    let month = call.path.period;
     let invoice = call.api.ledger().run(move |ledger| ledger.invoice(&month, &filter)).await;
     let invoice = invoice.map_err(|error| match error {
         InvoiceError::Period(error) => usage::invalid("period", &error),

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::answer::Found;
 use super::body::NoBody;
-use super::lists::ListQuery;
+use super::lists::{ListQuery, unknown_cursor};
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
 use super::usage::hour;
@@ -151,10 +151,7 @@ async fn verify(call: Call<Nothing, VerifyQuery, NoBody>) -> Result<Found<Ledger
     let VerifyQuery { cursor, known } = call.query;
     let from = match cursor.as_deref() {
         None => Hour(0),
-        Some(text) => text.parse().map(Hour).map_err(|_| {
-            let text = "cursor: not a `next_cursor` of this list";
-            Problem::new(Code::InvalidRequest, text).about("cursor")
-        })?,
+        Some(text) => text.parse().map(Hour).map_err(|_| unknown_cursor())?,
     };
     let known = known.as_deref().map(parse_known).transpose()?;
     call.api.read(|_| ()).await?;

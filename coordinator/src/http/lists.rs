@@ -49,13 +49,10 @@ impl ListQuery {
         if self.page.is_some() && self.cursor.is_some() {
             return Err(invalid("page", "give a cursor or a page, not both".to_owned()));
         }
-        let after =
-            match &self.cursor {
-                None => None,
-                Some(cursor) => Some(parse(cursor).ok_or_else(|| {
-                    invalid("cursor", "not a `next_cursor` of this list".to_owned())
-                })?),
-            };
+        let after = match &self.cursor {
+            None => None,
+            Some(cursor) => Some(parse(cursor).ok_or_else(|| unknown_cursor())?),
+        };
         Ok(Window { after, skip: (page - 1) * limit, limit })
     }
 }
@@ -81,6 +78,12 @@ fn bounded(field: &str, value: u32, max: u32) -> Result<usize, Problem> {
         Ok(number) if (1..=max).contains(&value) => Ok(number),
         _ => Err(invalid(field, format!("{value} is outside 1 to {max}"))),
     }
+}
+
+/// The cursor is of another list, of an earlier build, or of what is not kept any more.
+pub(super) fn unknown_cursor() -> Problem {
+    let text = "cursor: not a `next_cursor` of this list; list from the beginning, without one";
+    Problem::new(Code::CursorUnknown, text).about("cursor")
 }
 
 fn invalid(field: &str, problem: String) -> Problem {

@@ -3,7 +3,6 @@
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, MigrationView, Page, Problem};
 use novacron_protocol::ids::MigrationId;
-use novacron_protocol::migration::InvalidOption;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -80,11 +79,6 @@ pub(super) async fn accepted<P, Q, B>(
         Applied::Migration(migration) => find(call, migration).await,
         other => Err(super::unexpected("a migration", &other)),
     }
-}
-
-/// An option that no migration of its mode can have.
-pub(super) fn invalid_option(wrong: InvalidOption) -> Problem {
-    Problem::new(Code::InvalidRequest, wrong.to_string()).about(wrong.field)
 }
 
 async fn find<P, Q, B>(

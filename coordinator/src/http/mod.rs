@@ -9,7 +9,8 @@
 //! | [`openapi`] | the description |
 //! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
-//! | `server` | the listener |
+//! | `shape` | what of a body is not as its schema says |
+//! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
@@ -27,8 +28,10 @@ mod cluster;
 mod console;
 mod events;
 mod health;
+mod held;
 mod invoices;
 mod ledger;
+mod leftover;
 pub mod lists;
 mod migrations;
 mod nodes;
@@ -41,6 +44,7 @@ mod regions;
 pub mod route;
 pub mod routes;
 mod server;
+mod shape;
 mod tokens;
 pub mod trace;
 mod usage;
@@ -74,8 +78,8 @@ pub async fn serve(
     app: App,
     shutdown: CancellationToken,
 ) {
-    let api = Arc::new(Api::new(app, shutdown.clone()));
-    server::serve(listener, Arc::new(tls), router(api), shutdown).await;
+    let api = Arc::new(Api::new(app.clone(), shutdown.clone()));
+    server::serve(listener, Arc::new(tls), router(api), app, shutdown).await;
 }
 
 /// The router: every route of the table, and a problem for everything else.

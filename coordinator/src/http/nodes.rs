@@ -3,14 +3,12 @@
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, NodeDrain, NodeUndrain, NodeView, Page, Problem};
 use novacron_protocol::ids::NodeName;
-use novacron_protocol::migration::MigrationMode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer::{Accepted, Found};
 use super::body::{NoBody, OptionalJson};
 use super::lists::ListQuery;
-use super::migrations;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use crate::auth::{Authorized, Where};
@@ -71,7 +69,6 @@ async fn drain(
 ) -> Result<Accepted<NodeView>, Problem> {
     let node = parse("node", &call.path.node)?;
     let options = call.body.0.options();
-    options.check(MigrationMode::Live).map_err(migrations::invalid_option)?;
     let intent = call.authorize(Intent::DrainNode { node, options })?;
     accepted(&call, intent).await.map(Accepted)
 }

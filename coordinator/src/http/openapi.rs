@@ -168,12 +168,13 @@ fn with_request_id(meaning: &str) -> Value {
 
 /// Statuses of a route's refusals with their codes in words.
 fn refusals(route: &Route) -> BTreeMap<u16, String> {
-    let mut codes = vec![Code::InvalidRequest];
+    let mut codes = vec![Code::InvalidRequest, Code::RateLimited, Code::HeadTooLarge];
     if route.access != Access::Anybody {
         codes.extend([Code::NotAuthenticated, Code::NotAllowed, Code::Unavailable]);
+        codes.push(Code::TooManyAtOnce);
     }
     if !route.method.is_safe() {
-        codes.extend([Code::TooLarge, Code::OutcomeUnknown]);
+        codes.extend([Code::TooLarge, Code::OutcomeUnknown, Code::RequestTimeout]);
     }
     codes.extend(route.refusals);
     let mut meanings = BTreeMap::<u16, Vec<&str>>::new();

@@ -24,9 +24,11 @@ use schemars::schema::Schema;
 use super::Api;
 use super::answer::{Answer, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
+use super::held::held;
 use super::parameters::{Parameter, Parameters, Reader, parameters};
 use super::trace::Operation;
 use super::{batches, migrations, projects, vms};
+use crate::admission::RequestPlace;
 use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
 use crate::metrics::SecurityRefusal;
 use crate::state::Fleet;
@@ -195,7 +197,30 @@ struct Calling {
     request: RequestId,
 }
 
+/// A request that was opened, and its place among those of its principal.
+type Opened<P, Q, B> = (Call<P, Q, B>, Option<RequestPlace>);
+
 impl Calling {
+    /// Who asks, and its place among those that are served. Whoever is nobody, as far as this member knows, uses up what
+    /// its address has before the member catches up: that asks a quorum.
+    async fn enter(&self, presented: &Presented) -> Result<RequestPlace, Problem> {
+        let (admission, now) = (&self.api.app.admission, self.api.now());
+        let identify = |fleet: &Fleet| Grant::identify(fleet, presented, now);
+        let principal = match self.api.glance(identify) {
+            Ok(known) => known,
+            Err(_) => {
+                self.stranger()?;
+                self.api.read(identify).await??
+            }
+        };
+        Ok(admission.request(&principal)?)
+    }
+
+    /// A request that proves no identity.
+    fn stranger(&self) -> Result<(), Problem> {
+        Ok(self.api.app.admission.stranger(self.caller.address)?)
+    }
+
     /// Has the fleet judge the caller, as this member knows it. Before it is refused the member catches up: it may have
     /// been made a principal a moment ago, elsewhere.
     async fn judge<T>(
@@ -209,17 +234,25 @@ impl Calling {
 
 impl Entry {
     /// Lets the caller in, if the route's permission is its own somewhere.
-    async fn admit(&self, calling: &Calling, head: &HeaderMap) -> Result<Option<Grant>, Problem> {
+    async fn admit(
+        &self,
+        calling: &Calling,
+        head: &HeaderMap,
+    ) -> Result<Option<(Grant, RequestPlace)>, Problem> {
         let permission = match self.access {
-            Access::Anybody => return Ok(None),
+            Access::Anybody => return calling.stranger().map(|()| None),
             Access::Principals => None,
             Access::Needs(permission, _) => Some(permission),
         };
-        let presented = Presented::by(&calling.caller, head.get(header::AUTHORIZATION))?;
+        let presented = match Presented::by(&calling.caller, head.get(header::AUTHORIZATION)) {
+            Ok(presented) => presented,
+            Err(refusal) => return Err(calling.stranger().err().unwrap_or(refusal.into())),
+        };
+        let place = calling.enter(&presented).await?;
         let address = calling.caller.address;
         let judged =
             calling.judge(|fleet, now| Ok(Grant::of(fleet, &presented, address, permission, now)?));
-        judged.await.map(Some)
+        Ok(Some((judged.await?, place)))
     }
 
     /// Refuses who may not in the place that the path names. What is not there is left to the handler.
@@ -254,8 +287,8 @@ impl Entry {
         calling: Calling,
         path: PathTexts,
         http: Request,
-    ) -> Result<Call<P, Q, B>, Problem> {
-        let grant = self.admit(&calling, http.headers()).await?;
+    ) -> Result<Opened<P, Q, B>, Problem> {
+        let (grant, place) = self.admit(&calling, http.headers()).await?.unzip();
         let path = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let pairs = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
         let pairs: Vec<_> = pairs.collect();
@@ -263,11 +296,12 @@ impl Entry {
         let path = self.path.read(pairs)?;
         let query = self.query.read(query_pairs(http.uri().query().unwrap_or_default()))?;
         let (head, body) = http.into_parts();
-        let bytes = collect(&head.headers, body).await?;
+        let within = calling.api.app.admission.limits().body_timeout();
+        let bytes = collect(&head.headers, body, within).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
         let freshness = Freshness::default();
-        Ok(Call { api, grant, request, path, query, body, freshness })
+        Ok((Call { api, grant, request, path, query, body, freshness }, place))
     }
 }
 
@@ -288,10 +322,13 @@ where
 {
     let (id, is_read) = (calling.request, http.method().is_safe());
     let refused = Refused::before(entry, &calling, &http);
-    let answer = async { handle(entry.open(calling, path, http).await?).await };
+    let answer = async {
+        let (call, place) = entry.open(calling, path, http).await?;
+        Ok((handle(call).await?, place))
+    };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
-        Ok(answer) => answer.into_response(),
+        Ok((answer, place)) => held(answer.into_response(), place),
         Err(problem) => {
             refused.note(&problem);
             problem_response(&Problem { request_id: Some(id), ..problem })
@@ -322,9 +359,11 @@ impl Refused {
     }
 
     fn note(&self, problem: &Problem) {
-        let Some(refusal) = SecurityRefusal::of(problem.code) else { return };
+        if SecurityRefusal::of(problem.code).is_none() {
+            return;
+        }
         let Self { operation, who, address, .. } = self;
-        self.api.refused(operation, refusal);
+        self.api.refused(operation, who, *address, problem.code);
         let address = address.map(tracing::field::display);
         // Not a warning: anybody who can connect could fill the log with them.
         tracing::info!(operation, who, address, detail = problem.detail, "refused");

@@ -4,6 +4,7 @@
 //! for each request from the identity that the handshake proved.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,18 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::trace::HEAD_BYTES_MAX;
+use crate::app::App;
 use crate::auth::Caller;
 
-/// Connections at once: with 64 KiB of buffers each at most 128 MiB. Further ones wait in the listener's backlog.
-const CONNECTIONS_MAX: usize = 2048;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
-/// Bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request's head that are read at all. Above half of that it is refused with a problem, above this by the
+/// server without one.
+const HEAD_BYTES_READ_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// For a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the head of a request, and between two requests on one connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two signs of life that are asked of a quiet HTTP/2 client, and for its answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,11 +48,16 @@ pub(super) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     router: Router,
+    app: App,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let App { admission, requests, .. } = app;
+    let most = usize::try_from(admission.limits().connections).unwrap_or(usize::MAX);
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
-    let server = Server { acceptor: TlsAcceptor::from(tls), router, shutdown: shutdown.clone() };
+    let acceptor = TlsAcceptor::from(tls);
+    let head_timeout = admission.limits().head_timeout();
+    let server = Server { acceptor, router, head_timeout, shutdown: shutdown.clone() };
     let server = Arc::new(server);
     loop {
         let accepted = tokio::select! {
@@ -61,13 +66,19 @@ pub(super) async fn serve(
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((socket, place)) => {
-                let server = Arc::clone(&server);
-                connections.spawn(async move {
-                    server.connection(socket).await;
-                    drop(place);
-                });
-            }
+            Ok((socket, peer, place)) => match admission.connection(peer.ip()) {
+                Ok(own_place) => {
+                    let server = Arc::clone(&server);
+                    connections.spawn(async move {
+                        server.connection(socket).await;
+                        drop((place, own_place));
+                    });
+                }
+                Err(refusal) => {
+                    requests.connection_refused();
+                    tracing::debug!(%peer, %refusal, "closed an API connection");
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an API connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -82,15 +93,16 @@ pub(super) async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, _) = listener.accept().await?;
-    Ok((socket, place))
+    let (socket, peer) = listener.accept().await?;
+    Ok((socket, peer, place))
 }
 
 struct Server {
     acceptor: TlsAcceptor,
     router: Router,
+    head_timeout: Duration,
     shutdown: CancellationToken,
 }
 
@@ -115,19 +127,27 @@ impl Server {
     async fn requests(&self, stream: TlsStream<TcpStream>) {
         let (socket, tls) = stream.get_ref();
         let address = socket.peer_addr().ok().map(|address| address.ip());
+        let is_http2 = tls.alpn_protocol() == Some(b"h2");
         let caller = Caller::from_handshake(peer_identity(tls.peer_certificates()), address);
+        // A connection that says nothing after its handshake is closed: the protocols themselves would wait for ever.
+        let first = CancellationToken::new();
         let service = service_fn(|request: http::Request<Incoming>| {
+            first.cancel();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(caller.clone());
             self.router.clone().oneshot(request)
         });
-        let builder = builder();
+        let builder = builder(self.head_timeout, is_http2);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
             ended = connection.as_mut() => Some(ended),
+            () = silence(&first, self.head_timeout) => {
+                tracing::debug!(?address, "a client connected and asked nothing");
+                return;
+            }
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -142,17 +162,26 @@ impl Server {
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// Ends if nothing was asked within that time.
+async fn silence(first: &CancellationToken, within: Duration) {
+    if timeout(within, first.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
+/// The handshake agreed on the protocol; nothing is guessed from the first bytes.
+fn builder(head_timeout: Duration, is_http2: bool) -> Builder<TokioExecutor> {
+    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(head_timeout)
+        .max_buf_size(HEAD_BYTES_READ_MAX)
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(HEAD_BYTES_READ_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder

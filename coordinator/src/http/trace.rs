@@ -14,11 +14,17 @@ use tracing::Instrument;
 
 use super::Api;
 use super::answer::problem_response;
+use super::leftover::Leftover;
 
 /// The header with which a client names its request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header in which every answer says which request it answers.
 pub const REQUEST_ID: &str = "x-request-id";
+
+/// Bytes of a request's path, query, and names and values of its header fields.
+pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header fields of a request.
+const HEAD_FIELDS_MAX: usize = 64;
 
 /// Which operation of the table gave an answer; an extension of the answer.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +41,22 @@ pub(super) async fn trace(
         Ok(id) => (id, None),
         Err(problem) => (drawn(), Some(problem)),
     };
+    let refusal = refusal.or_else(|| check_head(&request).err());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", request = %id, %method, path);
     request.extensions_mut().insert(id);
+    let (leftover, request) = Leftover::of(request);
     let answer = async move {
         match refusal {
-            Some(problem) => problem_response(&Problem { request_id: Some(id), ..problem }),
+            Some(problem) => {
+                drop(request);
+                problem_response(&Problem { request_id: Some(id), ..problem })
+            }
             None => next.run(request).await,
         }
     };
     let mut response = answer.instrument(span.clone()).await;
+    leftover.drain().await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -52,6 +64,23 @@ pub(super) async fn trace(
     api.answered(operation, response.status(), began.elapsed());
     span.in_scope(|| log(&method, &response, began));
     response
+}
+
+/// Refuses heads that are larger than any that means something. What is much larger does not come so far.
+fn check_head(request: &Request) -> Result<(), Problem> {
+    let (headers, path) = (request.headers(), request.uri().path_and_query());
+    let field =
+        |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let bytes =
+        headers.iter().map(field).sum::<usize>() + path.map_or(0, |text| text.as_str().len());
+    if bytes <= HEAD_BYTES_MAX && headers.len() <= HEAD_FIELDS_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "the head has {bytes} bytes in {} fields; at most {HEAD_BYTES_MAX} in {HEAD_FIELDS_MAX}",
+        headers.len()
+    );
+    Err(Problem::new(Code::HeadTooLarge, text))
 }
 
 /// Reads are many and change nothing; a write is part of the record.

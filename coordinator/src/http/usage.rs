@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use novacron_protocol::access::Permission;
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
     Code, CorrectionPost, CorrectionView, EntryPlace, Page, Problem, UsagePost, UsagePosted,
     UsageRow,
@@ -19,19 +19,20 @@ use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
-use crate::auth::Where;
+use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::ledger::period::{self, PeriodError};
 use crate::ledger::usage::{GroupBy, UsageFilter};
 use crate::propose::{Intent, ProposeError};
+use crate::state::binding::Reach;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
-use crate::state::{Accepted as Applied, Refusal};
+use crate::state::{Accepted as Applied, Fleet, Refusal};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/usage", "getUsage", "Show what was used, grouped")
-            .needs(Permission::LedgerRead, Where::Fleet)
+            .needs(Permission::LedgerRead, Where::Somewhere)
             .to(show),
         post("/api/v1/usage/records", "postUsage", "Post what a node measured")
             .needs(Permission::LedgerPost, Where::Fleet)
@@ -81,23 +82,33 @@ struct UsageQuery {
 }
 
 async fn show(call: Call<Nothing, UsageQuery, NoBody>) -> Result<Found<Page<UsageRow>>, Problem> {
-    let Call { api, query, .. } = call;
+    let query = &call.query;
     let list = ListQuery { limit: query.limit, cursor: query.cursor.clone(), page: None };
     let page = list.window(parse_cursor)?;
     let group_by = group_by(query.group_by.as_deref())?;
-    let (clock, found, revision) = api
-        .read(|fleet| {
-            let found = query.vm.as_deref().and_then(|text| fleet.find_vm(text)).map(|vm| vm.id);
-            (fleet.clock(), found, fleet.revision())
-        })
-        .await?;
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let within = readable(sight, query.project.as_ref())?;
+        let found = query.vm.as_deref().and_then(|text| fleet.find_vm(text));
+        let found = found.filter(|vm| within.covers_project(&vm.spec.project)).map(|vm| vm.id);
+        Ok::<_, Problem>((within, fleet.clock(), found, fleet.revision()))
+    };
+    let (within, clock, found, revision) = call.read(look).await??;
     let vm = machine(query.vm.as_deref(), found)?;
     let windows = query.windows(clock)?;
-    let filter = UsageFilter { project: query.project, vm, meter: query.meter, group_by };
-    let rows = api.ledger().run(move |ledger| ledger.usage(windows, &filter)).await;
+    let (project, meter) = (query.project.clone(), query.meter);
+    let filter = UsageFilter { within: Some(within), project, vm, meter, group_by };
+    let rows = call.api.ledger().run(move |ledger| ledger.usage(windows, &filter)).await;
     let rows = rows.map_err(|error: LedgerError| error.to_problem())?.into_iter();
     let behind = rows.filter(|row| page.after.as_ref().is_none_or(|after| key(row) > *after));
     Ok(Found(page.page(behind, |row| write_cursor(&key(row)), revision)))
+}
+
+/// Where the caller may read the ledger: in the project that it names, or wherever it may.
+pub(super) fn readable(sight: &Sight<'_>, project: Option<&ProjectName>) -> Result<Reach, Problem> {
+    if let Some(project) = project {
+        sight.check(Scope::Project(project.clone()))?;
+    }
+    Ok(sight.reach().clone())
 }
 
 fn group_by(text: Option<&str>) -> Result<GroupBy, Problem> {

@@ -191,7 +191,6 @@ async fn migrate(
 ) -> Result<Accepted<MigrationView>, Problem> {
     let (mode, options) = (call.body.0.mode, call.body.0.options());
     let target = nodes::parse("target", &call.body.0.target)?;
-    options.check(mode).map_err(migrations::invalid_option)?;
     let vm = meant(&call).await?;
     let intent = call.authorize(Intent::MigrateVm { vm, target, mode, options })?;
     migrations::accepted(&call, intent).await.map(Accepted)

@@ -17,6 +17,7 @@ use super::period::{self, PeriodError};
 use super::rating::Rating;
 use super::{Ledger, LedgerError};
 use crate::state::Fleet;
+use crate::state::binding::Reach;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Dimension, PlanHistory, Price, RateCard};
 use crate::state::ledger::sums::Summary;
@@ -35,10 +36,19 @@ pub enum InvoiceError {
 /// What is asked of an invoice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InvoiceFilter {
+    /// Only where whoever asks may read it; everywhere unless said.
+    pub within: Option<Reach>,
     /// Only this project's.
     pub project: Option<ProjectName>,
     /// Labels by which each line is split.
     pub allocate: Vec<String>,
+}
+
+impl InvoiceFilter {
+    fn lets_through(&self, project: &ProjectName) -> bool {
+        self.within.as_ref().is_none_or(|reach| reach.covers_project(project))
+            && self.project.as_ref().is_none_or(|wanted| wanted == project)
+    }
 }
 
 /// Rates as they are when somebody asks; those of hours that have begun do not change.
@@ -126,7 +136,7 @@ impl Lines {
         };
         for (key, net) in &summary.uses {
             let Some(project) = summary.projects.get(usize::from(key.project)) else { continue };
-            if filter.project.as_ref().is_some_and(|wanted| wanted != project) {
+            if !filter.lets_through(project) {
                 continue;
             }
             let line = self.line(project, key.meter, tariff.card(project, key.used));
@@ -251,7 +261,7 @@ mod tests {
 
     fn rate(uses: &[(u64, u128, i128)], allocate: &[&str]) -> Rated {
         let allocate = allocate.iter().map(ToString::to_string).collect();
-        let filter = InvoiceFilter { project: None, allocate };
+        let filter = InvoiceFilter { allocate, ..InvoiceFilter::default() };
         let mut lines = Lines::default();
         lines.add(&summary(uses), &tariff(), &filter);
         lines.rate(&filter).unwrap()

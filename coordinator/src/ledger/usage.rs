@@ -10,6 +10,7 @@ use novacron_protocol::vm::Labels;
 
 use super::period::day_of;
 use super::{Ledger, LedgerError};
+use crate::state::binding::Reach;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::sums::{Summary, UseKey};
 
@@ -48,6 +49,8 @@ impl GroupBy {
 /// Which usage, and how it is grouped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageFilter {
+    /// Only where whoever asks may read it; everywhere unless said.
+    pub within: Option<Reach>,
     /// Only this project's.
     pub project: Option<ProjectName>,
     /// Only this machine's.
@@ -116,7 +119,9 @@ impl Table {
 impl UsageFilter {
     fn lets_through(&self, summary: &Summary, key: &UseKey) -> bool {
         let project = summary.projects.get(usize::from(key.project));
-        self.vm.is_none_or(|vm| vm == key.vm)
+        let may_read = |reach: &Reach| project.is_some_and(|project| reach.covers_project(project));
+        self.within.as_ref().is_none_or(may_read)
+            && self.vm.is_none_or(|vm| vm == key.vm)
             && self.meter.is_none_or(|meter| meter == key.meter)
             && self.project.as_ref().is_none_or(|wanted| project == Some(wanted))
     }

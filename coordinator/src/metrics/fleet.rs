@@ -62,6 +62,9 @@ struct Counts {
     queued_seconds_max: f64,
     effects: i64,
     violations: i64,
+    audit_records: i64,
+    ledger_entries: i64,
+    ledger_sealed_before_s: i64,
 }
 
 impl Counts {
@@ -77,6 +80,9 @@ impl Counts {
             queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
             effects: whole(fleet.outbox_after(EffectId(0)).count()),
             violations: whole(fleet.violations()),
+            audit_records: whole(fleet.audit_head().number.0),
+            ledger_entries: whole(fleet.book().last_index),
+            ledger_sealed_before_s: whole(fleet.book().sealed_before.begin_s()),
         }
     }
 }
@@ -116,7 +122,10 @@ impl Collector for FleetNumbers {
         let counts = self.cell.look(|fleet| Counts::of(fleet, now));
         let mut moment = Moment::new(encoder);
         let help = "Nodes, by state and region; the region is empty for those in none";
-        moment.gauges_by("novacron_fleet_nodes", help, ["state", "region"], counts.nodes)?;
+        let by_region = counts.nodes.iter().map(|(state, region, number)| {
+            ([("state", *state), ("region", region.as_str())], *number)
+        });
+        moment.labelled("novacron_fleet_nodes", help, by_region)?;
         moment.gauge(
             "novacron_fleet_residency_violations",
             "Machines that stand against a rule of residency",
@@ -143,6 +152,21 @@ impl Collector for FleetNumbers {
             "novacron_fleet_effects_open",
             "Orders to agents that are not done yet",
             counts.effects,
+        )?;
+        moment.gauge(
+            "novacron_audit_records",
+            "Number of the last record of the audit log",
+            counts.audit_records,
+        )?;
+        moment.gauge(
+            "novacron_ledger_entries",
+            "Number of the last entry of the ledger",
+            counts.ledger_entries,
+        )?;
+        moment.gauge(
+            "novacron_ledger_sealed_before_seconds",
+            "Every window of the ledger before this moment is sealed; 0 before the first use",
+            counts.ledger_sealed_before_s,
         )?;
         moment.gauge(
             "novacron_agents_connected",

@@ -5,12 +5,14 @@
 //! | `requests` | the API: answers by operation and status, and how long they took |
 //! | `consensus` | Raft: term, log, leader, commits, applying |
 //! | `fleet` | nodes, machines, migrations and open effects, as this member has them |
+//! | `projects` | quotas and costs of projects |
 //!
-//! Labels are words of this program only, never names of machines, nodes, operators or addresses. Every member says
+//! Labels are words of this program and names of projects, never names of machines, nodes, operators or addresses. Every member says
 //! what it sees; of the fleet the leader's word is the newest.
 
 mod consensus;
 mod fleet;
+mod projects;
 mod requests;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use prometheus_client::registry::Registry;
 
 pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus};
 pub use fleet::FleetNumbers;
+pub use projects::{Costs, ProjectNumbers};
 pub use requests::{RequestMetrics, SecurityRefusal};
 
 /// What runs here.
@@ -40,11 +43,17 @@ impl Collector for Info {
 }
 
 /// The page of one coordinator.
-pub fn pages(requests: &RequestMetrics, consensus: Consensus, fleet: FleetNumbers) -> Pages {
+pub fn pages(
+    requests: &RequestMetrics,
+    consensus: Consensus,
+    fleet: FleetNumbers,
+    projects: ProjectNumbers,
+) -> Pages {
     let mut registry = Registry::default();
     requests.register(&mut registry);
     consensus.register(&mut registry);
     registry.register_collector(Box::new(fleet));
+    registry.register_collector(Box::new(projects));
     registry.register_collector(Box::new(Info));
     registry.register_collector(Box::new(Process));
     Pages::default().with(METRICS_PATH, registry)

@@ -34,6 +34,8 @@ pub enum SecurityRefusal {
     Authentication,
     /// It is somebody, and may not.
     Authorization,
+    /// It asks too often, or too much at once.
+    Rate,
 }
 
 impl SecurityRefusal {
@@ -42,6 +44,7 @@ impl SecurityRefusal {
         match code {
             Code::NotAuthenticated => Some(Self::Authentication),
             Code::NotAllowed => Some(Self::Authorization),
+            Code::RateLimited | Code::TooManyAtOnce => Some(Self::Rate),
             _ => None,
         }
     }
@@ -50,6 +53,7 @@ impl SecurityRefusal {
         match self {
             Self::Authentication => "authentication",
             Self::Authorization => "authorization",
+            Self::Rate => "rate",
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct RequestMetrics {
     answered: Family<Answered, Counter>,
     refused: Family<Refused, Counter>,
     latency: Family<Operation, Histogram>,
+    connections_refused: Counter,
 }
 
 impl Default for RequestMetrics {
@@ -74,6 +79,7 @@ impl Default for RequestMetrics {
             answered: Family::default(),
             refused: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS)),
+            connections_refused: Counter::default(),
         }
     }
 }
@@ -87,7 +93,7 @@ impl RequestMetrics {
         );
         registry.register(
             "novacron_api_refusals",
-            "Requests that were refused for who asked: nobody, or somebody who may not",
+            "Requests that were refused for who asked: nobody, somebody who may not, or one who asks too much",
             self.refused.clone(),
         );
         registry.register(
@@ -95,6 +101,16 @@ impl RequestMetrics {
             "Time from the head of a request to the head of its answer",
             self.latency.clone(),
         );
+        registry.register(
+            "novacron_api_connections_refused",
+            "Connections that were closed because their address had too many",
+            self.connections_refused.clone(),
+        );
+    }
+
+    /// A connection was closed because its address had too many.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
     }
 
     /// A request was refused for who asked.

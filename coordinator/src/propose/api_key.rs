@@ -1,6 +1,7 @@
 //! Making an API key: its secret is drawn here, goes into the one answer, and only its hash into the command.
 
 use novacron_protocol::ids::{ApiKeyId, RequestId};
+use novacron_protocol::limits::API_KEY_TTL_S_RANGE;
 use novacron_transport::SubjectName;
 use novacron_transport::api_key::{ApiKeySecret, SECRET_RANDOM_BYTES};
 
@@ -13,9 +14,6 @@ use crate::state::{Accepted, Body, Command, Origin, Refusal};
 
 /// Seconds that a key lives unless said: 90 days.
 const TTL_SECONDS_DEFAULT: u64 = 90 * 86_400;
-
-/// Least and most seconds that a key may live: a minute, and a year with its leap day.
-const TTL_SECONDS: std::ops::RangeInclusive<u64> = 60..=366 * 86_400;
 
 /// A key that somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +38,8 @@ impl Proposer {
     ) -> Result<ApiKeySecret, ProposeError> {
         let (NewApiKey { principal, name, ttl_seconds }, asker) = new.into_parts();
         let seconds = ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT);
-        if !TTL_SECONDS.contains(&seconds) {
-            let (least, most) = (TTL_SECONDS.start(), TTL_SECONDS.end());
+        if !API_KEY_TTL_S_RANGE.contains(&seconds) {
+            let (least, most) = (API_KEY_TTL_S_RANGE.start(), API_KEY_TTL_S_RANGE.end());
             let problem = format!("{seconds} is outside {least} to {most}");
             return Err(Refusal::Invalid { field: "ttl_seconds".to_owned(), problem }.into());
         }

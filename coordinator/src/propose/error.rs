@@ -1,6 +1,6 @@
 //! Why a proposal did not become a reply.
 
-use novacron_protocol::api::{Code, Problem};
+use novacron_protocol::api::{Code, FieldCode, Problem, WrongField};
 
 use crate::state::Refusal;
 
@@ -46,6 +46,11 @@ impl ProposeError {
     pub fn to_problem(&self) -> Problem {
         let problem = Problem::new(self.code(), self.to_string());
         match self {
+            Self::Refused(Refusal::Invalid { field, problem: reason }) => {
+                let (field, reason) = (field.clone(), reason.clone());
+                let wrong = WrongField { field: field.clone(), reason, code: FieldCode::Conflict };
+                Problem { invalid: vec![wrong], ..problem.about(field) }
+            }
             Self::Refused(refusal) => match refusal.field() {
                 Some(field) => problem.about(field),
                 None => problem,

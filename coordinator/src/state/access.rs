@@ -167,6 +167,7 @@ impl Fleet {
             | Body::SetNodeStates(_)
             | Body::ExpireEffects(_)
             | Body::SealWindows { .. }
+            | Body::NoteRefusals { .. }
             | Body::BeginIncarnation(_) => None,
         }
     }

@@ -29,6 +29,7 @@ use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
+use super::refused::RefusedRow;
 use super::region::RegionOrder;
 use super::reply::Reply;
 use super::table::{Key, ROW_BYTES_MAX, Table};
@@ -112,6 +113,8 @@ struct Record<'a> {
     object: Option<Object>,
     result: Outcome<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<Times>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<&'a RawValue>,
@@ -123,6 +126,15 @@ enum Actor<'a> {
     Cluster,
     Certificate { name: &'a str, address: Option<String> },
     ApiKey { name: &'a str, key: String, address: Option<String> },
+    Presented { shown: &'a str, address: Option<String> },
+}
+
+/// How often the same was done, and from when to when.
+#[derive(Debug, Serialize)]
+struct Times {
+    count: u64,
+    first_at: Timestamp,
+    last_at: Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -193,6 +205,7 @@ impl Fleet {
                     None => Outcome::Done,
                     Some((code, detail)) => Outcome::Refused { code: *code, detail },
                 },
+                times: None,
                 before: before.as_deref().filter(|_| !is_same),
                 after: after.as_deref().filter(|_| !is_same),
             };
@@ -200,6 +213,27 @@ impl Fleet {
             let line = serde_json::to_string(&record).unwrap_or_default();
             self.append_audit(line);
         }
+    }
+
+    /// Writes the record of requests that were refused before they became commands.
+    pub(super) fn record_refused(&mut self, now: &Applying, row: &RefusedRow) {
+        let address = row.address.map(|address| address.to_string());
+        let RefusedRow { count, first_at, last_at, .. } = *row;
+        let record = Record {
+            number: self.meta.audit.number.0 + 1,
+            at: now.at,
+            revision: now.revision.0,
+            actor: Actor::Presented { shown: &row.shown, address },
+            request: None,
+            action: "api.refuse",
+            object: Some(Object { kind: "operation", id: Some(row.operation.clone()) }),
+            result: Outcome::Refused { code: row.code, detail: row.code.title() },
+            times: Some(Times { count, first_at, last_at }),
+            before: None,
+            after: None,
+        };
+        let line = serde_json::to_string(&record).unwrap_or_default();
+        self.append_audit(line);
     }
 
     fn append_audit(&mut self, line: String) {
@@ -433,6 +467,7 @@ impl Body {
             | Self::Reports(_)
             | Self::ExpireEffects(_)
             | Self::PostUsage { .. }
+            | Self::NoteRefusals { .. }
             | Self::SealWindows { .. } => return None,
         })
     }
@@ -475,6 +510,7 @@ impl Body {
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }
+            | Self::NoteRefusals { .. }
             | Self::BeginIncarnation(_)
             | Self::AdmitMember(_)
             | Self::OpenSession(_)

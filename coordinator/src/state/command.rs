@@ -29,6 +29,7 @@ use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::refused::RefusedRow;
 use super::region::RegionOrder;
 use super::token::Token;
 
@@ -239,6 +240,13 @@ pub enum Body {
     },
     /// Where hosts stand, and what holds there.
     Regions(RegionOrder),
+    /// What a member refused before it became a command.
+    NoteRefusals {
+        /// Gathered: at most [`REFUSED_ROWS_MAX`].
+        ///
+        /// [`REFUSED_ROWS_MAX`]: super::refused::REFUSED_ROWS_MAX
+        rows: Vec<RefusedRow>,
+    },
 }
 
 /// What a client asks of many machines at once.
@@ -363,6 +371,7 @@ impl Body {
             Self::SetPlan { project, plan, from } => canonical(&(17u8, project, plan, from)),
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
             Self::Regions(order) => canonical(&(18u8, order)),
+            Self::NoteRefusals { rows } => canonical(&(41u8, rows)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -232,6 +232,7 @@ impl Fleet {
             Body::SetPlan { project, plan, from } => self.set_plan(now, project, plan, *from),
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
             Body::Regions(order) => self.order_region(now, order),
+            Body::NoteRefusals { rows } => self.note_refused(now, rows),
         }
     }
 

@@ -20,6 +20,7 @@
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
 //! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
+//! | [`refused`] | requests that members refused |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -47,6 +48,7 @@ pub mod outbox;
 pub mod placement;
 pub mod principal;
 pub mod project;
+pub mod refused;
 pub mod region;
 pub mod reply;
 pub mod request;

@@ -290,6 +290,8 @@ impl Refusal {
             }
             Self::NoRoom { .. } | Self::Full(_) => Code::NoCapacity,
             Self::RequestReused => Code::IdempotencyConflict,
+            Self::Token(TokenProblem::Used) => Code::TokenUsed,
+            Self::Token(TokenProblem::Expired) => Code::TokenExpired,
             Self::Token(_) | Self::NotAllowed { .. } => Code::NotAllowed,
             Self::NotKnown(_) => Code::NotAuthenticated,
             Self::OverQuota { .. } => Code::QuotaExceeded,

@@ -18,6 +18,7 @@ use novacron_protocol::project::Quotas;
 use novacron_protocol::region::Residency;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
+use novacron_protocol::wire::codec;
 use uuid::Uuid;
 
 use super::binding::{NewBinding, Right};
@@ -158,6 +159,9 @@ impl Scene {
 
     pub(crate) fn apply_command(&mut self, command: Command) -> Reply {
         let revision = Revision(self.log.len() as u64 + 1);
+        // What is committed and cannot be read again ends every member, for ever.
+        let bytes = codec::encode(&command).unwrap();
+        assert_eq!(codec::decode::<Command>(&bytes).unwrap(), command);
         let reply = self.fleet.apply(revision, &command);
         self.log.push((revision, command));
         self.fleet.check().unwrap();

@@ -165,7 +165,8 @@ async fn bad_input_names_the_field() {
         ("lmit=1", "lmit"),
     ] {
         let answer = client.get(&format!("/api/v1/vms?{query}")).await;
-        assert_eq!(answer.problem(), problem(400, "invalid_request", Some(field)), "{query}");
+        let code = if field == "cursor" { "cursor_unknown" } else { "invalid_request" };
+        assert_eq!(answer.problem(), problem(400, code, Some(field)), "{query}");
     }
     let key = client.send("POST", "/api/v1/vms", &[("idempotency-key", "again")], b"{}").await;
     assert_eq!(key.problem(), problem(400, "invalid_request", Some("Idempotency-Key")));
@@ -524,5 +525,31 @@ async fn a_node_is_drained_and_takes_machines_again() {
     for what in ["drain", "undrain"] {
         let unknown = client.post(&format!("/api/v1/nodes/node-09/{what}"), "").await;
         assert_eq!(unknown.problem().0, 404, "{what}");
+    }
+}
+
+/// A field that was left out of a committed command made it one that no member could read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_stops_nothing() {
+    let (_member, client) = fleet().await;
+    for body in ["{}", r#"{"migrations_per_node":null}"#] {
+        let change = client.post("/api/v1/cluster/settings", body).await;
+        assert_eq!(change.status, 200, "{body}: {change:?}");
+        assert_eq!(client.post("/api/v1/projects/default/settings", "{}").await.status, 200);
+        assert_eq!(client.post("/api/v1/principals/admin/settings", "{}").await.status, 200);
+        assert_eq!(client.get("/readyz").await.status, 200, "after {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_member_id_stops_the_only_coordinator() {
+    let (_member, client) = fleet().await;
+    for member in ["0", "1", "2", "18446744073709551615"] {
+        let path = format!("/api/v1/cluster/members/{member}");
+        let answer = client.send("DELETE", &path, &[], b"").await;
+        assert!(matches!(answer.status, 404 | 409), "{member}: {answer:?}");
+        assert_eq!(client.get("/readyz").await.status, 200, "after {member}");
+        let change = client.post("/api/v1/cluster/settings", r#"{"migrations_per_node":4}"#).await;
+        assert_eq!(change.status, 200, "after {member}: {change:?}");
     }
 }

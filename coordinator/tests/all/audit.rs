@@ -2,12 +2,19 @@
 
 use std::path::PathBuf;
 
+use crate::https::{Https, read_answer};
 use crate::member::Member;
 use crate::support::*;
+use novacron_coordinator::audit::AuditFilter;
+use novacron_coordinator::state::Refusal;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
+use novacron_coordinator::state::reply::TokenProblem;
+use novacron_protocol::api::{AuditActor, AuditEntry, AuditResult, Code, TokenCreate};
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
+use novacron_transport::enrolment::{self, EnrolError, RefusalCode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_do_is_listed_checked_and_exported() {
@@ -134,4 +141,105 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     assert!(refused.to_string().contains("audit-"), "{refused}");
     until_intact(&cluster, &away).await;
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_used_again_is_told_so() {
+    let cluster = TestCluster::start(1).await;
+    let create = TokenCreate {
+        role: "agent".into(),
+        name: Some("node-01".into()),
+        access: None,
+        ttl_seconds: None,
+    };
+    let app = cluster.any();
+    let made = app.cluster.create_token(request(), by_operator(create)).await.unwrap();
+    let (address, token) = (made.coordinators[0].parse().unwrap(), made.token.parse().unwrap());
+    let join = async || {
+        let name = "node-01".parse().unwrap();
+        enrolment::enrol(address, &token, Role::Agent, &name, &[]).await.map(drop)
+    };
+    join().await.unwrap();
+    let Err(EnrolError::Refused(refusal)) = join().await else { panic!("it was let in twice") };
+    assert_eq!(refusal.code, RefusalCode::TokenUsed);
+    assert!(refusal.to_string().contains("ask for a new one"), "{refusal}");
+    assert_eq!(Refusal::Token(TokenProblem::Used).code(), Code::TokenUsed);
+    cluster.shutdown().await;
+}
+
+/// The records of refusals, once they are `wanted` in all.
+async fn refusals(client: &Https, wanted: u64) -> Vec<Value> {
+    until("all refusals are written", async || {
+        let page = client.get("/api/v1/audit?action=api&limit=1000").await.json();
+        let items = page["items"].as_array().unwrap().clone();
+        let counts = items.iter().map(|item| item["times"]["count"].as_u64().unwrap());
+        (counts.sum::<u64>() >= wanted).then_some(items)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_is_in_the_log_with_what_it_wanted_and_from_where() {
+    let cluster = TestCluster::start(3).await;
+    let operator = cluster.operator_credentials("anna").await;
+    let follower = cluster.followers().await[0].clone();
+    let api = cluster.configs[&follower].api_listen;
+    let (anna, nobody) = (Https::with(api, &operator), Https::anonymous(api, &operator));
+    assert_eq!(anna.get("/api/v1/principals").await.status, 403);
+    assert_eq!(nobody.at([127, 0, 0, 2]).get("/api/v1/vms").await.status, 401);
+    let key = format!("Bearer nck_{}_{}", uuid::Uuid::from_u128(7).simple(), "ab".repeat(32));
+    let guess = anna.send("GET", "/api/v1/vms", &[("authorization", &key)], b"").await;
+    assert_eq!(guess.status, 401, "{guess:?}");
+
+    let found = until("they are written", async || {
+        let app = cluster.app(&follower);
+        let filter = AuditFilter { action: Some("api.refuse".into()), ..AuditFilter::default() };
+        let page = app.audit.page(&filter, None, 100).await.ok()?;
+        (page.entries.len() >= 3).then_some(page.entries)
+    })
+    .await;
+    let mut found: Vec<String> = found.iter().map(sentence).collect();
+    found.sort();
+    let key =
+        format!("API key {} from 127.0.0.1 listVms not_authenticated 1", uuid::Uuid::from_u128(7));
+    let expected = [
+        key.as_str(),
+        "nobody from 127.0.0.2 listVms not_authenticated 1",
+        "operator anna from 127.0.0.1 listPrincipals not_allowed 1",
+    ];
+    assert_eq!(found, expected);
+    cluster.shutdown().await;
+}
+
+fn sentence(entry: &AuditEntry) -> String {
+    let AuditActor::Presented { shown, address } = &entry.actor else { panic!("{entry:?}") };
+    let AuditResult::Refused { code, .. } = &entry.result else { panic!("{entry:?}") };
+    let operation = entry.object.as_ref().and_then(|object| object.id.as_deref()).unwrap();
+    let (address, code) = (address.as_deref().unwrap(), serde_json::to_value(code).unwrap());
+    let count = entry.times.unwrap().count;
+    format!("{shown} from {address} {operation} {} {count}", code.as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refusals_is_few_records_whose_counts_sum_up() {
+    const FLOOD: u64 = 10_000;
+    let member = Member::start().await;
+    let mut stream = member.anonymous().connect().await;
+    let mut refused = 0;
+    for number in 0..FLOOD {
+        let path = ["vms", "nodes", "audit", "projects"][usize::try_from(number % 4).unwrap()];
+        let head = format!("GET /api/v1/{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let status = read_answer(&mut stream).await;
+        refused += u64::from(matches!(status, 401 | 429));
+    }
+    assert_eq!(refused, FLOOD);
+    let client = member.client(Role::Operator);
+    let records = refusals(&client, FLOOD).await;
+    let sum: u64 = records.iter().map(|item| item["times"]["count"].as_u64().unwrap()).sum();
+    assert_eq!(sum, FLOOD);
+    assert!(records.len() < 100, "{} records", records.len());
+    assert_eq!(client.get("/api/v1/audit/verify").await.json()["intact"], true);
+    member.stop().await;
 }

@@ -249,7 +249,8 @@ async fn bad_input_is_refused_with_a_code_and_a_field() {
         ("/api/v1/ledger/entries?window=2026-11-26T13:00:01Z", "window"),
     ] {
         let answer = client.get(path).await;
-        assert_eq!(answer.problem(), problem(400, "invalid_request", field), "{path}");
+        let code = if field == "cursor" { "cursor_unknown" } else { "invalid_request" };
+        assert_eq!(answer.problem(), problem(400, code, field), "{path}");
     }
     let at = |valid_from: String, price: u64| {
         let prices = json!({ "storage-gb": { "micro_dollars": price } });
@@ -308,4 +309,46 @@ async fn a_member_that_was_away_has_the_windows_that_were_sealed_without_it() {
     assert!(verdict.intact, "{verdict:?}");
     assert_eq!((verdict.windows, verdict.entries), (1, 60));
     cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_reads_what_it_used_and_nothing_of_others() {
+    let (member, client, ahead, web) = scene().await;
+    let made = client.post("/api/v1/projects", r#"{"name":"own"}"#).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let own = r#"{"name":"own-01","project":"own","memory":536870912,"disk":1073741824,"image":"debian"}"#;
+    let own = client.post("/api/v1/vms", own).await.json();
+    let own: VmId = own["id"].as_str().unwrap().parse().unwrap();
+    ahead.pass_hours(1);
+    let hour = Hour(ahead.hour().0 - 1);
+    post(&client, &[record(web, hour, 0, 60), record(own, hour, 0, 7)]).await;
+    client.post("/api/v1/principals", r#"{"name":"tenant","kind":"operator"}"#).await;
+    let binding = r#"{"principal":"tenant","permission":"ledger.read","project":"own"}"#;
+    assert_eq!(client.post("/api/v1/bindings", binding).await.status, 201);
+
+    let tenant = member.client_named(Role::Operator, "tenant");
+    let seconds = async |client: &Https, query: &str| -> Vec<String> {
+        let rows = items(client, &format!("/api/v1/usage?meter=vm-seconds{query}")).await;
+        rows.iter().map(|row| row["quantity"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(seconds(&client, "").await, ["67"]);
+    for query in ["", "&project=own", "&vm=own-01", "&group_by=hour", "&group_by=project"] {
+        assert_eq!(seconds(&tenant, query).await, ["7"], "{query}");
+    }
+    assert_eq!(seconds(&tenant, &format!("&vm={web}")).await, [""; 0], "not by its id either");
+    let hidden = tenant.get("/api/v1/usage?vm=web-01").await.problem();
+    let absent = tenant.get("/api/v1/usage?vm=web-99").await.problem();
+    assert_eq!(hidden, absent);
+    assert_eq!(tenant.get("/api/v1/usage?project=default").await.status, 403);
+
+    let month = &hour.begin().to_string()[..7];
+    let invoice = get(&tenant, &format!("/api/v1/invoices/{month}")).await;
+    let projects = invoice["totals"].as_array().unwrap().iter().map(|total| &total["project"]);
+    assert_eq!(projects.collect::<Vec<_>>(), ["own"]);
+    let csv = tenant.get(&format!("/api/v1/invoices/{month}?format=csv")).await.body;
+    assert!(csv.contains("own") && !csv.contains("default"), "{csv}");
+    let other = tenant.get(&format!("/api/v1/invoices/{month}?project=default")).await;
+    assert_eq!(other.status, 403);
+    assert_eq!(tenant.get("/api/v1/ledger/verify").await.status, 403, "that is everybody's");
+    member.stop().await;
 }

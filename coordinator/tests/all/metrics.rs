@@ -1,8 +1,11 @@
 //! What one real coordinator says of itself in numbers, read as Prometheus reads it.
 
 use crate::member::Member;
+use crate::support::until;
+use novacron_coordinator::clock::Clock;
 use novacron_metrics::lint;
 use novacron_transport::Role;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -85,5 +88,50 @@ async fn whoever_invents_paths_makes_no_series() {
     let requests = text.0.lines().filter(|line| line.starts_with("novacron_api_requests_total"));
     assert_eq!(requests.count(), 2, "{}", text.0);
     assert_eq!(text.value("novacron_api_requests_total{operation=\"none\",status=\"404\"}"), 20.0);
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotas_costs_ledger_and_audit_log_are_said_as_they_are() {
+    let member = Member::start().await;
+    member.join_node("node-01", 4 << 30).await;
+    let client = member.client(Role::Operator);
+    let project = r#"{"name":"own","quotas":{"vms":3,"memory_bytes":4294967296}}"#;
+    assert_eq!(client.post("/api/v1/projects", project).await.status, 201);
+    let web = WEB.replace("\"cpus\":1", "\"cpus\":1,\"project\":\"own\"");
+    let vm = client.post("/api/v1/vms", &web).await.json()["id"].clone();
+    let plan = r#"{"project":"own","plan":"standard"}"#;
+    assert_eq!(client.post("/api/v1/rates/plans", plan).await.status, 200);
+    let start_s = Clock::system().now().unix_ms / 3_600_000 * 3_600;
+    // A minute of the hour before would be of another plan: this one's first second is enough.
+    let record = json!({ "vm": vm, "generation": 1, "meter": "vm-seconds", "level": 1,
+        "start_s": start_s, "end_s": start_s + 3600.min(Clock::system().now().unix_ms / 1000 - start_s).max(1) });
+    let posted = json!({ "node": "node-01", "records": [record] }).to_string();
+    assert_eq!(client.post("/api/v1/usage/records", &posted).await.status, 200);
+
+    let month = &Clock::system().now().to_string()[..7];
+    let invoice = client.get(&format!("/api/v1/invoices/{month}")).await.json();
+    let cost = invoice["totals"][0]["micro_dollars"].as_f64().unwrap();
+    let series = "novacron_cost_micro_dollars{project=\"own\"}";
+    let text = until("the costs are computed", async || {
+        let text = Text::of(&member).await;
+        text.0.contains(series).then_some(text)
+    })
+    .await;
+    assert_eq!(text.value(series), cost, "as on the invoice");
+    for (name, expected) in [
+        ("quota_used{project=\"own\",resource=\"vms\"}", 1.0),
+        ("quota_limit{project=\"own\",resource=\"vms\"}", 3.0),
+        ("quota_used{project=\"own\",resource=\"memory_bytes\"}", 536_870_912.0),
+        ("ledger_entries", 1.0),
+    ] {
+        assert_eq!(text.value(&format!("novacron_{name}")), expected, "{name}");
+    }
+    assert!(!text.0.contains("project=\"default\""), "it has no quota and no cost");
+    let last = client.get("/api/v1/audit?limit=1").await.json()["items"][0]["number"].as_f64();
+    assert_eq!(Some(text.value("novacron_audit_records")), last);
+    assert_eq!(lint::problems(&text.0), Vec::<String>::new());
+    let guide = include_str!("../../../docs/operating.md");
+    assert_eq!(lint::undocumented(&text.0, guide), [""; 0]);
     member.stop().await;
 }

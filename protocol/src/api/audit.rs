@@ -29,6 +29,9 @@ pub struct AuditEntry {
     pub object: Option<AuditObject>,
     /// What came of it.
     pub result: AuditResult,
+    /// How often the same was refused, if this is about more than one request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<AuditTimes>,
     /// The object as it was; absent if there was none, or if nothing changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
@@ -62,6 +65,24 @@ pub enum AuditActor {
         /// Where it came from.
         address: Option<String>,
     },
+    /// Whoever was refused before anything else.
+    Presented {
+        /// What it showed of who it is: `nobody`, or a name or key that need not be its own.
+        shown: String,
+        /// Where it came from; absent for several together.
+        address: Option<String>,
+    },
+}
+
+/// How often the same happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditTimes {
+    /// How often.
+    pub count: u64,
+    /// When first.
+    pub first_at: Timestamp,
+    /// When last.
+    pub last_at: Timestamp,
 }
 
 /// What something was done to.

@@ -40,7 +40,8 @@ impl Default for ClusterSettings {
 #[serde(deny_unknown_fields)]
 pub struct SettingsChange {
     /// Migrations that a node may take part in at once, 1 to 64. Those that are under way go on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Part of a command, whose encoding knows no fields that are left out.
+    #[serde(default)]
     pub migrations_per_node: Option<u32>,
 }
 

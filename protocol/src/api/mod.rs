@@ -6,6 +6,7 @@ mod annotation;
 mod audit;
 mod batch;
 mod event;
+mod findings;
 mod member;
 mod migration;
 mod node;
@@ -15,12 +16,14 @@ mod project;
 mod region;
 mod token;
 mod usage;
+mod validation;
 mod vm;
 
 pub use annotation::{AnnotationView, AnnotationWrite};
-pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditVerdict};
+pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditTimes, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
 pub use event::{Event, EventKind};
+pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
     MemberView, SettingsChange,

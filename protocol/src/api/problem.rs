@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::findings::WrongField;
 use crate::ids::RequestId;
 
 /// Media type of a problem document (RFC 9457).
@@ -26,6 +27,12 @@ pub struct Problem {
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Every field of the request that is wrong, the first of them included; the whole request was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invalid: Vec<WrongField>,
+    /// Seconds after which it is worth asking again, as in the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
     /// The request, for the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<RequestId>,
@@ -77,13 +84,27 @@ pub enum Code {
     Internal,
     /// A rule of residency says that the machine must not stand or go there.
     ResidencyRule,
+    /// The principal, or the address that asks without proof of who it is, asks too often: wait as `Retry-After` says.
+    RateLimited,
+    /// Too many requests of the principal are under way: wait for an answer, then ask again.
+    TooManyAtOnce,
+    /// The head of the request has too many bytes or fields.
+    HeadTooLarge,
+    /// The request did not arrive in time.
+    RequestTimeout,
+    /// The cursor is of no page of this list, or of one that is not kept any more: list from the beginning.
+    CursorUnknown,
+    /// The join token was used before: every join needs its own.
+    TokenUsed,
+    /// The join token has expired: ask for a new one.
+    TokenExpired,
 }
 
 impl Code {
     /// HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest => 400,
+            Self::InvalidRequest | Self::CursorUnknown => 400,
             Self::NotAuthenticated => 401,
             Self::NotAllowed => 403,
             Self::NotFound => 404,
@@ -91,6 +112,8 @@ impl Code {
             | Self::Conflict
             | Self::MemberIdUsed
             | Self::AlreadyCorrected
+            | Self::TokenUsed
+            | Self::TokenExpired
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity
@@ -98,6 +121,9 @@ impl Code {
             | Self::IdempotencyConflict
             | Self::PlanFull
             | Self::ResidencyRule => 422,
+            Self::RequestTimeout => 408,
+            Self::RateLimited | Self::TooManyAtOnce => 429,
+            Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::Unavailable | Self::NodeUnreachable => 503,
             Self::OutcomeUnknown => 504,
@@ -127,6 +153,13 @@ impl Code {
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResidencyRule => "Against a rule of residency",
+            Self::RateLimited => "Too many requests",
+            Self::TooManyAtOnce => "Too many requests at once",
+            Self::HeadTooLarge => "Head of the request too large",
+            Self::RequestTimeout => "Request not received in time",
+            Self::CursorUnknown => "Unknown or expired cursor",
+            Self::TokenUsed => "Join token used before",
+            Self::TokenExpired => "Join token expired",
         }
     }
 }
@@ -141,8 +174,17 @@ impl Problem {
             code,
             detail: detail.into(),
             field: None,
+            invalid: Vec::new(),
+            retry_after_seconds: None,
             request_id: None,
         }
+    }
+
+    /// The same problem, for so many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// The same problem, about a field.

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Links;
+use super::{FieldCode, Findings, Links};
 use crate::annotation::Annotations;
 use crate::ids::{Generation, MigrationId, NodeName, ProjectName, Revision, VmId, VmName};
 use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
-use crate::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec, VmState};
+use crate::vm::{Boot, DiskFormat, DiskSpec, InvalidField, Labels, Network, VmSpec, VmState};
 
 /// Memory of a machine unless said: 2 GiB.
 const MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
@@ -93,17 +93,31 @@ impl VmCreate {
     ///
     /// # Errors
     /// The field that is wrong, as a person may read it.
-    pub fn to_spec(&self) -> Result<VmSpec, crate::vm::InvalidField> {
-        let name: VmName = self.name.parse().map_err(|error: crate::ids::InvalidName| {
-            crate::vm::InvalidField { field: "name".into(), problem: error.to_string() }
-        })?;
-        let project = self.project.as_deref().map(str::parse).transpose();
-        let project = project.map_err(|error: crate::ids::InvalidName| {
-            crate::vm::InvalidField { field: "project".into(), problem: error.to_string() }
-        })?;
-        let spec = VmSpec {
+    pub fn to_spec(&self) -> Result<VmSpec, InvalidField> {
+        let mut findings = Findings::default();
+        let spec = self.examine(&mut findings);
+        findings.first()?;
+        // Nothing was found, so there is one.
+        spec.ok_or_else(|| InvalidField { field: "name".into(), problem: "needed".into() })
+    }
+
+    /// Finds everything that is wrong with it; the specification, if its names are such.
+    pub(super) fn examine(&self, findings: &mut Findings) -> Option<VmSpec> {
+        let name = findings.parse("name", self.name.parse::<VmName>());
+        let project = self.project.as_deref().map(str::parse::<ProjectName>).transpose();
+        let project = findings.parse("project", project);
+        // Any name will do to look at the rest.
+        let spec = self.spec_of(name.clone().or_else(|| "a".parse().ok())?, project.clone());
+        spec.examine(findings);
+        self.examine_together(findings);
+        self.examine_each_disk(&spec, findings);
+        (name.is_some() && project.is_some()).then_some(spec)
+    }
+
+    fn spec_of(&self, name: VmName, project: Option<Option<ProjectName>>) -> VmSpec {
+        VmSpec {
             name,
-            project: project.unwrap_or_default(),
+            project: project.flatten().unwrap_or_default(),
             memory_bytes: self.memory.unwrap_or(MEMORY_BYTES_DEFAULT),
             cpus: self.cpus.unwrap_or(CPUS_DEFAULT),
             disks: self.disk_specs(),
@@ -112,9 +126,40 @@ impl VmCreate {
             labels: self.labels.clone(),
             node_selector: self.node_selector.clone(),
             enable_tpm: self.enable_tpm,
-        };
-        spec.check()?;
-        Ok(spec)
+        }
+    }
+
+    fn examine_together(&self, findings: &mut Findings) {
+        let has_kernel = self.kernel.is_some();
+        for (field, is_given) in
+            [("initrd", self.initrd.is_some()), ("append", self.append.is_some())]
+        {
+            if is_given && !has_kernel {
+                findings.add(
+                    field,
+                    FieldCode::Conflict,
+                    "it goes with a kernel, and there is none",
+                );
+            }
+        }
+        for (field, is_given) in [("disk", self.disk.is_some()), ("image", self.image.is_some())] {
+            if is_given && !self.disks.is_empty() {
+                let reason = "give all disks in `disks`, or the first one here";
+                findings.add(field, FieldCode::Conflict, reason);
+            }
+        }
+    }
+
+    fn examine_each_disk(&self, spec: &VmSpec, findings: &mut Findings) {
+        for (at, disk) in spec.disks.iter().enumerate() {
+            match self.disks.is_empty() {
+                true => disk.examine("disk", "image", findings),
+                false => {
+                    let (size, image) = (format!("disks[{at}].size"), format!("disks[{at}].image"));
+                    disk.examine(&size, &image, findings);
+                }
+            }
+        }
     }
 
     fn boot(&self) -> Boot {

@@ -56,7 +56,8 @@ impl Layout {
         let text = format!(
             "name = \"{}\"\ndata_directory = \"{}\"\npeer_listen = \"{}\"\napi_listen = \"{}\"\n\
              metrics_listen = \"off\"\n[log]\nfilter = \"warn\"\n[agents]\n\
-             suspect_after_ms = {SUSPECT_AFTER_MS}\ndown_after_ms = {DOWN_AFTER_MS}\n",
+             suspect_after_ms = {SUSPECT_AFTER_MS}\ndown_after_ms = {DOWN_AFTER_MS}\n\
+             [limits]\nrequests_per_second_per_principal = 1000000\n",
             name(at),
             self.data(at).display(),
             self.links[at],

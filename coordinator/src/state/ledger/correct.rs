@@ -2,6 +2,7 @@
 //! a third; both name the first, and say who wanted it and why.
 
 use novacron_protocol::ids::{NodeName, ProjectName, VmId};
+use novacron_protocol::limits::CORRECTION_REASON_BYTES_MAX;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::wire::codec::Message;
@@ -18,9 +19,6 @@ use crate::state::table::{Key, ROW_BYTES_MAX};
 
 /// Entries that may ever be corrected: each leaves a row of some 50 bytes.
 pub const CORRECTIONS_MAX: usize = 100_000;
-
-/// Bytes of the reason of a correction.
-pub const REASON_BYTES_MAX: usize = 512;
 
 /// A correction that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,8 +161,8 @@ impl Fleet {
         if asked.quantity == original.quantity {
             return invalid("quantity", format!("the entry says {} already", asked.quantity));
         }
-        if asked.reason.trim().is_empty() || asked.reason.len() > REASON_BYTES_MAX {
-            return invalid("reason", format!("needed, 1 to {REASON_BYTES_MAX} bytes"));
+        if asked.reason.trim().is_empty() || asked.reason.len() > CORRECTION_REASON_BYTES_MAX {
+            return invalid("reason", format!("needed, 1 to {CORRECTION_REASON_BYTES_MAX} bytes"));
         }
         if self.ledger_corrected.len() >= CORRECTIONS_MAX {
             return Err(Refusal::Full(format!("{CORRECTIONS_MAX} corrections")));

@@ -18,8 +18,7 @@ pub const RATE_CARDS_MAX: usize = 10_000;
 /// Changes of the plan of one project that are kept.
 pub const PLAN_CHANGES_MAX: usize = 1_000;
 
-/// Most of a price: 1,000 dollars for one unit.
-pub const PRICE_MICRO_DOLLARS_MAX: u64 = 1_000_000_000;
+pub use novacron_protocol::limits::PRICE_MICRO_DOLLARS_MAX;
 
 /// Units that a price may be for: so a price is a whole number of pico-dollars for one unit.
 pub const PRICE_UNITS: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use novacron_protocol::access::AccessRole;
-use novacron_protocol::api::SettingsChange;
+use novacron_protocol::api::{Code, SettingsChange};
 use novacron_protocol::audit::Chain;
 use novacron_protocol::ids::{ApiKeyId, RequestId, Revision, VmId};
 use novacron_protocol::node::NodeState;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::state::api_key::ApiKey;
 use crate::state::audit::{AuditNumber, RECENT_MAX, SEGMENT_RECORDS};
 use crate::state::principal::AccessOrder;
+use crate::state::refused::{REFUSED_ROWS_MAX, REFUSED_TEXT_BYTES_MAX, RefusedRow};
 use crate::state::testing::{Scene, name, spec};
 use crate::state::{Asker, Body, Command};
 
@@ -154,4 +155,52 @@ fn no_secret_gets_into_a_record() {
     scene.apply(Body::Access(AccessOrder::CreateKey(key))).unwrap();
     let line = scene.fleet.audit_from(AuditNumber(3)).next().unwrap().1.line.clone();
     assert!(line.contains("api-key.create") && !line.contains("171"), "{line}");
+}
+
+#[test]
+fn what_was_refused_before_it_was_a_command_has_a_record_with_its_count() {
+    let mut scene = Scene::new();
+    let row = RefusedRow {
+        shown: "API key 1".to_owned(),
+        address: Some("192.0.2.7".parse().unwrap()),
+        operation: "listVms".to_owned(),
+        code: Code::NotAuthenticated,
+        count: 9_000,
+        first_at: scene.now,
+        last_at: scene.now.plus_ms(5),
+    };
+    let request = RequestId(scene.id());
+    let rows = |row: &RefusedRow, count| Body::NoteRefusals { rows: vec![row.clone(); count] };
+    for _ in 0..2 {
+        scene.apply_as(request, rows(&row, 2)).unwrap();
+    }
+    let found = records(&scene);
+    assert_eq!(found.len(), 2, "a command that is sent again is applied once");
+    let actor = json!({ "kind": "presented", "shown": "API key 1", "address": "192.0.2.7" });
+    assert_eq!((&found[0]["actor"], &found[0]["action"]), (&actor, &json!("api.refuse")));
+    assert_eq!(found[0]["object"], json!({ "kind": "operation", "id": "listVms" }));
+    assert_eq!(
+        (&found[0]["result"]["code"], &found[0]["times"]["count"]),
+        (&json!("not_authenticated"), &json!(9_000))
+    );
+
+    let admin = scene.found();
+    scene.ask(&admin, rows(&row, 1)).unwrap_err();
+    scene.apply(rows(&row, REFUSED_ROWS_MAX + 1)).unwrap_err();
+    for wrong in [
+        RefusedRow { count: 0, ..row.clone() },
+        RefusedRow { shown: "x".repeat(REFUSED_TEXT_BYTES_MAX + 1), ..row.clone() },
+        RefusedRow { first_at: row.last_at.plus_ms(1), ..row.clone() },
+    ] {
+        scene.apply(rows(&wrong, 1)).unwrap_err();
+    }
+    let refused = records(&scene).iter().filter(|one| one["action"] == "api.refuse").count();
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn a_change_of_nothing_is_a_command_that_can_be_read_again() {
+    let mut scene = Scene::new();
+    scene.apply(Body::ChangeSettings(SettingsChange::default())).unwrap();
+    assert_eq!(records(&scene).len(), 1);
 }

@@ -29,6 +29,7 @@ use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::refused::RefusedRow;
 use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
@@ -412,13 +413,28 @@ impl Walk {
         }
     }
 
+    /// What a member refused.
+    fn refused(&self, number: u64) -> RefusedRow {
+        let (first_at, last_at) = (self.scene.now, self.scene.now.plus_ms(number));
+        RefusedRow {
+            shown: "nobody".to_owned(),
+            address: None,
+            operation: "listVms".to_owned(),
+            code: Code::NotAuthenticated,
+            count: number,
+            first_at,
+            last_at,
+        }
+    }
+
     /// Something about the ledger, around the present hour.
     fn ledger_body(&self, what: u8, vm: VmId, number: u64) -> Body {
         let (now_s, hour) = (self.scene.now.unix_ms / 1000, Hour::of(self.scene.now));
         let start_s = now_s - number * 60;
         let plan: PlanName = if number < 99 { "standard" } else { "own" }.parse().unwrap();
-        match what % 8 {
+        match what % 9 {
             0 => Body::SealWindows { through: Hour(hour.0 - number % 8) },
+            8 => Body::NoteRefusals { rows: vec![self.refused(number); usize::from(what % 4)] },
             1 => Body::CorrectUsage(CorrectUsage {
                 entry: EntryId { window: Hour(hour.0 - number % 4), index: number },
                 quantity: u128::from(number),

@@ -1,6 +1,6 @@
 //! Who may do what, over real TLS: every route for every role, against a table that was written by hand.
 
-mod town;
+pub mod town;
 
 use std::collections::BTreeSet;
 

@@ -1,14 +1,14 @@
 //! A client that can do what no well-behaved client does: HTTP/1.1 by hand over TLS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use novacron_transport::{Credentials, tls};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -19,6 +19,7 @@ pub type Stream = BufReader<TlsStream<TcpStream>>;
 #[derive(Clone)]
 pub struct Https {
     address: SocketAddr,
+    source: IpAddr,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
@@ -73,13 +74,36 @@ impl Https {
     fn new(address: SocketAddr, credentials: &Credentials, mut config: ClientConfig) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = format!("{}.novacron.internal", credentials.identity().cluster);
-        Self { address, config: Arc::new(config), name: name.try_into().unwrap() }
+        let source = Ipv4Addr::LOCALHOST.into();
+        Self { address, source, config: Arc::new(config), name: name.try_into().unwrap() }
+    }
+
+    /// The same client at another loopback address.
+    pub fn at(self, source: [u8; 4]) -> Self {
+        Self { source: source.into(), ..self }
+    }
+
+    /// The same client, that agrees on a protocol in the handshake.
+    pub fn speaking(mut self, protocol: &str) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols = vec![protocol.into()];
+        self
+    }
+
+    /// A connection before its handshake.
+    pub async fn dial(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.source, 0).into())?;
+        socket.connect(self.address).await
+    }
+
+    /// A connection, unless the other end does not want one.
+    pub async fn try_connect(&self) -> std::io::Result<Stream> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        Ok(BufReader::new(connector.connect(self.name.clone(), self.dial().await?).await?))
     }
 
     pub async fn connect(&self) -> Stream {
-        let socket = TcpStream::connect(self.address).await.unwrap();
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        BufReader::new(connector.connect(self.name.clone(), socket).await.unwrap())
+        self.try_connect().await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -135,4 +159,25 @@ fn parse(answer: &[u8]) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Answer { status: status.unwrap(), head: head.to_owned(), body: body.to_owned() }
+}
+
+/// The status of an answer whose length is said.
+pub async fn read_answer(stream: &mut Stream) -> u16 {
+    let (mut status, mut length) = (0, 0);
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+            status = rest[..3].parse().unwrap();
+        }
+        if let Some(rest) = line.strip_prefix("content-length: ") {
+            length = rest.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    status
 }

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::https::Https;
+use crate::support::log_as_asked;
 
 /// A running coordinator.
 pub struct Member {
@@ -38,9 +39,15 @@ impl Member {
 
     /// The same, by another clock.
     pub async fn start_with(clock: Clock) -> Self {
+        Self::start_configured(clock, "").await
+    }
+
+    /// The same, with more of a configuration.
+    pub async fn start_configured(clock: Clock, more: &str) -> Self {
+        log_as_asked();
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let config = config(directory.path(), address);
+        let config = config(directory.path(), address, more);
         founding::init(&config, None, Clock::system()).await.unwrap();
         let authority = ClusterAuthority::load(&config.data_directory.join("authority")).unwrap();
         let coordinator = Coordinator::start(&config, clock).await.unwrap();
@@ -72,6 +79,11 @@ impl Member {
     /// A client with a certificate of a role and a name.
     pub fn client_named(&self, role: Role, name: &str) -> Https {
         Https::with(self.address, &issue_to(&self.authority, role, name))
+    }
+
+    /// Credentials of a role and a name.
+    pub fn credentials(&self, role: Role, name: &str) -> Credentials {
+        issue_to(&self.authority, role, name)
     }
 
     /// The page of its metrics.
@@ -148,7 +160,7 @@ fn issue_to(authority: &ClusterAuthority, role: Role, name: &str) -> Credentials
 }
 
 /// A quick pace, and nodes that nobody misses although no agent speaks for them.
-fn config(directory: &Path, api_listen: SocketAddr) -> Config {
+fn config(directory: &Path, api_listen: SocketAddr, more: &str) -> Config {
     let text = format!(
         "name = \"coordinator-1\"\n\
          data_directory = {:?}\n\
@@ -160,7 +172,8 @@ fn config(directory: &Path, api_listen: SocketAddr) -> Config {
          election_ms_min = 60\n\
          [agents]\n\
          suspect_after_ms = 600000\n\
-         down_after_ms = 900000\n",
+         down_after_ms = 900000\n\
+         {more}\n",
         directory.join("data"),
         free_address(),
     );

@@ -88,6 +88,14 @@ pub fn by<T>(fleet: &Fleet, presented: &Presented, value: T) -> Authorized<T> {
     grant.unwrap().authorize(value)
 }
 
+/// Logs what `RUST_LOG` asks for, with what a test says.
+pub fn log_as_asked() {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+}
+
 /// Coordinators by name; those that run.
 pub struct TestCluster {
     pub directory: TempDir,
@@ -104,10 +112,7 @@ impl TestCluster {
 
     /// The same, by another clock.
     pub async fn start_with(members: usize, clock: Clock) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
-            .try_init();
+        log_as_asked();
         let directory = tempfile::tempdir().unwrap();
         let (configs, running) = (BTreeMap::new(), BTreeMap::new());
         let mut cluster = Self { directory, configs, running, clock };

@@ -1,0 +1,172 @@
+//! A write that cannot be is refused whole, with everything that is wrong with it: over the API, for each kind of body.
+
+use novacron_transport::Role;
+use serde_json::{Value, json};
+
+use crate::https::{Answer, Https};
+use crate::member::Member;
+
+/// `field code` of everything that an answer says is wrong.
+fn wrong(answer: &Answer) -> Vec<String> {
+    let (status, code, field) = answer.problem();
+    assert_eq!((status, code.as_str()), (400, "invalid_request"), "{answer:?}");
+    let problem = answer.json();
+    let all = problem["invalid"].as_array().unwrap();
+    assert_eq!(all[0]["field"].as_str(), field.as_deref(), "{answer:?}");
+    for one in all {
+        let (field, reason) = (one["field"].as_str().unwrap(), one["reason"].as_str().unwrap());
+        assert!(!field.is_empty() && !reason.is_empty(), "{answer:?}");
+    }
+    let text = |one: &Value| {
+        let (field, code) = (one["field"].as_str().unwrap(), one["code"].as_str().unwrap());
+        format!("{field} {code}")
+    };
+    all.iter().map(text).collect()
+}
+
+/// Path, body, and what has to be found.
+type Row = (&'static str, Value, &'static [&'static str]);
+
+fn rows() -> Vec<Row> {
+    vec![
+        (
+            "vms",
+            json!({ "name": "Not Good", "memory": 1, "cpus": 0, "labels": { "": "x" }, "diks": 1 }),
+            &["diks unknown", "name format", "memory range", "cpus range", "labels length"],
+        ),
+        (
+            "vms/web-01/migrate",
+            json!({ "target": "n", "mode": "cold", "auto_converge": true, "downtime_limit_ms": 0 }),
+            &["downtime_limit_ms range", "auto_converge conflict"],
+        ),
+        (
+            "migrations/batch",
+            json!({ "from": "node-01", "mode": "fast", "bandwidth_bits_per_second": 1 }),
+            &["to missing", "mode type", "bandwidth_bits_per_second range"],
+        ),
+        (
+            "nodes/node-01/drain",
+            json!({ "downtime_limit_ms": 0, "force": true }),
+            &["force unknown", "downtime_limit_ms range"],
+        ),
+        (
+            "nodes/node-01/undrain",
+            json!({ "cancel": 1, "now": true }),
+            &["now unknown", "cancel type"],
+        ),
+        ("vms/web-01/stop", json!({ "force": "yes", "now": 1 }), &["now unknown", "force type"]),
+        (
+            "projects",
+            json!({ "name": "A", "quotas": { "vms": -1, "ram": 1 }, "labels": { "k": "x".repeat(129) } }),
+            &["quotas.ram unknown", "quotas.vms range", "name format", "labels length"],
+        ),
+        (
+            "projects/default/settings",
+            json!({ "display_name": "a\nb", "state": "asleep", "quotas": { "cpus": "4" } }),
+            &["quotas.cpus type", "state type", "display_name length"],
+        ),
+        (
+            "principals",
+            json!({ "name": "A", "display_name": "x".repeat(129) }),
+            &["kind missing", "name format", "display_name length"],
+        ),
+        (
+            "principals/admin/settings",
+            json!({ "state": "asleep", "display_name": "\u{7}" }),
+            &["state type", "display_name length"],
+        ),
+        (
+            "bindings",
+            json!({ "principal": "admin", "permission": "vm.fly", "role": "admin", "project": "A" }),
+            &["role conflict", "permission format", "project format"],
+        ),
+        (
+            "api-keys",
+            json!({ "principal": "admin", "name": "", "ttl_seconds": 5 }),
+            &["name length", "ttl_seconds range"],
+        ),
+        (
+            "tokens",
+            json!({ "role": "god", "name": "A", "ttl_seconds": 5, "access": "all" }),
+            &["access type", "role format", "name format", "ttl_seconds range"],
+        ),
+        (
+            "cluster/settings",
+            json!({ "migrations_per_node": 65, "colour": "red" }),
+            &["colour unknown", "migrations_per_node range"],
+        ),
+        (
+            "rates",
+            json!({ "plan": "A", "valid_from": "2999-01-01T00:30:00Z", "prices": {
+                "vm-hours": { "micro_dollars": 1, "per_units": 7 }, "disks": {} } }),
+            &["plan format", "prices.disks unknown", "valid_from format", "prices.vm-hours range"],
+        ),
+        (
+            "rates/plans",
+            json!({ "project": "A", "plan": "B", "valid_from": "soon" }),
+            &["plan format", "project format", "valid_from format"],
+        ),
+        (
+            "usage/records",
+            json!({ "node": "A", "records": [{ "vm": "x", "meter": "love" }] }),
+            &[
+                "node format",
+                "records[0].end_s missing",
+                "records[0].generation missing",
+                "records[0].level missing",
+                "records[0].start_s missing",
+                "records[0].meter type",
+                "records[0].vm format",
+            ],
+        ),
+        (
+            "usage/corrections",
+            json!({ "window": "2026-11-26T13:30:00Z", "index": 1, "quantity": "-1", "reason": "" }),
+            &["window format", "quantity range", "reason length"],
+        ),
+    ]
+}
+
+async fn put(client: &Https, path: &str, body: &Value) -> Answer {
+    client.send("PUT", path, &[], body.to_string().as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_write_says_all_that_is_wrong_and_does_nothing() {
+    let member = Member::start().await;
+    member.join_node("node-01", 4 << 30).await;
+    let client = member.client(Role::Operator);
+    let vm = json!({ "name": "web-01", "memory": 512 << 20, "disk": 1 << 30, "image": "debian" });
+    assert_eq!(client.post("/api/v1/vms", &vm.to_string()).await.status, 201);
+    let before = client.get("/api/v1/audit?limit=1").await.json();
+    for (path, body, expected) in rows() {
+        let answer = client.post(&format!("/api/v1/{path}"), &body.to_string()).await;
+        assert_eq!(wrong(&answer), expected, "{path}: {answer:?}");
+    }
+    let body = json!({ "value": "x".repeat(4097), "text": "" });
+    let answer = put(&client, "/api/v1/vms/web-01/annotations/owner", &body).await;
+    assert_eq!(wrong(&answer), ["text unknown", "value length"]);
+    assert_eq!(
+        client.get("/api/v1/audit?limit=1").await.json(),
+        before,
+        "nothing was even proposed"
+    );
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_1001_is_refused_whole() {
+    let member = Member::start().await;
+    member.join_node("node-01", 4 << 30).await;
+    let client = member.client(Role::Operator);
+    let record = json!({ "vm": uuid(), "generation": 1, "meter": "vm-seconds", "start_s": 0,
+        "end_s": 60, "level": 1 });
+    let body = json!({ "node": "node-01", "records": vec![record; 1001] });
+    let answer = client.post("/api/v1/usage/records", &body.to_string()).await;
+    assert_eq!(answer.problem(), (413, "too_many_records".to_owned(), Some("records".to_owned())));
+    member.stop().await;
+}
+
+fn uuid() -> &'static str {
+    "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11"
+}
