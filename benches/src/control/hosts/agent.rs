@@ -62,9 +62,9 @@ struct Link {
     next_usage: u64,
 }
 
-/// How a hello or a session ended.
+/// Why a host leaves a coordinator.
 enum Ending {
-    /// There; where the leader is, if that was said.
+    /// It does not lead; who does, if that was said.
     Elsewhere(Option<SocketAddr>),
     /// A coordinator said why it takes no such host: no reason to try again.
     Refused(String),
