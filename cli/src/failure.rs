@@ -140,6 +140,7 @@ fn exit_of(code: Code) -> Exit {
         Code::InvalidRequest
         | Code::TooLarge
         | Code::TooManyRecords
+        | Code::RevisionAhead
         | Code::HeadTooLarge
         | Code::CursorUnknown => Exit::Usage,
         Code::NotAllowed | Code::NotAuthenticated => Exit::NotAllowed,
@@ -155,11 +156,21 @@ fn exit_of(code: Code) -> Exit {
         | Code::QuotaExceeded
         | Code::PlanFull
         | Code::ResidencyRule
-        | Code::IdempotencyConflict => Exit::Conflict,
+        | Code::UpgradeNeeded
+        | Code::HasSnapshots
+        | Code::SnapshotNeeded
+        | Code::IdempotencyConflict
+        | Code::RevisionGone
+        | Code::RevisionUndone => Exit::Conflict,
         Code::OutcomeUnknown => Exit::TimedOut,
         Code::Unavailable
         | Code::NodeUnreachable
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff
         | Code::Internal
+        | Code::TooManyWatchers
+        | Code::TooStale
         | Code::RateLimited
         | Code::TooManyAtOnce
         | Code::RequestTimeout => Exit::Failed,
@@ -173,6 +184,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         ),
         Code::NotAllowed => Some("`novacron whoami` shows who you are and what you may do"),
         Code::QuotaExceeded => Some("`novacron project show` shows what the project takes"),
+        Code::HasSnapshots | Code::SnapshotNeeded => {
+            Some("`novacron vm snapshot list` shows them, with their parents")
+        }
         Code::ResidencyRule => Some(
             "`novacron region list` and `novacron project show` show the rules, `novacron node list` where nodes stand",
         ),
@@ -182,12 +196,18 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::NodeUnreachable => {
             Some("`novacron node list` shows its state; is its agent running, and its host up?")
         }
+        Code::RevisionGone | Code::RevisionUndone => {
+            Some("`novacron events` without `--from` begins with the oldest one that is remembered")
+        }
         Code::Unavailable => Some("a majority of the coordinators must be up and reach each other"),
         Code::RateLimited | Code::TooManyAtOnce => {
             Some("a coordinator's `[limits]` say how much one client may ask of it")
         }
-        Code::TokenUsed | Code::TokenExpired => {
-            Some("`novacron token create` makes a new one, `novacron cluster add` one for a coordinator")
+        Code::TokenUsed | Code::TokenExpired => Some(
+            "`novacron token create` makes a new one, `novacron cluster add` one for a coordinator",
+        ),
+        Code::UpgradeNeeded | Code::SecretKeyMissing | Code::StorageFull | Code::ClockOff => {
+            Some("`novacron cluster status` shows how the coordinators are")
         }
         Code::InvalidRequest
         | Code::NotFound
@@ -195,14 +215,17 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::MemberIdUsed
         | Code::HeadTooLarge
         | Code::RequestTimeout
-        | Code::CursorUnknown
         | Code::IdempotencyConflict
         | Code::TooLarge
         | Code::TooManyRecords
         | Code::AlreadyCorrected
         | Code::RateBegun
         | Code::PlanFull
-        | Code::Internal => None,
+        | Code::Internal
+        | Code::CursorUnknown
+        | Code::RevisionAhead
+        | Code::TooManyWatchers
+        | Code::TooStale => None,
     }
 }
 

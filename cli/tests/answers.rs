@@ -112,6 +112,84 @@ fn a_list_is_an_array_and_a_table_has_units() {
 }
 
 #[test]
+fn a_read_that_may_be_behind_says_how_old_it_is() {
+    let page = format!("{{\"items\":[{}],\"revision\":7}}", VM.replace("STATE", "running"));
+    let aged = |age: &str| {
+        answer("200 OK", &page).replacen("\r\n", &format!("\r\nx-stale-ms: {age}\r\n"), 1)
+    };
+    let place = Place::new(vec![aged("1500"), aged("unknown")]);
+    let run = place.run("vm list --stale=2s -o json");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "this may be up to 1.5 s old\n"));
+    let run = place.run("--stale vm list -o json");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "nobody knows how old this is\n"));
+    let query = "GET /api/v1/vms?limit=500&consistency=stale";
+    assert_eq!(place.requests(), [format!("{query}&max_stale_ms=2000"), query.to_owned()]);
+}
+
+#[test]
+fn events_are_asked_for_as_they_are_meant() {
+    let place = Place::new(vec![answer("200 OK", r#"{"items":[],"revision":7}"#)]);
+    let run = place
+        .run("events --kind vm.state --kind migration.* --node node-01 --project own --from 3");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let query = "from_revision=3&node=node-01&project=own&kind=vm.state&kind=migration.%2A";
+    assert_eq!(place.requests(), [format!("GET /api/v1/events?{query}&limit=500")]);
+}
+
+#[test]
+fn lists_are_filtered_as_they_are_meant() {
+    let nothing = || answer("200 OK", r#"{"items":[],"revision":7}"#);
+    let place = Place::new(vec![nothing(), nothing(), nothing()]);
+    for line in [
+        "vm list --text we --name web-01 --state running",
+        "node list --text rack -l zone=a --state down",
+        "migrate status --vm web-01 --node node-01 --status in_progress --project own",
+    ] {
+        assert_eq!(place.run(line).code, 0, "{line}");
+    }
+    let expected = [
+        "GET /api/v1/vms?text=we&name=web-01&state=running&limit=500",
+        "GET /api/v1/nodes?text=rack&state=down&label=zone%3Da&limit=500",
+        "GET /api/v1/migrations?vm=web-01&node=node-01&status=in_progress&project=own&limit=500",
+    ];
+    assert_eq!(place.requests(), expected);
+    assert_eq!(place.run("node list --state lost").code, 2);
+}
+
+#[test]
+fn the_overview_is_a_page_for_people_and_a_document_for_programs() {
+    let document = r#"{"revision":9,"at":"2026-11-26T00:00:00Z",
+        "machines":{"total":3,"by_state":{"running":2,"failed":1,"paused":0},"cpus":6,"memory_bytes":6442450944,
+            "disk_bytes":1073741824},
+        "migrations":{"queued":1,"in_progress":2},
+        "nodes":{"total":2,"by_state":{"ready":1,"down":1},"draining":1,
+            "capacity":{"memory_bytes":8589934592,"cpus":16,"disk_bytes":1099511627776},
+            "allocated":{"memory_bytes":6442450944,"cpus":6,"disk_bytes":1073741824}},
+        "cost":{"month":"2026-11","micro_dollars":1500000,"projects":[{"project":"own","micro_dollars":1500000}]},
+        "quotas":[{"project":"own","quota":"cpus","used":6,"limit":6}],
+        "attention":[{"severity":"critical","kind":"node_down","name":"node-02","detail":"its agent does not answer"}],
+        "attention_total":7}"#;
+    let place = Place::new(vec![answer("200 OK", document), answer("200 OK", document)]);
+    let shown = place.run("overview");
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    for line in [
+        "machines    3: 2 running, 1 failed",
+        "size        6 CPUs, 6 GiB of memory, 1 GiB of disk",
+        "migrations  2 under way, 1 queued",
+        "nodes       2: 1 ready, 1 down; 1 drained or being drained",
+        "own/cpus  6     6",
+        "critical  node_down  node-02  its agent does not answer",
+        "6 more",
+    ] {
+        assert!(shown.stdout.contains(line), "{line}: {}", shown.stdout);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run("overview -o json").stdout).unwrap();
+    assert_eq!(json["cost"]["micro_dollars"], 1_500_000);
+    assert_eq!(place.requests(), ["GET /api/v1/overview", "GET /api/v1/overview"]);
+}
+
+#[test]
 fn annotations_are_written_and_removed_one_after_the_other() {
     let vm_with = VM.replace("STATE", "running").replace(
         "\"labels\":{}",
@@ -139,6 +217,56 @@ fn annotations_are_written_and_removed_one_after_the_other() {
     let wrong = Place::new(Vec::new()).run("vm annotate web-01 owner");
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("write KEY=VALUE, or KEY-"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_secret_is_read_from_standard_input_or_a_file_and_shown_only_when_that_is_asked() {
+    let view = r#"{"name":"password","project":"web","version":2,"created_at":"2026-01-01T00:00:00Z",
+        "updated_at":"2026-01-01T00:00:01Z","updated_by":"alice","key":"0102030405060708"}"#;
+    let place = Place::new(vec![answer("200 OK", view), answer("200 OK", view)]);
+    let (home, file) = (place.home.path(), place.home.path().join("value"));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let set = ["secret", "set", "password", "--project", "web"];
+    let stdin = std::fs::File::open(&file).unwrap();
+    let run = finish(command(home, &set).stdin(stdin));
+    assert!(run.code == 0 && run.stdout.contains("alice"), "{run:?}");
+    let from_file = [&set[..], &["--from-file", file.to_str().unwrap()]].concat();
+    assert_eq!(finish(&mut command(home, &from_file)).code, 0);
+    let seen: Vec<_> = place.seen.try_iter().collect();
+    assert_eq!(seen[0].target, "PUT /api/v1/projects/web/secrets/password");
+    let bodies: Vec<_> = seen.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
+    // The end of the line that a person types is not part of it; a file is taken as it is.
+    assert_eq!(bodies, [r#"{"value":"hunter2"}"#, r#"{"value":"hunter2\n"}"#]);
+
+    // Nothing at all is no value, and a value is no argument.
+    assert_eq!(finish(&mut command(home, &set)).code, 2);
+    let argument = [&set[..], &["hunter2"]].concat();
+    assert_eq!(finish(&mut command(home, &argument)).code, 2);
+
+    let revealed = r#"{"name":"password","version":2,"value":"hunter2"}"#;
+    let place = Place::new(vec![answer("200 OK", revealed), answer("200 OK", view)]);
+    assert_eq!(place.run("secret show password --reveal").stdout, "hunter2");
+    let shown = place.run("secret show password");
+    assert!(shown.stdout.contains("version") && !shown.stdout.contains("hunter2"), "{shown:?}");
+    let targets = ["POST /api/v1/secrets/password/reveal", "GET /api/v1/secrets/password"];
+    assert_eq!(place.requests(), targets);
+}
+
+#[test]
+fn a_key_turns_until_nothing_is_left_to_encrypt_anew() {
+    let keys = |turn: &str, left: u32| {
+        let body = format!(
+            r#"{{"key":"0102030405060708","since":"2026-01-01T00:00:00Z","turn":"{turn}","to_reseal":{left}}}"#
+        );
+        answer("200 OK", &body)
+    };
+    let place = Place::new(vec![keys("asked", 0), keys("resealing", 3), keys("settled", 0)]);
+    let run = place.run("cluster rotate-key --wait");
+    assert!(run.code == 0 && run.stdout.contains("settled"), "{run:?}");
+    let look = "GET /api/v1/cluster/secret-keys";
+    assert_eq!(place.requests(), ["POST /api/v1/cluster/secret-keys/turn", look, look]);
+    let late = Place::new(vec![keys("asked", 0)]).run("cluster rotate-key --wait --timeout 0s");
+    assert_eq!(late.code, 6);
 }
 
 #[test]
@@ -303,6 +431,37 @@ fn a_terminal_gets_a_bar_and_a_pipe_only_the_record() {
     assert!(screen.contains("web-01 [") && screen.contains("42 %"), "{screen}");
     let record = std::fs::read_to_string(place.home.path().join("record")).unwrap();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&record).unwrap()["status"], "completed");
+}
+
+const SNAPSHOT: &str = r#"{"id":"0b8f5a66-8f4c-4a57-9d6e-000000000004","name":"before","vm":"0b8f5a66-8f4c-4a57-9d6e-000000000001",
+    "vm_name":"web-01","parent":null,"is_current":false,"state":"STATE","reason":"REASON","created_at":"2026-01-01T00:00:00Z",
+    "ready_at":null,"updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
+
+#[test]
+fn a_snapshot_is_waited_for_and_what_went_wrong_is_the_exit_code() {
+    let snapshot = |state: &str, reason: &str| {
+        answer("200 OK", &SNAPSHOT.replace("STATE", state).replace("REASON", reason))
+    };
+    let taken =
+        Place::new(vec![snapshot("creating", ""), snapshot("creating", ""), snapshot("ready", "")]);
+    let run = taken.run("vm snapshot create web-01 before --wait");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("state    ready"), "{}", run.stdout);
+    let one = "GET /api/v1/vms/0b8f5a66-8f4c-4a57-9d6e-000000000001/snapshots/before";
+    assert_eq!(taken.requests(), ["POST /api/v1/vms/web-01/snapshots", one, one]);
+    let gone = Place::new(vec![snapshot("deleting", ""), problem(Code::NotFound)]);
+    let run = gone.run("vm snapshot delete web-01 before --wait");
+    assert_eq!((run.code, run.stderr.as_str()), (0, "snapshot before is deleted\n"));
+    for (state, word) in [("failed", "failed: no room"), ("ready", ": no room")] {
+        let place = Place::new(vec![snapshot("restoring", ""), snapshot(state, "no room")]);
+        let run = place.run("vm restore web-01 before --wait");
+        assert_eq!(run.code, 1);
+        assert!(
+            run.stderr.contains(&format!("snapshot before{}", word.replace("failed", " failed"))),
+            "{}",
+            run.stderr
+        );
+    }
 }
 
 const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",

@@ -10,7 +10,8 @@ use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
-use crate::view::View;
+use crate::secrets::Secrets;
+use crate::view::{View, Watchers};
 
 /// The doors of a running coordinator. Cheap to clone.
 #[derive(Clone)]
@@ -27,10 +28,14 @@ pub struct App {
     pub consoles: Consoles,
     /// The coordinators themselves, and join tokens.
     pub cluster: Cluster,
+    /// What is kept encrypted.
+    pub secrets: Secrets,
     /// The whole state, for a backup.
     pub backups: Backups,
     /// Whether this member can serve.
     pub readiness: Readiness,
+    /// Who follows what happens.
+    pub watchers: Watchers,
     /// How much one client may ask.
     pub admission: Admission,
     /// Who was refused.

@@ -21,7 +21,9 @@ use tokio::time::timeout;
 
 use crate::auth::Authorized;
 use crate::history::{History, HistoryError};
+use crate::secrets::keyring::{Keyring, KeyringError};
 use crate::state::Fleet;
+use crate::state::secret::keys::SecretKeys;
 use crate::state::table::RowError;
 use crate::view::{ReadError, View};
 
@@ -60,6 +62,9 @@ pub enum BackupError {
         /// How many.
         missing: usize,
     },
+    /// A key of secrets is not here yet.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The task that did it ended.
     #[error("the backup was broken off")]
     Task(#[from] JoinError),
@@ -76,7 +81,7 @@ impl BackupError {
     pub fn to_problem(&self) -> Problem {
         let code = match self {
             Self::Busy => Code::Conflict,
-            Self::Incomplete { .. } => Code::Unavailable,
+            Self::Incomplete { .. } | Self::Keyring(_) => Code::Unavailable,
             Self::Read(error) => return error.to_problem(),
             Self::History(error) => return error.to_problem(),
             _ => Code::Internal,
@@ -94,6 +99,7 @@ pub struct Backups {
     view: View,
     authority: Arc<ClusterAuthority>,
     history: History,
+    keyring: Keyring,
     places: Arc<Semaphore>,
 }
 
@@ -105,11 +111,18 @@ struct Moment {
     machines: u64,
     state: Vec<u8>,
     files: Vec<String>,
+    keys: SecretKeys,
 }
 
 impl Backups {
-    pub(crate) fn new(view: View, authority: Arc<ClusterAuthority>, history: History) -> Self {
-        Self { view, authority, history, places: Arc::new(Semaphore::new(BACKUPS_MAX)) }
+    pub(crate) fn new(
+        view: View,
+        authority: Arc<ClusterAuthority>,
+        history: History,
+        keyring: Keyring,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(BACKUPS_MAX));
+        Self { view, authority, history, keyring, places }
     }
 
     /// Begins a backup of everything that was acknowledged before the call.
@@ -124,12 +137,12 @@ impl Backups {
         let (fleet, machines) = read.await?;
         let moment = spawn_blocking(move || Moment::of(&fleet, machines)).await??;
         self.require_files(&moment).await?;
-        let head = head(&moment)?;
+        let (head, keys) = (head(&moment)?, self.keyring.lines(moment.keys.wanted())?);
         tracing::info!(revision = %moment.revision, files = moment.files.len(), "a backup begins");
         Ok(Backup {
             history: self.history.clone(),
             encoder: None,
-            rest: self.parts(head, moment.state, moment.files),
+            rest: self.parts(head, keys, moment.state, moment.files),
             current: Bytes::new(),
             _place: place,
         })
@@ -149,7 +162,13 @@ impl Backups {
         if missing > 0 { Err(BackupError::Incomplete { missing }) } else { Ok(()) }
     }
 
-    fn parts(&self, head: Vec<u8>, state: Vec<u8>, files: Vec<String>) -> VecDeque<Source> {
+    fn parts(
+        &self,
+        head: Vec<u8>,
+        keys: String,
+        state: Vec<u8>,
+        files: Vec<String>,
+    ) -> VecDeque<Source> {
         let part = |kind, content: Bytes| Source::Part { kind, content };
         let certificate = self.authority.bundle_pem().to_owned().into();
         let mut parts = VecDeque::from([
@@ -157,6 +176,7 @@ impl Backups {
             part(PartKind::Head, head.into()),
             part(PartKind::AuthorityCertificate, certificate),
             part(PartKind::AuthorityKey, self.authority.key_pem().into()),
+            part(PartKind::SecretKeys, keys.into()),
             part(PartKind::State, state.into()),
         ]);
         parts.extend(files.into_iter().map(Source::Archived));
@@ -174,6 +194,7 @@ impl Moment {
             machines: machines as u64,
             state: fleet.to_snapshot()?,
             files: fleet.archives().map(|(name, _)| name.to_owned()).collect(),
+            keys: fleet.secret_keys(),
         })
     }
 }

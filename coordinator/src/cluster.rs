@@ -19,7 +19,7 @@ use crate::peers::{Answer, Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
 use crate::state::token::Token;
-use crate::state::{Accepted, Body, Command, Origin, Refusal};
+use crate::state::{Accepted, Body, Command, Fleet, Origin, Refusal};
 use crate::status::{self, OwnStatus};
 use crate::view::{ReadError, View};
 use tokio::time::timeout;
@@ -84,20 +84,22 @@ impl Cluster {
         status::fill_in_lags(&mut members);
         let tolerates_a_loss = status::tolerates_a_loss(&members);
         let incarnation = self.leader.links().incarnation();
-        Ok(ClusterStatus { cluster, incarnation, leader, tolerates_a_loss, members })
+        let formats = self.view.local(Fleet::formats).0;
+        Ok(ClusterStatus { cluster, incarnation, formats, leader, tolerates_a_loss, members })
     }
 
     async fn ask(&self, member: MemberView) -> MemberStatus {
         if member.id == self.leader.links().own() {
-            let OwnStatus { history, data_directory } = &self.own;
-            let report = status::report(self.view.raft(), history, Some(data_directory)).await;
-            return status::answered(member, report);
+            return status::answered(member, self.own.report().await);
         }
         let MemberView { name, peer_address, api_address, .. } = member.clone();
         let node = MemberNode { name, peer_address, api_address };
         let call = self.leader.links().call(member.id, &node, Call::Status);
         match timeout(status::ANSWER_TIMEOUT, call).await {
-            Ok(Ok(Answer::Status(report))) => status::answered(member, report),
+            Ok(Ok(Answer::Status(report))) => match serde_json::from_str(&report) {
+                Ok(report) => status::answered(member, report),
+                Err(error) => status::silent(member, chain(&error)),
+            },
             Ok(Ok(_)) => status::silent(member, "it answered something else".to_owned()),
             Ok(Err(error)) => status::silent(member, chain(&error)),
             Err(_) => status::silent(member, "no answer in time".to_owned()),

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use crate::admission::Limits;
 use crate::agents::liveness::Patience;
 use crate::raft::timing::Timing;
+use crate::state::formats::{FormatVersion, Formats};
+use crate::view::WatchLimits;
 
 /// Bytes of a configuration file: more is none.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -45,12 +47,32 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// What streams of events may take.
+    #[serde(default)]
+    pub watch: WatchConfig,
     /// What one client may ask of the API.
     #[serde(default)]
     pub limits: Limits,
+    /// A file with the key that encrypts this member's keys of secrets on its disk, as `novacron cluster key` makes it: a
+    /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
+    #[serde(default)]
+    pub secret_key_file: Option<PathBuf>,
+    /// Bytes of the disk that are kept for snapshots: with less free, this member takes no changes until there is more. 0:
+    /// the disk is not looked at.
+    #[serde(default = "disk_reserve_bytes")]
+    pub disk_reserve_bytes: u64,
+    /// For tests only: understand formats up to this version and no newer ones, as an earlier release does. It works only
+    /// where [`TEST_DISK_VARIABLE`] allows it.
+    #[serde(default)]
+    pub test_formats_newest: Option<u16>,
     /// For tests only: a disk that loses what was not synced when the process is killed.
     #[serde(default)]
     pub test_disk: Option<TestDiskConfig>,
+}
+
+/// Two snapshots of 20,000 machines (50 MB each), the segment of the log that is written (64 MiB) and the next one.
+fn disk_reserve_bytes() -> u64 {
+    256 << 20
 }
 
 /// A disk for tests of faults; it works only where [`TEST_DISK_VARIABLE`] allows it.
@@ -60,6 +82,11 @@ pub struct TestDiskConfig {
     /// Where faults are asked for while it runs: the files `full` and `sync_delay_ms`.
     #[serde(default)]
     pub faults_directory: Option<PathBuf>,
+}
+
+/// Whether the environment says that what is for tests may be used.
+pub fn are_tests_allowed() -> bool {
+    std::env::var_os(TEST_DISK_VARIABLE).is_some_and(|value| value == "1")
 }
 
 /// The variable of the environment that has to be `1` for a [`TestDiskConfig`] to be taken.
@@ -123,11 +150,40 @@ pub struct AgentsConfig {
 impl Default for AgentsConfig {
     fn default() -> Self {
         let patience = Patience::default();
-        let milliseconds =
-            |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             suspect_after_ms: milliseconds(patience.suspect_after),
             down_after_ms: milliseconds(patience.down_after),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What streams of events may take of a coordinator.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchConfig {
+    /// Streams at once, 1 to 2,000.
+    pub watchers_max: usize,
+    /// Of these, streams of one principal; 1 to `watchers_max`.
+    pub watchers_per_principal_max: usize,
+    /// Milliseconds for which the other end of a connection may take nothing, 100 to 3,600,000.
+    pub slow_reader_after_ms: u64,
+    /// Milliseconds without a word from a leader that a quorum follows after which streams end, so that their readers go
+    /// to another coordinator; 1,000 to 3,600,000.
+    pub cut_off_after_ms: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        let limits = WatchLimits::default();
+        Self {
+            watchers_max: limits.watchers_max,
+            watchers_per_principal_max: limits.watchers_per_principal_max,
+            slow_reader_after_ms: milliseconds(limits.slow_reader_after),
+            cut_off_after_ms: milliseconds(limits.cut_off_after),
         }
     }
 }
@@ -189,6 +245,7 @@ impl Config {
         advertise("peer_advertise", &mut config.peer_advertise, config.peer_listen)?;
         advertise("api_advertise", &mut config.api_advertise, config.api_listen)?;
         config.check_times()?;
+        config.check_watch()?;
         config.limits.check().or_else(|(field, problem)| invalid(field, problem))?;
         Ok(config)
     }
@@ -214,10 +271,54 @@ impl Config {
         Ok(())
     }
 
+    fn check_watch(&self) -> Result<(), ConfigError> {
+        let WatchConfig {
+            watchers_max,
+            watchers_per_principal_max,
+            slow_reader_after_ms,
+            cut_off_after_ms,
+        } = self.watch;
+        if !(1..=2_000).contains(&watchers_max) {
+            return invalid("watch.watchers_max", format!("{watchers_max} is outside 1 to 2000"));
+        }
+        if !(1..=watchers_max).contains(&watchers_per_principal_max) {
+            let problem = format!("must be 1 to {watchers_max}, which is watchers_max");
+            return invalid("watch.watchers_per_principal_max", problem);
+        }
+        if !(100..=3_600_000).contains(&slow_reader_after_ms) {
+            let problem = format!("{slow_reader_after_ms} is outside 100 to 3600000");
+            return invalid("watch.slow_reader_after_ms", problem);
+        }
+        if !(1_000..=3_600_000).contains(&cut_off_after_ms) {
+            let problem = format!("{cut_off_after_ms} is outside 1000 to 3600000");
+            return invalid("watch.cut_off_after_ms", problem);
+        }
+        Ok(())
+    }
+
+    /// What streams of events may take.
+    pub fn watch_limits(&self) -> WatchLimits {
+        WatchLimits {
+            watchers_max: self.watch.watchers_max,
+            watchers_per_principal_max: self.watch.watchers_per_principal_max,
+            slow_reader_after: Duration::from_millis(self.watch.slow_reader_after_ms),
+            cut_off_after: Duration::from_millis(self.watch.cut_off_after_ms),
+        }
+    }
+
     /// The pace of the cluster.
     pub fn timing(&self) -> Timing {
         let TimingConfig { heartbeat_ms, election_ms_min, entries_per_snapshot } = self.timing;
         Timing { heartbeat_ms, election_ms_min, entries_per_snapshot }
+    }
+
+    /// What this program understands.
+    pub fn formats(&self) -> Formats {
+        let own = Formats::default();
+        match self.test_formats_newest.map(FormatVersion) {
+            Some(newest) => Formats { newest, ..own },
+            None => own,
+        }
     }
 
     /// How long agents may be silent.
@@ -302,6 +403,7 @@ mod tests {
         assert_eq!(config.hosts(), ["10.0.0.1"]);
         assert_eq!(config.timing(), Timing::default());
         assert_eq!(config.patience(), Patience::default());
+        assert_eq!(config.watch_limits(), WatchLimits::default());
         assert_eq!((config.limits.clone(), config.limits.check()), (Limits::default(), Ok(())));
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.metrics_listen, Listen::default());
@@ -320,6 +422,10 @@ mod tests {
         assert_eq!(wrong("[timing]\nheartbeat_ms = 1"), "timing.heartbeat_ms");
         assert_eq!(wrong("[timing]\nelection_ms_min = 100"), "timing.election_ms_min");
         assert_eq!(wrong("[agents]\ndown_after_ms = 10"), "agents.down_after_ms");
+        assert_eq!(wrong("[watch]\nwatchers_max = 0"), "watch.watchers_max");
+        let principal = "watch.watchers_per_principal_max";
+        assert_eq!(wrong("[watch]\nwatchers_per_principal_max = 513"), principal);
+        assert_eq!(wrong("[watch]\nslow_reader_after_ms = 99"), "watch.slow_reader_after_ms");
         assert_eq!(wrong("[limits]\nconnections = 0"), "limits.connections");
         assert_eq!(wrong("[limits]\nbody_ms_max = 1"), "limits.body_ms_max");
         assert!(wrong("[limits]\nconections = 1").contains("conections"));

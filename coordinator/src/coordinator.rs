@@ -1,7 +1,6 @@
 //! A running coordinator: everything put together, and taken apart in order.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
@@ -28,6 +27,8 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
+use crate::fitness::Fitness;
+use crate::fitness::watch::Watch;
 use crate::history::{History, fetch};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
@@ -42,11 +43,16 @@ use crate::propose::Proposer;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::{DiskWork, MemberNode, Raft, timing};
+use crate::raft::timing::{self, Timing};
+use crate::raft::{DiskWork, MemberNode, Raft};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
-use crate::status::OwnStatus;
-use crate::view::{FleetCell, View};
+use crate::secrets::keyring::Keyring;
+use crate::secrets::{Secrets, custody};
+use crate::state::Fleet;
+use crate::state::formats::OtherFormats;
+use crate::status::{self, OwnStatus};
+use crate::view::{FleetCell, View, Watchers};
 
 /// How long a member that was admitted waits before it asks again to take part: twice as long each time.
 const ENTER_PERIOD_MIN: Duration = Duration::from_millis(250);
@@ -61,6 +67,9 @@ pub enum StartError {
     /// Its data cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// Its data was written by a program that understands more, or is too old.
+    #[error(transparent)]
+    Formats(#[from] OtherFormats),
     /// Its pace cannot be used.
     #[error("the pace of the cluster cannot be used")]
     Timing(#[from] Box<ConfigError>),
@@ -100,6 +109,7 @@ pub(crate) struct Core {
     pub(crate) leader: LeaderLink,
     pub(crate) applying: ApplyMetrics,
     pub(crate) history: History,
+    pub(crate) keyring: Keyring,
 }
 
 impl Core {
@@ -110,20 +120,22 @@ impl Core {
         endpoint: Endpoint,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let links = PeerLinks::new(member, incarnation, endpoint);
+        let links = PeerLinks::new(member, incarnation, endpoint).speaking(config.formats());
         let work = DiskWork::on_threads();
         let machine = directory.open_machine()?;
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
+        config.formats().check(cell.look(Fleet::formats))?;
         let history = History::new(machine.outgoing(), cell.clone(), work);
+        let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let pace = config.timing().config(member)?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
         let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock, held);
+        let desk = Desk::new(raft.clone(), cell.clone(), clock, held).watched(Fitness::default());
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history })
+        Ok(Self { raft, cell, closer, leader, applying, history, keyring })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -174,11 +186,14 @@ impl Coordinator {
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
         tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
-        tasks.spawn(timing::watch_for_ties(core.raft.clone(), config.timing(), stop.clone()));
+        tasks.spawn(parts.clone().break_ties(config.timing(), stop.clone()));
+        tasks.spawn(parts.watch(config).run(stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(parts.app.view.clone().keep_current(stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
+        tasks.spawn(parts.clone().keep_keys(stop.clone()));
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         let (refusals, proposer) = (parts.app.refusals.clone(), parts.app.proposer.clone());
         tasks.spawn(refusals.run(proposer, stop.clone()));
@@ -207,6 +222,11 @@ impl Coordinator {
     /// The doors of this coordinator.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Whether it is fit to lead and to store.
+    pub fn fitness(&self) -> &Fitness {
+        self.core.leader.desk().fitness()
     }
 
     /// Where its metrics are read, if they are.
@@ -271,9 +291,10 @@ struct Parts {
     raft: Raft,
     cell: FleetCell,
     history: History,
+    keyring: Keyring,
+    status: OwnStatus,
     clock: Clock,
     costs: Costs,
-    data_directory: PathBuf,
 }
 
 impl Parts {
@@ -291,15 +312,20 @@ impl Parts {
         let consoles = Consoles::new(sessions.clone(), view.clone(), leader.clone());
         let fingerprint = authority.fingerprint();
         let history = core.history.clone();
-        let data_directory = config.data_directory.clone();
-        let own = OwnStatus { history: history.clone(), data_directory: data_directory.clone() };
-        let (leads, proposes) = (leader.clone(), proposer.clone());
+        let keyring = core.keyring.clone();
+        let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone())
+            .on_disk(config.data_directory.clone(), keyring.clone())
+            .speaking(config.formats())
+            .watched(leader.desk().fitness().clone(), clock.clone());
+        let (leads, proposes, own) = (leader.clone(), proposer.clone(), status.clone());
         let cluster = Cluster::new(cluster, fingerprint, leads, proposes, view.clone(), own);
+        let secrets = Secrets::new(proposer.clone(), view.clone(), keyring.clone());
         let readiness = Readiness::new(view.clone());
         let requests = RequestMetrics::default();
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
-        let backups = Backups::new(view.clone(), authority, history.clone());
+        let backups = Backups::new(view.clone(), authority, history.clone(), keyring.clone());
+        let watchers = Watchers::new(config.watch_limits());
         let admission = Admission::new(config.limits.clone());
         let app = App {
             proposer,
@@ -308,8 +334,10 @@ impl Parts {
             ledger,
             consoles,
             cluster,
+            secrets,
             backups,
             readiness,
+            watchers,
             admission,
             refusals: Refusals::default(),
             requests,
@@ -324,9 +352,10 @@ impl Parts {
             raft,
             cell,
             history,
+            keyring,
+            status,
             clock,
             costs,
-            data_directory,
         }
     }
 
@@ -338,6 +367,7 @@ impl Parts {
             sessions: self.sessions.clone(),
             clock: self.clock.clone(),
             patience: config.patience(),
+            keyring: self.keyring.clone(),
         }
     }
 
@@ -346,7 +376,7 @@ impl Parts {
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
         let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
-        let consensus = Consensus { raft, desk, applying };
+        let consensus = Consensus { raft, desk, applying, clock: self.clock.clone() };
         metrics::pages(&self.app.requests, consensus, fleet, projects)
     }
 
@@ -387,7 +417,30 @@ impl Parts {
             history,
             self.cell.clone(),
         )
-        .with_data_directory(self.data_directory.clone())
+        .with_status(self.status.clone())
+        .with_keyring(self.keyring.clone())
+    }
+
+    async fn break_ties(self, timing: Timing, stop: CancellationToken) {
+        let (fitness, clock) = (self.leader.desk().fitness().clone(), self.clock);
+        let is_aside = || fitness.is_aside(clock.now());
+        timing::watch_for_ties(self.raft, timing, is_aside, stop).await;
+    }
+
+    fn watch(&self, config: &Config) -> Watch {
+        let directory = config.data_directory.clone();
+        Watch {
+            fitness: self.leader.desk().fitness().clone(),
+            raft: self.raft.clone(),
+            leader: self.leader.clone(),
+            clock: self.clock.clone(),
+            free: Arc::new(move || status::room(&directory).map(|(_, free)| free)),
+            reserve_bytes: config.disk_reserve_bytes,
+        }
+    }
+
+    async fn keep_keys(self, stop: CancellationToken) {
+        custody::run(self.keyring, self.app.view, self.leader, stop).await;
     }
 
     /// Gives each connection to the server of its role.

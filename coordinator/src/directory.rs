@@ -5,6 +5,7 @@
 //! member/        who it is: written last, so a directory with it is complete
 //! log/           Raft's log and vote               snapshots/  tables/
 //! archive/       files that never change, named in the state
+//! keys/          the keys of secrets
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -22,8 +23,9 @@ use novacron_transport::credentials::CredentialsError;
 use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig};
+use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig, are_tests_allowed};
 use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
+use crate::secrets::keyring::{Keyring, KeyringError};
 
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
@@ -86,6 +88,9 @@ pub enum DirectoryError {
     /// The state cannot be used.
     #[error("the state cannot be used")]
     Machine(#[from] MachineError),
+    /// The keys of secrets cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
 }
 
 /// Who a member is.
@@ -148,7 +153,7 @@ impl DataDirectory {
         let Some(TestDiskConfig { faults_directory }) = &config.test_disk else {
             return Self::open(root);
         };
-        if std::env::var_os(TEST_DISK_VARIABLE).is_none_or(|value| value != "1") {
+        if !are_tests_allowed() {
             return Err(DirectoryError::TestDisk);
         }
         tracing::warn!("a disk for tests: what was not synced is lost when this process is killed");
@@ -265,6 +270,14 @@ impl DataDirectory {
     /// [`DirectoryError::Archive`].
     pub(crate) fn open_archive(&self) -> Result<Archive, DirectoryError> {
         Ok(Archive::open(Arc::clone(&self.disk), ARCHIVE_DIRECTORY)?)
+    }
+
+    /// The keys of secrets; `key_file` holds the key that they are encrypted with here, if they are.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Keyring`].
+    pub fn open_keyring(&self, key_file: Option<&Path>) -> Result<Keyring, DirectoryError> {
+        Ok(Keyring::open(Arc::clone(&self.disk), key_file)?)
     }
 
     /// The snapshots, for whoever writes the first one.

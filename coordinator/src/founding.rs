@@ -210,6 +210,7 @@ pub(crate) fn facts(config: &Config) -> MemberFacts {
         name: config.name.to_string(),
         peer_address: config.peer_advertise.clone(),
         api_address: config.api_advertise.clone(),
+        formats: config.formats(),
     }
 }
 
@@ -285,7 +286,8 @@ async fn admit(
     endpoint: &Endpoint,
     admission: &Admission,
 ) -> Result<(MemberId, Incarnation), FoundingError> {
-    let links = PeerLinks::new(MemberId(0), Incarnation(0), endpoint.clone());
+    let links =
+        PeerLinks::new(MemberId(0), Incarnation(0), endpoint.clone()).speaking(config.formats());
     let mut last = None;
     for contact in &admission.contacts {
         let call = Call::Admit { request: admission.request, facts: facts(config) };

@@ -20,6 +20,9 @@ use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
 use crate::raft::Raft;
 use crate::raft::words::RaftMetrics;
+use crate::secrets::keyring::Keyring;
+use crate::secrets::turn::Turning;
+use crate::upgrade::Upgrade;
 use crate::view::View;
 
 /// How often a leader asks its quorum: one heartbeat to each member.
@@ -47,6 +50,7 @@ pub(crate) struct Duties {
     pub(crate) sessions: Sessions,
     pub(crate) clock: Clock,
     pub(crate) patience: Patience,
+    pub(crate) keyring: Keyring,
 }
 
 impl Leadership {
@@ -97,7 +101,7 @@ impl Leadership {
 
     fn begin(&self, duties: &Duties, term: &CancellationToken) -> JoinSet<()> {
         tracing::info!("this coordinator leads");
-        let Duties { leader, view, sessions, clock, patience, .. } = duties.clone();
+        let Duties { leader, view, sessions, clock, patience, keyring, .. } = duties.clone();
         let desk = leader.desk().clone();
         let mut tasks = JoinSet::new();
         let reports = Reports::new(desk.clone(), clock.clone());
@@ -110,6 +114,11 @@ impl Leadership {
             term.clone(),
         ));
         tasks.spawn(journal::run(view.clone(), term.clone()));
+        let (of_upgrade, at) = (leader.clone(), clock.clone());
+        let upgrade = Upgrade { view: view.clone(), leader: of_upgrade, clock: at };
+        tasks.spawn(upgrade.run(term.clone()));
+        let turning = Turning { keyring, view: view.clone(), leader, clock: clock.clone() };
+        tasks.spawn(turning.run(term.clone()));
         tasks.spawn(reconcile::run(view, desk, clock, term.clone()));
         self.set(Some(Arc::new(reports)));
         tasks

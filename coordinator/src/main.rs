@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use novacron_coordinator::clock::Clock;
-use novacron_coordinator::config::{Config, LogConfig, LogFormat};
+use novacron_coordinator::config::{
+    Config, LogConfig, LogFormat, TEST_DISK_VARIABLE, are_tests_allowed,
+};
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::operator;
@@ -159,6 +161,10 @@ fn describe(head: &BackupHead) -> String {
 
 fn load(path: &Path) -> anyhow::Result<Config> {
     let config = Config::load(path)?;
+    anyhow::ensure!(
+        config.test_formats_newest.is_none() || are_tests_allowed(),
+        "`test_formats_newest` is for tests, which set {TEST_DISK_VARIABLE}=1. Take it out of the configuration"
+    );
     start_log(&config.log)?;
     Ok(config)
 }

@@ -19,7 +19,7 @@ use novacron_storage::archive::{self, ArchiveError, ContentHash};
 use novacron_transport::authority::{AuthorityError, Grant};
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::{ClusterAuthority, Credentials, Role};
-use novacron_vault::{EncryptedReader, KeyFileError, Vault, VaultError, VaultKey};
+use novacron_vault::{EncryptedReader, KeyError, KeyFileError, Vault, VaultError, VaultKey};
 use tokio::time::timeout;
 
 use crate::clock::{Clock, new_request};
@@ -30,8 +30,10 @@ use crate::founding::{alone, facts};
 use crate::peers::{Answer, Call, Committed, LeaderError};
 use crate::raft::MemberNode;
 use crate::raft::restored::{self, BeginError};
+use crate::secrets::keyring::parse_keys;
 use crate::state::incarnation::{REVISIONS_GAP, Restored};
 use crate::state::rows::SnapshotError;
+use crate::state::secret::keys::SecretKeyId;
 use crate::state::{Body, Command, Fleet};
 
 /// How long the new life may take to begin: one election of one member, one commit.
@@ -70,6 +72,9 @@ pub enum RestoreError {
     /// The authority cannot be used.
     #[error("the cluster's authority in the backup cannot be used")]
     Authority(#[from] AuthorityError),
+    /// The keys of secrets are none.
+    #[error("the keys of secrets in the backup cannot be read")]
+    Keys(#[from] KeyError),
     /// State and authority are of two clusters, or the state is not the one of the head.
     #[error("the parts of the backup do not belong together: {0}")]
     Disagrees(&'static str),
@@ -144,6 +149,7 @@ pub struct Inspection {
 struct Checked {
     head: BackupHead,
     authority: ClusterAuthority,
+    keys: Vec<VaultKey>,
     state: Vec<u8>,
     fleet: Fleet,
 }
@@ -178,6 +184,7 @@ impl BackupFile {
     fn checked(&self) -> Result<Checked, RestoreError> {
         let mut reader = self.open()?;
         let (mut head, mut certificate, mut key, mut state) = (None, None, None, None);
+        let mut keys = Vec::new();
         let mut files = BTreeMap::new();
         while let Some(Part { kind, name, content }) = reader.next_part()? {
             match kind {
@@ -189,7 +196,8 @@ impl BackupFile {
                     let hash = archived(&name, &content)?;
                     files.insert(name, hash);
                 }
-                PartKind::SecretKeys | PartKind::End => {}
+                PartKind::SecretKeys => keys = parse_keys(&text(content)?)?,
+                PartKind::End => {}
             }
         }
         let head = head.ok_or(RestoreError::Missing("head"))?;
@@ -200,7 +208,8 @@ impl BackupFile {
         let state = state.ok_or(RestoreError::Missing("state"))?;
         let fleet = Fleet::from_snapshot(&state)?;
         agree(&head, &authority, &state, &fleet, &files)?;
-        Ok(Checked { head, authority, state, fleet })
+        require_keys(&fleet, &keys)?;
+        Ok(Checked { head, authority, keys, state, fleet })
     }
 
     /// Gives the archived files to `take`.
@@ -231,6 +240,16 @@ fn archived(name: &str, bytes: &[u8]) -> Result<ContentHash, RestoreError> {
         return Err(damaged((0, Damage::Misplaced(format!("archived file {found:?}")))));
     }
     Ok(hash)
+}
+
+/// Whether the secrets in the state can be decrypted.
+fn require_keys(fleet: &Fleet, keys: &[VaultKey]) -> Result<(), RestoreError> {
+    let is_there = |id| keys.iter().any(|key| SecretKeyId::from(key.id()) == id);
+    let mut wanted = fleet.secret_keys().wanted();
+    match wanted.all(is_there) {
+        true => Ok(()),
+        false => Err(RestoreError::Missing("key that its secrets are encrypted with")),
+    }
 }
 
 /// Whether the parts of a backup are of one cluster at one revision.
@@ -278,7 +297,7 @@ pub async fn restore(
     clock: Clock,
 ) -> Result<Restoration, RestoreError> {
     DataDirectory::require_empty(&config.data_directory)?;
-    let Checked { head, authority, state, fleet } = backup.checked()?;
+    let Checked { head, authority, keys, state, fleet } = backup.checked()?;
     let member = fleet.next_first_member();
     let incarnation = fleet.incarnation().next().max(Incarnation(clock.now().unix_ms));
     drop(fleet);
@@ -286,6 +305,11 @@ pub async fn restore(
     let credentials = write_credentials(config, &directory, &authority, &clock)?;
     let archive = directory.open_archive()?;
     backup.visit_archived(|name, bytes, hash| archive.put_physical(name, bytes, hash))?;
+    let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
+    for key in keys.into_iter().rev() {
+        keyring.add(key).map_err(DirectoryError::from)?;
+    }
+    drop(keyring);
     write_beginning(config, &directory, member, head.revision, &state)?;
     let restored = Restored { incarnation, member, facts: facts(config) };
     let own = (member, incarnation);

@@ -6,51 +6,109 @@ use std::time::Duration;
 use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
 use tokio::task::spawn_blocking;
 
+use crate::clock::Clock;
+use crate::fitness::Fitness;
 use crate::history::History;
 use crate::raft::Raft;
+use crate::secrets::keyring::Keyring;
+use crate::state::Fleet;
+use crate::state::formats::Formats;
+use crate::view::FleetCell;
 
 /// How long a member may take to say how it is.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a member needs to speak of itself, beside its Raft.
-#[derive(Debug, Clone)]
+/// What a member needs to speak of itself. Cheap to clone.
+#[derive(Clone)]
 pub struct OwnStatus {
-    pub(crate) history: History,
-    pub(crate) data_directory: PathBuf,
+    raft: Raft,
+    history: History,
+    cell: FleetCell,
+    data_directory: Option<PathBuf>,
+    keyring: Option<Keyring>,
+    formats: Formats,
+    fitness: Option<(Fitness, Clock)>,
 }
 
-/// What this member says of itself. `data_directory` is where its disk is asked how full it is.
-pub(crate) async fn report(
-    raft: &Raft,
-    history: &History,
-    data_directory: Option<&Path>,
-) -> MemberReport {
-    let metrics = raft.metrics().borrow().clone();
-    let (disk_bytes, disk_free_bytes) = match data_directory {
-        Some(directory) => disk(directory.to_owned()).await,
-        None => (None, None),
-    };
-    MemberReport {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        term: metrics.current_term,
-        log_last: metrics.last_log_index.unwrap_or(0),
-        applied: metrics.last_applied.map_or(0, |applied| applied.index),
-        snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
+impl OwnStatus {
+    /// Of a member that has no data directory and no keys.
+    pub fn new(raft: Raft, history: History, cell: FleetCell) -> Self {
+        let formats = Formats::default();
+        Self { raft, history, cell, data_directory: None, keyring: None, formats, fitness: None }
+    }
+
+    /// The same, and it can say how full the disk of its data directory is, and which keys of secrets it misses.
+    #[must_use]
+    pub fn on_disk(self, directory: PathBuf, keyring: Keyring) -> Self {
+        Self { data_directory: Some(directory), keyring: Some(keyring), ..self }
+    }
+
+    /// The same, of a program that understands other formats than this build.
+    #[must_use]
+    pub fn speaking(self, formats: Formats) -> Self {
+        Self { formats, ..self }
+    }
+
+    /// The same, of a member that is watched.
+    #[must_use]
+    pub fn watched(self, fitness: Fitness, clock: Clock) -> Self {
+        Self { fitness: Some((fitness, clock)), ..self }
+    }
+
+    /// What this member says of itself.
+    pub async fn report(&self) -> MemberReport {
+        let metrics = self.raft.metrics().borrow().clone();
+        let (disk_bytes, disk_free_bytes) = match &self.data_directory {
+            Some(directory) => disk(directory.clone()).await,
+            None => (None, None),
+        };
         // An archive that cannot be listed has been said so in the log, by whoever fetches what is missing.
-        archive_missing: history.missing().map_or(u64::MAX, |missing| missing.len() as u64),
-        disk_bytes,
-        disk_free_bytes,
+        let archive_missing =
+            self.history.missing().map_or(u64::MAX, |missing| missing.len() as u64);
+        MemberReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            formats_oldest: self.formats.oldest.0,
+            formats_newest: self.formats.newest.0,
+            term: metrics.current_term,
+            log_last: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |applied| applied.index),
+            snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
+            archive_missing,
+            disk_bytes,
+            disk_free_bytes,
+            alerts: self.alerts(),
+        }
+    }
+
+    fn alerts(&self) -> Vec<String> {
+        let fitness = self.fitness.iter();
+        let unfit = fitness.flat_map(|(fitness, clock)| fitness.alerts(clock.now()));
+        unfit.chain(self.missing_keys()).collect()
+    }
+
+    fn missing_keys(&self) -> Option<String> {
+        let wanted = self.cell.look(Fleet::secret_keys).wanted();
+        let missing = self.keyring.as_ref()?.missing(wanted);
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let text = || format!("keys of secrets are missing here: {}", missing.join(", "));
+        (!missing.is_empty()).then(text)
     }
 }
 
 /// Bytes of the disk and bytes that are free for us. A disk that hangs must not hang whoever asks.
 async fn disk(directory: PathBuf) -> (Option<u64>, Option<u64>) {
-    let asked = spawn_blocking(move || rustix::fs::statvfs(&directory));
-    let Ok(Ok(Ok(found))) = tokio::time::timeout(ANSWER_TIMEOUT / 2, asked).await else {
-        return (None, None);
-    };
-    let bytes = |blocks: u64| Some(blocks.saturating_mul(found.f_frsize));
-    (bytes(found.f_blocks), bytes(found.f_bavail))
+    let asked = spawn_blocking(move || room(&directory));
+    match tokio::time::timeout(ANSWER_TIMEOUT / 2, asked).await {
+        Ok(Ok(Some((bytes, free_bytes)))) => (Some(bytes), Some(free_bytes)),
+        _ => (None, None),
+    }
+}
+
+/// Bytes of the disk that a directory is on, and those that are free for us.
+pub(crate) fn room(directory: &Path) -> Option<(u64, u64)> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some((bytes(found.f_blocks), bytes(found.f_bavail)))
 }
 
 /// A member that answered.
@@ -97,6 +155,8 @@ mod tests {
         let Some(applied) = applied else { return silent(member, "a test".to_owned()) };
         let report = MemberReport {
             version: String::new(),
+            formats_oldest: 1,
+            formats_newest: 1,
             term: 1,
             log_last: applied,
             applied,
@@ -104,6 +164,7 @@ mod tests {
             archive_missing: 0,
             disk_bytes: None,
             disk_free_bytes: None,
+            alerts: Vec::new(),
         };
         answered(member, report)
     }

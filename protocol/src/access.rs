@@ -83,6 +83,14 @@ permissions! {
     RegionRead = "region.read",
     /// Make, change and remove regions, and say which hosts are in them.
     RegionAdmin = "region.admin",
+    /// See which secrets there are, without their values.
+    SecretRead = "secret.read",
+    /// Write and remove secrets.
+    SecretWrite = "secret.write",
+    /// Read the values of secrets; each time is in the audit log.
+    SecretReveal = "secret.reveal",
+    /// Make, restore and delete snapshots of machines.
+    VmSnapshot = "vm.snapshot",
 }
 
 impl fmt::Display for Permission {
@@ -192,6 +200,8 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("secret.read"),
+    PermissionPattern::of("secret.write"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -201,6 +211,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("principal.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("secret.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),
@@ -288,7 +299,7 @@ mod tests {
             let pattern: PermissionPattern = text.parse().unwrap();
             Permission::ALL.iter().filter(|one| pattern.covers(**one)).count()
         };
-        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 6));
+        assert_eq!((covered("vm.read"), covered("vm.*")), (1, 7));
         assert_eq!(covered("*"), Permission::ALL.len());
         for bad in ["", "vm", "vm*", "*.read", "vm.r*", "vm.fly", "vm.*.*", "disk.*", "**"] {
             assert!(bad.parse::<PermissionPattern>().is_err(), "{bad}");

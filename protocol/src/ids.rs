@@ -132,8 +132,17 @@ name_type! {
     PlanName
 }
 name_type! {
+    /// The name of a snapshot, unique among those of its machine.
+    SnapshotName
+}
+name_type! {
     /// The code of a region, such as `eu-central`, unique in the fleet.
     RegionCode
+}
+
+name_type! {
+    /// The name of a secret, unique in its project or, for those of no project, in the fleet.
+    SecretName
 }
 
 impl ProjectName {
@@ -202,6 +211,11 @@ uuid_type! {
 uuid_type! {
     /// One API key; what the cluster files it under.
     ApiKeyId
+}
+
+uuid_type! {
+    /// A snapshot of a machine; what its agent files it under, on the disks too.
+    SnapshotId
 }
 
 macro_rules! number_type {

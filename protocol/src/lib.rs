@@ -33,6 +33,7 @@ pub mod pages;
 pub mod project;
 pub mod qemu;
 pub mod region;
+pub mod secret;
 pub mod session;
 pub mod size;
 pub mod time;

@@ -36,6 +36,12 @@ pub const ANNOTATION_KEY_BYTES_MAX: usize = 128;
 /// Bytes of an annotation's value: all of a machine's are at most 256 KiB.
 pub const ANNOTATION_VALUE_BYTES_MAX: usize = 4096;
 
+/// Bytes of a secret's value: a private key with its chain, or the credentials of a provider.
+pub const SECRET_VALUE_BYTES_MAX: usize = 64 * 1024;
+
+/// Secrets of one project, and of no project.
+pub const SECRETS_PER_PROJECT_MAX: usize = 1_000;
+
 /// Bytes of a kernel command line (x86 itself takes 2,048).
 pub const KERNEL_APPEND_BYTES_MAX: usize = 2048;
 
@@ -96,6 +102,9 @@ pub const BATCH_ITEMS_MAX: usize = 1_000;
 
 /// Bytes of what a project, principal, key or region is called for people.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 128;
+
+/// Snapshots of one machine: each may grow to the size of the machine's disks.
+pub const SNAPSHOTS_PER_VM_MAX: usize = 32;
 
 /// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
 pub const REGIONS_MAX: usize = 256;

@@ -34,12 +34,20 @@ pub enum Quota {
     DiskBytes,
     /// Their migrations that have not ended.
     Migrations,
+    /// Their snapshots.
+    Snapshots,
 }
 
 impl Quota {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Vms, Self::Cpus, Self::MemoryBytes, Self::DiskBytes, Self::Migrations];
+    pub const ALL: [Self; 6] = [
+        Self::Vms,
+        Self::Cpus,
+        Self::MemoryBytes,
+        Self::DiskBytes,
+        Self::Migrations,
+        Self::Snapshots,
+    ];
 
     /// The field of the API.
     pub fn word(self) -> &'static str {
@@ -49,6 +57,7 @@ impl Quota {
             Self::MemoryBytes => "memory_bytes",
             Self::DiskBytes => "disk_bytes",
             Self::Migrations => "migrations",
+            Self::Snapshots => "snapshots",
         }
     }
 }
@@ -78,6 +87,9 @@ pub struct Quotas {
     /// Their migrations that wait or are under way.
     #[serde(default)]
     pub migrations: Option<u64>,
+    /// Their snapshots.
+    #[serde(default)]
+    pub snapshots: Option<u64>,
 }
 
 /// How much a project takes.
@@ -93,6 +105,9 @@ pub struct ProjectUsage {
     pub disk_bytes: u64,
     /// Their migrations that wait or are under way.
     pub migrations: u64,
+    /// Their snapshots, also those that failed.
+    #[serde(default)]
+    pub snapshots: u64,
 }
 
 impl Quotas {
@@ -104,6 +119,7 @@ impl Quotas {
             Quota::MemoryBytes => self.memory_bytes,
             Quota::DiskBytes => self.disk_bytes,
             Quota::Migrations => self.migrations,
+            Quota::Snapshots => self.snapshots,
         }
     }
 
@@ -115,6 +131,7 @@ impl Quotas {
             Quota::MemoryBytes => &mut self.memory_bytes,
             Quota::DiskBytes => &mut self.disk_bytes,
             Quota::Migrations => &mut self.migrations,
+            Quota::Snapshots => &mut self.snapshots,
         };
         *field = limit;
     }
@@ -138,13 +155,18 @@ impl ProjectUsage {
             cpus: u64::from(spec.cpus),
             memory_bytes: spec.memory_bytes,
             disk_bytes: spec.disk_bytes(),
-            migrations: 0,
+            ..Self::default()
         }
     }
 
     /// One migration.
     pub fn of_migration() -> Self {
         Self { migrations: 1, ..Self::default() }
+    }
+
+    /// One snapshot.
+    pub fn of_snapshot() -> Self {
+        Self { snapshots: 1, ..Self::default() }
     }
 
     /// How much of one thing.
@@ -155,6 +177,7 @@ impl ProjectUsage {
             Quota::MemoryBytes => self.memory_bytes,
             Quota::DiskBytes => self.disk_bytes,
             Quota::Migrations => self.migrations,
+            Quota::Snapshots => self.snapshots,
         }
     }
 
@@ -177,6 +200,7 @@ impl ProjectUsage {
             memory_bytes: together(self.memory_bytes, other.memory_bytes),
             disk_bytes: together(self.disk_bytes, other.disk_bytes),
             migrations: together(self.migrations, other.migrations),
+            snapshots: together(self.snapshots, other.snapshots),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
-use novacron_protocol::api::{Event, Page};
+use novacron_protocol::api::{Event, EventPage};
 use novacron_protocol::ids::{MigrationId, Revision};
 use ureq::BodyReader;
 
@@ -28,14 +28,23 @@ pub struct EventFilter {
     pub vm: Option<String>,
     /// Only those about this migration.
     pub migration: Option<MigrationId>,
+    /// Only those about this node, or about a machine on it.
+    pub node: Option<String>,
+    /// Only those about this project, or about its machines.
+    pub project: Option<String>,
+    /// Only those of one of these kinds, such as `vm.state`, or families, such as `migration.*`; of all if there is none.
+    pub kinds: Vec<String>,
 }
 
 impl EventFilter {
     fn path(&self, from: Revision) -> Path {
-        Path::new("events")
+        let path = Path::new("events")
             .query("from_revision", from)
             .query_if("vm", self.vm.as_deref())
             .query_if("migration", self.migration)
+            .query_if("node", self.node.as_deref())
+            .query_if("project", self.project.as_deref());
+        self.kinds.iter().fold(path, |path, kind| path.query("kind", kind))
     }
 }
 
@@ -44,14 +53,17 @@ impl Client {
     /// One page of the events of revision `from` and later that have happened so far.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error::Problem`]: `revision_gone` if some of them are forgotten, `revision_undone` if a restore undid that
+    /// revision, `revision_ahead` if the cluster has not come to it. Read the lists then, and go on behind their revision.
     pub fn event_page(
         &self,
         filter: &EventFilter,
         from: Revision,
         page: &PageRequest,
-    ) -> Result<Page<Event>, Error> {
-        self.page(filter.path(from), page)
+    ) -> Result<EventPage, Error> {
+        let path = filter.path(from);
+        let path = path.query_if("limit", page.limit).query_if("cursor", page.cursor.as_deref());
+        self.exchange.json(&Request::get(path))
     }
 
     /// All events of revision `from` and later that have happened so far and are remembered.
@@ -77,7 +89,8 @@ impl Client {
     }
 }
 
-/// An endless iterator over events; it blocks until the next one. After an error it ends.
+/// An endless iterator over events; it blocks until the next one. After an error it ends. `revision_gone` says that so much
+/// happened since the last event that what is behind it may be forgotten.
 pub struct EventWatch {
     client: Client,
     filter: EventFilter,

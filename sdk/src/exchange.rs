@@ -32,6 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two reads of a body: three heartbeats of an event stream.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Where a coordinator says how old what it shows can be.
+const STALE_MS: &str = "x-stale-ms";
 /// Bytes of a JSON answer: a page of 1,000 machines with 64 KiB each.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -113,6 +115,22 @@ impl Exchange {
         let (endpoint, body) = self.send(request, &read_all)?;
         serde_json::from_slice(&body)
             .map_err(|error| Error::Answer { endpoint, detail: error.to_string() })
+    }
+
+    /// The same, with how old what is shown can be, if the coordinator knows that.
+    pub(crate) fn json_with_age<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+    ) -> Result<(T, Option<Duration>), Error> {
+        let read = |response: Response<Body>| {
+            let age = response.headers().get(STALE_MS).and_then(|value| value.to_str().ok());
+            let age = age.and_then(|text| text.parse().ok()).map(Duration::from_millis);
+            Ok((read_all(response)?, age))
+        };
+        let (endpoint, (body, age)) = self.send(request, &read)?;
+        let value = serde_json::from_slice(&body);
+        let value = value.map_err(|error| Error::Answer { endpoint, detail: error.to_string() })?;
+        Ok((value, age))
     }
 
     /// Sends a request whose answer says nothing more than that it was done.
@@ -315,10 +333,15 @@ fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> 
     };
     let may_repeat = !matches!(repeat, Repeat::Never);
     match problem.code {
-        // None of these did anything.
-        Code::Unavailable | Code::RateLimited | Code::TooManyAtOnce | Code::RequestTimeout => {
-            Failure::NotNow(problem)
-        }
+        // None of these did anything, and another coordinator may be able to.
+        Code::Unavailable
+        | Code::TooStale
+        | Code::RateLimited
+        | Code::TooManyAtOnce
+        | Code::RequestTimeout
+        | Code::SecretKeyMissing
+        | Code::StorageFull
+        | Code::ClockOff => Failure::NotNow(problem),
         Code::OutcomeUnknown if may_repeat => Failure::NotNow(problem),
         _ => Failure::Final(problem.into()),
     }

@@ -28,7 +28,10 @@ mod query;
 pub mod wait;
 mod word;
 
-pub use client::{AuditFilter, Client, InvoiceFilter, PageRequest, UsageFilter, VmFilter};
+pub use client::{
+    AuditFilter, Client, InvoiceFilter, MigrationFilter, NodeFilter, PageRequest, Stale,
+    UsageFilter, VmFilter,
+};
 pub use config::{Config, Overrides};
 pub use console::ConsoleReader;
 pub use error::{ConfigError, Error};

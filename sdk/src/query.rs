@@ -7,12 +7,23 @@ use std::fmt::Write;
 pub(crate) struct Path {
     text: String,
     has_query: bool,
+    may_be_stale: bool,
 }
 
 impl Path {
     /// The path of a collection, such as `vms`.
     pub(crate) fn new(collection: &str) -> Self {
-        Self { text: format!("/api/v1/{collection}"), has_query: false }
+        Self { text: format!("/api/v1/{collection}"), has_query: false, may_be_stale: false }
+    }
+
+    /// The path of a collection of the inventory, which any coordinator shows as it has it.
+    pub(crate) fn inventory(collection: &str) -> Self {
+        Self { may_be_stale: true, ..Self::new(collection) }
+    }
+
+    /// Whether a coordinator shows that as it has it, if it is asked to.
+    pub(crate) fn may_be_stale(&self) -> bool {
+        self.may_be_stale
     }
 
     /// One more segment that comes from the caller.
@@ -26,6 +37,7 @@ impl Path {
     pub(crate) fn verb(mut self, verb: &str) -> Self {
         self.text.push('/');
         self.text.push_str(verb);
+        self.may_be_stale = false;
         self
     }
 

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use novacron_protocol::api::{BatchStatus, BatchView, MigrationView, NodeView, VmView};
+use novacron_protocol::api::{
+    BatchStatus, BatchView, Code, MigrationView, NodeView, SnapshotState, SnapshotView, VmView,
+};
 use novacron_protocol::ids::{BatchId, MigrationId};
 use novacron_protocol::node::Scheduling;
 use novacron_protocol::vm::VmState;
@@ -79,6 +81,31 @@ impl Client {
                 return Ok(Step::Done(view));
             }
             Ok(Step::Not(format!("{left} machines have not left {node}")))
+        })
+    }
+
+    /// Waits until nothing is done with a snapshot any more; `None` if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] with how it stood last; what [`Client::snapshot`] gives, `not_found` apart.
+    pub fn snapshot_wait(
+        &self,
+        vm: &str,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Option<SnapshotView>, Error> {
+        poll(limit, || {
+            let view = match self.snapshot(vm, name) {
+                Ok(view) => view,
+                Err(Error::Problem(problem)) if problem.code == Code::NotFound => {
+                    return Ok(Step::Done(None));
+                }
+                Err(error) => return Err(error),
+            };
+            match view.state {
+                SnapshotState::Ready | SnapshotState::Failed => Ok(Step::Done(Some(view))),
+                state => Ok(Step::Not(format!("snapshot {name} is {}", word(&state)))),
+            }
         })
     }
 

@@ -396,6 +396,14 @@ impl Host {
                 self.expected.remove(migration);
                 EffectOutcome::Done
             }
+            // Disks are not simulated.
+            Action::TakeSnapshot { .. }
+            | Action::RestoreSnapshot { .. }
+            | Action::DeleteSnapshot { .. }
+                if is_current =>
+            {
+                EffectOutcome::Done
+            }
             _ => stale,
         })
     }

@@ -19,6 +19,7 @@ use novacron_coordinator::raft::network::Network;
 use novacron_coordinator::raft::timing::{Timing, watch_for_ties};
 use novacron_coordinator::raft::words::RaftMetrics;
 use novacron_coordinator::raft::{DiskWork, MemberNode, Raft};
+use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Body, Command};
@@ -284,7 +285,7 @@ impl Member {
 
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
-        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, never.clone()));
+        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, || false, never.clone()));
         tokio::spawn(self.clone().duties());
         tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
         if self.own == 1 {
@@ -362,7 +363,8 @@ impl Member {
 
 fn facts(member: u64) -> MemberFacts {
     let name = address(member);
-    MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name }
+    let formats = Formats::default();
+    MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name, formats }
 }
 
 /// The member's pace, with a timeout for elections that chance has drawn here: openraft would draw it from the

@@ -242,7 +242,7 @@ fn journey(client: &Client) {
     assert_eq!(watched, events);
 
     client.vm_delete("web-01").unwrap();
-    let about = EventFilter { vm: Some(created.id.to_string()), migration: None };
+    let about = EventFilter { vm: Some(created.id.to_string()), ..EventFilter::default() };
     let mut watch = client.watch_events(about, created.revision);
     assert!(watch.any(|event| event.unwrap().kind == EventKind::VmDeleted));
     assert_eq!(code(client.vm("web-01")), Code::NotFound);

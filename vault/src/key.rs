@@ -76,6 +76,16 @@ impl VaultKey {
         TEXT_PREFIX.chars().chain(digits.collect::<String>().chars()).collect()
     }
 
+    /// The key of [`Vault::mark`](super::Vault::mark).
+    pub(super) fn mark_key(&self, purpose: &str) -> [u8; SECRET_BYTES] {
+        let extracted = hkdf::Salt::new(HKDF_SHA256, b"novacron mark").extract(&self.secret);
+        let mut key = [0; SECRET_BYTES];
+        // HKDF gives up to 8,160 bytes; as many as a hash has cannot fail.
+        let info = [purpose.as_bytes()];
+        let _ = extracted.expand(&info, HKDF_SHA256).and_then(|derived| derived.fill(&mut key));
+        key
+    }
+
     pub(super) fn data_key(
         &self,
         purpose: &str,

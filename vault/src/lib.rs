@@ -27,6 +27,7 @@ mod stream;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{self, HKDF_SHA256};
+use aws_lc_rs::hmac;
 
 pub use file::KeyFileError;
 pub use key::{KeyError, KeyId, VaultKey};
@@ -174,6 +175,17 @@ impl Vault {
         let authenticated = &sealed[..HEAD_BYTES + 4];
         key.open(0, authenticated, &mut content).ok_or(VaultError::Changed { offset: 0 })?;
         Ok(content)
+    }
+
+    /// A number that equal contents for one context have in common, as long as one key seals. It says nothing about
+    /// them to whoever does not have the key.
+    pub fn mark(&self, context: &[u8], plaintext: &[u8]) -> u64 {
+        let context_bytes = (context.len() as u32).to_le_bytes();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.keys[0].mark_key(self.purpose));
+        let mut signing = hmac::Context::with_key(&key);
+        [&context_bytes[..], context, plaintext].iter().for_each(|part| signing.update(part));
+        let tag = signing.sign();
+        u64::from_le_bytes(std::array::from_fn(|at| tag.as_ref()[at]))
     }
 
     /// Which key a sealed piece needs; `None` if it is no sealed piece.

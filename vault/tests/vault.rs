@@ -45,6 +45,18 @@ fn decrypt(vault: &Vault, bytes: &[u8], context: &[u8]) -> Result<Vec<u8>, Vault
 }
 
 #[test]
+fn marks_are_those_of_equal_contents_under_one_key() {
+    let vault = |key| Vault::new("a test", vec![VaultKey::from_bytes([key; 32])]).unwrap();
+    let mark = vault(7).mark(b"context", b"content");
+    assert_eq!(vault(7).mark(b"context", b"content"), mark);
+    assert_ne!(vault(8).mark(b"context", b"content"), mark);
+    assert_ne!(vault(7).mark(b"context", b"other"), mark);
+    assert_ne!(vault(7).mark(b"contextc", b"ontent"), mark, "their border counts");
+    let other = Vault::new("another", vec![VaultKey::from_bytes([7; 32])]).unwrap();
+    assert_ne!(other.mark(b"context", b"content"), mark);
+}
+
+#[test]
 fn a_piece_comes_back_for_its_own_purpose_and_context_only() {
     let vault = vault(&[1]);
     let sealed = vault.seal(salt(1), b"secret web", b"swordfish").unwrap();

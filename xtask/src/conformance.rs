@@ -20,7 +20,7 @@ pub struct Requests {
 /// as the description says.
 pub fn run(workspace: &Workspace, requests: &Requests) -> Result<()> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--locked", "--package", "novacron-coordinator", "--test", "all"]);
+    cargo.args(["test", "--locked", "--package", "novacron-coordinator", "--test", "outside"]);
     cargo.args(["conformance::", "--", "--nocapture"]);
     cargo.env("NOVACRON_CONFORMANCE_EXAMPLES", requests.examples.to_string());
     cargo.env("NOVACRON_CONFORMANCE_SEED", requests.seed.to_string());

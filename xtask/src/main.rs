@@ -21,6 +21,7 @@ mod sim;
 mod stages;
 mod steps;
 mod totals;
+mod upgrade;
 mod workspace;
 
 use std::path::PathBuf;
@@ -60,6 +61,12 @@ enum Chore {
     Conformance(conformance::Requests),
     /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
     Sim(sim::Seeds),
+    /// A cluster of the release before becomes one of this release, coordinator by coordinator, under load.
+    Upgrade {
+        /// The commit of the release before [default: the one in deploy/previous-release].
+        #[arg(long, value_name = "COMMIT")]
+        from: Option<String>,
+    },
     /// Kill an agent, and cut its link, before and after every step of a migration of a real guest.
     Steps,
     /// Run the benches; arguments are handed on to them.
@@ -101,6 +108,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Model { faults } => model::run(&workspace, *faults),
         Chore::Conformance(requests) => conformance::run(&workspace, requests),
         Chore::Sim(seeds) => sim::run(&workspace, seeds),
+        Chore::Upgrade { from } => upgrade::run(&workspace, from.as_deref()),
         Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),

@@ -26,7 +26,7 @@ use super::migration_orders;
 use crate::clock;
 use crate::migrate::Migrations;
 use crate::report::Reporter;
-use crate::vm::{MachineOrder, Machines, Order};
+use crate::vm::{MachineOrder, Machines, Order, SnapshotOrder};
 
 /// Takes effects; clones share one inbox.
 #[derive(Debug, Clone)]
@@ -142,6 +142,15 @@ fn machine_order(action: &Action) -> Option<MachineOrder> {
         Action::Start => Some(MachineOrder::Existing(Order::Start)),
         Action::Stop { force } => Some(MachineOrder::Existing(Order::Stop { force: *force })),
         Action::Destroy => Some(MachineOrder::Existing(Order::Destroy)),
+        Action::TakeSnapshot { snapshot } => {
+            Some(MachineOrder::Snapshot(SnapshotOrder::Take(*snapshot)))
+        }
+        Action::RestoreSnapshot { snapshot } => {
+            Some(MachineOrder::Snapshot(SnapshotOrder::Restore(*snapshot)))
+        }
+        Action::DeleteSnapshot { snapshot } => {
+            Some(MachineOrder::Snapshot(SnapshotOrder::Delete(*snapshot)))
+        }
         Action::ExpectMigration { .. }
         | Action::SendMigration { .. }
         | Action::CancelMigration { .. }
@@ -159,5 +168,8 @@ fn name(action: &Action) -> &'static str {
         Action::SendMigration { .. } => "send migration",
         Action::CancelMigration { .. } => "cancel migration",
         Action::AbandonMigration { .. } => "abandon migration",
+        Action::TakeSnapshot { .. } => "take snapshot",
+        Action::RestoreSnapshot { .. } => "restore snapshot",
+        Action::DeleteSnapshot { .. } => "delete snapshot",
     }
 }

@@ -53,7 +53,13 @@ pub(super) async fn perform(
         }
         Action::CancelMigration { migration } => migrations.cancel(vm, migration).await,
         Action::AbandonMigration { migration } => migrations.abandon(vm, migration).await,
-        Action::Create { .. } | Action::Start | Action::Stop { .. } | Action::Destroy => {
+        Action::Create { .. }
+        | Action::Start
+        | Action::Stop { .. }
+        | Action::Destroy
+        | Action::TakeSnapshot { .. }
+        | Action::RestoreSnapshot { .. }
+        | Action::DeleteSnapshot { .. } => {
             return None;
         }
     })

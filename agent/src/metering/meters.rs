@@ -39,7 +39,7 @@ pub struct Held {
     pub runs: bool,
     /// Bytes of its disks, as specified.
     pub disk_bytes: u64,
-    /// Its snapshots. There are none yet.
+    /// Its snapshots that are whole.
     pub snapshots: u64,
 }
 

@@ -62,7 +62,94 @@ block_command!(NbdServerStart = "nbd-server-start");
 block_command!(BlockExportAdd = "block-export-add");
 block_command!(BlockExportDel = "block-export-del");
 
+/// A root node with what its image holds beside the present content.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct NamedNode {
+    node_name: String,
+    image: NodeImage,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeImage {
+    #[serde(default)]
+    snapshots: Vec<NodeSnapshot>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeSnapshot {
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct QueryNamedNodes {
+    flat: bool,
+}
+
+impl Command for QueryNamedNodes {
+    const NAME: &'static str = "query-named-block-nodes";
+    const DEADLINE: Duration = BLOCK_DEADLINE;
+    type Answer = Vec<NamedNode>;
+}
+
+/// One snapshot in each of some nodes, all of them or none.
+#[derive(Debug, Serialize)]
+struct SnapshotAll {
+    actions: Vec<Value>,
+}
+
+/// For each cluster of a disk a counter is written: a TiB has 16 million of them, 32 MiB of counters.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(120);
+
+impl Command for SnapshotAll {
+    const NAME: &'static str = "transaction";
+    const DEADLINE: Duration = SNAPSHOT_DEADLINE;
+    type Answer = Empty;
+}
+
+#[derive(Debug, Serialize)]
+struct DeleteSnapshot<'a> {
+    device: &'a str,
+    name: &'a str,
+}
+
+impl Command for DeleteSnapshot<'_> {
+    const NAME: &'static str = "blockdev-snapshot-delete-internal-sync";
+    const DEADLINE: Duration = SNAPSHOT_DEADLINE;
+    /// What was removed.
+    type Answer = Value;
+}
+
 impl Qmp {
+    /// Makes a snapshot called `name` within each of the nodes, in all of them or in none. The guest should stand still:
+    /// then it is one moment for all.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn snapshot_nodes(&self, nodes: &[String], name: &str) -> Result<(), QmpError> {
+        let action = |node: &String| {
+            let data = json!({ "device": node, "name": name });
+            json!({ "type": "blockdev-snapshot-internal-sync", "data": data })
+        };
+        self.execute(&SnapshotAll { actions: nodes.iter().map(action).collect() }).await.map(drop)
+    }
+
+    /// Removes the snapshots called `name` from those of the nodes that have one.
+    ///
+    /// # Errors
+    /// [`QmpError`]; some may be removed then.
+    pub async fn forget_snapshots(&self, nodes: &[String], name: &str) -> Result<(), QmpError> {
+        let found = self.execute(&QueryNamedNodes { flat: true }).await?;
+        let has_it = |node: &&NamedNode| {
+            nodes.contains(&node.node_name)
+                && node.image.snapshots.iter().any(|snapshot| snapshot.name == name)
+        };
+        for node in found.iter().filter(has_it) {
+            self.execute(&DeleteSnapshot { device: &node.node_name, name }).await?;
+        }
+        Ok(())
+    }
+
     /// Adds a node that is a client of the NBD server at a unix socket.
     ///
     /// # Errors

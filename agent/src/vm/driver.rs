@@ -112,7 +112,7 @@ pub(super) struct Driver {
     pub(super) press_again_at: Option<Instant>,
     /// Memory of a machine that arrives, until it is accepted or refused.
     pub(super) arriving: Option<Arc<GuestMemory>>,
-    events: Option<broadcast::Receiver<Event>>,
+    pub(super) events: Option<broadcast::Receiver<Event>>,
     /// Why a disk of the host failed the guest, from the event before the guest stopped.
     io_error: String,
     pub(super) ask_again_at: Option<Instant>,
@@ -225,7 +225,10 @@ impl Driver {
         let role = record.role.clone();
         self.record = Some(record);
         match role {
-            Role::Owner => self.settle().await,
+            Role::Owner => {
+                self.settle().await;
+                self.finish_restore().await;
+            }
             Role::Source(role) => {
                 let observed = self.observed_process();
                 self.machine = Machine::new(State::Sending { migration: role.migration, observed });
@@ -285,7 +288,7 @@ impl Driver {
         }
     }
 
-    async fn hear(&mut self, event: Event) {
+    pub(super) async fn hear(&mut self, event: Event) {
         let observation = match event {
             Event::Stop => Observation::GuestStopped(std::mem::take(&mut self.io_error)),
             Event::Resume => Observation::GuestRuns,
@@ -526,7 +529,7 @@ impl Driver {
             generation: record.generation,
             runs: self.running.is_some() && self.machine.guest_runs(),
             disk_bytes: record.hardware.as_ref().map_or(0, Hardware::disk_bytes),
-            snapshots: 0,
+            snapshots: record.snapshots.len() as u64,
         })
     }
 }

@@ -92,6 +92,14 @@ struct ImageInfo {
     format: String,
     backing_filename: Option<String>,
     data_file: Option<String>,
+    #[serde(default)]
+    snapshots: Vec<InnerSnapshot>,
+}
+
+/// A snapshot within a file.
+#[derive(Debug, Deserialize)]
+struct InnerSnapshot {
+    name: String,
 }
 
 /// A part of a disk, as qemu-img sees it.
@@ -177,6 +185,34 @@ impl DiskMaker {
             extents.add(part.start, part.length);
         }
         Ok(extents)
+    }
+
+    /// Makes a snapshot within a qcow2 file, which nobody has open.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn take_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+        self.run("snapshot", &["-q", "-c", name], &[path], &[]).await.map(drop)
+    }
+
+    /// Makes the content of a qcow2 file, which nobody has open, what it was. Safe to do twice.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn restore_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+        self.run("snapshot", &["-q", "-a", name], &[path], &[]).await.map(drop)
+    }
+
+    /// Removes a snapshot from a qcow2 file, which nobody has open, if it is there.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn forget_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+        let info = self.info(path, "qcow2").await?;
+        if info.snapshots.iter().any(|snapshot| snapshot.name == name) {
+            self.run("snapshot", &["-q", "-d", name], &[path], &[]).await?;
+        }
+        Ok(())
     }
 
     async fn copy(&self, image: &Image, format: DiskFormat, path: &Path) -> Result<(), ImageError> {

@@ -47,9 +47,14 @@ impl From<OrderError> for LeaseError {
             OrderError::Directory { path, source } => Self::Directory { path, source },
             OrderError::NoAnswer => Self::NoProcess,
             OrderError::Ending => Self::Ending,
-            OrderError::Unfit(_) | OrderError::Tpm(_) | OrderError::Network(_) => {
-                Self::Unfit(reason(&error))
-            }
+            OrderError::Unfit(_)
+            | OrderError::Tpm(_)
+            | OrderError::Network(_)
+            | OrderError::TooManySnapshots
+            | OrderError::NotQcow2 { .. }
+            | OrderError::NoRoom { .. }
+            | OrderError::NoSnapshot
+            | OrderError::HalfRestored => Self::Unfit(reason(&error)),
         }
     }
 }
@@ -77,6 +82,12 @@ impl Driver {
         let stayed = self.record.as_ref().and_then(|record| record.stayed.as_ref());
         if stayed.is_some_and(|stay| stay.migration == role.migration) {
             return Err(LeaseError::Over);
+        }
+        // The coordinators know that, unless they were restored from a backup that is older than the snapshots.
+        let snapshots = self.record.as_ref().map_or(0, |record| record.snapshots.len());
+        if snapshots > 0 {
+            let text = format!("the machine has {snapshots} snapshots, which cannot move");
+            return Err(LeaseError::Unfit(text));
         }
         let mut lent = self.machine.clone();
         lent.lend(role.migration, role.mode != MigrationMode::Cold)?;
@@ -116,6 +127,8 @@ impl Driver {
             role: Role::Target(role.clone()),
             arrived_by: None,
             stayed: None,
+            snapshots: Vec::new(),
+            restoring: None,
         };
         if let Err(error) = self.shared.records.put(RecordName::Vm(self.vm), &record).await {
             self.shared.launcher.remove_memory(self.vm);

@@ -95,6 +95,17 @@ pub enum Step {
     Remove,
 }
 
+/// Who uses the disks of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskUse {
+    /// There is no process.
+    Nobody,
+    /// A guest that stands still.
+    StandingGuest,
+    /// A guest that runs.
+    RunningGuest,
+}
+
 /// What was seen of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
@@ -126,6 +137,9 @@ pub enum Refusal {
     /// It is there already.
     #[error("the machine is on this node already")]
     Present,
+    /// Disks are changed below nobody's feet.
+    #[error("the machine has a process: stop it first")]
+    NotStopped,
     /// Live migration of something that does not run.
     #[error("the machine does not run: a live migration needs a running machine")]
     NotRunning,
@@ -200,6 +214,23 @@ impl Machine {
             (State::Paused { reason }, Stop { force: false }) => {
                 Err(Refusal::Paused(reason.clone()))
             }
+        }
+    }
+
+    /// Who uses its disks, if they are this agent's to change.
+    ///
+    /// # Errors
+    /// [`Refusal`] while it is on its way or shuts down.
+    pub fn disk_use(&self) -> Result<DiskUse, Refusal> {
+        match &self.state {
+            State::Absent => Err(Refusal::Absent),
+            State::Sending { migration, .. } | State::Expecting { migration } => {
+                Err(Refusal::Migrating(*migration))
+            }
+            State::Stopping => Err(Refusal::Stopping),
+            State::Stopped | State::Failed { .. } => Ok(DiskUse::Nobody),
+            State::Paused { .. } => Ok(DiskUse::StandingGuest),
+            State::Running => Ok(DiskUse::RunningGuest),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_protocol::effect::{EffectOutcome, Handover, MachineReport};
-use novacron_protocol::ids::{Generation, MigrationId, VmId};
+use novacron_protocol::ids::{Generation, MigrationId, SnapshotId, VmId};
 use novacron_protocol::limits::MACHINES_PER_NODE_MAX;
 use novacron_protocol::session::handover::{TargetRecord, Verdict};
 use novacron_protocol::time::Timestamp;
@@ -44,6 +44,19 @@ pub enum MachineOrder {
     Create(Box<VmSpec>),
     /// Anything about one that is there.
     Existing(Order),
+    /// Keep how its disks are, or make them what they were.
+    Snapshot(SnapshotOrder),
+}
+
+/// What the coordinators may order about how disks were. Each is safe to do twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotOrder {
+    /// Keep how all disks are at one moment.
+    Take(SnapshotId),
+    /// Make all disks what they were.
+    Restore(SnapshotId),
+    /// Forget it.
+    Delete(SnapshotId),
 }
 
 /// What machines are made with.

@@ -6,6 +6,7 @@
 //! | [`machines`], `driver`, `orders`, `lending` | one task per machine that owns its record and its process |
 //! | [`lease`] | a machine in the hands of a migration |
 //! | [`launch`], [`process`], [`tpm`], [`network`] | processes that outlive the agent, and what goes with them |
+//! | `snapshots` | how disks were, kept within them |
 //! | [`image`], [`extents`], [`former`], `arrival` | disks: made of images, what they hold, those of machines that left, those of machines that arrive |
 //! | [`files`], [`directories`], [`console`] | kernels, places, the serial port |
 
@@ -28,6 +29,7 @@ pub mod network;
 mod orders;
 pub mod process;
 pub mod record;
+mod snapshots;
 pub mod throttle;
 pub mod tpm;
 
@@ -40,7 +42,7 @@ pub use lease::{
     Departure, GuestFacts, IncomingGuest, Interrupted, LeaseError, Receiving, SourceGuest,
 };
 pub use machine::{Order, POWER_BUTTON_INTERVAL};
-pub use machines::{MachineOrder, Machines, Settings};
+pub use machines::{MachineOrder, Machines, Settings, SnapshotOrder};
 pub use record::{
     BootFiles, Disk, Hardware, MEMO_BYTES_MAX, Processor, SourceRole, TargetRole, VmRecord,
 };

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use novacron_protocol::effect::EffectOutcome;
 use novacron_protocol::ids::Generation;
+use novacron_protocol::limits::SNAPSHOTS_PER_VM_MAX;
 use novacron_protocol::session::handover::TargetRecord;
+use novacron_protocol::size::display_size;
 use novacron_protocol::vm::{Boot, Network, VmSpec};
 
 use super::command_line::Purpose;
@@ -56,6 +58,19 @@ pub(super) enum OrderError {
         #[source]
         source: io::Error,
     },
+    #[error("the machine has {SNAPSHOTS_PER_VM_MAX} snapshots; delete one")]
+    TooManySnapshots,
+    #[error("disk {index} is not qcow2, and snapshots are kept in qcow2 disks only")]
+    NotQcow2 { index: usize },
+    #[error(
+        "a snapshot may come to need {} more on this node, and {} are free",
+        display_size(*needed_bytes), display_size(*free_bytes)
+    )]
+    NoRoom { needed_bytes: u64, free_bytes: u64 },
+    #[error("the machine has no such snapshot on this node")]
+    NoSnapshot,
+    #[error("the machine's disks were restored in part only; restore the snapshot again")]
+    HalfRestored,
     #[error("QEMU does not answer; stop the machine with --force")]
     NoAnswer,
     #[error("the agent is ending")]
@@ -98,6 +113,11 @@ impl Driver {
             MachineOrder::Create(spec) if held.is_none() => self.create(generation, *spec).await,
             MachineOrder::Create(_) => {
                 fence((), generation, held)?;
+                Ok(Progress::Done)
+            }
+            MachineOrder::Snapshot(order) => {
+                let order = fence(order, generation, held)?.into_inner();
+                self.keep_or_restore(order).await?;
                 Ok(Progress::Done)
             }
             // What is not here needs no removing.
@@ -152,6 +172,9 @@ impl Driver {
 
     /// Starts the guest. That it shall run is durable before it does.
     pub(super) async fn launch_guest(&mut self) -> Result<(), OrderError> {
+        if self.record.as_ref().is_some_and(|record| record.restoring.is_some()) {
+            return Err(OrderError::HalfRestored);
+        }
         let hypervisor = &self.shared.hypervisor;
         hypervisor.check()?;
         let processor = Processor::new(hypervisor.accelerator);
@@ -264,6 +287,8 @@ impl Driver {
             role: Role::Owner,
             arrived_by: None,
             stayed: None,
+            snapshots: Vec::new(),
+            restoring: None,
         };
         self.shared.records.put(RecordName::Vm(self.vm), &record).await?;
         Ok(record)

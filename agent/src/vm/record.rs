@@ -1,8 +1,8 @@
 //! What an agent remembers of a machine, whatever happens to the agent.
 
 use novacron_protocol::effect::MigrationEnd;
-use novacron_protocol::ids::{Generation, MigrationId, NodeName, VmId};
-use novacron_protocol::limits::{KERNEL_APPEND_BYTES_MAX, SPEC_BYTES_MAX};
+use novacron_protocol::ids::{Generation, MigrationId, NodeName, SnapshotId, VmId};
+use novacron_protocol::limits::{KERNEL_APPEND_BYTES_MAX, SNAPSHOTS_PER_VM_MAX, SPEC_BYTES_MAX};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::Accelerator;
 use novacron_protocol::session::handover::{SourceRecord, TargetRecord};
@@ -38,6 +38,10 @@ pub struct VmRecord {
     pub arrived_by: Option<MigrationId>,
     /// The newest migration by which it did not leave: it is not begun again, and its end is told again after a restart.
     pub stayed: Option<Stay>,
+    /// Snapshots that are whole, in the order in which they were taken; at most [`SNAPSHOTS_PER_VM_MAX`].
+    pub snapshots: Vec<SnapshotId>,
+    /// The snapshot that the disks are becoming: not all of them may be it yet, so nothing runs from them.
+    pub restoring: Option<SnapshotId>,
 }
 
 /// How a migration ended for a machine that stayed at its source.
@@ -196,9 +200,14 @@ pub struct TargetRole {
 }
 
 impl Message for VmRecord {
-    const VERSION: u16 = 5;
-    // The specification, the command line once more, the memo, and room for names, sizes and two reasons.
-    const BYTES_MAX: usize = SPEC_BYTES_MAX + KERNEL_APPEND_BYTES_MAX + MEMO_BYTES_MAX + 16 * 1024;
+    const VERSION: u16 = 6;
+    // The specification, the command line once more, the memo, snapshots of 24 bytes each, and room for names, sizes and
+    // two reasons.
+    const BYTES_MAX: usize = SPEC_BYTES_MAX
+        + KERNEL_APPEND_BYTES_MAX
+        + MEMO_BYTES_MAX
+        + 24 * SNAPSHOTS_PER_VM_MAX
+        + 16 * 1024;
     const NAME: &'static str = "machine record";
 }
 

@@ -12,4 +12,5 @@ mod memory_pipeline;
 mod metering;
 mod migration;
 mod qmp;
+mod snapshots;
 mod throttle;

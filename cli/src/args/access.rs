@@ -63,6 +63,9 @@ pub struct QuotaArgs {
     /// Migrations that wait or are under way, or `none`.
     #[arg(long, value_name = "N", value_parser = parse_limit)]
     pub migrations: Option<Limit>,
+    /// Snapshots of its machines, or `none`.
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    pub snapshots: Option<Limit>,
 }
 
 impl QuotaArgs {
@@ -74,6 +77,7 @@ impl QuotaArgs {
             memory_bytes: of(self.memory),
             disk_bytes: of(self.disk),
             migrations: of(self.migrations),
+            snapshots: of(self.snapshots),
         }
     }
 
@@ -85,6 +89,7 @@ impl QuotaArgs {
             memory_bytes: of(self.memory),
             disk_bytes: of(self.disk),
             migrations: of(self.migrations),
+            snapshots: of(self.snapshots),
         }
     }
 }

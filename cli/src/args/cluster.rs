@@ -7,6 +7,7 @@ use novacron_protocol::access::AccessRole;
 use novacron_protocol::api;
 use novacron_protocol::ids::MemberId;
 
+use super::Wait;
 use super::values::{Duration, parse_duration, parse_migrations, parse_role};
 
 /// The coordinators.
@@ -42,6 +43,12 @@ pub enum ClusterCommand {
     },
     /// Makes the first member of a cluster that comes back from a backup; runs `novacron-coordinator` on this host.
     Restore(ClusterRestore),
+    /// Encrypts all secrets with a new key, while the cluster works.
+    RotateKey {
+        /// Wait until all are.
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Makes a key for backups. Keep it where the backups are not: without it they cannot be read.
     Key {
         /// The file to write it into; it must not exist.

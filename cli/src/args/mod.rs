@@ -7,6 +7,8 @@ mod cluster;
 mod dev;
 mod node;
 mod region;
+mod secret;
+mod snapshot;
 mod usage;
 mod values;
 mod vm;
@@ -15,7 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use novacron_protocol::ids::{BatchId, MigrationId, Revision};
-use novacron_sdk::Overrides;
+use novacron_protocol::migration::MigrationStatus;
+use novacron_sdk::{MigrationFilter, Overrides};
 
 pub use access::{KeyCommand, KeyCreate, PrincipalCommand, ProjectCommand, RoleCommand};
 pub use audit::{AuditCommand, AuditList, AuditVerify};
@@ -24,6 +27,8 @@ pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use node::{NodeCommand, NodeDrain};
 pub use region::RegionCommand;
+pub use secret::{SecretCommand, SecretName};
+pub use snapshot::{SnapshotCommand, SnapshotOrder};
 pub use usage::{Invoice, LedgerCommand, RateCommand, Usage};
 pub use values::{AnnotationChange, Duration, parse_duration};
 pub use vm::{VmCommand, VmConsole, VmMigrate};
@@ -72,6 +77,18 @@ pub struct Global {
     /// File with an API key to show instead of the certificate [default: $NOVACRON_API_KEY_FILE, then the file].
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub api_key_file: Option<PathBuf>,
+    /// Show machines, nodes, migrations and projects as the coordinator has them that answers, also without a quorum; at
+    /// most so old, if a duration is said. How old they can be is said on standard error.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = parse_duration,
+        help_heading = "Everywhere"
+    )]
+    pub stale: Option<Option<Duration>>,
 }
 
 impl Global {
@@ -110,6 +127,8 @@ pub enum Command {
     /// Hypervisor hosts.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Shows the fleet in one document: machines, nodes, what this month costs, and what to look at.
+    Overview,
     /// Regions: where nodes stand, and which machines may stand there.
     #[command(subcommand)]
     Region(RegionCommand),
@@ -127,6 +146,9 @@ pub enum Command {
     /// API keys, which programs show instead of a certificate.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Values that are kept encrypted.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Shows who you are to the fleet, and what you may do.
     Whoami,
     /// Who changed what.
@@ -177,6 +199,9 @@ pub enum MigrateCommand {
         /// The migration.
         #[arg(value_parser = values::parse_migration)]
         migration: Option<MigrationId>,
+        /// Which of all of them.
+        #[command(flatten)]
+        list: MigrationList,
         /// Wait until it has ended, and exit with its result.
         #[command(flatten)]
         wait: Wait,
@@ -218,6 +243,35 @@ pub enum MigrateCommand {
     },
 }
 
+/// Which migrations to list.
+#[derive(Debug, Args)]
+pub struct MigrationList {
+    /// Only those of this machine (name or id).
+    #[arg(long, conflicts_with = "migration")]
+    pub vm: Option<String>,
+    /// Only those from or to this node.
+    #[arg(long, conflicts_with = "migration")]
+    pub node: Option<String>,
+    /// Only those that stand so.
+    #[arg(long, conflicts_with = "migration", value_parser = values::parse_word::<MigrationStatus>)]
+    pub status: Option<MigrationStatus>,
+    /// Only those of this project's machines.
+    #[arg(long, conflicts_with = "migration", value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+impl MigrationList {
+    /// The API's filter.
+    pub fn filter(&self) -> MigrationFilter {
+        MigrationFilter {
+            vm: self.vm.clone(),
+            node: self.node.clone(),
+            status: self.status,
+            project: self.project.clone(),
+        }
+    }
+}
+
 /// Which events.
 #[derive(Debug, Args)]
 pub struct Events {
@@ -233,6 +287,15 @@ pub struct Events {
     /// Only those about this migration.
     #[arg(long, value_parser = values::parse_migration)]
     pub migration: Option<MigrationId>,
+    /// Only those of this kind, such as vm.state, or of this family, such as migration.*; may be repeated.
+    #[arg(long = "kind", value_name = "KIND")]
+    pub kinds: Vec<String>,
+    /// Only those about this node, or about a machine on it.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// Only those about this project, or about its machines.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
 }
 
 /// Whether to wait for the end of what was asked.

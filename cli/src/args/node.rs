@@ -2,15 +2,19 @@
 
 use clap::{Args, Subcommand};
 use novacron_protocol::api;
+use novacron_protocol::node::NodeState;
+use novacron_sdk::NodeFilter;
 
 use super::Wait;
-use super::values::{Duration, milliseconds, parse_bandwidth, parse_duration};
+use super::values::{
+    Duration, milliseconds, parse_bandwidth, parse_duration, parse_label, parse_word,
+};
 
 /// Hypervisor hosts.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// Lists nodes.
-    List,
+    List(NodeList),
     /// Shows a node, and what has not left it if it is being drained.
     Show {
         /// Its name.
@@ -26,6 +30,28 @@ pub enum NodeCommand {
         #[arg(long)]
         cancel: bool,
     },
+}
+
+/// Which nodes to list.
+#[derive(Debug, Args)]
+pub struct NodeList {
+    /// Only those whose name or label values have this text somewhere.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Only those with this label; may be repeated.
+    #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
+    /// Only those in this state.
+    #[arg(long, value_parser = parse_word::<NodeState>)]
+    pub state: Option<NodeState>,
+}
+
+impl NodeList {
+    /// The API's filter.
+    pub fn filter(&self) -> NodeFilter {
+        let labels = self.labels.iter().cloned().collect();
+        NodeFilter { text: self.text.clone(), labels, state: self.state }
+    }
 }
 
 /// How machines shall leave a node.

@@ -13,6 +13,7 @@ use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::{DiskFormat, Network, VmState};
+use serde::de::DeserializeOwned;
 
 use crate::dev::cluster::NODES_MAX;
 
@@ -209,6 +210,11 @@ pub fn parse_revision(text: &str) -> Result<Revision, String> {
     text.parse()
         .map(Revision)
         .map_err(|_| format!("`{text}` is not a revision: write a whole number"))
+}
+
+/// A word of an enumeration of the API.
+pub fn parse_word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(text)).map_err(|error| error.to_string())
 }
 
 /// `key=value`.

@@ -7,6 +7,7 @@ use novacron_protocol::vm::{Network, VmState};
 use novacron_sdk::VmFilter;
 
 use super::Wait;
+use super::snapshot::{SnapshotCommand, SnapshotOrder};
 use super::values::{
     AnnotationChange, Duration, milliseconds, parse_annotation, parse_bandwidth, parse_cpus,
     parse_disk, parse_duration, parse_label, parse_network, parse_size, parse_state,
@@ -68,6 +69,11 @@ pub enum VmCommand {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-", value_parser = parse_annotation)]
         changes: Vec<AnnotationChange>,
     },
+    /// Snapshots of a machine's disks.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Makes all disks of a stopped machine what they were when a snapshot was taken.
+    Restore(SnapshotOrder),
     /// Attaches to a machine's serial console. Ctrl-] detaches.
     Console(VmConsole),
 }
@@ -83,6 +89,12 @@ pub struct VmSelection {
 /// Which machines to list.
 #[derive(Debug, Args)]
 pub struct VmList {
+    /// Only those whose name, node, label values or images have this text somewhere.
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Only the one of this name.
+    #[arg(long)]
+    pub name: Option<String>,
     /// Only those with this label; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
@@ -101,6 +113,8 @@ impl VmList {
     /// The API's filter.
     pub fn filter(&self) -> VmFilter {
         VmFilter {
+            text: self.text.clone(),
+            name: self.name.clone(),
             labels: self.labels.iter().cloned().collect(),
             project: self.project.clone(),
             node: self.node.clone(),

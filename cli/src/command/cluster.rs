@@ -11,6 +11,7 @@ use novacron_protocol::backup::{BACKUP_PURPOSE, BackupError, BackupHead, BackupR
 use novacron_sdk::Client;
 use novacron_vault::{EncryptedWriter, Salt, Vault, VaultKey};
 
+use super::secret;
 use crate::args::{ClusterCommand, ClusterRestore};
 use crate::dev;
 use crate::failure::Failure;
@@ -40,6 +41,7 @@ pub fn run(
         }
         ClusterCommand::Backup { file, key_file } => backup(file, key_file, &connect()?, printer),
         ClusterCommand::Restore(asked) => restore(asked),
+        ClusterCommand::RotateKey { wait } => secret::rotate_key(*wait, &connect()?, printer),
         ClusterCommand::Key { file } => make_key(file),
     }
 }

@@ -12,7 +12,13 @@ use crate::output::{Printer, event, notice};
 /// # Errors
 /// Why it did not work.
 pub fn events(events: &Events, client: &Client, printer: Printer) -> Result<(), Failure> {
-    let filter = EventFilter { vm: events.vm.clone(), migration: events.migration };
+    let filter = EventFilter {
+        vm: events.vm.clone(),
+        migration: events.migration,
+        node: events.node.clone(),
+        project: events.project.clone(),
+        kinds: events.kinds.clone(),
+    };
     let from = events.from.unwrap_or(Revision(0));
     if !events.follow {
         return printer.list(&client.events(&filter, from)?, "no events");

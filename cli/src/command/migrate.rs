@@ -17,10 +17,10 @@ use crate::progress::Progress;
 /// Why it did not work.
 pub fn run(command: &MigrateCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
     match command {
-        MigrateCommand::Status { migration: None, .. } => {
-            printer.list(&client.migrations()?, "there are no migrations")
+        MigrateCommand::Status { migration: None, list, .. } => {
+            printer.list(&client.migrations_like(&list.filter())?, "there are no migrations")
         }
-        MigrateCommand::Status { migration: Some(migration), wait, watch } => {
+        MigrateCommand::Status { migration: Some(migration), wait, watch, .. } => {
             let view = client.migration(*migration)?;
             if wait.wait || *watch {
                 return follow(view, *wait, *watch, client, printer);

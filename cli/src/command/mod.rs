@@ -10,13 +10,16 @@ mod fleet;
 mod migrate;
 mod node;
 mod region;
+mod secret;
+mod snapshot;
 mod usage;
 mod vm;
 
 use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use novacron_sdk::{Client, Config};
+use novacron_sdk::{Client, Config, Stale};
 
 use crate::args::{Cli, Command, Format, Global};
 use crate::dev;
@@ -33,6 +36,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Vm(command) => vm::run(command, &connect(&cli.global)?, printer),
         Command::Migrate(command) => migrate::run(command, &connect(&cli.global)?, printer),
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
+        Command::Overview => printer.one(&connect(&cli.global)?.overview()?),
         Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
@@ -44,6 +48,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Principal(command) => access::principal(command, &connect(&cli.global)?, printer),
         Command::Role(command) => access::role(command, || connect(&cli.global), printer),
         Command::Key(command) => access::key(command, &connect(&cli.global)?, printer),
+        Command::Secret(command) => secret::run(command, &connect(&cli.global)?, printer),
         Command::Whoami => printer.one(&connect(&cli.global)?.whoami()?),
         Command::Cluster(command) => cluster::run(command, || connect(&cli.global), printer),
         Command::Token(command) => fleet::token(command, &connect(&cli.global)?, printer),
@@ -53,6 +58,24 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn connect(global: &Global) -> Result<Client, Failure> {
+    let client = connect_patiently(global)?;
+    let Some(max) = global.stale else { return Ok(client) };
+    Ok(client.with_stale_reads(Stale { max, notice: say_age }))
+}
+
+/// Says how old the first answer can be; the others came at the same time.
+fn say_age(age: Option<Duration>) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if SAID.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    notice(&match age {
+        Some(age) => format!("this may be up to {:.1} s old", age.as_secs_f64()),
+        None => "nobody knows how old this is".to_owned(),
+    });
+}
+
+fn connect_patiently(global: &Global) -> Result<Client, Failure> {
     let config = Config::load(&global.overrides())?;
     // A program that reads the result learns from the exit code; a person wants to know why nothing happens.
     if global.output == Format::Json && !stderr().is_terminal() {

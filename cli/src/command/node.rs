@@ -14,8 +14,8 @@ use crate::output::{News, Printer, drain_line, notice};
 /// Why it did not work, or some machines could not leave a node.
 pub fn run(command: &NodeCommand, client: &Client, printer: Printer) -> Result<(), Failure> {
     match command {
-        NodeCommand::List => printer.list(
-            &client.nodes()?,
+        NodeCommand::List(list) => printer.list(
+            &client.nodes_like(&list.filter())?,
             "there are no nodes; `novacron token create --role agent` lets one join",
         ),
         NodeCommand::Show { node } => printer.one(&client.node(node)?),

@@ -7,7 +7,7 @@ use novacron_protocol::api::{Code, EventKind, VmStop, VmView};
 use novacron_protocol::vm::VmState;
 use novacron_sdk::{Client, Error, EventFilter};
 
-use super::{console, migrate};
+use super::{console, migrate, snapshot};
 use crate::args::{AnnotationChange, VmCommand, Wait};
 use crate::failure::Failure;
 use crate::output::{Printer, event, notice, vm::state_line};
@@ -38,6 +38,8 @@ pub fn run(command: &VmCommand, client: &Client, printer: Printer) -> Result<(),
         VmCommand::Watch(vm) => watch(&vm.vm, client, printer),
         VmCommand::Migrate(migrate) => migrate::begin(migrate, client, printer),
         VmCommand::Annotate { vm, changes } => annotate(&vm.vm, changes, client, printer),
+        VmCommand::Snapshot(command) => snapshot::run(command, client, printer),
+        VmCommand::Restore(order) => snapshot::restore(order, client, printer),
         VmCommand::Console(console) => console::run(console, client, printer),
     }
 }
@@ -138,7 +140,7 @@ fn watch(vm: &str, client: &Client, printer: Printer) -> Result<(), Failure> {
     if printer.is_for_people() {
         notice(&state_line(&view));
     }
-    let filter = EventFilter { vm: Some(view.id.to_string()), migration: None };
+    let filter = EventFilter { vm: Some(view.id.to_string()), ..EventFilter::default() };
     for event in client.watch_events(filter, view.revision) {
         let event = event?;
         printer.next(&event, &event::line(&event))?;

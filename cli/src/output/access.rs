@@ -16,7 +16,7 @@ use super::{Fields, Row, Show};
 fn quota(project: &ProjectView, quota: Quota) -> String {
     let amount = |amount: u64| match quota {
         Quota::MemoryBytes | Quota::DiskBytes => display_size(amount),
-        Quota::Vms | Quota::Cpus | Quota::Migrations => amount.to_string(),
+        Quota::Vms | Quota::Cpus | Quota::Migrations | Quota::Snapshots => amount.to_string(),
     };
     let used = amount(project.usage.of(quota));
     match project.quotas.of(quota) {
@@ -27,7 +27,7 @@ fn quota(project: &ProjectView, quota: Quota) -> String {
 
 impl Row for ProjectView {
     const HEADER: &'static [&'static str] =
-        &["NAME", "STATE", "VMS", "CPUS", "MEMORY", "DISK", "MIGRATIONS", "LABELS"];
+        &["NAME", "STATE", "VMS", "CPUS", "MEMORY", "DISK", "MIGRATIONS", "SNAPSHOTS", "LABELS"];
 
     fn row(&self) -> Vec<String> {
         let quotas = Quota::ALL.map(|one| quota(self, one));
@@ -49,6 +49,7 @@ impl Show for ProjectView {
             ("memory", quota(self, Quota::MemoryBytes)),
             ("disk", quota(self, Quota::DiskBytes)),
             ("migrations", quota(self, Quota::Migrations)),
+            ("snapshots", quota(self, Quota::Snapshots)),
             ("residency", residency_line(&self.residency)),
             ("labels", labels(&self.labels)),
             ("created", self.created_at.to_string()),

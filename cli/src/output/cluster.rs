@@ -42,15 +42,18 @@ impl Show for ClusterStatus {
             "ARCHIVE",
             "DISK FREE",
             "VERSION",
+            "FORMATS",
         ];
         let members = table(&header, self.members.iter().map(member_row));
-        let problems = self.members.iter().filter_map(|status| {
-            let problem = status.problem.as_ref()?;
-            Some(format!("{}: {problem}", status.member.name))
+        let problems = self.members.iter().flat_map(|status| {
+            let alerts = status.report.iter().flat_map(|report| &report.alerts);
+            let problems = status.problem.iter().chain(alerts);
+            problems.map(|problem| format!("{}: {problem}", status.member.name))
         });
         vec![
             ("cluster", self.cluster.to_string()),
             ("life", self.incarnation.to_string()),
+            ("formats", self.formats.to_string()),
             ("leader", or_dash(self.leader)),
             ("may lose one", if self.tolerates_a_loss { "yes" } else { "no" }.to_owned()),
             ("members", members.trim_end().to_owned()),
@@ -76,6 +79,7 @@ fn member_row(status: &MemberStatus) -> Vec<String> {
         }),
         said(|report| report.disk_free_bytes.map_or("-".to_owned(), display_size)),
         said(|report| report.version.clone()),
+        said(|report| format!("{} to {}", report.formats_oldest, report.formats_newest)),
     ]
 }
 

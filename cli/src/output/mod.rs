@@ -13,7 +13,10 @@ mod cluster;
 pub mod event;
 mod migration;
 mod node;
+mod overview;
 mod region;
+mod secret;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod text;

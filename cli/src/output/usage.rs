@@ -43,7 +43,7 @@ fn in_units(meter: Meter, quantity: Whole) -> String {
 }
 
 /// Micro-dollars as dollars.
-fn dollars(micro_dollars: i64) -> String {
+pub(super) fn dollars(micro_dollars: i64) -> String {
     let sign = if micro_dollars < 0 { "-" } else { "" };
     let amount = micro_dollars.unsigned_abs();
     format!("{sign}{}.{:06}", amount / MICRO, amount % MICRO)

@@ -14,18 +14,26 @@ use crate::peers::desk::Desk;
 use crate::state::{Body, Command};
 use crate::view::View;
 
+/// Until a silent node is suspect. An agent says something every two seconds, and is back at the next leader about 6 s
+/// after one died: neither a lost heartbeat nor an election makes anybody suspect.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(10);
+
+/// Until a silent node is down: an agent that is restarted, or whose host's network is, has 20 s more to come back before
+/// its machines are out of sight.
+pub const DOWN_AFTER: Duration = Duration::from_secs(30);
+
 /// How long a node may be silent. An agent says something every two seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Until it is suspect: three heartbeats.
+    /// Until it is suspect: five heartbeats.
     pub suspect_after: Duration,
-    /// Until it is down: ten heartbeats.
+    /// Until it is down: fifteen heartbeats.
     pub down_after: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { suspect_after: Duration::from_secs(6), down_after: Duration::from_secs(20) }
+        Self { suspect_after: SUSPECT_AFTER, down_after: DOWN_AFTER }
     }
 }
 
@@ -97,10 +105,11 @@ mod tests {
         let judge = |present, seconds, is_connected| {
             patience.judge(present, Duration::from_secs(seconds), is_connected)
         };
-        assert_eq!(judge(Ready, 5, true), Ready);
-        assert_eq!(judge(Ready, 6, true), Suspect);
+        assert_eq!(judge(Ready, 9, true), Ready);
+        assert_eq!(judge(Ready, 10, true), Suspect);
         assert_eq!(judge(Suspect, 1, true), Ready);
-        assert_eq!(judge(Suspect, 20, true), Down);
+        assert_eq!(judge(Suspect, 29, true), Suspect);
+        assert_eq!(judge(Suspect, 30, true), Down);
         assert_eq!(judge(Down, 1, true), Ready);
         assert_eq!(judge(Down, 1, false), Down, "a new leader has not heard it yet");
         assert_eq!(judge(Down, 7, false), Down);

@@ -21,11 +21,23 @@ pub trait Answer: Send + 'static {
     /// The status in a sentence.
     const MEANING: &'static str;
 
+    /// Headers that it has beside those of every answer.
+    const HEADERS: &'static [Header] = &[];
+
     /// Media types with their schemas.
     fn describe(generator: &mut SchemaGenerator) -> Vec<(&'static str, Schema)>;
 
     /// The answer on the wire.
     fn into_response(self) -> Response;
+}
+
+/// A header of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
 }
 
 macro_rules! json_answer {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::StatusCode;
-use novacron_protocol::api::{ClusterView, Code, Problem, TokenCreate, TokenView};
+use novacron_protocol::api::{ClusterView, Code, Problem, SecretRevealed, TokenCreate, TokenView};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use novacron_transport::api_key::ApiKeySecret;
@@ -18,6 +18,8 @@ use crate::auth::Authorized;
 use crate::ledger::Ledger;
 use crate::metrics::SecurityRefusal;
 use crate::propose::{Intent, NewApiKey};
+use crate::secrets::NewSecret;
+use crate::state::secret::SecretPlace;
 use crate::state::{Accepted, Fleet};
 
 /// The coordinator as the API sees it.
@@ -140,6 +142,46 @@ impl Api {
     ) -> Result<(), Problem> {
         let removed = self.app.cluster.remove(request, member).await;
         removed.map_err(|error| error.to_problem())
+    }
+
+    /// Keeps a value encrypted.
+    pub(super) async fn put_secret(
+        &self,
+        new: Authorized<NewSecret>,
+        request: RequestId,
+    ) -> Result<(), Problem> {
+        let put = self.app.secrets.put(request, new).await;
+        put.map_err(|error| error.to_problem())
+    }
+
+    /// Removes a secret.
+    pub(super) async fn delete_secret(
+        &self,
+        place: Authorized<SecretPlace>,
+        request: RequestId,
+    ) -> Result<(), Problem> {
+        let deleted = self.app.secrets.delete(request, place).await;
+        deleted.map_err(|error| error.to_problem())
+    }
+
+    /// Gives out the value of a secret.
+    pub(super) async fn reveal_secret(
+        &self,
+        place: Authorized<SecretPlace>,
+        request: RequestId,
+    ) -> Result<SecretRevealed, Problem> {
+        let revealed = self.app.secrets.reveal(request, place).await;
+        revealed.map_err(|error| error.to_problem())
+    }
+
+    /// Turns the key of secrets.
+    pub(super) async fn turn_secret_key(
+        &self,
+        asked: Authorized<()>,
+        request: RequestId,
+    ) -> Result<(), Problem> {
+        let turned = self.app.secrets.turn(request, asked).await;
+        turned.map_err(|error| error.to_problem())
     }
 
     /// Makes a join token.

@@ -26,6 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/migrations/batch", "listBatches", "List batches of migrations")
             .needs(Permission::VmRead, Where::Somewhere)
+            .may_be_stale()
             .to(list),
         post(
             "/api/v1/migrations/batch",
@@ -38,6 +39,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/v1/migrations/batch/{batch}", "getBatch", "Show a batch with its machines")
             .needs(Permission::VmRead, Where::Batch)
             .refuses(&[Code::NotFound])
+            .may_be_stale()
             .to(show),
         post(
             "/api/v1/migrations/batch/{batch}/cancel",

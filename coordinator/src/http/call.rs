@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::HeaderMap;
 use novacron_protocol::access::Scope;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::{ProjectName, RequestId};
@@ -27,15 +28,22 @@ pub struct Call<P, Q, B> {
     pub query: Q,
     /// The body.
     pub body: B,
+    /// The headers.
+    pub headers: HeaderMap,
     pub(super) freshness: Freshness,
 }
 
-/// Whether this member has everything that was acknowledged before a request began. Once it has, whatever the request
-/// reads after that may be read here: no quorum is asked twice for one request.
+/// Whether this member has everything that was acknowledged before a request began, or whoever asks does not mind. Once it
+/// has, whatever the request reads after that may be read here: no quorum is asked twice for one request.
 #[derive(Debug, Default)]
 pub(super) struct Freshness(AtomicBool);
 
 impl Freshness {
+    /// What this member has will do.
+    pub(super) fn not_needed() -> Self {
+        Self(AtomicBool::new(true))
+    }
+
     fn is_proved(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -60,7 +68,8 @@ impl<P, Q, B> Call<P, Q, B> {
         Ok(self.grant()?.authorize(value))
     }
 
-    /// Looks at a fleet that has everything that was acknowledged before, as far as the caller may.
+    /// Looks at a fleet that has everything that was acknowledged before, as far as the caller may; at the fleet as this
+    /// member has it, if the caller asked for that.
     pub(super) async fn read<T>(
         &self,
         look: impl FnOnce(&Fleet, &Sight<'_>) -> T,

@@ -1,7 +1,10 @@
 //! Lists: a page at a time, by cursor or by number.
 //!
-//! A cursor is the key of the last item of the page before. Lists are ordered by key, so going on behind it neither
-//! repeats nor leaves out an item that was there all the time, whatever came and went in between.
+//! A cursor is the key of the last row that the page before looked at. Lists are ordered by key, so going on behind it
+//! neither repeats nor leaves out an item that was there all the time, whatever came and went in between.
+//!
+//! A filter may let little through. The fleet is locked for so many rows only: behind them a page that goes by cursor ends,
+//! with as much as it has, and one that goes by number looks again.
 
 use novacron_protocol::api::{Code, Page, Problem};
 use novacron_protocol::ids::Revision;
@@ -14,6 +17,10 @@ pub const LIMIT_DEFAULT: u32 = 100;
 pub const LIMIT_MAX: u32 = 1000;
 /// The last page that can be had by number; cursors have no such end.
 const PAGE_MAX: u32 = 1000;
+
+/// Rows that are looked at under one lock of the fleet. With some 0.2 µs each (8 µs, if a machine has 64 labels of 128
+/// bytes and a text is looked for in them) nobody who changes the fleet waits longer than 0.4 ms (16 ms).
+pub(super) const LOOK_ROWS_MAX: usize = 2_048;
 
 /// Which part of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -58,6 +65,93 @@ impl ListQuery {
 }
 
 impl<K> Window<K> {
+    /// A page that is put together in one look after the other.
+    pub(super) fn gather<T>(self) -> Gathering<K, T> {
+        Gathering {
+            has_number: self.skip > 0,
+            after: self.after,
+            skip: self.skip,
+            limit: self.limit,
+            rows_max: LOOK_ROWS_MAX,
+            items: Vec::new(),
+            has_more: false,
+            revision: None,
+        }
+    }
+}
+
+/// A page that is being put together.
+#[derive(Debug)]
+pub(super) struct Gathering<K, T> {
+    /// The last row that was looked at.
+    after: Option<K>,
+    /// Items that are still to be passed over.
+    skip: usize,
+    limit: usize,
+    rows_max: usize,
+    /// Whether the page was asked for by its number: then it is looked for until it is full.
+    has_number: bool,
+    items: Vec<T>,
+    has_more: bool,
+    /// The revision of the first look.
+    revision: Option<Revision>,
+}
+
+impl<K: Clone, T> Gathering<K, T> {
+    /// Behind which row to look next.
+    pub(super) fn after(&self) -> Option<&K> {
+        self.after.as_ref()
+    }
+
+    /// Looks at the next rows, which begin behind [`Gathering::after`]; whether the page is done. `show` says how a row is
+    /// shown, if it is.
+    pub(super) fn look<R>(
+        &mut self,
+        revision: Revision,
+        rows: impl Iterator<Item = R>,
+        key: impl Fn(&R) -> K,
+        show: impl Fn(R) -> Option<T>,
+    ) -> bool {
+        self.revision.get_or_insert(revision);
+        for (looked_at, row) in rows.enumerate() {
+            if looked_at == self.rows_max {
+                self.has_more = !self.has_number;
+                return self.has_more;
+            }
+            let key = key(&row);
+            if let Some(item) = show(row)
+                && !self.take(item)
+            {
+                self.has_more = true;
+                return true;
+            }
+            self.after = Some(key);
+        }
+        true
+    }
+
+    /// Takes an item, if there is room for one more.
+    fn take(&mut self, item: T) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return true;
+        }
+        if self.items.len() == self.limit {
+            return false;
+        }
+        self.items.push(item);
+        true
+    }
+
+    /// The page, with a cursor if there may be more.
+    pub(super) fn into_page(self, cursor: impl FnOnce(&K) -> String) -> Page<T> {
+        let next_cursor = self.after.as_ref().filter(|_| self.has_more).map(cursor);
+        let revision = self.revision.unwrap_or_default().0;
+        Page { items: self.items, next_cursor, revision }
+    }
+}
+
+impl<K> Window<K> {
     /// The page of the items behind `after` that the window shows. `key` is what the next page begins behind.
     pub(super) fn page<T>(
         &self,
@@ -92,6 +186,11 @@ fn invalid(field: &str, problem: String) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn page(query: &ListQuery, items: u64) -> Page<u64> {
@@ -113,6 +212,77 @@ mod tests {
             }
             assert_eq!(all, (0..items).collect::<Vec<_>>());
         }
+    }
+
+    /// One page of the even rows of a table.
+    fn gathered(query: &ListQuery, table: &BTreeSet<u64>, rows_max: usize) -> Page<u64> {
+        let window = query.window(|text| text.parse::<u64>().ok()).unwrap();
+        let mut page = Gathering { rows_max, ..window.gather() };
+        loop {
+            let after = page.after().copied();
+            let rows = table.iter().copied().filter(|row| after.is_none_or(|after| *row > after));
+            let show = |row: u64| row.is_multiple_of(2).then_some(row);
+            if page.look(Revision(1), rows, |row| *row, show) {
+                return page.into_page(u64::to_string);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_there_throughout_is_seen_once_whatever_comes_and_goes(
+            begin in btree_set(0_u64..200, 0..120),
+            changes in vec((any::<bool>(), 0_u64..200), 0..200),
+            limit in 1_u32..9,
+            rows_max in 1_usize..12,
+        ) {
+            let (mut table, mut throughout) = (begin.clone(), begin);
+            let mut changes = changes.into_iter();
+            let mut query = ListQuery { limit: Some(limit), ..ListQuery::default() };
+            let mut seen = Vec::new();
+            loop {
+                let page = gathered(&query, &table, rows_max);
+                prop_assert!(page.items.len() <= limit as usize);
+                seen.extend(page.items);
+                let Some(cursor) = page.next_cursor else { break };
+                query.cursor = Some(cursor);
+                for (comes, row) in changes.by_ref().take(3) {
+                    if comes { table.insert(row) } else { throughout.remove(&row); table.remove(&row) };
+                }
+            }
+            prop_assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
+            let seen: BTreeSet<u64> = seen.into_iter().collect();
+            let missed: Vec<_> =
+                throughout.iter().filter(|row| row.is_multiple_of(2) && !seen.contains(row)).collect();
+            prop_assert!(missed.is_empty(), "{missed:?}");
+        }
+
+        #[test]
+        fn a_page_by_number_is_that_of_the_whole_list(
+            table in btree_set(0_u64..200, 0..120),
+            limit in 1_u32..9,
+            number in 1_u32..9,
+            rows_max in 1_usize..12,
+        ) {
+            let query = ListQuery { limit: Some(limit), page: Some(number), cursor: None };
+            let even = table.iter().copied().filter(|row| row.is_multiple_of(2));
+            let skip = (number as usize - 1) * limit as usize;
+            let expected: Vec<u64> = even.skip(skip).take(limit as usize).collect();
+            let page = gathered(&query, &table, rows_max);
+            // The first page is one that goes by cursor as well: it may end early, and says so.
+            if number == 1 && page.next_cursor.is_some() {
+                prop_assert_eq!(&page.items[..], &expected[..page.items.len()]);
+            } else {
+                prop_assert_eq!(page.items, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_is_bounded_and_a_page_that_found_nothing_goes_on() {
+        let table: BTreeSet<u64> = (0..100).map(|number| 2 * number + 1).collect();
+        let page = gathered(&ListQuery::default(), &table, 10);
+        assert_eq!((page.items.len(), page.next_cursor.as_deref()), (0, Some("19")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, MigrationView, Page, Problem};
 use novacron_protocol::ids::MigrationId;
+use novacron_protocol::migration::MigrationStatus;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -22,10 +23,12 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/migrations", "listMigrations", "List migrations, under way and ended")
             .needs(Permission::VmRead, Where::Somewhere)
+            .may_be_stale()
             .to(list),
         get("/api/v1/migrations/{migration}", "getMigration", "Show a migration")
             .needs(Permission::VmRead, Where::Migration)
             .refuses(&[Code::NotFound])
+            .may_be_stale()
             .to(show),
         post("/api/v1/migrations/{migration}/cancel", "cancelMigration", "Give up a migration")
             .needs(Permission::VmMigrate, Where::Migration)
@@ -42,21 +45,66 @@ struct MigrationPath {
     migration: MigrationId,
 }
 
+/// Which migrations, and which part of the list.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MigrationsQuery {
+    /// Only migrations of this machine, by name or id; of one that is gone, too.
+    #[serde(default)]
+    vm: Option<String>,
+    /// Only migrations from or to this node.
+    #[serde(default)]
+    node: Option<String>,
+    /// Only migrations that stand so.
+    #[serde(default)]
+    status: Option<MigrationStatus>,
+    /// Only migrations of this project's machines.
+    #[serde(default)]
+    project: Option<String>,
+    /// Items of a page, 1 to 1,000; 100 unless said.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Number of the page, from 1; instead of a cursor.
+    #[serde(default)]
+    page: Option<u32>,
+}
+
+impl MigrationsQuery {
+    fn lets_through(&self, one: &Migration) -> bool {
+        let is_of = |vm: &str| one.vm_name.as_str() == vm || vm.parse() == Ok(one.vm);
+        let touches = |node: &str| one.source.as_str() == node || one.target.as_str() == node;
+        self.vm.as_deref().is_none_or(is_of)
+            && self.node.as_deref().is_none_or(touches)
+            && self.status.is_none_or(|status| one.status() == status)
+            && self.project.as_deref().is_none_or(|project| one.project.as_str() == project)
+    }
+}
+
 async fn list(
-    call: Call<Nothing, ListQuery, NoBody>,
+    call: Call<Nothing, MigrationsQuery, NoBody>,
 ) -> Result<Found<Page<MigrationView>>, Problem> {
-    let window = call.query.window(|text| text.parse::<MigrationId>().ok())?;
-    let page = call.read(move |fleet, sight| {
-        let behind = |one: &&Migration| window.after.is_none_or(|after| one.id > after);
-        let seen = |one: &&Migration| sight.sees(&one.project);
-        let behind = fleet.migrations().filter(behind).filter(seen);
-        window.page(
-            behind.map(migration_view),
-            |one| one.migration_id.to_string(),
-            fleet.revision(),
-        )
-    });
-    Ok(Found(page.await?))
+    let query = &call.query;
+    let cursor = query.cursor.clone();
+    let list = ListQuery { limit: query.limit, cursor, page: query.page };
+    let mut page = list.window(parse_cursor)?.gather();
+    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let is_shown = |one: &Migration| sight.sees(&one.project) && query.lets_through(one);
+        let show = |one: &Migration| is_shown(one).then(|| migration_view(one));
+        let rows = fleet.migrations_after(page.after().copied());
+        page.look(fleet.revision(), rows, |one| one.id, show)
+    };
+    while !call.read(&mut look).await? {}
+    Ok(Found(page.into_page(|migration| format!("{CURSOR}{migration}"))))
+}
+
+/// What cursors of this list begin with, so that those of others are told from them.
+const CURSOR: &str = "migration-";
+
+fn parse_cursor(text: &str) -> Option<MigrationId> {
+    text.strip_prefix(CURSOR)?.parse().ok()
 }
 
 async fn show(call: Call<MigrationPath, Nothing, NoBody>) -> Result<Found<MigrationView>, Problem> {

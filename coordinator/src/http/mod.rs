@@ -7,12 +7,15 @@
 //! |---|---|
 //! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
 //! | [`openapi`] | the description |
-//! | [`parameters`] [`body`] [`answer`] [`lists`] | what goes in and comes out |
+//! | [`parameters`] [`body`] [`answer`] [`lists`] `search` | what goes in and comes out |
+//! | `stale` | reads that may be behind |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
+//! | `server` `stall` | the listener; connections whose other end takes nothing |
 //! | `shape` | what of a body is not as its schema says |
 //! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
+//! | `overview` | the fleet in one document |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
@@ -36,6 +39,7 @@ pub mod lists;
 mod migrations;
 mod nodes;
 pub mod openapi;
+mod overview;
 pub mod parameters;
 mod principals;
 mod projects;
@@ -43,8 +47,13 @@ mod rates;
 mod regions;
 pub mod route;
 pub mod routes;
+mod search;
+mod secrets;
 mod server;
 mod shape;
+mod snapshots;
+mod stale;
+mod stall;
 mod tokens;
 pub mod trace;
 mod usage;
@@ -78,8 +87,10 @@ pub async fn serve(
     app: App,
     shutdown: CancellationToken,
 ) {
+    let watchers = app.watchers.clone();
     let api = Arc::new(Api::new(app.clone(), shutdown.clone()));
     server::serve(listener, Arc::new(tls), router(api), app, shutdown).await;
+    watchers.ended().await;
 }
 
 /// The router: every route of the table, and a problem for everything else.

@@ -3,6 +3,7 @@
 use novacron_protocol::access::Permission;
 use novacron_protocol::api::{Code, NodeDrain, NodeUndrain, NodeView, Page, Problem};
 use novacron_protocol::ids::NodeName;
+use novacron_protocol::node::NodeState;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,10 +12,11 @@ use super::body::{NoBody, OptionalJson};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
-use crate::auth::{Authorized, Where};
+use super::search::{Sought, has_labels, labels};
+use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
-use crate::state::Accepted as Applied;
 use crate::state::node::Node;
+use crate::state::{Accepted as Applied, Fleet};
 use crate::view::drain::node_view_in_full;
 use crate::view::resource::node_view;
 
@@ -22,10 +24,12 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/nodes", "listNodes", "List hypervisor hosts")
             .needs(Permission::NodeRead, Where::Fleet)
+            .may_be_stale()
             .to(list),
         get("/api/v1/nodes/{node}", "getNode", "Show a hypervisor host")
             .needs(Permission::NodeRead, Where::Fleet)
             .refuses(&[Code::NotFound])
+            .may_be_stale()
             .to(show),
         post(
             "/api/v1/nodes/{node}/drain",
@@ -50,14 +54,54 @@ pub(super) struct NodePath {
     pub(super) node: String,
 }
 
-async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
-    let window = call.query.window(|text| text.parse::<NodeName>().ok())?;
-    let page = call.read(move |fleet, _| {
-        let behind = |node: &&Node| window.after.as_ref().is_none_or(|after| node.name > *after);
-        let nodes = fleet.nodes().filter(behind).map(|node| node_view(fleet, node));
-        window.page(nodes, |node| node.name.to_string(), fleet.revision())
-    });
-    Ok(Found(page.await?))
+/// Which nodes, and which part of the list.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NodesQuery {
+    /// Only nodes whose name or label values have this text somewhere, whatever its case; 1 to 128 bytes.
+    #[serde(default)]
+    text: Option<String>,
+    /// Only nodes with this label, as `key=value`. May be repeated: all of them must be there.
+    #[serde(default)]
+    label: Vec<String>,
+    /// Only nodes in this state.
+    #[serde(default)]
+    state: Option<NodeState>,
+    /// Items of a page, 1 to 1,000; 100 unless said.
+    #[serde(default)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[serde(default)]
+    cursor: Option<String>,
+    /// Number of the page, from 1; instead of a cursor.
+    #[serde(default)]
+    page: Option<u32>,
+}
+
+async fn list(call: Call<Nothing, NodesQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
+    let NodesQuery { text, label, state, limit, cursor, page } = call.query.clone();
+    let mut page = ListQuery { limit, cursor, page }.window(parse_cursor)?.gather();
+    let (text, labels) = (Sought::parse(text.as_deref())?, labels(&label)?);
+    let is_shown = |node: &Node| {
+        state.is_none_or(|state| node.state == state)
+            && has_labels(&node.facts.labels, &labels)
+            && text.as_ref().is_none_or(|text| text.is_in_node(node))
+    };
+    let mut look = |fleet: &Fleet, _: &Sight<'_>| {
+        let after = page.after().cloned();
+        let rows = fleet.nodes_after(after.as_ref());
+        let show = |node: &Node| is_shown(node).then(|| node_view(fleet, node));
+        page.look(fleet.revision(), rows, |node| node.name.clone(), show)
+    };
+    while !call.read(&mut look).await? {}
+    Ok(Found(page.into_page(|name| format!("{CURSOR}{name}"))))
+}
+
+/// What cursors of this list begin with, so that those of others are told from them.
+const CURSOR: &str = "node-";
+
+fn parse_cursor(text: &str) -> Option<NodeName> {
+    text.strip_prefix(CURSOR)?.parse().ok()
 }
 
 async fn show(call: Call<NodePath, Nothing, NoBody>) -> Result<Found<NodeView>, Problem> {

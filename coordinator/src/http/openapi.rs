@@ -7,10 +7,11 @@ use schemars::r#gen::{SchemaGenerator, SchemaSettings};
 use schemars::schema::Schema;
 use serde_json::{Map, Value, json};
 
+use super::answer::Header;
 use super::body::BodyShape;
 use super::parameters::Parameter;
-use super::route::Route;
-use super::routes;
+use super::route::{HeaderParameter, Route};
+use super::{routes, stale};
 use crate::auth::{Access, Where};
 
 /// The version of the OpenAPI specification that the description follows.
@@ -69,6 +70,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     }
     let mut inputs: Vec<Value> = shape.path.iter().map(|one| parameter(one, "path")).collect();
     inputs.extend(shape.query.iter().map(|one| parameter(one, "query")));
+    if route.may_be_stale {
+        inputs.extend(stale::described());
+    }
+    inputs.extend(route.headers.iter().map(header_parameter));
     if !route.method.is_safe() {
         inputs.push(idempotency_key());
     }
@@ -77,7 +82,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
         operation.insert("requestBody".into(), request_body(body));
     }
     let mut responses = Map::new();
-    responses.insert(shape.status.as_str().into(), success(shape.meaning, &shape.content));
+    let mut headers = shape.headers.clone();
+    headers.extend(route.may_be_stale.then_some(stale::HEADER));
+    let success = success(shape.meaning, &headers, &shape.content);
+    responses.insert(shape.status.as_str().into(), success);
     for (status, meaning) in refusals(route) {
         responses.insert(status.to_string(), refusal(&meaning, problem));
     }
@@ -119,6 +127,16 @@ fn parameter(parameter: &Parameter, place: &str) -> Value {
     })
 }
 
+fn header_parameter(parameter: &HeaderParameter) -> Value {
+    json!({
+        "name": parameter.name,
+        "in": "header",
+        "required": false,
+        "description": parameter.meaning,
+        "schema": { "type": "string" },
+    })
+}
+
 fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
@@ -136,8 +154,12 @@ fn request_body(body: &BodyShape) -> Value {
     })
 }
 
-fn success(meaning: &str, content: &[(&'static str, Schema)]) -> Value {
+fn success(meaning: &str, headers: &[Header], content: &[(&'static str, Schema)]) -> Value {
     let mut response = with_request_id(meaning);
+    for Header { name, meaning } in headers {
+        let schema = json!({ "type": "string" });
+        response["headers"][*name] = json!({ "description": meaning, "schema": schema });
+    }
     if !content.is_empty() {
         let content: Map<String, Value> = content
             .iter()
@@ -177,6 +199,7 @@ fn refusals(route: &Route) -> BTreeMap<u16, String> {
         codes.extend([Code::TooLarge, Code::OutcomeUnknown, Code::RequestTimeout]);
     }
     codes.extend(route.refusals);
+    codes.extend(route.may_be_stale.then_some(Code::TooStale));
     let mut meanings = BTreeMap::<u16, Vec<&str>>::new();
     for code in codes {
         meanings.entry(code.status()).or_default().push(code.title());

@@ -21,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/projects", "listProjects", "List projects")
             .needs(Permission::ProjectRead, Where::Somewhere)
+            .may_be_stale()
             .to(list),
         post("/api/v1/projects", "createProject", "Make a project")
             .needs(Permission::ProjectAdmin, Where::Fleet)
@@ -29,6 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/v1/projects/{project}", "getProject", "Show a project and what it takes")
             .needs(Permission::ProjectRead, Where::Project)
             .refuses(&[Code::NotFound])
+            .may_be_stale()
             .to(show),
         post("/api/v1/projects/{project}/settings", "changeProject", "Change a project")
             .needs(Permission::ProjectAdmin, Where::Fleet)
@@ -125,7 +127,7 @@ async fn find<P, Q, B>(call: &Call<P, Q, B>, name: ProjectName) -> Result<Projec
 }
 
 /// The name of a project. What cannot be a name is no project's.
-fn parse(name: &str) -> Result<ProjectName, Problem> {
+pub(super) fn parse(name: &str) -> Result<ProjectName, Problem> {
     name.parse().map_err(|_| not_found(name))
 }
 

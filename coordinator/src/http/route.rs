@@ -22,10 +22,11 @@ use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
 
 use super::Api;
-use super::answer::{Answer, problem_response};
+use super::answer::{Answer, Header, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
 use super::held::held;
 use super::parameters::{Parameter, Parameters, Reader, parameters};
+use super::stale::{self, Consistency, Stale};
 use super::trace::Operation;
 use super::{batches, migrations, projects, vms};
 use crate::admission::RequestPlace;
@@ -52,9 +53,20 @@ pub struct Route {
     pub access: Access,
     /// Codes of the problems that it answers with, apart from those that any route may answer with.
     pub refusals: &'static [Code],
+    /// Headers that it reads, beside those that every route does.
+    pub(super) headers: &'static [HeaderParameter],
+    /// Whether whoever asks may have it from any member as that has it.
+    pub(super) may_be_stale: bool,
     /// What goes in and out.
     pub(super) describe: fn(&mut SchemaGenerator) -> Shape,
     pub(super) handler: MethodRouter<Arc<Api>>,
+}
+
+/// A header that a route reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeaderParameter {
+    pub(super) name: &'static str,
+    pub(super) meaning: &'static str,
 }
 
 /// What goes into a route and comes out.
@@ -64,6 +76,7 @@ pub(super) struct Shape {
     pub(super) body: Option<BodyShape>,
     pub(super) status: StatusCode,
     pub(super) meaning: &'static str,
+    pub(super) headers: Vec<Header>,
     pub(super) content: Vec<(&'static str, Schema)>,
 }
 
@@ -81,6 +94,8 @@ pub(super) struct Draft {
     route: Unguarded,
     access: Access,
     refusals: &'static [Code],
+    headers: &'static [HeaderParameter],
+    may_be_stale: bool,
 }
 
 pub(super) fn get(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
@@ -110,23 +125,37 @@ pub(super) fn delete(
 impl Unguarded {
     /// For those who have a permission there.
     pub(super) fn needs(self, permission: Permission, place: Where) -> Draft {
-        Draft { route: self, access: Access::Needs(permission, place), refusals: &[] }
+        self.draft(Access::Needs(permission, place))
     }
 
     /// For everybody whom the fleet knows.
     pub(super) fn for_principals(self) -> Draft {
-        Draft { route: self, access: Access::Principals, refusals: &[] }
+        self.draft(Access::Principals)
     }
 
     /// For anybody who can connect.
     pub(super) fn for_anybody(self) -> Draft {
-        Draft { route: self, access: Access::Anybody, refusals: &[] }
+        self.draft(Access::Anybody)
+    }
+
+    fn draft(self, access: Access) -> Draft {
+        Draft { route: self, access, refusals: &[], headers: &[], may_be_stale: false }
     }
 }
 
 impl Draft {
     pub(super) fn refuses(self, refusals: &'static [Code]) -> Self {
         Self { refusals, ..self }
+    }
+
+    /// Its handler looks at headers.
+    pub(super) fn takes(self, headers: &'static [HeaderParameter]) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// Whoever asks may have it as the member has it that answers. Its handler reads through [`Call::read`] only.
+    pub(super) fn may_be_stale(self) -> Self {
+        Self { may_be_stale: true, ..self }
     }
 
     /// The route with the function that does it.
@@ -143,6 +172,7 @@ impl Draft {
         let entry = Arc::new(Entry {
             operation: route.operation,
             access: self.access,
+            may_be_stale: self.may_be_stale,
             path: Reader::of::<P>(),
             query: Reader::of::<Q>(),
         });
@@ -160,6 +190,8 @@ impl Draft {
             summary: route.summary,
             access: self.access,
             refusals: self.refusals,
+            headers: self.headers,
+            may_be_stale: self.may_be_stale,
             describe: shape::<P, Q, B, A>,
             handler: on(route.filter, run),
         }
@@ -175,6 +207,7 @@ fn shape<P: Parameters, Q: Parameters, B: RequestBody, A: Answer>(
         body: B::describe(generator),
         status: A::STATUS,
         meaning: A::MEANING,
+        headers: A::HEADERS.to_vec(),
         content: A::describe(generator),
     }
 }
@@ -186,6 +219,7 @@ type PathTexts = Result<RawPathParams, RawPathParamsRejection>;
 struct Entry {
     operation: &'static str,
     access: Access,
+    may_be_stale: bool,
     path: Reader,
     query: Reader,
 }
@@ -198,7 +232,7 @@ struct Calling {
 }
 
 /// A request that was opened, and its place among those of its principal.
-type Opened<P, Q, B> = (Call<P, Q, B>, Option<RequestPlace>);
+type Opened<P, Q, B> = (Call<P, Q, B>, Option<Stale>, Option<RequestPlace>);
 
 impl Calling {
     /// Who asks, and its place among those that are served. Whoever is nobody, as far as this member knows, uses up what
@@ -294,14 +328,25 @@ impl Entry {
         let pairs: Vec<_> = pairs.collect();
         self.locate(&calling, grant.as_ref(), &pairs).await?;
         let path = self.path.read(pairs)?;
-        let query = self.query.read(query_pairs(http.uri().query().unwrap_or_default()))?;
+        let mut pairs: Vec<_> = query_pairs(http.uri().query().unwrap_or_default()).collect();
+        let consistency = match self.may_be_stale {
+            true => Consistency::take_from(&mut pairs)?,
+            false => Consistency::Linearizable,
+        };
+        let query = self.query.read(pairs)?;
         let (head, body) = http.into_parts();
         let within = calling.api.app.admission.limits().body_timeout();
         let bytes = collect(&head.headers, body, within).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
-        let freshness = Freshness::default();
-        Ok((Call { api, grant, request, path, query, body, freshness }, place))
+        let (stale, freshness) = match consistency {
+            Consistency::Linearizable => (None, Freshness::default()),
+            Consistency::Stale(bound) => {
+                (Some(bound.check(&api.app.view)?), Freshness::not_needed())
+            }
+        };
+        let headers = head.headers;
+        Ok((Call { api, grant, request, path, query, body, headers, freshness }, stale, place))
     }
 }
 
@@ -323,12 +368,12 @@ where
     let (id, is_read) = (calling.request, http.method().is_safe());
     let refused = Refused::before(entry, &calling, &http);
     let answer = async {
-        let (call, place) = entry.open(calling, path, http).await?;
-        Ok((handle(call).await?, place))
+        let (call, stale, place) = entry.open(calling, path, http).await?;
+        Ok((handle(call).await?, stale, place))
     };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
-        Ok((answer, place)) => held(answer.into_response(), place),
+        Ok((answer, stale, place)) => held(stale::marked(answer.into_response(), stale), place),
         Err(problem) => {
             refused.note(&problem);
             problem_response(&Problem { request_id: Some(id), ..problem })

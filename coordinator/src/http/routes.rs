@@ -3,7 +3,8 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, principals, projects, rates, regions, tokens, usage, vms, whoami,
+    migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
+    usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -14,6 +15,7 @@ pub fn table() -> Vec<Route> {
     [
         vms::routes(),
         annotations::routes(),
+        snapshots::routes(),
         console::routes(),
         migrations::routes(),
         batches::routes(),
@@ -24,9 +26,11 @@ pub fn table() -> Vec<Route> {
         cluster::routes(),
         backup::routes(),
         tokens::routes(),
+        secrets::routes(),
         projects::routes(),
         principals::routes(),
         whoami::routes(),
+        overview::routes(),
         usage::routes(),
         invoices::routes(),
         rates::routes(),

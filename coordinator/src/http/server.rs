@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::stall::Impatient;
 use super::trace::HEAD_BYTES_MAX;
 use crate::app::App;
 use crate::auth::Caller;
@@ -51,13 +52,15 @@ pub(super) async fn serve(
     app: App,
     shutdown: CancellationToken,
 ) {
-    let App { admission, requests, .. } = app;
+    let App { admission, requests, watchers, .. } = app;
+    let patience = watchers.limits().slow_reader_after;
     let most = usize::try_from(admission.limits().connections).unwrap_or(usize::MAX);
     let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     let connections = TaskTracker::new();
     let acceptor = TlsAcceptor::from(tls);
     let head_timeout = admission.limits().head_timeout();
-    let server = Server { acceptor, router, head_timeout, shutdown: shutdown.clone() };
+    let shuts = shutdown.clone();
+    let server = Server { acceptor, router, head_timeout, patience, shutdown: shuts };
     let server = Arc::new(server);
     loop {
         let accepted = tokio::select! {
@@ -103,6 +106,8 @@ struct Server {
     acceptor: TlsAcceptor,
     router: Router,
     head_timeout: Duration,
+    /// For how long the other end of a connection may take nothing.
+    patience: Duration,
     shutdown: CancellationToken,
 }
 
@@ -138,6 +143,7 @@ impl Server {
             self.router.clone().oneshot(request)
         });
         let builder = builder(self.head_timeout, is_http2);
+        let stream = Impatient::new(stream, self.patience);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {

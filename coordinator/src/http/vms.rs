@@ -15,6 +15,7 @@ use super::call::check_seen;
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
+use super::search::{Sought, labels};
 use super::{migrations, nodes};
 use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
@@ -26,6 +27,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/vms", "listVms", "List machines")
             .needs(Permission::VmRead, Where::Somewhere)
+            .may_be_stale()
             .to(list),
         post("/api/v1/vms", "createVm", "Create a machine")
             .needs(Permission::VmCreate, Where::Somewhere)
@@ -42,6 +44,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/api/v1/vms/{vm}", "getVm", "Show a machine")
             .needs(Permission::VmRead, Where::Machine)
             .refuses(&[Code::NotFound])
+            .may_be_stale()
             .to(show),
         delete("/api/v1/vms/{vm}", "deleteVm", "Destroy a machine and its disks")
             .needs(Permission::VmDelete, Where::Machine)
@@ -63,6 +66,7 @@ pub(super) fn routes() -> Vec<Route> {
                 Code::NoCapacity,
                 Code::QuotaExceeded,
                 Code::ResidencyRule,
+                Code::HasSnapshots,
                 Code::IdempotencyConflict,
             ])
             .to(migrate),
@@ -81,6 +85,12 @@ pub(super) struct VmPath {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct VmsQuery {
+    /// Only machines whose name, node, label values or images have this text somewhere, whatever its case; 1 to 128 bytes.
+    #[serde(default)]
+    text: Option<String>,
+    /// Only the machine of this name.
+    #[serde(default)]
+    name: Option<String>,
     /// Only machines with this label, as `key=value`. May be repeated: all of them must be there.
     #[serde(default)]
     label: Vec<String>,
@@ -105,21 +115,39 @@ struct VmsQuery {
 }
 
 async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView>>, Problem> {
-    let VmsQuery { label, project, node, state, limit, cursor, page } = call.query.clone();
-    let window = ListQuery { limit, cursor, page }.window(|text| text.parse::<VmId>().ok())?;
-    let filter = Filter { labels: labels(&label)?, project, node, state };
-    let page = call.read(move |fleet, sight| {
+    let query = call.query.clone();
+    let list = ListQuery { limit: query.limit, cursor: query.cursor, page: query.page };
+    let mut page = list.window(parse_cursor)?.gather();
+    let filter = Filter {
+        text: Sought::parse(query.text.as_deref())?,
+        name: query.name,
+        labels: labels(&query.label)?,
+        project: query.project,
+        node: query.node,
+        state: query.state,
+    };
+    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
         // The first id of all is no machine's.
-        let after = window.after.unwrap_or(VmId(uuid::Uuid::nil()));
-        let seen = fleet.vms_after(after).filter(|vm| sight.sees(&vm.spec.project));
-        let vms = seen.filter(|vm| filter.lets_through(vm)).map(vm_view);
-        window.page(vms, |vm| vm.id.to_string(), fleet.revision())
-    });
-    Ok(Found(page.await?))
+        let after = page.after().copied().unwrap_or(VmId(uuid::Uuid::nil()));
+        let is_shown = |vm: &Vm| sight.sees(&vm.spec.project) && filter.lets_through(vm);
+        let show = |vm: &Vm| is_shown(vm).then(|| vm_view(vm));
+        page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show)
+    };
+    while !call.read(&mut look).await? {}
+    Ok(Found(page.into_page(|vm| format!("{CURSOR}{vm}"))))
+}
+
+/// What cursors of this list begin with, so that those of others are told from them.
+const CURSOR: &str = "vm-";
+
+fn parse_cursor(text: &str) -> Option<VmId> {
+    text.strip_prefix(CURSOR)?.parse().ok()
 }
 
 /// Which machines to show.
 struct Filter {
+    text: Option<Sought>,
+    name: Option<String>,
     labels: Labels,
     project: Option<String>,
     node: Option<String>,
@@ -133,21 +161,18 @@ impl Filter {
             Some(wanted) => state == wanted,
             None => state != VmState::Deleted,
         };
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
         let on = vm.node.as_ref().map(|node| node.as_str());
         let is_there = self.node.as_deref().is_none_or(|wanted| on == Some(wanted));
-        let is_its = |wanted: &str| vm.spec.project.as_str() == wanted;
-        self.project.as_deref().is_none_or(is_its)
+        is(&self.project, vm.spec.project.as_str())
+            && is(&self.name, vm.spec.name.as_str())
             && is_state
             && is_there
             && vm.has_labels(&self.labels)
+            && self.text.as_ref().is_none_or(|text| text.is_in_machine(vm))
     }
-}
-
-fn labels(texts: &[String]) -> Result<Labels, Problem> {
-    let pair = |text: &String| text.split_once('=').map(|(key, value)| (key.into(), value.into()));
-    texts.iter().map(pair).collect::<Option<Labels>>().ok_or_else(|| {
-        Problem::new(Code::InvalidRequest, "label: write `label=key=value`").about("label")
-    })
 }
 
 async fn show(call: Call<VmPath, Nothing, NoBody>) -> Result<Found<VmView>, Problem> {
@@ -275,16 +300,4 @@ pub(super) fn check(fleet: &Fleet, sight: &Sight<'_>, text: &str) -> Result<(), 
 fn not_found(text: &str) -> Problem {
     let text: String = text.chars().take(64).collect();
     Problem::new(Code::NotFound, format!("there is no machine `{text}`")).about("vm")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_label_is_a_pair() {
-        let parsed = labels(&["app=web".to_owned(), "k=v=w".to_owned()]).unwrap();
-        assert_eq!(parsed.get("k").map(String::as_str), Some("v=w"));
-        assert_eq!(labels(&["app".to_owned()]).unwrap_err().field.as_deref(), Some("label"));
-    }
 }

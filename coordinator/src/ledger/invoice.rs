@@ -81,7 +81,7 @@ struct LineKey {
     rate: Option<(Hour, PlanName)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Line {
     meter: Meter,
     price: Price,
@@ -90,7 +90,7 @@ struct Line {
 }
 
 /// Lines that are being added up.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Lines {
     lines: BTreeMap<LineKey, Line>,
 }

@@ -12,6 +12,7 @@
 //! | [`rating`] | from quantities to money: pure arithmetic |
 //! | [`allocation`] | a whole in parts by tag: pure arithmetic |
 //! | [`invoice`] [`csv`] | a month's lines |
+//! | `month` | what the present month costs so far |
 //! | [`verify`] | whether entries, sums, hashes and accounts agree |
 
 pub mod allocation;
@@ -19,6 +20,7 @@ pub mod csv;
 #[cfg(test)]
 mod day;
 pub mod invoice;
+mod month;
 pub mod pages;
 pub mod period;
 pub mod rating;
@@ -31,6 +33,7 @@ use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::wire::codec::CodecError;
 use tokio::sync::Semaphore;
 
+use self::month::SealedSums;
 use crate::history::{History, HistoryError};
 use crate::state::Fleet;
 use crate::view::View;
@@ -71,11 +74,13 @@ pub struct Ledger {
     history: History,
     view: View,
     readers: Arc<Semaphore>,
+    sealed_sums: SealedSums,
 }
 
 impl Ledger {
     pub(crate) fn new(history: History, view: View) -> Self {
-        Self { history, view, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+        let readers = Arc::new(Semaphore::new(READERS_MAX));
+        Self { history, view, readers, sealed_sums: SealedSums::default() }
     }
 
     /// The fleet's part of the ledger, as of one revision: nobody waits while it is read.

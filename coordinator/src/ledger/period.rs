@@ -67,6 +67,16 @@ pub fn month_of(moment: Timestamp) -> Hour {
     found.and_then(|moment| at(TimeZone::UTC.to_datetime(moment))).unwrap_or_default()
 }
 
+/// How the month that begins with a window is called, and the first window behind it.
+pub fn name_and_end(begin: Hour) -> (String, Hour) {
+    let unix_ms = i64::try_from(begin.begin().unix_ms).unwrap_or(i64::MAX);
+    let moment = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or_default();
+    let date = TimeZone::UTC.to_datetime(moment).date();
+    let name = format!("{:04}-{:02}", date.year(), date.month());
+    let end = month(&name).map_or(begin, |windows| windows.end);
+    (name, end)
+}
+
 /// The first hour of the day that an hour is in.
 pub fn day_of(hour: Hour) -> Hour {
     Hour(hour.0 - hour.0 % HOURS_PER_DAY)
@@ -109,6 +119,7 @@ mod tests {
         assert_eq!(month("2028-02").unwrap().end.0 - month("2028-02").unwrap().start.0, 29 * 24);
         assert_eq!(month("2026-12").unwrap().end.begin(), at("2027-01-01T00:00:00Z"));
         assert_eq!(month_of(at("2026-11-30T23:59:59.999Z")), november.start);
+        assert_eq!(name_and_end(november.start), ("2026-11".to_owned(), november.end));
         for bad in ["", "2026", "2026-13", "2026-00", "26-11", "2026-1", "1969-12", "2026-11-01"] {
             assert_eq!(month(bad), Err(PeriodError::Month(bad.to_owned())), "{bad}");
         }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::clock::Clock;
 use crate::peers::desk::Desk;
 use crate::peers::{UNIT_BYTES, UNITS_MAX};
 use crate::raft::Raft;
@@ -115,6 +116,8 @@ pub struct Consensus {
     pub desk: Desk,
     /// Applying.
     pub applying: ApplyMetrics,
+    /// The clock.
+    pub clock: Clock,
 }
 
 impl fmt::Debug for Consensus {
@@ -184,11 +187,32 @@ impl Consensus {
     }
 }
 
+impl Consensus {
+    /// Clocks are compared every few seconds; who was not reached then is not in it.
+    fn fitness(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let fitness = self.desk.fitness();
+        let is_fit = fitness.check(self.clock.now()).is_ok();
+        moment.gauge(
+            "novacron_raft_fit",
+            "0 while this member takes no changes: no room on its disk, or its clock is off",
+            whole(u32::from(is_fit)),
+        )?;
+        let offsets = fitness.offsets_ms().into_values();
+        let farthest_ms = offsets.map(i64::unsigned_abs).max().unwrap_or(0);
+        moment.gauge(
+            "novacron_clock_offset_seconds",
+            "The farthest that the clock of another member differs from this one's",
+            farthest_ms as f64 / 1000.0,
+        )
+    }
+}
+
 impl Collector for Consensus {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut moment = Moment::new(encoder);
         self.log(&mut moment)?;
         self.leadership(&mut moment)?;
+        self.fitness(&mut moment)?;
         moment.gauge(
             "novacron_raft_proposals_bytes",
             "Proposals at this leader that are not committed yet",

@@ -122,10 +122,10 @@ impl Collector for FleetNumbers {
         let counts = self.cell.look(|fleet| Counts::of(fleet, now));
         let mut moment = Moment::new(encoder);
         let help = "Nodes, by state and region; the region is empty for those in none";
-        let by_region = counts.nodes.iter().map(|(state, region, number)| {
-            ([("state", *state), ("region", region.as_str())], *number)
+        let nodes = counts.nodes.iter().map(|(state, region, count)| {
+            ([("state", *state), ("region", region.as_str())], *count)
         });
-        moment.labelled("novacron_fleet_nodes", help, by_region)?;
+        moment.labelled("novacron_fleet_nodes", help, nodes)?;
         moment.gauge(
             "novacron_fleet_residency_violations",
             "Machines that stand against a rule of residency",

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
+use crate::fitness::{Fitness, Unfit};
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
@@ -33,13 +34,42 @@ pub struct Desk {
     held: Option<LogId<u64>>,
     committer: Committer,
     commits: CommitMetrics,
+    fitness: Fitness,
 }
 
 impl Desk {
     /// The desk of a member whose log ended with `held` when its process began.
     pub fn new(raft: Raft, cell: FleetCell, clock: Clock, held: Option<LogId<u64>>) -> Self {
         let committer = Committer::new(raft.clone());
-        Self { raft, cell, clock, held, committer, commits: CommitMetrics::default() }
+        let (commits, fitness) = (CommitMetrics::default(), Fitness::default());
+        Self { raft, cell, clock, held, committer, commits, fitness }
+    }
+
+    /// The same, of a member that is watched.
+    #[must_use]
+    pub fn watched(self, fitness: Fitness) -> Self {
+        Self { fitness, ..self }
+    }
+
+    /// Whether this member is fit.
+    pub fn fitness(&self) -> &Fitness {
+        &self.fitness
+    }
+
+    /// What it answers to [`Call::Condition`].
+    pub(super) fn condition(&self) -> Answer {
+        let clock = self.clock.now();
+        let (is_fit, has_room) =
+            (self.fitness.check(clock).is_ok(), self.fitness.check_room().is_ok());
+        Answer::Condition { clock, is_fit, has_room }
+    }
+
+    fn check_fit(&self, now: Timestamp) -> Result<(), Declined> {
+        let Err(reason) = self.fitness.check(now) else { return Ok(()) };
+        if matches!(reason, Unfit::ClockJumped { .. }) {
+            self.fitness.hurry();
+        }
+        Err(Declined::Unfit { reason, is_aside: self.fitness.is_aside(now) })
     }
 
     /// How proposals fare.
@@ -79,6 +109,9 @@ impl Desk {
             | Call::InstallSnapshot(_)
             | Call::Status
             | Call::ArchivePart { .. }
+            | Call::SecretKey(_)
+            | Call::HasSecretKey(_)
+            | Call::Condition
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
@@ -98,7 +131,11 @@ impl Desk {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
-        let command = Command { at: self.clock.now(), ..command };
+        let understood = self.cell.look(|fleet| fleet.check_since(&command.body));
+        understood.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
+        let at = self.clock.now();
+        self.check_fit(at)?;
+        let command = Command { at, ..command };
         let begun = Instant::now();
         let written = self.committer.commit(&command).await;
         let outcome = match written {
@@ -118,6 +155,10 @@ impl Desk {
     }
 
     async fn read_index(&self) -> Result<u64, Declined> {
+        // Asking a quorum is a sign of life, too: who steps aside gives none.
+        if self.fitness.is_aside(self.clock.now()) {
+            return Err(Declined::NotLeader { leader: None });
+        }
         let confirmed = timeout(CONFIRM_TIMEOUT, self.raft.get_read_log_id()).await;
         match confirmed.map_err(|_| Declined::NoQuorum)? {
             Ok((read, _)) => Ok(read.map_or(0, |read| read_after(read, self.held).index)),

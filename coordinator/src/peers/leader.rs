@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::desk::Desk;
 use super::links::{PeerError, PeerLinks};
 use super::message::{Answer, Call, Declined};
+use crate::fitness::Unfit;
 use crate::raft::{MemberNode, Raft};
 
 /// How long a call goes on being tried: two elections.
@@ -35,6 +36,9 @@ pub enum LeaderError {
     /// It cannot be done, and why.
     #[error("{0}")]
     NotPossible(String),
+    /// Whoever leads is not fit for it, and nobody else can lead. Nothing happened.
+    #[error("{0}")]
+    Unfit(Unfit),
     /// This member has stopped.
     #[error("this member has stopped")]
     Stopped,
@@ -70,6 +74,7 @@ impl LeaderLink {
                 Ok(Err(Attempt::NotPossible(reason))) => {
                     return Err(LeaderError::NotPossible(reason));
                 }
+                Ok(Err(Attempt::Unfit(reason))) => return Err(LeaderError::Unfit(reason)),
                 Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
                 Ok(Err(Attempt::NotDone)) => {}
                 Ok(Err(Attempt::Unknown)) | Err(_) => may_have_happened = true,
@@ -124,6 +129,15 @@ impl LeaderLink {
         others.map(|(id, node)| (MemberId(*id), node.clone())).collect()
     }
 
+    /// All members that vote and where they are, as Raft's membership says.
+    pub fn voters(&self) -> Vec<(MemberId, MemberNode)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let node = |id| Some((MemberId(id), membership.get_node(&id)?.clone()));
+        membership.voter_ids().filter_map(node).collect()
+    }
+
     /// Who leads and where, if it is another member.
     pub fn other_leader(&self) -> Option<(MemberId, MemberNode)> {
         let leader = self.desk.leader().filter(|leader| *leader != self.links.own())?;
@@ -152,6 +166,8 @@ enum Attempt {
     Unknown,
     /// Cannot be done.
     NotPossible(String),
+    /// Not done, and not to be done soon.
+    Unfit(Unfit),
     /// This process has stopped.
     Stopped,
 }
@@ -163,14 +179,18 @@ impl From<Declined> for Attempt {
             | Declined::NotLeader { .. }
             | Declined::NoQuorum
             | Declined::Busy => Self::NotDone,
+            // A clock that has jumped is compared with the others' within a moment.
+            Declined::Unfit { is_aside: true, .. }
+            | Declined::Unfit { reason: Unfit::ClockJumped { .. }, .. } => Self::NotDone,
+            Declined::Unfit { reason, is_aside: false } => Self::Unfit(reason),
             Declined::OutcomeUnknown => Self::Unknown,
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.
             away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
             // This member is none any more; it will stop.
-            stranger @ (Declined::OtherIncarnation { .. } | Declined::MemberLeft { .. }) => {
-                Self::NotPossible(stranger.to_string())
-            }
+            stranger @ (Declined::OtherIncarnation { .. }
+            | Declined::MemberLeft { .. }
+            | Declined::OtherFormats(_)) => Self::NotPossible(stranger.to_string()),
             Declined::Stopped => Self::Stopped,
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::raft::MemberNode;
+use crate::state::formats::Formats;
 
 /// Why a member did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,7 @@ impl Link {
 pub struct PeerLinks {
     own: MemberId,
     incarnation: Incarnation,
+    formats: Formats,
     way: Way,
     /// What says that this member is none any more.
     refused: watch::Sender<Option<Declined>>,
@@ -150,7 +152,19 @@ impl PeerLinks {
     }
 
     fn over(way: Way, own: MemberId, incarnation: Incarnation) -> Self {
-        Self { own, incarnation, way, refused: watch::Sender::new(None) }
+        let (formats, refused) = (Formats::default(), watch::Sender::new(None));
+        Self { own, incarnation, formats, way, refused }
+    }
+
+    /// The same, for a program that understands other formats than this build.
+    #[must_use]
+    pub fn speaking(self, formats: Formats) -> Self {
+        Self { formats, ..self }
+    }
+
+    /// What this member understands.
+    pub fn formats(&self) -> Formats {
+        self.formats
     }
 
     /// Which life of the cluster this member lives in.
@@ -219,8 +233,8 @@ impl PeerLinks {
     }
 
     fn request(&self, to: MemberId, call: Call) -> Result<Bytes, PeerError> {
-        let (from, incarnation) = (self.own, self.incarnation);
-        Ok(codec::encode(&PeerRequest { from, incarnation, to, call })?.into())
+        let (from, incarnation, formats) = (self.own, self.incarnation, self.formats);
+        Ok(codec::encode(&PeerRequest { from, incarnation, formats, to, call })?.into())
     }
 
     /// Some refusals are about this member and not about the call.
@@ -235,7 +249,7 @@ impl PeerLinks {
 
     fn is_over(&self, declined: &Declined) -> bool {
         match declined {
-            Declined::MemberLeft { .. } => true,
+            Declined::MemberLeft { .. } | Declined::OtherFormats(_) => true,
             Declined::OtherIncarnation { found } => *found > self.incarnation,
             _ => false,
         }

@@ -1,17 +1,21 @@
 //! What members of the cluster ask each other. One stream is one call: a [`PeerRequest`], a [`PeerResponse`]
 //! (and for a console, plain bytes both ways after that).
 
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::{Incarnation, MemberId, NodeName, RequestId, VmId};
+use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::fitness::Unfit;
 use crate::raft::TypeConfig;
 use crate::raft::words::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotError, InstallSnapshotRequest,
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
+use crate::secrets::keyring::KeyText;
+use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SECRETS};
 use crate::state::member::MemberFacts;
+use crate::state::secret::keys::SecretKeyId;
 use crate::state::{Command, Origin, Reply};
 
 /// Bytes of a message between members: entries of one call (`ENTRIES_BYTES_MAX` of the log store and one
@@ -25,6 +29,8 @@ pub struct PeerRequest {
     pub from: MemberId,
     /// In which life of the cluster; 0 if it is not known yet.
     pub incarnation: Incarnation,
+    /// What the asker understands.
+    pub formats: Formats,
     /// Who is asked; 0 is whoever is there, for calls of a coordinator that knows nobody yet. Another member at
     /// the same address must not answer: it would count as a vote.
     pub to: MemberId,
@@ -84,6 +90,12 @@ pub enum Call {
         /// Whether to go on after the log's present end.
         follow: bool,
     },
+    /// A key of secrets, for a member that has none.
+    SecretKey(SecretKeyId),
+    /// Whether this member has a key of secrets.
+    HasSecretKey(SecretKeyId),
+    /// What time is it there, and is it fit?
+    Condition,
 }
 
 /// The answer to a call.
@@ -117,12 +129,25 @@ pub enum Answer {
     },
     /// To [`Call::Enter`] and [`Call::Remove`].
     Done,
-    /// To [`Call::Status`].
-    Status(MemberReport),
+    /// To [`Call::Status`]: a [`MemberReport`](novacron_protocol::api::MemberReport) as JSON, which may grow.
+    Status(String),
     /// To [`Call::ArchivePart`]: nothing if the file is not there, no bytes at its end.
     ArchivePart(Option<Vec<u8>>),
     /// To [`Call::Console`]: bytes follow.
     Console,
+    /// To [`Call::SecretKey`]: nothing if it is not here.
+    SecretKey(Option<KeyText>),
+    /// To [`Call::HasSecretKey`].
+    HasSecretKey(bool),
+    /// To [`Call::Condition`].
+    Condition {
+        /// The clock.
+        clock: Timestamp,
+        /// Whether it may propose.
+        is_fit: bool,
+        /// Whether it may store entries.
+        has_room: bool,
+    },
 }
 
 /// A command that was committed and applied.
@@ -182,19 +207,57 @@ pub enum Declined {
     /// This member cannot work any more.
     #[error("this member has stopped")]
     Stopped,
+    /// The caller's program is too old or too new for the cluster.
+    #[error(transparent)]
+    OtherFormats(OtherFormats),
+    /// This member is not fit for it. Nothing happened.
+    #[error("{reason}")]
+    Unfit {
+        /// Why not.
+        reason: Unfit,
+        /// Whether another member can lead, and soon will.
+        is_aside: bool,
+    },
     /// The agent of a node cannot be reached at the moment. Nothing happened.
     #[error("node {0} is not reachable now")]
     NodeAway(NodeName),
 }
 
+impl Call {
+    /// The version of formats that added it.
+    fn since(&self) -> FormatVersion {
+        match self {
+            Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
+            Self::Propose(command) => command.body.since(),
+            _ => FIRST,
+        }
+    }
+}
+
 impl Message for PeerRequest {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "request between members";
+
+    fn version(&self) -> u16 {
+        self.call.since().0
+    }
 }
 
 impl Message for PeerResponse {
-    const VERSION: u16 = 2;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX;
     const NAME: &'static str = "response between members";
+
+    fn version(&self) -> u16 {
+        let is_of_secrets = match self {
+            Self::Answer(answer) => {
+                matches!(**answer, Answer::SecretKey(_) | Answer::HasSecretKey(_))
+            }
+            Self::Declined(_) => false,
+        };
+        if is_of_secrets { SECRETS.0 } else { FIRST.0 }
+    }
 }

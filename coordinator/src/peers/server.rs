@@ -1,10 +1,8 @@
 //! Answering other members.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::Connection;
@@ -19,8 +17,11 @@ use crate::agents::{Console, ConsoleError, Consoles};
 use crate::history::History;
 use crate::raft::Raft;
 use crate::raft::words::RaftError;
+use crate::secrets::keyring::{KeyText, Keyring};
+use crate::state::Fleet;
 use crate::state::member::MemberRecord;
-use crate::status;
+use crate::state::secret::keys::SecretKeyId;
+use crate::status::OwnStatus;
 use crate::view::FleetCell;
 
 /// Answers the calls of other members. Cheap to clone.
@@ -32,7 +33,8 @@ pub struct PeerServer {
     consoles: Consoles,
     history: History,
     cell: FleetCell,
-    data_directory: Option<PathBuf>,
+    status: OwnStatus,
+    keyring: Option<Keyring>,
 }
 
 impl PeerServer {
@@ -45,13 +47,20 @@ impl PeerServer {
         cell: FleetCell,
     ) -> Self {
         let own = leader.links().own();
-        Self { own, raft, leader, consoles, history, cell, data_directory: None }
+        let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone());
+        Self { own, raft, leader, consoles, history, cell, status, keyring: None }
     }
 
-    /// The same, and it knows where its data is: it can say how full that disk is.
+    /// The same, and it can say more of itself.
     #[must_use]
-    pub fn with_data_directory(self, directory: PathBuf) -> Self {
-        Self { data_directory: Some(directory), ..self }
+    pub fn with_status(self, status: OwnStatus) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same, and it gives keys of secrets to other members.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Keyring) -> Self {
+        Self { keyring: Some(keyring), ..self }
     }
 
     /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
@@ -99,19 +108,40 @@ impl PeerServer {
             return self.leader.call(request.call).await.map_err(Declined::from);
         }
         match request.call {
-            Call::Append(rpc) => not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append),
+            // A sign of life is taken; what there is no room for is not, and is sent again.
+            Call::Append(rpc) => {
+                self.require_room(!rpc.entries.is_empty())?;
+                not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append)
+            }
+            Call::Condition => Ok(self.leader.desk().condition()),
             Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
             Call::InstallSnapshot(rpc) => {
+                self.require_room(true)?;
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
-            Call::Status => Ok(Answer::Status(self.report().await)),
+            Call::Status => {
+                let report = serde_json::to_string(&self.status.report().await);
+                report.map(Answer::Status).map_err(|error| Declined::NotPossible(error.to_string()))
+            }
+            Call::SecretKey(key) => Ok(Answer::SecretKey(self.secret_key(request.from, key))),
+            Call::HasSecretKey(key) => {
+                let has = |keyring: &Keyring| keyring.missing([key].into_iter()).is_empty();
+                Ok(Answer::HasSecretKey(self.keyring.as_ref().is_some_and(has)))
+            }
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve(call).await,
         }
     }
 
-    async fn report(&self) -> MemberReport {
-        status::report(&self.raft, &self.history, self.data_directory.as_deref()).await
+    fn require_room(&self, is_needed: bool) -> Result<(), Declined> {
+        let unfit = self.leader.desk().fitness().check_room().err().filter(|_| is_needed);
+        unfit.map_or(Ok(()), |reason| Err(Declined::Unfit { reason, is_aside: true }))
+    }
+
+    /// A certificate is not enough for a key: the asker has to be a member that the state knows, and that is present.
+    fn secret_key(&self, from: MemberId, key: SecretKeyId) -> Option<KeyText> {
+        let is_member = self.cell.look(|fleet| fleet.require_member(from).is_ok());
+        self.keyring.as_ref().filter(|_| is_member)?.text(key)
     }
 
     async fn archive_part(&self, name: &str, offset: u64) -> Result<Answer, Declined> {
@@ -127,6 +157,8 @@ impl PeerServer {
         if request.incarnation != incarnation && !is_newcomer {
             return Err(Declined::OtherIncarnation { found: incarnation });
         }
+        let active = self.cell.look(Fleet::formats);
+        request.formats.check(active).map_err(Declined::OtherFormats)?;
         let for_anybody = matches!(request.call, Call::Admit { .. } | Call::Enter { .. });
         if request.to != self.own && !(request.to == MemberId(0) && for_anybody) {
             return Err(Declined::OtherMember { found: self.own });
@@ -167,6 +199,7 @@ impl From<LeaderError> for Declined {
             LeaderError::NoLeader => Self::NoQuorum,
             LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
             LeaderError::NotPossible(reason) => Self::NotPossible(reason),
+            LeaderError::Unfit(reason) => Self::Unfit { reason, is_aside: false },
             LeaderError::Stopped => Self::Stopped,
         }
     }

@@ -2,6 +2,7 @@
 
 use novacron_protocol::api::{Code, FieldCode, Problem, WrongField};
 
+use crate::fitness::Unfit;
 use crate::state::Refusal;
 
 /// Why a change was not made, or is not known to have been made.
@@ -13,6 +14,9 @@ pub enum ProposeError {
     /// There is no leader, or no quorum to follow it. Nothing is known to have happened.
     #[error("the cluster has no quorum at the moment; try again with the same idempotency key")]
     Unavailable,
+    /// Whoever leads, or was asked, is not fit for it. Nothing happened.
+    #[error("the coordinator cannot take changes: {0}")]
+    Unfit(Unfit),
     /// It was proposed and no answer came: it may still happen.
     #[error(
         "the cluster did not answer in time; ask again with the same idempotency key to learn the outcome"
@@ -35,6 +39,7 @@ impl ProposeError {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Unavailable => Code::Unavailable,
+            Self::Unfit(unfit) => unfit.code(),
             Self::OutcomeUnknown => Code::OutcomeUnknown,
             Self::TooLarge => Code::TooLarge,
             Self::AnsweredBefore(_) => Code::Conflict,

@@ -2,7 +2,9 @@
 
 use novacron_protocol::access::{BindingEffect, Scope};
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{BatchId, MigrationId, NodeName, PlanName, ProjectName, VmId};
+use novacron_protocol::ids::{
+    BatchId, MigrationId, NodeName, PlanName, ProjectName, SnapshotName, VmId,
+};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::vm::VmSpec;
@@ -105,6 +107,27 @@ pub enum Intent {
     ChangeSettings(SettingsChange),
     /// Do something with projects.
     Projects(ProjectOrder),
+    /// Take a snapshot of a machine.
+    CreateSnapshot {
+        /// The machine.
+        vm: VmId,
+        /// What it shall be called.
+        name: SnapshotName,
+    },
+    /// Make the disks of a machine what they were.
+    RestoreSnapshot {
+        /// The machine.
+        vm: VmId,
+        /// Which of its snapshots.
+        name: SnapshotName,
+    },
+    /// Delete a snapshot.
+    DeleteSnapshot {
+        /// The machine.
+        vm: VmId,
+        /// Which of its snapshots.
+        name: SnapshotName,
+    },
     /// Do something with regions.
     Regions(RegionOrder),
     /// Change who may do what, bindings apart.

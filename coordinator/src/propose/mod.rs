@@ -5,7 +5,7 @@ mod api_key;
 mod error;
 mod intent;
 
-use novacron_protocol::ids::{BatchId, BindingId, MigrationId, RequestId, VmId};
+use novacron_protocol::ids::{BatchId, BindingId, MigrationId, RequestId, SnapshotId, VmId};
 use novacron_protocol::wire::codec;
 
 pub use api_key::NewApiKey;
@@ -21,6 +21,7 @@ use crate::state::command::{CreateVm, MigrateBatch};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::hour::Hour;
 use crate::state::principal::AccessOrder;
+use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
 use crate::state::{Accepted, Asker, Body, Command, Origin};
 use crate::view::View;
 
@@ -82,6 +83,16 @@ impl Proposer {
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
             Intent::Projects(order) => Body::Projects(order),
             Intent::Regions(order) => Body::Regions(order),
+            Intent::CreateSnapshot { vm, name } => {
+                let id = SnapshotId(new_uuid(self.clock.now()));
+                Body::Snapshots(SnapshotOrder { vm, name, deed: SnapshotDeed::Create(id) })
+            }
+            Intent::RestoreSnapshot { vm, name } => {
+                Body::Snapshots(SnapshotOrder { vm, name, deed: SnapshotDeed::Restore })
+            }
+            Intent::DeleteSnapshot { vm, name } => {
+                Body::Snapshots(SnapshotOrder { vm, name, deed: SnapshotDeed::Delete })
+            }
             Intent::Access(order) => Body::Access(order),
             Intent::Bind { principal, right, scope, effect } => {
                 let id = BindingId(new_uuid(self.clock.now()));
@@ -116,6 +127,9 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
+        self.leader.desk().fitness().check_clock().map_err(ProposeError::Unfit)?;
+        // A leader of an earlier release could not even read it.
+        self.view.local(|fleet| fleet.check_since(&command.body))?;
         if codec::encoded_bytes(&command).is_none() {
             return Err(ProposeError::TooLarge);
         }
@@ -139,6 +153,7 @@ impl From<LeaderError> for ProposeError {
     fn from(error: LeaderError) -> Self {
         match error {
             LeaderError::NoLeader => Self::Unavailable,
+            LeaderError::Unfit(unfit) => Self::Unfit(unfit),
             LeaderError::OutcomeUnknown => Self::OutcomeUnknown,
             LeaderError::NotPossible(reason) => {
                 Self::Refused(crate::state::Refusal::Conflict(reason))

@@ -8,6 +8,7 @@ use novacron_storage::tables::{Table, Tables, TablesError};
 
 use super::record::{Position, PositionRecord};
 use crate::state::Fleet;
+use crate::state::formats::{Formats, OtherFormats};
 use crate::state::rows::SnapshotError as FleetSnapshotError;
 use crate::state::table::{Row, RowError, TableName};
 
@@ -26,6 +27,9 @@ pub enum KeptError {
     /// The applied position cannot be encoded.
     #[error("the applied position cannot be stored")]
     Position(#[from] CodecError),
+    /// Another build wrote them.
+    #[error(transparent)]
+    Formats(#[from] OtherFormats),
     /// They were closed.
     #[error("the tables are closed")]
     Closed,
@@ -76,7 +80,10 @@ impl KeptTables {
                 rows.map(move |row| row.map(|(key, value)| Row { table, key, value }))
             });
             let rows = rows.collect::<Result<Vec<Row>, TablesError>>()?;
-            Ok(Some((Fleet::from_rows(rows)?, position)))
+            let fleet = Fleet::from_rows(rows)?;
+            // Another build may have tables that this one would not even look for.
+            Formats::default().check(fleet.formats())?;
+            Ok(Some((fleet, position)))
         })
     }
 

@@ -88,8 +88,13 @@ impl Timing {
 }
 
 /// Calls an election at a random moment after nobody has led for three times the longest timeout. Ends with
-/// `stop` or with Raft.
-pub async fn watch_for_ties(raft: Raft, timing: Timing, stop: CancellationToken) {
+/// `stop` or with Raft. Whoever is aside calls none.
+pub async fn watch_for_ties(
+    raft: Raft,
+    timing: Timing,
+    is_aside: impl Fn() -> bool + Send,
+    stop: CancellationToken,
+) {
     let mut metrics = raft.metrics();
     let mut leaderless_since = Instant::now();
     let mut patience = timing.patience() * 3;
@@ -97,7 +102,7 @@ pub async fn watch_for_ties(raft: Raft, timing: Timing, stop: CancellationToken)
         if !is_leaderless_voter(&metrics.borrow_and_update()) {
             leaderless_since = Instant::now();
             patience = timing.patience() * 3;
-        } else if leaderless_since.elapsed() > patience {
+        } else if leaderless_since.elapsed() > patience && !is_aside() {
             tracing::warn!("nobody has led for long: calling an election out of turn");
             // Fails only if Raft has stopped, which the next turn notices.
             let _ = raft.trigger().elect().await;

@@ -17,6 +17,7 @@ use super::fleet::Fleet;
 use super::origin::{Asker, Credential};
 use super::principal::Principal;
 use super::reply::Refusal;
+use super::secret::{SecretOrder, SecretPlace};
 
 /// Why nobody is who it says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -134,6 +135,7 @@ impl Fleet {
                 of_vm(Permission::VmOperate, *vm)
             }
             Body::DestroyVm { vm } => of_vm(Permission::VmDelete, *vm),
+            Body::Snapshots(order) => of_vm(Permission::VmSnapshot, order.vm),
             Body::MigrateVm { vm, .. } => of_vm(Permission::VmMigrate, *vm),
             Body::CancelMigration { migration } => {
                 in_project(Permission::VmMigrate, self.project_of_migration(*migration))
@@ -156,6 +158,7 @@ impl Fleet {
             Body::Projects(_) => of_fleet(Permission::ProjectAdmin),
             Body::Regions(_) => of_fleet(Permission::RegionAdmin),
             Body::Access(_) => of_fleet(Permission::PrincipalAdmin),
+            Body::Secrets(order) => needs_of_secret(order),
             Body::FoundCluster { .. }
             | Body::PlaceVm { .. }
             | Body::DrainVm { .. }
@@ -168,6 +171,7 @@ impl Fleet {
             | Body::ExpireEffects(_)
             | Body::SealWindows { .. }
             | Body::NoteRefusals { .. }
+            | Body::NoteFormats(_)
             | Body::BeginIncarnation(_) => None,
         }
     }
@@ -196,6 +200,20 @@ pub fn token_permission(role: Role) -> Permission {
         Role::Coordinator => Permission::ClusterAdmin,
         Role::Operator | Role::Partner => Permission::PrincipalAdmin,
     }
+}
+
+fn needs_of_secret(order: &SecretOrder) -> Option<Vec<Need>> {
+    let permission = match order {
+        SecretOrder::Put { .. } | SecretOrder::Delete { .. } => Permission::SecretWrite,
+        SecretOrder::Reveal { .. } => Permission::SecretReveal,
+        SecretOrder::Turn => Permission::ClusterAdmin,
+        SecretOrder::Announce { .. }
+        | SecretOrder::Use { .. }
+        | SecretOrder::Reseal(_)
+        | SecretOrder::Forget { .. } => return None,
+    };
+    let scope = order.place().map_or(Scope::Fleet, SecretPlace::scope);
+    Some(vec![Need { permission, place: Place::At(scope) }])
 }
 
 /// A permission in each of some projects.

@@ -12,7 +12,7 @@ use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
-    RequestId, VmId,
+    RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -32,6 +32,7 @@ use super::principal::AccessOrder;
 use super::refused::RefusedRow;
 use super::region::RegionOrder;
 use super::reply::Reply;
+use super::secret::{Secret, SecretPlace};
 use super::table::{Key, ROW_BYTES_MAX, Table};
 
 /// Records of one archived text: some 4 MB, and less than a tenth of it on disk.
@@ -97,6 +98,9 @@ pub(super) enum Subject {
     Plan(ProjectName),
     Annotation(VmId, String),
     Region(RegionCode),
+    Secret(SecretPlace),
+    SecretKeys,
+    Snapshot(VmId, SnapshotName),
 }
 
 /// A record as it is written.
@@ -283,6 +287,17 @@ impl Fleet {
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
             Subject::Region(region) => text(self.regions.get(region)?),
+            Subject::Secret(place) => {
+                let Secret { version, created_at, updated_at, updated_by, .. } =
+                    self.secrets.get(place)?;
+                text(&(version, created_at, updated_at, updated_by))
+            }
+            Subject::SecretKeys => {
+                let keys = self.secret_keys();
+                let named: Vec<_> = keys.wanted().map(|key| key.to_string()).collect();
+                text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
+            }
+            Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -384,6 +399,9 @@ impl Subject {
             Self::Plan(project) => ("plan", Some(project.to_string())),
             Self::Annotation(vm, key) => ("annotation", Some(format!("{vm}/{key}"))),
             Self::Region(region) => ("region", Some(region.to_string())),
+            Self::Secret(place) => ("secret", Some(place.to_string())),
+            Self::SecretKeys => ("secret-keys", None),
+            Self::Snapshot(vm, name) => ("snapshot", Some(format!("{vm}/{name}"))),
         };
         Object { kind, id }
     }
@@ -463,12 +481,15 @@ impl Body {
             Self::SetPlan { .. } => "plan.set",
             Self::Annotate { .. } => "vm.annotate",
             Self::Regions(order) => order.action(),
+            Self::Secrets(order) => return order.action(),
+            Self::Snapshots(order) => order.deed.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
             | Self::PostUsage { .. }
             | Self::NoteRefusals { .. }
-            | Self::SealWindows { .. } => return None,
+            | Self::SealWindows { .. }
+            | Self::NoteFormats(_) => return None,
         })
     }
 
@@ -507,12 +528,17 @@ impl Body {
             Self::SetPlan { project, .. } => one(Subject::Plan(project.clone())),
             Self::Annotate { vm, key, .. } => one(Subject::Annotation(*vm, key.clone())),
             Self::Regions(order) => one(region_subject(order)),
+            Self::Secrets(order) => {
+                one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
+            }
+            Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }
             | Self::NoteRefusals { .. }
             | Self::BeginIncarnation(_)
             | Self::AdmitMember(_)
+            | Self::NoteFormats(_)
             | Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_) => vec![None],

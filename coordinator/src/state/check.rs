@@ -19,6 +19,7 @@ use super::migration::{Cause, Migration, Step};
 use super::principal::PRINCIPALS_MAX;
 use super::project::{PROJECTS_MAX, Project};
 use super::request::REQUESTS_MAX;
+use super::snapshot::SNAPSHOTS_MAX;
 use super::vm::{Rest, Task, VMS_DELETED_MAX, Vm};
 
 impl Fleet {
@@ -42,6 +43,9 @@ impl Fleet {
         self.check_annotations()?;
         self.check_regions()?;
         self.check_residency()?;
+        self.check_secrets()?;
+        self.check_formats()?;
+        self.check_snapshots()?;
         self.check_bounds()
     }
 
@@ -192,7 +196,11 @@ impl Fleet {
             let own = live().filter(|vm| vm.spec.project == project.name);
             let open = self.open_migrations().filter(|one| one.project == project.name);
             let machines = own.map(|vm| ProjectUsage::of_machine(&vm.spec));
+            let snapshots = self.snapshots.values();
+            let is_own = |vm| self.project_of_vm(vm) == Some(&project.name);
+            let snapshots = snapshots.filter(|snapshot| is_own(snapshot.vm));
             let all = machines.chain(open.map(|_| ProjectUsage::of_migration()));
+            let all = all.chain(snapshots.map(|_| ProjectUsage::of_snapshot()));
             let counted = all.fold(ProjectUsage::default(), |sum, one| sum.plus(&one));
             let used = self.project_usage(&project.name);
             ensure(counted == used, || {
@@ -233,6 +241,7 @@ impl Fleet {
             (self.bindings.len(), BINDINGS_MAX, "bindings"),
             (self.api_keys.len(), API_KEYS_MAX, "API keys"),
             (self.regions.len(), REGIONS_MAX, "regions"),
+            (self.snapshots.len(), SNAPSHOTS_MAX, "snapshots"),
         ];
         bounds.into_iter().try_for_each(|(count, most, what)| {
             ensure(count <= most, || format!("{count} {what}, at most {most}"))

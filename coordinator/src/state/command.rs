@@ -20,6 +20,7 @@ use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::formats::{FIRST, Formats, NEWEST};
 use super::incarnation::Restored;
 use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
@@ -31,6 +32,8 @@ use super::principal::AccessOrder;
 use super::project::ProjectOrder;
 use super::refused::RefusedRow;
 use super::region::RegionOrder;
+use super::secret::{SecretOrder, SecretPlace};
+use super::snapshot::SnapshotOrder;
 use super::token::Token;
 
 /// Bytes of one command: the largest is a hello with [`MACHINES_PER_NODE_MAX`] machines whose reasons were
@@ -71,10 +74,16 @@ impl Command {
     }
 }
 
+/// A command's version is that of the formats.
 impl Message for Command {
-    const VERSION: u16 = 8;
+    const VERSION: u16 = NEWEST.0;
+    const OLDEST: u16 = FIRST.0;
     const BYTES_MAX: usize = COMMAND_BYTES_MAX;
     const NAME: &'static str = "command";
+
+    fn version(&self) -> u16 {
+        self.body.since().0
+    }
 }
 
 /// What a command does. Ids in it were made by the proposer.
@@ -247,6 +256,12 @@ pub enum Body {
         /// [`REFUSED_ROWS_MAX`]: super::refused::REFUSED_ROWS_MAX
         rows: Vec<RefusedRow>,
     },
+    /// What is kept encrypted.
+    Secrets(SecretOrder),
+    /// What all members understand, as they have just said.
+    NoteFormats(Vec<(MemberId, Formats)>),
+    /// Something with a snapshot of a machine.
+    Snapshots(SnapshotOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -351,7 +366,10 @@ impl Body {
                 canonical(&(6u8, token.record.role, &token.record.name, token.access))
             }
             Self::UseToken { token, role, name } => canonical(&(7u8, token, role, name)),
-            Self::AdmitMember(facts) => canonical(&(8u8, facts)),
+            // Its program may be another when it asks again.
+            Self::AdmitMember(MemberFacts { name, peer_address, api_address, .. }) => {
+                canonical(&(8u8, name, peer_address, api_address))
+            }
             Self::RemoveMember { member } => canonical(&(9u8, member)),
             Self::MigrateBatch(MigrateBatch { order, .. }) => canonical(&(
                 10u8,
@@ -372,6 +390,10 @@ impl Body {
             Self::Annotate { vm, key, value } => canonical(&(24u8, vm, key, value)),
             Self::Regions(order) => canonical(&(18u8, order)),
             Self::NoteRefusals { rows } => canonical(&(41u8, rows)),
+            Self::Secrets(order) => canonical(&(25u8, asked_secret(order)?)),
+            Self::Snapshots(SnapshotOrder { vm, name, deed }) => {
+                canonical(&(19u8, vm, name, deed.number()))
+            }
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }
@@ -383,7 +405,8 @@ impl Body {
             | Self::OpenSession(_)
             | Self::Reports(_)
             | Self::SetNodeStates(_)
-            | Self::ExpireEffects(_) => return None,
+            | Self::ExpireEffects(_)
+            | Self::NoteFormats(_) => return None,
         };
         Some(xxhash_rust::xxh3::xxh3_64(&asked))
     }
@@ -402,6 +425,20 @@ fn asked_access(order: &AccessOrder) -> AccessOrder {
         _ => {}
     }
     asked
+}
+
+/// The mark stands for the value, which is encrypted anew each time. What the cluster does by itself is not remembered.
+fn asked_secret(order: &SecretOrder) -> Option<(u8, Option<&SecretPlace>, u64)> {
+    match order {
+        SecretOrder::Put { place, mark, .. } => Some((0, Some(place), *mark)),
+        SecretOrder::Delete { place } => Some((1, Some(place), 0)),
+        SecretOrder::Reveal { place } => Some((2, Some(place), 0)),
+        SecretOrder::Turn => Some((3, None, 0)),
+        SecretOrder::Announce { .. }
+        | SecretOrder::Use { .. }
+        | SecretOrder::Reseal(_)
+        | SecretOrder::Forget { .. } => None,
+    }
 }
 
 /// The value's canonical bytes. JSON, because these bytes are only hashed: no version or limit is needed,

@@ -6,6 +6,7 @@ use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::{Applying, Fleet};
+use super::incarnation::REVISIONS_GAP;
 use super::table::{Key, ROW_BYTES_MAX};
 
 /// Events that are kept: about 200 bytes each, so 20 MB of memory and of every snapshot.
@@ -98,8 +99,7 @@ impl Fleet {
         }
     }
 
-    /// Events after a position, oldest first. Of a position older than [`Fleet::events_begin`] some may be
-    /// missing.
+    /// Events after a position, oldest first. Whether none is missing, [`Fleet::events_lost_before`] says.
     pub fn events_after(
         &self,
         revision: Revision,
@@ -110,8 +110,39 @@ impl Fleet {
         self.events.range((Excluded(after), Unbounded)).map(|(_, row)| &row.0)
     }
 
-    /// The revision of the oldest event that is still kept.
-    pub fn events_begin(&self) -> Option<Revision> {
-        self.events.first_key().map(|key| key.revision)
+    /// The oldest revision all of whose events are kept, with all later ones.
+    pub fn oldest_event_revision(&self) -> Revision {
+        let is_full = self.events.len() >= EVENTS_MAX;
+        match self.events.first_key().filter(|_| is_full) {
+            None => Revision(1),
+            Some(oldest) if oldest.sequence == 0 => oldest.revision,
+            // The events before it in its revision are forgotten.
+            Some(oldest) => oldest.revision.next(),
+        }
+    }
+
+    /// Whether events behind a position may be forgotten; then [`Fleet::oldest_event_revision`].
+    pub fn events_lost_before(&self, revision: Revision, sequence: u32) -> Option<Revision> {
+        let is_full = self.events.len() >= EVENTS_MAX;
+        let oldest = self.events.first_key().filter(|_| is_full)?;
+        let has_seen = match oldest.sequence.checked_sub(1) {
+            Some(forgotten) => (revision, sequence) >= (oldest.revision, forgotten),
+            // Which event was forgotten last is not known, but that it is of an earlier revision.
+            None => {
+                let is_behind_one = revision.next() == oldest.revision && sequence == u32::MAX;
+                revision >= oldest.revision || is_behind_one
+            }
+        };
+        (!has_seen).then(|| self.oldest_event_revision())
+    }
+
+    /// Whether the cluster was restored from a backup that is older than a revision: then what happened up to it is not
+    /// what the fleet knows. It has no event of that revision, and its next one lies behind the gap that a restore leaves.
+    pub fn is_undone(&self, revision: Revision) -> bool {
+        let next = self.events_after(revision, None).next();
+        let distance = next.map_or(0, |next| next.revision.0 - revision.0);
+        let begin = EventKey { revision, sequence: 0 };
+        let end = EventKey { revision, sequence: u32::MAX };
+        distance > REVISIONS_GAP / 2 && self.events.range(begin..=end).next().is_none()
     }
 }

@@ -3,7 +3,7 @@
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
-    NodeName, ProjectName, RegionCode, RequestId, Revision, VmId, VmName,
+    NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -20,6 +20,7 @@ use super::binding::Binding;
 use super::command::{Body, Command};
 use super::drain::Drain;
 use super::event::{EventKey, EventRow};
+use super::formats::FormatVersion;
 use super::index::Index;
 use super::ledger::Book;
 use super::ledger::account::{Account, AccountKey};
@@ -41,7 +42,10 @@ use super::region::Region;
 use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::residency::Violation;
+use super::secret::keys::SecretKeys;
+use super::secret::{Secret, SecretPlace};
 use super::settings::Settings;
+use super::snapshot::Snapshot;
 use super::table::{Only, ROW_BYTES_MAX, Table, TableName};
 use super::tables::for_each_table;
 use super::token::Token;
@@ -103,10 +107,12 @@ pub(super) struct Meta {
     pub(super) audit: AuditHead,
     /// Which life of the cluster this is.
     pub(super) incarnation: Incarnation,
+    /// The active version of formats.
+    pub(super) formats: FormatVersion,
 }
 
 impl Message for Meta {
-    const VERSION: u16 = 3;
+    const VERSION: u16 = 4;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "meta row";
 }
@@ -155,7 +161,8 @@ impl Fleet {
         let client_request = fingerprint.map(|_| command.request);
         let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
         // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
-        if let Err(refusal) = self.check_asker(command) {
+        let judged = self.check_asker(command).and_then(|()| self.check_since(&command.body));
+        if let Err(refusal) = judged {
             let reply = Err(refusal);
             self.record_refusal(&now, command, &reply);
             return reply;
@@ -233,6 +240,9 @@ impl Fleet {
             Body::Annotate { vm, key, value } => self.annotate(*vm, key, value.as_deref()),
             Body::Regions(order) => self.order_region(now, order),
             Body::NoteRefusals { rows } => self.note_refused(now, rows),
+            Body::NoteFormats(said) => self.note_formats(now, said),
+            Body::Secrets(order) => self.order_secret(now, &command.origin, order),
+            Body::Snapshots(order) => self.order_snapshot(now, request, order),
         }
     }
 
@@ -295,6 +305,20 @@ impl Fleet {
     pub fn vms_after(&self, vm: VmId) -> impl Iterator<Item = &Vm> {
         use std::ops::Bound::{Excluded, Unbounded};
         self.vms.range((Excluded(vm), Unbounded)).map(|(_, vm)| vm)
+    }
+
+    /// The nodes behind a name, in order.
+    pub fn nodes_after(&self, after: Option<&NodeName>) -> impl Iterator<Item = &Node> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let begin = after.map_or(Unbounded, |name| Excluded(name.clone()));
+        self.nodes.range((begin, Unbounded)).map(|(_, node)| node)
+    }
+
+    /// The migrations after an id, in order.
+    pub fn migrations_after(&self, after: Option<MigrationId>) -> impl Iterator<Item = &Migration> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let begin = after.map_or(Unbounded, Excluded);
+        self.migrations.range((begin, Unbounded)).map(|(_, migration)| migration)
     }
 
     /// Machines that wait for a node.

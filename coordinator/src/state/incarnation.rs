@@ -64,6 +64,7 @@ impl Fleet {
             let text = format!("member id {} was given out before", restored.member);
             return Err(Refusal::Conflict(text));
         }
+        restored.facts.formats.check(self.meta.formats).map_err(Refusal::OtherFormats)?;
         self.meta.incarnation = restored.incarnation;
         self.replace_members(restored);
         let effect_last = self.meta.effect_last.0.saturating_add(EFFECTS_GAP);
@@ -127,6 +128,7 @@ impl Fleet {
         if let Some(effect) = vm.task_effect() {
             self.take_row(effect);
         }
+        self.lose_snapshots(now, held.vm, "the machine moved after the backup was made");
         self.change_vm(now, held.vm, |vm| {
             vm.task = None;
             vm.node = Some(node.clone());

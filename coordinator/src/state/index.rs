@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use novacron_protocol::ids::{
-    BindingId, EffectId, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId, VmName,
+    BindingId, EffectId, MigrationId, NodeName, ProjectName, RequestId, Revision, SnapshotId, VmId,
+    VmName,
 };
 use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::time::Timestamp;
@@ -14,6 +15,7 @@ use super::binding::Binding;
 use super::fleet::Fleet;
 use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
+use super::snapshot::Snapshot;
 use super::vm::{Rest, Vm};
 
 /// Indexes over the tables.
@@ -40,10 +42,13 @@ pub(super) struct Index {
     /// What projects take; those that take nothing are not in it.
     pub(super) usage: BTreeMap<ProjectName, ProjectUsage>,
     bindings: BTreeSet<(SubjectName, BindingId)>,
+    snapshots: BTreeSet<(VmId, SnapshotId)>,
     /// Seconds of machines' meters in windows that are not sealed.
     pub(super) ledger_open: OpenCoverage,
     /// Bytes of all annotations.
     pub(super) annotation_bytes: usize,
+    /// Bytes of all encrypted values.
+    pub(super) secret_bytes: usize,
 }
 
 impl Index {
@@ -55,9 +60,32 @@ impl Index {
         index.requests_by_age =
             fleet.requests.iter().map(|(request, answered)| (answered.at, *request)).collect();
         fleet.bindings.values().for_each(|binding| index.add_binding(binding));
+        for snapshot in fleet.snapshots.values() {
+            let project = fleet.project_of_vm(snapshot.vm).cloned().unwrap_or_default();
+            index.add_snapshot(&project, snapshot);
+        }
         index.ledger_open = fleet.build_open_coverage();
         index.annotation_bytes = fleet.all_annotation_bytes();
+        index.secret_bytes = fleet.all_secret_bytes();
         index
+    }
+
+    /// Snapshots of a machine.
+    pub(super) fn snapshots_of(&self, vm: VmId) -> impl Iterator<Item = SnapshotId> + use<'_> {
+        let end = |snapshot| (vm, SnapshotId(snapshot));
+        self.snapshots.range(end(Uuid::nil())..=end(Uuid::max())).map(|(_, snapshot)| *snapshot)
+    }
+
+    pub(super) fn add_snapshot(&mut self, project: &ProjectName, snapshot: &Snapshot) {
+        if self.snapshots.insert((snapshot.vm, snapshot.id)) {
+            self.charge(project, &ProjectUsage::of_snapshot());
+        }
+    }
+
+    pub(super) fn remove_snapshot(&mut self, project: &ProjectName, snapshot: &Snapshot) {
+        if self.snapshots.remove(&(snapshot.vm, snapshot.id)) {
+            self.release(project, &ProjectUsage::of_snapshot());
+        }
     }
 
     /// Bindings of a principal.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::About;
 use super::fleet::{Applying, Fleet};
+use super::formats::Formats;
 use super::incarnation::FIRST;
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
@@ -28,6 +29,8 @@ pub struct MemberFacts {
     pub peer_address: String,
     /// Address of its API.
     pub api_address: String,
+    /// What its program understands.
+    pub formats: Formats,
 }
 
 /// A coordinator as the fleet keeps it, also after it left: its id must not come back.
@@ -60,7 +63,7 @@ impl MemberRecord {
 }
 
 impl Message for MemberRecord {
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     const BYTES_MAX: usize = ROW_BYTES_MAX;
     const NAME: &'static str = "member row";
 }
@@ -79,6 +82,7 @@ impl Fleet {
         }
         self.meta.cluster = Some(cluster);
         self.meta.incarnation = FIRST;
+        self.meta.formats = member.formats.newest;
         let admitted = self.admit_member(now, member)?;
         if let Accepted::Member(member) = admitted {
             self.enter_member(member)?;
@@ -91,6 +95,7 @@ impl Fleet {
     /// (it lost its data before it served) gives way; one that did must be removed first, because two programs
     /// with one id would be one voter with two votes.
     pub(super) fn admit_member(&mut self, now: &mut Applying, facts: &MemberFacts) -> Reply {
+        facts.formats.check(self.meta.formats).map_err(Refusal::OtherFormats)?;
         let clashes = |other: &&MemberRecord| {
             !other.has_left()
                 && (other.facts.name == facts.name
@@ -121,6 +126,10 @@ impl Fleet {
 
     pub(super) fn enter_member(&mut self, member: MemberId) -> Reply {
         self.require_member(member)?;
+        // It was admitted when the cluster may have worked with older formats.
+        let formats = self.members.get(&member).map(|row| row.facts.formats);
+        let understood = formats.map_or(Ok(()), |formats| formats.check(self.meta.formats));
+        understood.map_err(Refusal::OtherFormats)?;
         self.members.update(&member, |member| member.part = MemberPart::Entered);
         Ok(Accepted::Member(member))
     }

@@ -11,16 +11,19 @@
 //! | [`vm`] [`node`] [`migration`] | the nouns and their rules |
 //! | [`batch`] [`drain`] [`settings`] | many migrations at once; what holds for all |
 //! | [`annotation`] | what people and tools keep beside machines |
+//! | [`snapshot`] | how disks of machines were |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
 //! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
+//! | [`secret`] | what is kept encrypted |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
 //! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
 //! | [`refused`] | requests that members refused |
+//! | [`formats`] | which versions of all this the members understand |
 //! | [`origin`] | who asked, and from where |
 //! | [`table`] [`rows`] `tables` | rows on disk and in snapshots; the one list of tables |
 //! | [`check`] | what is always true |
@@ -37,6 +40,7 @@ pub mod command;
 pub mod drain;
 pub mod event;
 pub mod fleet;
+pub mod formats;
 pub mod incarnation;
 mod index;
 pub mod ledger;
@@ -54,7 +58,9 @@ pub mod reply;
 pub mod request;
 pub mod residency;
 pub mod rows;
+pub mod secret;
 pub mod settings;
+pub mod snapshot;
 pub mod table;
 mod tables;
 #[cfg(test)]

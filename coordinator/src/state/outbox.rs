@@ -39,11 +39,18 @@ impl Message for OutboxRow {
 /// How long an agent may take to begin.
 fn deadline_ms(action: &Action) -> u64 {
     match action {
-        Action::Create { .. } | Action::Start | Action::Stop { .. } => 10 * MINUTE_MS,
+        Action::Create { .. }
+        | Action::Start
+        | Action::Stop { .. }
+        | Action::TakeSnapshot { .. } => 10 * MINUTE_MS,
         Action::ExpectMigration { .. } => 2 * MINUTE_MS,
         Action::SendMigration { .. } | Action::CancelMigration { .. } => 5 * MINUTE_MS,
         // Clearing up is never too late: ten years.
-        Action::Destroy | Action::AbandonMigration { .. } => 10 * 365 * 24 * 60 * MINUTE_MS,
+        // What a restore has begun has to be brought to its end, too.
+        Action::Destroy
+        | Action::AbandonMigration { .. }
+        | Action::RestoreSnapshot { .. }
+        | Action::DeleteSnapshot { .. } => 10 * 365 * 24 * 60 * MINUTE_MS,
     }
 }
 
@@ -128,6 +135,11 @@ impl Fleet {
                 self.settle_send(now, *migration, row.effect.id, outcome);
             }
             Action::CancelMigration { migration } => self.settle_cancel(*migration, row.effect.id),
+            Action::TakeSnapshot { snapshot }
+            | Action::RestoreSnapshot { snapshot }
+            | Action::DeleteSnapshot { snapshot } => {
+                self.settle_snapshot(now, row, *snapshot, outcome);
+            }
             Action::AbandonMigration { .. } => {}
         }
     }
@@ -157,7 +169,11 @@ impl Fleet {
     fn is_expired(&self, now: &Applying, row: &OutboxRow) -> bool {
         let may_expire = !matches!(
             row.effect.action,
-            Action::SendMigration { .. } | Action::AbandonMigration { .. } | Action::Destroy
+            Action::SendMigration { .. }
+                | Action::AbandonMigration { .. }
+                | Action::Destroy
+                | Action::RestoreSnapshot { .. }
+                | Action::DeleteSnapshot { .. }
         );
         let is_down = self.nodes.get(&row.node).is_none_or(|node| node.state == NodeState::Down);
         may_expire && is_down && now.at > row.effect.deadline

@@ -5,7 +5,7 @@ use std::fmt;
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
-    RegionCode, VmId,
+    RegionCode, SnapshotId, SnapshotName, VmId, VmName,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -16,9 +16,11 @@ use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
 use super::access::Unknown;
+use super::formats::{FormatVersion, OtherFormats};
 use super::ledger::entry::EntryId;
 use super::ledger::hour::Hour;
 use super::placement::Misfit;
+use super::secret::SecretPlace;
 
 /// The answer to a command: part of the replicated state, so that a repeated request gets the same one.
 pub type Reply = Result<Accepted, Refusal>;
@@ -56,6 +58,10 @@ pub enum Accepted {
     ApiKey(ApiKeyId),
     /// The region that it was about.
     Region(RegionCode),
+    /// The version of the secret that it was about.
+    Secret(u64),
+    /// The snapshot that it was about.
+    Snapshot(SnapshotId),
 }
 
 /// A command changed nothing, and why.
@@ -219,6 +225,50 @@ pub enum Refusal {
     /// There is no such region.
     #[error("there is no region `{0}`")]
     NoSuchRegion(RegionCode),
+    /// The command is newer than some members of the cluster.
+    #[error(
+        "this needs formats of version {needed}, and the cluster works with version {active} until all its coordinators \
+         are upgraded{}",
+        not_yet(behind.as_deref())
+    )]
+    UpgradeNeeded {
+        /// What it needs.
+        needed: FormatVersion,
+        /// What is active.
+        active: FormatVersion,
+        /// A member that is too old.
+        behind: Option<String>,
+    },
+    /// A coordinator that is too old or too new for the cluster.
+    #[error(transparent)]
+    OtherFormats(OtherFormats),
+    /// There is no such secret.
+    #[error("there is no secret `{0}`")]
+    NoSuchSecret(SecretPlace),
+    /// The machine has no such snapshot.
+    #[error("machine {vm} has no snapshot `{name}`")]
+    NoSuchSnapshot {
+        /// The machine.
+        vm: VmId,
+        /// The name.
+        name: SnapshotName,
+    },
+    /// Another snapshot was made on top of it.
+    #[error("snapshot `{name}` is what snapshot `{child}` was made on: delete `{child}` first")]
+    SnapshotNeeded {
+        /// The snapshot.
+        name: SnapshotName,
+        /// The other one.
+        child: SnapshotName,
+    },
+    /// Snapshots stay in the disks at their node.
+    #[error("machine `{name}` has {count} snapshots, which cannot move with it: delete them first")]
+    HasSnapshots {
+        /// The machine.
+        name: VmName,
+        /// How many.
+        count: usize,
+    },
 }
 
 /// What has a name of its own, machines apart.
@@ -230,6 +280,8 @@ pub enum Named {
     Principal,
     /// A region.
     Region,
+    /// A snapshot.
+    Snapshot,
 }
 
 impl fmt::Display for Named {
@@ -238,6 +290,7 @@ impl fmt::Display for Named {
             Self::Project => "project",
             Self::Principal => "principal",
             Self::Region => "region",
+            Self::Snapshot => "snapshot",
         })
     }
 }
@@ -280,7 +333,11 @@ impl Refusal {
             | Self::NoSuchApiKey(_)
             | Self::NoSuchEntry(_)
             | Self::NoSuchAnnotation { .. }
-            | Self::NoSuchRegion(_) => Code::NotFound,
+            | Self::NoSuchRegion(_)
+            | Self::NoSuchSecret(_)
+            | Self::NoSuchSnapshot { .. } => Code::NotFound,
+            Self::SnapshotNeeded { .. } => Code::SnapshotNeeded,
+            Self::HasSnapshots { .. } => Code::HasSnapshots,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
             Self::NameTaken { .. } | Self::Taken { .. } => Code::NameTaken,
             Self::IllegalMove { .. } | Self::Conflict(_) => Code::Conflict,
@@ -299,6 +356,7 @@ impl Refusal {
             Self::TooManyRecords(_) => Code::TooManyRecords,
             Self::RateBegun { .. } => Code::RateBegun,
             Self::PlanFull { .. } => Code::PlanFull,
+            Self::UpgradeNeeded { .. } | Self::OtherFormats(_) => Code::UpgradeNeeded,
         }
     }
 
@@ -309,11 +367,16 @@ impl Refusal {
             Self::NoSuchProject(_) => Some("project"),
             Self::NoSuchPrincipal(_) => Some("principal"),
             Self::NoSuchRegion(_) => Some("region"),
+            Self::NoSuchSnapshot { .. } => Some("snapshot"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,
         }
     }
+}
+
+fn not_yet(behind: Option<&str>) -> String {
+    behind.map(|name| format!("; `{name}` is not yet")).unwrap_or_default()
 }
 
 fn by_machine(holder: Option<VmId>) -> String {
@@ -323,7 +386,7 @@ fn by_machine(holder: Option<VmId>) -> String {
 fn amount(quota: Quota, amount: u64) -> String {
     match quota {
         Quota::MemoryBytes | Quota::DiskBytes => display_size(amount),
-        Quota::Vms | Quota::Cpus | Quota::Migrations => amount.to_string(),
+        Quota::Vms | Quota::Cpus | Quota::Migrations | Quota::Snapshots => amount.to_string(),
     }
 }
 

@@ -1,17 +1,17 @@
 //! The fleet as rows, and back. Snapshots and the tables on disk hold the same rows.
 //!
-//! A snapshot is `magic`, `version: u32 LE` and then for each row, in order, `table: u8`, `key length: u32
+//! A snapshot is `magic`, the active version of formats as `u32 LE` and then for each row, in order, `table: u8`, `key length: u32
 //! LE`, `key`, `value length: u32 LE`, `value`. Values carry their own versions.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::fleet::{Fleet, Meta};
+use super::formats::{FIRST, NEWEST, OLDEST};
 use super::index::Index;
 use super::table::{Key, Only, Row, RowError, Table, TableName};
 use super::tables::for_each_table;
 
 const MAGIC: &[u8; 8] = b"ncfleet\0";
-const VERSION: u32 = 1;
 
 /// Why bytes are not a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,9 @@ pub enum SnapshotError {
     #[error("these bytes are not a snapshot of a fleet")]
     NotASnapshot,
     /// Another program wrote them.
-    #[error("a snapshot of version {found} cannot be read: this build reads version {VERSION}")]
+    #[error(
+        "a snapshot with formats of version {found} cannot be read: this build reads {OLDEST} to {NEWEST}"
+    )]
     UnknownVersion {
         /// The version in the bytes.
         found: u32,
@@ -109,7 +111,8 @@ impl Fleet {
     /// # Errors
     /// A row that is too large to be stored.
     pub fn to_snapshot(&self) -> Result<Vec<u8>, RowError> {
-        let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()[..]].concat();
+        let version = u32::from(self.meta.formats.max(FIRST).0);
+        let mut bytes = [&MAGIC[..], &version.to_le_bytes()].concat();
         self.visit_rows(|row| write_row(&row, |part| bytes.extend_from_slice(part)))?;
         Ok(bytes)
     }
@@ -123,7 +126,7 @@ impl Fleet {
         let (version, mut rest) =
             rest.split_first_chunk::<4>().ok_or(SnapshotError::NotASnapshot)?;
         let found = u32::from_le_bytes(*version);
-        if found != VERSION {
+        if !(u32::from(OLDEST.0)..=u32::from(NEWEST.0)).contains(&found) {
             return Err(SnapshotError::UnknownVersion { found });
         }
         let mut fleet = Self::default();
@@ -136,7 +139,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The [`Fleet::state_hash`] of the fleet in a snapshot of this version.
+    /// The [`Fleet::state_hash`] of the fleet in a snapshot.
     pub fn hash_of_snapshot(bytes: &[u8]) -> u128 {
         xxh3_128(bytes.get(MAGIC.len() + 4..).unwrap_or_default())
     }

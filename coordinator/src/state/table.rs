@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use novacron_protocol::ids::{
     ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
-    RegionCode, RequestId, VmId,
+    RegionCode, RequestId, SnapshotId, VmId,
 };
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
@@ -206,7 +206,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId);
+uuid_key!(VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId, SnapshotId);
 number_key!(EffectId, MemberId);
 
 macro_rules! name_key {

@@ -34,6 +34,8 @@ macro_rules! for_each_table {
             13 Regions regions (RegionCode => Region),
             /// Machines that stand against a rule of residency.
             14 ResidencyViolations residency_violations (VmId => Violation),
+            /// How disks of machines were.
+            15 Snapshots snapshots (SnapshotId => Snapshot),
             /// Whose machines are whose.
             20 Projects projects (ProjectName => Project),
             /// Who may ask for anything.
@@ -44,6 +46,10 @@ macro_rules! for_each_table {
             23 ApiKeys api_keys (ApiKeyId => ApiKey),
             /// What is kept beside machines.
             24 Annotations annotations (AnnotationKey => Annotation),
+            /// What is kept encrypted.
+            25 Secrets secrets (SecretPlace => Secret),
+            /// The keys that it is encrypted with: one row.
+            26 SecretKeys secret_keys (Only => SecretKeys),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::binding::{NewBinding, Right};
 use super::command::{CreateVm, OpenSession, SessionReports};
+use super::formats::Formats;
 use super::incarnation::Restored;
 use super::member::MemberFacts;
 use super::migration::Migration;
@@ -360,7 +361,12 @@ impl Scene {
 
 pub(crate) fn member_facts(name: &str) -> MemberFacts {
     let address = |port| format!("{name}.example:{port}");
-    MemberFacts { name: name.to_owned(), peer_address: address(7400), api_address: address(7443) }
+    MemberFacts {
+        name: name.to_owned(),
+        peer_address: address(7400),
+        api_address: address(7443),
+        formats: Formats::default(),
+    }
 }
 
 pub(crate) fn held(vm: VmId, generation: u64, state: ObservedState) -> MachineReport {

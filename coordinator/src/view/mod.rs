@@ -1,20 +1,26 @@
-//! Reading the fleet: linearizable on any member, and watches.
+//! Reading the fleet: linearizable on any member, or as the member has it, and watches.
 
 pub mod access;
 mod cell;
+mod currency;
 pub mod drain;
+pub mod overview;
 pub mod region;
 pub mod resource;
 mod rounds;
+pub mod watchers;
 
 use std::time::Duration;
 
 use novacron_protocol::api::{Code, Problem};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 pub use cell::FleetCell;
+pub use watchers::{WatchLimits, Watchers};
 
+use self::currency::Currency;
 use self::rounds::Rounds;
 use crate::peers::LeaderLink;
 use crate::raft::Raft;
@@ -22,6 +28,9 @@ use crate::state::Fleet;
 
 /// How long a read may wait for the leader and for this member to catch up: three elections.
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How often a member that nobody reads from asks how far it is.
+const CURRENCY_PERIOD: Duration = Duration::from_secs(1);
 
 /// Why a read has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,12 +53,13 @@ pub struct View {
     cell: FleetCell,
     raft: Raft,
     rounds: Rounds,
+    currency: Currency,
 }
 
 impl View {
     /// Reads of a member.
     pub fn new(cell: FleetCell, raft: Raft, leader: LeaderLink) -> Self {
-        Self { cell, raft, rounds: Rounds::new(leader) }
+        Self { cell, raft, rounds: Rounds::new(leader), currency: Currency::default() }
     }
 
     /// Looks at a fleet that has everything that was acknowledged before the call, on any member.
@@ -70,8 +80,38 @@ impl View {
     }
 
     async fn reach_read_index(&self) -> Result<(), ReadError> {
+        let begun = Instant::now();
         let index = self.rounds.next().await?;
-        self.applied_to(index).await
+        self.applied_to(index).await?;
+        self.currency.note(begun);
+        Ok(())
+    }
+
+    /// The latest moment of which is known that this member has everything that was acknowledged before it: when it
+    /// asked the leader, who confirmed itself with a quorum after that, and has applied what it was told. None if that
+    /// did not happen since it started. No clock but this process's own is believed.
+    pub fn known_at(&self) -> Option<Instant> {
+        self.currency.get()
+    }
+
+    /// Asks now and then although nobody reads, so that stale reads know how old they are, until `stop`. It costs the
+    /// leader one heartbeat to a quorum for each member.
+    pub async fn keep_current(self, stop: CancellationToken) {
+        let mut ticks = interval(CURRENCY_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // Without a quorum there is nothing to note, and the next turn asks again.
+                _ = self.catch_up(READ_TIMEOUT) => {}
+            }
+        }
     }
 
     /// Waits until this member has applied the log up to an index.

@@ -3,7 +3,7 @@
 use novacron_protocol::annotation::Annotations;
 use novacron_protocol::api::{
     BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
-    MigrationView, NodeView, VmView,
+    MigrationView, NodeView, SnapshotView, VmView,
 };
 use novacron_protocol::migration::{
     DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount, MigrationProgress,
@@ -15,6 +15,7 @@ use crate::state::batch::{Batch, BatchItem, ItemStep, Stop};
 use crate::state::binding::Reach;
 use crate::state::migration::{Ending, Migration, Step};
 use crate::state::node::Node;
+use crate::state::snapshot::Snapshot;
 use crate::state::vm::Vm;
 
 /// Where the API's resources live.
@@ -70,6 +71,30 @@ pub fn vm_view(vm: &Vm) -> VmView {
         revision: vm.revision,
         links,
     }
+}
+
+/// A snapshot as the API shows it; none if its machine is gone.
+pub fn snapshot_view(fleet: &Fleet, snapshot: &Snapshot) -> Option<SnapshotView> {
+    let (vm, name) = (fleet.vm(snapshot.vm)?, &snapshot.name);
+    let parent = snapshot.parent.and_then(|parent| fleet.snapshot(parent));
+    Some(SnapshotView {
+        id: snapshot.id,
+        name: name.clone(),
+        vm: vm.id,
+        vm_name: vm.spec.name.clone(),
+        parent: parent.map(|parent| parent.name.clone()),
+        is_current: snapshot.is_current,
+        state: snapshot.state(),
+        reason: snapshot.reason.clone(),
+        created_at: snapshot.created_at,
+        ready_at: snapshot.ready_at,
+        updated_at: snapshot.updated_at,
+        revision: snapshot.revision,
+        links: links(&[
+            ("self", format!("/vms/{}/snapshots/{name}", vm.id)),
+            ("vm", format!("/vms/{}", vm.id)),
+        ]),
+    })
 }
 
 /// A node as lists show it.

@@ -9,6 +9,7 @@ use novacron_coordinator::clock::Clock;
 use novacron_coordinator::peers::Call;
 use novacron_coordinator::peers::message::{PeerRequest, PeerResponse};
 use novacron_coordinator::propose::Intent;
+use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::principal::AccessOrder;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
@@ -17,7 +18,7 @@ use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, EffectOutcome, Handover, MachineReport, MigrationEnd,
     ObservedState, Report, SourceResult, StreamRequest, StreamResponse,
 };
-use novacron_protocol::ids::{Generation, MemberId, MigrationId, VmId};
+use novacron_protocol::ids::{EffectId, Generation, MemberId, MigrationId, VmId};
 use novacron_protocol::migration::{
     DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
     MigrationStatus,
@@ -199,6 +200,56 @@ async fn a_silent_node_becomes_suspect_then_down_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_are_not_in_the_log() {
+    let cluster = TestCluster::start(1).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let mut agent =
+        Agent::connect(&cluster.peer_addresses(), &credentials, "node-01", vec![]).await;
+    let nothing = || {
+        let effect = EffectId(u64::MAX);
+        vec![Report::EffectDone { effect, outcome: EffectOutcome::Done }]
+    };
+    agent.report(nothing()).await;
+    let applied = || *cluster.any().view.applied().borrow();
+    let before = applied();
+    for _ in 0..200 {
+        agent.say(&AgentMessage::Heartbeat).await;
+    }
+    // An answer to what came after them says that they have been heard.
+    agent.report(nothing()).await;
+    assert_eq!(applied(), before + 1, "the report is an entry, and the heartbeats are none");
+    agent.close().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_returns_says_what_it_has() {
+    let cluster = TestCluster::start(1).await;
+    let credentials = cluster.agent_credentials("node-01").await;
+    let addresses = cluster.peer_addresses();
+    let mut agent = Agent::connect(&addresses, &credentials, "node-01", vec![]).await;
+    let vm = running_on(&cluster, &mut agent, "node-01").await;
+    let lost = running(&cluster, &mut agent, "lost").await;
+    agent.close().await;
+    let view = cluster.any().view.clone();
+    let state = |vm: VmId| view.local(|fleet| fleet.vm(vm).unwrap().state());
+    until("its machines are out of sight", async || {
+        (state(vm) == VmState::Unknown && state(lost) == VmState::Unknown).then_some(())
+    })
+    .await;
+    let held = MachineReport {
+        vm,
+        generation: Generation(1),
+        state: ObservedState::Paused,
+        reason: String::new(),
+    };
+    let agent = Agent::connect(&addresses, &credentials, "node-01", vec![held]).await;
+    assert_eq!((state(vm), state(lost)), (VmState::Paused, VmState::Failed));
+    agent.close().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_session_takes_the_place_of_the_older() {
     let cluster = TestCluster::start(1).await;
     let credentials = cluster.agent_credentials("node-01").await;
@@ -347,13 +398,18 @@ async fn a_leader_without_a_quorum_lets_its_agents_go() {
 
 /// A machine that its agent has made and started.
 async fn running_on(cluster: &TestCluster, agent: &mut Agent, node: &str) -> VmId {
-    let vm = create(cluster.any(), "web").await.unwrap();
+    let vm = running(cluster, agent, "web").await;
+    let on = cluster.any().view.read(|fleet| fleet.vm(vm).unwrap().node.clone()).await.unwrap();
+    assert_eq!(on.unwrap().as_str(), node);
+    vm
+}
+
+async fn running(cluster: &TestCluster, agent: &mut Agent, name: &str) -> VmId {
+    let vm = create(cluster.any(), name).await.unwrap();
     for _ in 0..2 {
         let effect = agent.effects().await.remove(0);
         agent.done(&effect).await;
     }
-    let on = cluster.any().view.read(|fleet| fleet.vm(vm).unwrap().node.clone()).await.unwrap();
-    assert_eq!(on.unwrap().as_str(), node);
     vm
 }
 
@@ -407,6 +463,7 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
         name: "intruder".into(),
         peer_address: "127.0.0.1:1".into(),
         api_address: "127.0.0.1:2".into(),
+        formats: Formats::default(),
     };
     let (first, vm) = (MemberId(1), VmId(request().0));
     let change = Command::of_cluster(request(), at, Body::ChangeSettings(change));
@@ -423,7 +480,8 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
     let incarnation = cluster.any().view.local(Fleet::incarnation);
     for call in calls {
         for from in [0, 1].map(MemberId) {
-            let request = PeerRequest { from, incarnation, to: first, call: call.clone() };
+            let formats = Formats::default();
+            let request = PeerRequest { from, incarnation, formats, to: first, call: call.clone() };
             let answer = said_to(address, &credentials, &request).await;
             let answer = answer.and_then(|frame| codec::decode::<PeerResponse>(&frame).ok());
             assert!(answer.is_none(), "{call:?} as member {from}: {answer:?}");

@@ -158,16 +158,13 @@ async fn bad_input_names_the_field() {
     assert_eq!(unnamed.problem(), problem(400, "invalid_request", Some("name")));
     let broken = client.post("/api/v1/vms", r#"{"name":"#).await;
     assert_eq!(broken.problem(), problem(400, "invalid_request", None));
-    for (query, field) in [
-        ("limit=0", "limit"),
-        ("cursor=x", "cursor"),
-        ("state=asleep", "state"),
-        ("lmit=1", "lmit"),
-    ] {
+    for (query, field) in [("limit=0", "limit"), ("state=asleep", "state"), ("lmit=1", "lmit")] {
         let answer = client.get(&format!("/api/v1/vms?{query}")).await;
         let code = if field == "cursor" { "cursor_unknown" } else { "invalid_request" };
         assert_eq!(answer.problem(), problem(400, code, Some(field)), "{query}");
     }
+    let foreign = client.get("/api/v1/vms?cursor=x").await;
+    assert_eq!(foreign.problem(), problem(400, "cursor_unknown", Some("cursor")));
     let key = client.send("POST", "/api/v1/vms", &[("idempotency-key", "again")], b"{}").await;
     assert_eq!(key.problem(), problem(400, "invalid_request", Some("Idempotency-Key")));
     assert_eq!(names(&client.get("/api/v1/vms").await), [""; 0]);
@@ -358,6 +355,87 @@ async fn pages_put_together_are_the_list() {
     }
     assert_eq!(all, expected);
     assert_eq!(names(&client.get("/api/v1/vms?limit=3&page=3").await), expected[6..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_are_searched_by_what_people_name_them_by() {
+    let (member, client) = fleet().await;
+    member.join_node("rack-7", 4 << 30).await;
+    for (name, node, image, label) in [
+        ("web-01", "node-01", "debian", "Frontend"),
+        ("web-02", "rack-7", "debian", "frontend"),
+        ("db-01", "node-01", "alpine", "backend"),
+    ] {
+        let vm = json!({ "name": name, "memory": 16 << 20, "cpus": 1, "disk": 1 << 20,
+            "image": image, "node": node, "labels": { "tier": label } });
+        assert_eq!(client.post("/api/v1/vms", &vm.to_string()).await.status, 201);
+    }
+    for (query, found) in [
+        ("text=WEB", &["web-01", "web-02"][..]),
+        ("text=frontEND", &["web-01", "web-02"]),
+        ("text=rack", &["web-02"]),
+        ("text=alpine", &["db-01"]),
+        ("text=b-0", &["web-01", "web-02", "db-01"]),
+        ("text=tier", &[]),
+        ("name=web-01", &["web-01"]),
+        ("name=web", &[]),
+        ("text=web&label=tier=frontend", &["web-02"]),
+        ("text=web&node=node-01&state=creating", &["web-01"]),
+    ] {
+        assert_eq!(names(&client.get(&format!("/api/v1/vms?{query}")).await), found, "{query}");
+    }
+    let nodes = |query: &str| format!("/api/v1/nodes?{query}");
+    assert_eq!(names(&client.get(&nodes("text=RACK")).await), ["rack-7"]);
+    assert_eq!(names(&client.get(&nodes("state=ready")).await), ["node-01", "rack-7"]);
+    assert_eq!(names(&client.get(&nodes("state=down")).await), [""; 0]);
+    assert_eq!(names(&client.get(&nodes("label=zone=a")).await), [""; 0]);
+    member.settle("node-01").await;
+    member.settle("node-01").await;
+    let migrate = r#"{"target":"rack-7","mode":"live"}"#;
+    let begun = client.post("/api/v1/vms/db-01/migrate", migrate).await;
+    assert_eq!(begun.status, 202, "{begun:?}");
+    for (query, found) in [
+        ("vm=db-01", 1),
+        ("vm=web-01", 0),
+        ("node=rack-7", 1),
+        ("node=node-09", 0),
+        ("status=in_progress&project=default", 1),
+        ("status=completed", 0),
+        ("project=own", 0),
+    ] {
+        let page = client.get(&format!("/api/v1/migrations?{query}")).await.json();
+        assert_eq!(page["items"].as_array().unwrap().len(), found, "{query}");
+    }
+    for (path, code, field) in [
+        ("vms?text=", "invalid_request", "text"),
+        ("nodes?label=zone", "invalid_request", "label"),
+        ("migrations?status=lost", "invalid_request", "status"),
+        ("nodes?state=lost", "invalid_request", "state"),
+    ] {
+        let refused = client.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(refused.problem(), problem(400, code, Some(field)), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_another_list_is_refused() {
+    let (member, client) = fleet().await;
+    member.join_node("node-02", 4 << 30).await;
+    for name in ["a", "b"] {
+        let body = format!(r#"{{"name":"{name}","memory":16777216,"disk":1048576,"cpus":1}}"#);
+        assert_eq!(client.post("/api/v1/vms", &body).await.status, 201);
+    }
+    let lists = ["vms", "nodes", "migrations", "events"];
+    for list in ["vms", "nodes", "events"] {
+        let page = client.get(&format!("/api/v1/{list}?limit=1")).await.json();
+        let cursor = page["next_cursor"].as_str().unwrap();
+        for other in lists.into_iter().filter(|other| *other != list) {
+            let refused = client.get(&format!("/api/v1/{other}?cursor={cursor}")).await;
+            let expected = problem(400, "cursor_unknown", Some("cursor"));
+            assert_eq!(refused.problem(), expected, "{cursor} of {list} given to {other}");
+        }
+        assert_eq!(client.get(&format!("/api/v1/{list}?cursor={cursor}")).await.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

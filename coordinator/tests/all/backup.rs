@@ -22,13 +22,13 @@ fn key() -> VaultKey {
     VaultKey::from_bytes([7; 32])
 }
 
-fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
+pub fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
     let path = directory.join(format!("key-{}", key.id()));
     key.save_new(&path).unwrap();
     path
 }
 
-fn write_encrypted(path: &Path, content: &[u8]) {
+pub fn write_encrypted(path: &Path, content: &[u8]) {
     let vault = Vault::new(BACKUP_PURPOSE, vec![key()]).unwrap();
     let file = std::fs::File::create(path).unwrap();
     let mut writer = EncryptedWriter::new(file, &vault, Salt::draw().unwrap(), b"").unwrap();
@@ -37,7 +37,7 @@ fn write_encrypted(path: &Path, content: &[u8]) {
 }
 
 /// All bytes of a backup that a member gives out.
-async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
+pub async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
     let mut backup = cluster.app(member).backups.begin(by_operator(())).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(part) = backup.next_bytes().await.unwrap() {

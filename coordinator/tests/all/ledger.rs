@@ -88,6 +88,31 @@ fn month_of(hour: Hour) -> String {
     hour.to_string()[..7].to_owned()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_overview_says_what_the_month_costs_so_far() {
+    let (_member, client, ahead, vm) = scene().await;
+    let plan = r#"{"project":"default","plan":"standard"}"#;
+    assert_eq!(client.post("/api/v1/rates/plans", plan).await.status, 200);
+    let mut seen = Vec::new();
+    for round in 0..3 {
+        ahead.pass_hours(1);
+        let hour = Hour(ahead.hour().0 - 1);
+        post(&client, &[record(vm, hour, 0, 600 + round)]).await;
+        // Twice: what was kept of sealed windows counts as what is read anew.
+        for _ in 0..2 {
+            let cost = get(&client, "/api/v1/overview").await["cost"].clone();
+            let month = cost["month"].as_str().unwrap();
+            let invoice = get(&client, &format!("/api/v1/invoices/{month}")).await;
+            assert_eq!(cost["projects"], invoice["totals"]);
+            assert_eq!(cost["micro_dollars"], invoice["micro_dollars"]);
+            seen.push(cost["micro_dollars"].as_i64().unwrap());
+        }
+        ahead.pass_hours(4);
+        until_sealed(&client, 1 + usize::try_from(round).unwrap()).await;
+    }
+    assert!(seen[0] > 0, "{seen:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_become_usage_windows_and_an_invoice() {
     let (_member, client, ahead, vm) = scene().await;

@@ -57,6 +57,7 @@ async fn the_fleet_and_the_api_are_counted() {
         ("raft_leads", 1.0),
         ("raft_has_leader", 1.0),
         ("raft_healthy", 1.0),
+        ("raft_fit", 1.0),
         ("raft_voters", 1.0),
         ("raft_proposals_bytes", 0.0),
     ] {

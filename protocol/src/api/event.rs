@@ -95,4 +95,110 @@ pub enum EventKind {
     /// A machine stands against a rule of residency since a rule was changed, or does so no more.
     #[serde(rename = "residency.violation")]
     ResidencyViolation,
+    /// A snapshot was asked for, is ready, restored, deleted, or failed.
+    #[serde(rename = "snapshot.changed")]
+    SnapshotChanged,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::VmCreated,
+        Self::VmState,
+        Self::VmDeleted,
+        Self::NodeJoined,
+        Self::NodeState,
+        Self::NodeScheduling,
+        Self::MigrationCreated,
+        Self::MigrationPhase,
+        Self::MigrationCompleted,
+        Self::MigrationFailed,
+        Self::MigrationCancelled,
+        Self::BatchCreated,
+        Self::BatchEnded,
+        Self::MemberChanged,
+        Self::SettingsChanged,
+        Self::ProjectChanged,
+        Self::AccessChanged,
+        Self::RegionChanged,
+        Self::ResidencyViolation,
+        Self::SnapshotChanged,
+    ];
+
+    /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::VmCreated => "vm.created",
+            Self::VmState => "vm.state",
+            Self::VmDeleted => "vm.deleted",
+            Self::NodeJoined => "node.joined",
+            Self::NodeState => "node.state",
+            Self::NodeScheduling => "node.scheduling",
+            Self::MigrationCreated => "migration.created",
+            Self::MigrationPhase => "migration.phase",
+            Self::MigrationCompleted => "migration.completed",
+            Self::MigrationFailed => "migration.failed",
+            Self::MigrationCancelled => "migration.cancelled",
+            Self::BatchCreated => "batch.created",
+            Self::BatchEnded => "batch.ended",
+            Self::MemberChanged => "member.changed",
+            Self::SettingsChanged => "settings.changed",
+            Self::ProjectChanged => "project.changed",
+            Self::AccessChanged => "access.changed",
+            Self::RegionChanged => "region.changed",
+            Self::ResidencyViolation => "residency.violation",
+            Self::SnapshotChanged => "snapshot.changed",
+        }
+    }
+
+    /// The kinds that a pattern means: one of them such as `vm.state`, or all of a family such as `vm.*`. None if it
+    /// means nothing.
+    pub fn matching(pattern: &str) -> Vec<Self> {
+        let family = pattern.strip_suffix('*').filter(|family| family.ends_with('.'));
+        let is_meant = |kind: &Self| match family {
+            Some(family) => kind.word().starts_with(family),
+            None => kind.word() == pattern,
+        };
+        Self::ALL.into_iter().filter(is_meant).collect()
+    }
+}
+
+/// One page of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventPage {
+    /// The events.
+    pub items: Vec<Event>,
+    /// Give this as `cursor` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_cursor: Option<String>,
+    /// The revision of the fleet at which the page was read: follow from the next one and nothing is missed.
+    pub revision: Revision,
+    /// The oldest revision from which a stream can go on. Events before it may be forgotten.
+    pub oldest_revision: Revision,
+    /// How many events are kept: the newest.
+    pub events_max: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_written_as_their_words() {
+        for kind in EventKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_kind_or_a_family() {
+        assert_eq!(EventKind::matching("vm.state"), [EventKind::VmState]);
+        assert_eq!(
+            EventKind::matching("batch.*"),
+            [EventKind::BatchCreated, EventKind::BatchEnded]
+        );
+        for none in ["", "*", "vm", "vm*", "vm.", "vm.sta*", "*.*", "none.*"] {
+            assert_eq!(EventKind::matching(none), [], "{none}");
+        }
+    }
 }

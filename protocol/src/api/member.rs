@@ -67,6 +67,9 @@ pub struct ClusterStatus {
     pub cluster: ClusterId,
     /// Which life of it: 1 since it was founded, or the time of its last restore in milliseconds since 1970.
     pub incarnation: Incarnation,
+    /// Version of formats that it works with: the newest that all members understand, since all of them did.
+    #[serde(default)]
+    pub formats: u16,
     /// The member that leads.
     pub leader: Option<MemberId>,
     /// Whether one more member may be lost and the cluster goes on.
@@ -99,6 +102,12 @@ pub struct MemberStatus {
 pub struct MemberReport {
     /// Version of its program.
     pub version: String,
+    /// Oldest version of formats that it understands.
+    #[serde(default)]
+    pub formats_oldest: u16,
+    /// Newest version of formats that it understands.
+    #[serde(default)]
+    pub formats_newest: u16,
     /// The term of its last vote.
     pub term: u64,
     /// The last entry of its log.
@@ -113,6 +122,9 @@ pub struct MemberReport {
     pub disk_bytes: Option<u64>,
     /// Bytes that are free there.
     pub disk_free_bytes: Option<u64>,
+    /// What somebody has to look at, for a person; nothing if all is well.
+    #[serde(default)]
+    pub alerts: Vec<String>,
 }
 
 /// What a member is to the cluster.

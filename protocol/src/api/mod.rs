@@ -10,10 +10,13 @@ mod findings;
 mod member;
 mod migration;
 mod node;
+mod overview;
 mod principal;
 mod problem;
 mod project;
 mod region;
+mod secret;
+mod snapshot;
 mod token;
 mod usage;
 mod validation;
@@ -22,7 +25,7 @@ mod vm;
 pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditTimes, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, EventPage};
 pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
@@ -30,6 +33,10 @@ pub use member::{
 };
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
+pub use overview::{
+    Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,
+    QuotaUse, Severity,
+};
 pub use principal::{
     ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
     PrincipalChange, PrincipalCreate, PrincipalKind, PrincipalState, PrincipalView,
@@ -40,6 +47,8 @@ pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use region::{
     NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
 };
+pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
+pub use snapshot::{SnapshotCreate, SnapshotState, SnapshotView};
 pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,

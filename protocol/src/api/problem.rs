@@ -98,6 +98,28 @@ pub enum Code {
     TokenUsed,
     /// The join token has expired: ask for a new one.
     TokenExpired,
+    /// Events since that revision are forgotten: read the lists, and follow from their revision.
+    RevisionGone,
+    /// The cluster has not come to that revision.
+    RevisionAhead,
+    /// The revision belongs to what a restore from a backup undid: read the lists, and follow from their revision.
+    RevisionUndone,
+    /// As many streams of events are open as may be.
+    TooManyWatchers,
+    /// What this member has is older than the reader would take.
+    TooStale,
+    /// The coordinator that was asked does not have the key that the secret is encrypted with.
+    SecretKeyMissing,
+    /// The cluster has members that are too old for this: it can be done when all of them are upgraded.
+    UpgradeNeeded,
+    /// The coordinator has no room on its disk, or too many have none.
+    StorageFull,
+    /// The clock of the coordinator that leads differs too much from those of the others.
+    ClockOff,
+    /// The machine has snapshots, which cannot move: delete them first.
+    HasSnapshots,
+    /// Another snapshot was made on top of this one: delete that first.
+    SnapshotNeeded,
 }
 
 impl Code {
@@ -111,9 +133,12 @@ impl Code {
             Self::NameTaken
             | Self::Conflict
             | Self::MemberIdUsed
+            | Self::UpgradeNeeded
             | Self::AlreadyCorrected
             | Self::TokenUsed
             | Self::TokenExpired
+            | Self::HasSnapshots
+            | Self::SnapshotNeeded
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity
@@ -124,8 +149,16 @@ impl Code {
             Self::RequestTimeout => 408,
             Self::RateLimited | Self::TooManyAtOnce => 429,
             Self::HeadTooLarge => 431,
+            Self::RevisionAhead => 400,
+            Self::RevisionGone | Self::RevisionUndone => 410,
+            Self::TooManyWatchers => 429,
             Self::Internal => 500,
-            Self::Unavailable | Self::NodeUnreachable => 503,
+            Self::Unavailable
+            | Self::NodeUnreachable
+            | Self::TooStale
+            | Self::SecretKeyMissing
+            | Self::StorageFull
+            | Self::ClockOff => 503,
             Self::OutcomeUnknown => 504,
         }
     }
@@ -149,6 +182,11 @@ impl Code {
             Self::RateBegun => "Prices that have begun are not changed",
             Self::PlanFull => "The plan has no room",
             Self::Internal => "Internal fault",
+            Self::RevisionGone => "Events of that revision are forgotten",
+            Self::RevisionAhead => "A revision that has not come",
+            Self::RevisionUndone => "A revision that a restore undid",
+            Self::TooManyWatchers => "Too many streams of events",
+            Self::TooStale => "Too old",
             Self::Unavailable => "No quorum",
             Self::NodeUnreachable => "Node not reachable",
             Self::OutcomeUnknown => "Outcome unknown",
@@ -160,6 +198,12 @@ impl Code {
             Self::CursorUnknown => "Unknown or expired cursor",
             Self::TokenUsed => "Join token used before",
             Self::TokenExpired => "Join token expired",
+            Self::SecretKeyMissing => "Key of secrets not at hand",
+            Self::UpgradeNeeded => "Members of the cluster are too old for this",
+            Self::StorageFull => "No room on the disk",
+            Self::ClockOff => "Clock off",
+            Self::HasSnapshots => "The machine has snapshots",
+            Self::SnapshotNeeded => "The snapshot has a child",
         }
     }
 }

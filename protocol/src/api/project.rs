@@ -71,6 +71,9 @@ pub struct QuotaChange {
     /// Migrations that wait or are under way.
     #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub migrations: Option<Option<u64>>,
+    /// Snapshots.
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Option<u64>>,
 }
 
 /// A field that is there, be it `null`.
@@ -87,6 +90,7 @@ impl QuotaChange {
             Quota::MemoryBytes => self.memory_bytes,
             Quota::DiskBytes => self.disk_bytes,
             Quota::Migrations => self.migrations,
+            Quota::Snapshots => self.snapshots,
         };
         Quota::ALL.into_iter().filter_map(|quota| Some((quota, said(quota)?))).collect()
     }

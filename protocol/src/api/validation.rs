@@ -7,17 +7,18 @@ use super::{
     AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
     NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
     PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
-    SettingsChange, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
+    SecretWrite, SettingsChange, SnapshotCreate, TokenCreate, UsagePost, Validate, VmCreate,
+    VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::annotation::check_value;
-use crate::ids::{NodeName, ProjectName, RegionCode};
+use crate::ids::{NodeName, ProjectName, RegionCode, SnapshotName};
 use crate::limits::{
     API_KEY_TTL_S_RANGE, CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX,
     MIGRATIONS_PER_NODE_RANGE, PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
 };
 use crate::migration::MigrationMode;
-use crate::region::{Certification, Residency, ResidencyRules, check_certifications};
+use crate::region::{Certification, Residency, check_certifications};
 use crate::time::Timestamp;
 use crate::usage::HOUR_S;
 use crate::vm::{InvalidField, examine_labels};
@@ -82,7 +83,7 @@ impl Validate for RegionCreate {
         findings.parse("code", self.code.parse::<RegionCode>());
         examine_display_name("name", &self.name, findings);
         examine_certifications(&self.compliance_certifications, findings);
-        examine_rules(&self.residency_rules, findings);
+        examine_problems(self.residency_rules.problems("residency_rules"), findings);
     }
 }
 
@@ -91,7 +92,14 @@ impl Validate for RegionChange {
         examine_display_name("name", self.name.as_deref().unwrap_or_default(), findings);
         let certifications = self.compliance_certifications.iter();
         certifications.for_each(|all| examine_certifications(all, findings));
-        self.residency_rules.iter().for_each(|rules| examine_rules(rules, findings));
+        let rules = self.residency_rules.iter();
+        rules.for_each(|rules| examine_problems(rules.problems("residency_rules"), findings));
+    }
+}
+
+impl Validate for SnapshotCreate {
+    fn validate(&self, findings: &mut Findings) {
+        findings.parse("name", self.name.parse::<SnapshotName>());
     }
 }
 
@@ -100,24 +108,6 @@ impl Validate for NodeRegionChange {
         if let Some(region) = &self.region {
             findings.parse("region", region.parse::<RegionCode>());
         }
-    }
-}
-
-fn examine_certifications(all: &BTreeSet<Certification>, findings: &mut Findings) {
-    too_long(check_certifications("compliance_certifications", all), findings);
-}
-
-fn examine_rules(rules: &ResidencyRules, findings: &mut Findings) {
-    too_long(rules.problems("residency_rules"), findings);
-}
-
-fn examine_residency(residency: &Residency, findings: &mut Findings) {
-    too_long(residency.problems("residency"), findings);
-}
-
-fn too_long(wrong: impl IntoIterator<Item = InvalidField>, findings: &mut Findings) {
-    for InvalidField { field, problem } in wrong {
-        findings.add(&field, FieldCode::Length, problem);
     }
 }
 
@@ -197,6 +187,14 @@ impl Validate for AnnotationWrite {
     }
 }
 
+impl Validate for SecretWrite {
+    fn validate(&self, findings: &mut Findings) {
+        if let Err(wrong) = self.value.check_value() {
+            findings.add(&wrong.field, FieldCode::Length, wrong.problem);
+        }
+    }
+}
+
 impl Validate for UsagePost {
     /// Each record is judged for itself, and so are too many of them: both have answers of their own.
     fn validate(&self, findings: &mut Findings) {
@@ -260,6 +258,22 @@ fn examine_display_name(field: &str, text: &str, findings: &mut Findings) {
             "at most {DISPLAY_NAME_BYTES_MAX} bytes in one line, without control characters"
         );
         findings.add(field, FieldCode::Length, reason);
+    }
+}
+
+fn examine_certifications(all: &BTreeSet<Certification>, findings: &mut Findings) {
+    if let Some(wrong) = check_certifications("compliance_certifications", all) {
+        findings.add(&wrong.field, FieldCode::Length, wrong.problem);
+    }
+}
+
+fn examine_residency(residency: &Residency, findings: &mut Findings) {
+    examine_problems(residency.problems("residency"), findings);
+}
+
+fn examine_problems(problems: Vec<InvalidField>, findings: &mut Findings) {
+    for wrong in problems {
+        findings.add(&wrong.field, FieldCode::Length, wrong.problem);
     }
 }
 

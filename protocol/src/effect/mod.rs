@@ -15,7 +15,7 @@ pub use report::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EffectId, Generation, MigrationId, NodeName, RequestId, VmId};
+use crate::ids::{EffectId, Generation, MigrationId, NodeName, RequestId, SnapshotId, VmId};
 use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
 use crate::vm::VmSpec;
@@ -90,5 +90,20 @@ pub enum Action {
     AbandonMigration {
         /// The migration.
         migration: MigrationId,
+    },
+    /// Keep how all disks are at one moment; done when that is durable.
+    TakeSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Make all disks what they were; the machine is stopped.
+    RestoreSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
+    /// Forget a snapshot; done when nothing of it is left.
+    DeleteSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotId,
     },
 }

@@ -8,12 +8,20 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A type that is sent or stored: it has a version and a size limit.
 pub trait Message: Serialize + DeserializeOwned {
-    /// Version of the layout; raised whenever the encoded form changes.
+    /// Newest version of the layout; raised whenever the encoded form changes.
     const VERSION: u16;
+    /// Oldest version that can still be read. Older than [`Message::VERSION`] only where later versions did nothing but
+    /// add variants at the end of enums: then the bytes of an older value are those of the same value today.
+    const OLDEST: u16 = Self::VERSION;
     /// Most bytes of an encoded value.
     const BYTES_MAX: usize;
     /// What it is, for errors.
     const NAME: &'static str;
+
+    /// The version that this value needs: a reader of that version understands it.
+    fn version(&self) -> u16 {
+        Self::VERSION
+    }
 }
 
 /// Why bytes are not a message, or a value cannot become one.
@@ -67,7 +75,7 @@ fn options(limit: usize) -> impl Options {
 /// # Errors
 /// [`CodecError::TooLong`] if the value does not fit the type's limit.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = M::VERSION.to_le_bytes().to_vec();
+    let mut bytes = message.version().to_le_bytes().to_vec();
     options(M::BYTES_MAX)
         .serialize_into(&mut bytes, message)
         .map_err(|source| encode_error::<M>(source, message))?;
@@ -100,7 +108,7 @@ pub fn decode<M: Message>(bytes: &[u8]) -> Result<M, CodecError> {
         .split_first_chunk::<VERSION_BYTES>()
         .ok_or(CodecError::Truncated { name: M::NAME })?;
     let found = u16::from_le_bytes(*version);
-    if found != M::VERSION {
+    if !(M::OLDEST..=M::VERSION).contains(&found) {
         return Err(CodecError::UnknownVersion { name: M::NAME, found, known: M::VERSION });
     }
     options(M::BYTES_MAX)
@@ -134,6 +142,41 @@ mod tests {
         let bytes = encode(&sample(2)).unwrap();
         assert_eq!(bytes, [3, 0, 2, 0, 0, 0, 0, 0, 0, 0, b'x', b'x', 7, 0, 0, 0]);
         assert_eq!(decode::<Sample>(&bytes).unwrap(), sample(2));
+    }
+
+    /// The second version added a variant.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Grown {
+        Old(u8),
+        New,
+    }
+
+    impl Message for Grown {
+        const VERSION: u16 = 2;
+        const OLDEST: u16 = 1;
+        const BYTES_MAX: usize = 64;
+        const NAME: &'static str = "grown";
+
+        fn version(&self) -> u16 {
+            match self {
+                Self::Old(_) => 1,
+                Self::New => 2,
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_has_the_version_that_it_needs_and_older_ones_are_read() {
+        let old = encode(&Grown::Old(7)).unwrap();
+        assert_eq!(old, [1, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(decode::<Grown>(&old).unwrap(), Grown::Old(7));
+        let new = encode(&Grown::New).unwrap();
+        assert_eq!(new, [2, 0, 1, 0, 0, 0]);
+        assert_eq!(decode::<Grown>(&new).unwrap(), Grown::New);
+        for unknown in [0, 3] {
+            let bytes = [&[unknown, 0][..], &old[2..]].concat();
+            assert!(matches!(decode::<Grown>(&bytes), Err(CodecError::UnknownVersion { .. })));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::exchange::{Content, Request};
 use crate::query::Path;
 
 fn project_path(project: &str) -> Path {
-    Path::new("projects").segment(project)
+    Path::inventory("projects").segment(project)
 }
 
 fn principal_path(principal: &str) -> Path {
@@ -38,7 +38,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub fn projects(&self) -> Result<Vec<ProjectView>, Error> {
-        self.all(&Path::new("projects"))
+        self.all(&Path::inventory("projects"))
     }
 
     /// One project, with what it takes.
@@ -46,7 +46,7 @@ impl Client {
     /// # Errors
     /// [`Error::Problem`] with code `not_found` if there is none.
     pub fn project(&self, project: &str) -> Result<ProjectView, Error> {
-        self.exchange.json(&Request::get(project_path(project)))
+        self.read(project_path(project))
     }
 
     /// Makes a project.

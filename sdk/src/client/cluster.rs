@@ -1,13 +1,26 @@
 //! The coordinator cluster and the tokens to join it.
 
 use http::Method;
-use novacron_protocol::api::{ClusterStatus, ClusterView, SettingsChange, TokenCreate, TokenView};
+use novacron_protocol::api::{
+    ClusterStatus, ClusterView, Overview, SettingsChange, TokenCreate, TokenView,
+};
 use novacron_protocol::ids::MemberId;
 
 use super::Client;
 use crate::error::Error;
 use crate::exchange::{Content, Request};
 use crate::query::Path;
+
+/// The fleet.
+impl Client {
+    /// The fleet in one document, as far as this client sees it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn overview(&self) -> Result<Overview, Error> {
+        self.exchange.json(&Request::get(Path::new("overview")))
+    }
+}
 
 /// The cluster.
 impl Client {

@@ -7,10 +7,13 @@ mod cluster;
 mod migrations;
 mod nodes;
 mod regions;
+mod secrets;
+mod snapshots;
 mod usage;
 mod vms;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use novacron_protocol::api::Page;
 use serde::de::DeserializeOwned;
@@ -21,6 +24,8 @@ use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
 pub use audit::AuditFilter;
+pub use migrations::MigrationFilter;
+pub use nodes::NodeFilter;
 pub use usage::{InvoiceFilter, UsageFilter};
 pub use vms::VmFilter;
 
@@ -28,6 +33,16 @@ pub use vms::VmFilter;
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) exchange: Shared,
+    stale: Option<Stale>,
+}
+
+/// Reads of the inventory that may be behind: any coordinator answers them with what it has, also without a quorum.
+#[derive(Debug, Clone, Copy)]
+pub struct Stale {
+    /// How old what is shown may be; any age unless said. Coordinators that have older things are passed over.
+    pub max: Option<Duration>,
+    /// Told with each answer: everything is shown that was acknowledged so long ago; none if the coordinator does not know.
+    pub notice: fn(Option<Duration>),
 }
 
 /// Which part of a list.
@@ -48,7 +63,7 @@ impl Client {
     /// # Errors
     /// [`ConfigError`] if the credentials cannot be read or an endpoint is not a URL.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        Ok(Self { exchange: Arc::new(Exchange::new(config, None)?) })
+        Ok(Self { exchange: Arc::new(Exchange::new(config, None)?), stale: None })
     }
 
     /// The same, and `notice` is called once by each call that has waited for about two seconds because no coordinator
@@ -57,7 +72,13 @@ impl Client {
     /// # Errors
     /// [`ConfigError`] as [`Client::new`] gives it.
     pub fn with_notice(config: &Config, notice: Notice) -> Result<Self, ConfigError> {
-        Ok(Self { exchange: Arc::new(Exchange::new(config, Some(notice))?) })
+        Ok(Self { exchange: Arc::new(Exchange::new(config, Some(notice))?), stale: None })
+    }
+
+    /// The same client, whose lists of machines, nodes, migrations and projects, and what it shows of each, may be behind.
+    #[must_use]
+    pub fn with_stale_reads(&self, stale: Stale) -> Self {
+        Self { stale: Some(stale), ..self.clone() }
     }
 
     /// The API's own description (OpenAPI 3.0.3).
@@ -73,8 +94,19 @@ impl Client {
         path: Path,
         page: &PageRequest,
     ) -> Result<Page<T>, Error> {
-        let path = path.query_if("limit", page.limit).query_if("cursor", page.cursor.as_deref());
-        self.exchange.json(&Request::get(path))
+        self.read(path.query_if("limit", page.limit).query_if("cursor", page.cursor.as_deref()))
+    }
+
+    /// Reads as fresh as was asked for.
+    pub(crate) fn read<T: DeserializeOwned>(&self, path: Path) -> Result<T, Error> {
+        let Some(stale) = self.stale.filter(|_| path.may_be_stale()) else {
+            return self.exchange.json(&Request::get(path));
+        };
+        let max = stale.max.map(|max| max.as_millis());
+        let path = path.query("consistency", "stale").query_if("max_stale_ms", max);
+        let (value, age) = self.exchange.json_with_age(&Request::get(path))?;
+        (stale.notice)(age);
+        Ok(value)
     }
 
     /// Every item of a list, page by page.

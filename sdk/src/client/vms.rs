@@ -14,6 +14,10 @@ use crate::query::Path;
 /// Which machines to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VmFilter {
+    /// Only those whose name, node, label values or images have this text somewhere, whatever its case.
+    pub text: Option<String>,
+    /// Only the one of this name.
+    pub name: Option<String>,
     /// Only those with all of these labels.
     pub labels: Labels,
     /// Only those of this project.
@@ -28,7 +32,9 @@ impl VmFilter {
     fn path(&self) -> Path {
         let state = self.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(|state| state.as_str());
-        let path = Path::new("vms")
+        let path = Path::inventory("vms")
+            .query_if("text", self.text.as_deref())
+            .query_if("name", self.name.as_deref())
             .query_if("project", self.project.as_deref())
             .query_if("node", self.node.as_deref())
             .query_if("state", state);
@@ -39,7 +45,7 @@ impl VmFilter {
 }
 
 fn vm_path(vm: &str) -> Path {
-    Path::new("vms").segment(vm)
+    Path::inventory("vms").segment(vm)
 }
 
 fn annotation_path(vm: &str, key: &str) -> Path {
@@ -69,7 +75,7 @@ impl Client {
     /// # Errors
     /// [`Error::Problem`] with code `not_found` if there is none.
     pub fn vm(&self, vm: &str) -> Result<VmView, Error> {
-        self.exchange.json(&Request::get(vm_path(vm)))
+        self.read(vm_path(vm))
     }
 
     /// Creates a machine; the answer comes when it is accepted, before it runs.
@@ -78,7 +84,7 @@ impl Client {
     /// [`Error::Problem`]: `invalid_request` with the field, `name_taken`, `no_capacity`.
     pub fn vm_create(&self, create: &VmCreate) -> Result<VmView, Error> {
         let content = Content::json(create);
-        self.exchange.json(&Request::write(Method::POST, Path::new("vms"), content))
+        self.exchange.json(&Request::write(Method::POST, Path::inventory("vms"), content))
     }
 
     /// Starts a machine; the answer comes when that is accepted.
@@ -161,6 +167,7 @@ mod tests {
             project: Some("own".into()),
             node: Some("node-01".into()),
             state: Some(VmState::Running),
+            ..VmFilter::default()
         };
         let path = filter.path();
         assert_eq!(

@@ -74,6 +74,7 @@ impl Fleet {
                 vm.spec.name
             ));
         }
+        self.check_no_snapshots(&vm)?;
         Ok((vm, source))
     }
 

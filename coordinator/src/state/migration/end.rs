@@ -156,6 +156,7 @@ impl Fleet {
             return;
         };
         self.drop_other_task(now, &vm, migration.id);
+        self.lose_snapshots(now, migration.vm, "the machine was handed over without it");
         let target = self.nodes.get(&migration.target);
         let is_out_of_sight = target.is_none_or(|node| node.state == NodeState::Down);
         self.change_vm(now, migration.vm, |vm| {

@@ -6,24 +6,29 @@ use std::collections::BTreeSet;
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::{PrincipalState, SettingsChange};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode};
+use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode, SnapshotId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
-use novacron_protocol::vm::Labels;
+use novacron_protocol::vm::{DiskFormat, Labels};
 use novacron_protocol::wire::codec;
 use novacron_transport::token::SecretHash;
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::state::api_key::ApiKey;
 use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
+use crate::state::formats::Formats;
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::region::{RegionEdit, RegionOrder};
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
 use crate::state::table::{Row, TableName};
-use crate::state::testing::{Scene, account, name, progress};
-use crate::state::{Body, Fleet};
+use crate::state::testing::{Scene, account, name, progress, spec_in};
+use crate::state::{Accepted, Body, Fleet};
 
 /// Something of every table, by commands of every kind that makes rows.
 fn scene() -> Scene {
@@ -67,7 +72,59 @@ fn scene() -> Scene {
     scene.apply(Body::CancelMigration { migration }).unwrap();
     identities(&mut scene);
     regions(&mut scene);
+    secrets(&mut scene);
+    formats(&mut scene);
+    snapshots(&mut scene);
     scene
+}
+
+/// What all members understand, as they would say in an upgrade.
+fn formats(scene: &mut Scene) {
+    let said = scene.fleet.present_members().map(|member| (member.id, Formats::default()));
+    let said = said.collect();
+    scene.apply(Body::NoteFormats(said)).unwrap();
+}
+
+/// A key that turned, and a secret of each kind.
+fn secrets(scene: &mut Scene) {
+    let (one, two) = (SecretKeyId([1; 8]), SecretKeyId([2; 8]));
+    let place =
+        |project: Option<ProjectName>| SecretPlace { project, name: "password".parse().unwrap() };
+    let value = |key| SealedValue { id: Uuid::from_u128(7), key, sealed: vec![7; 9] };
+    for order in [
+        SecretOrder::Announce { key: one },
+        SecretOrder::Use { key: one },
+        SecretOrder::Put { place: place(None), value: value(one), mark: 7 },
+        SecretOrder::Turn,
+        SecretOrder::Announce { key: two },
+        SecretOrder::Use { key: two },
+        SecretOrder::Put { place: place(Some(ProjectName::default())), value: value(two), mark: 8 },
+        SecretOrder::Reveal { place: place(None) },
+        SecretOrder::Reseal(vec![(place(None), value(two))]),
+        SecretOrder::Forget { key: one },
+        SecretOrder::Delete { place: place(None) },
+    ] {
+        scene.apply(Body::Secrets(order)).unwrap();
+    }
+}
+
+/// A snapshot that was restored, and one that is being taken.
+fn snapshots(scene: &mut Scene) {
+    let mut spec = spec_in(&"other".parse().unwrap(), "disks");
+    spec.disks[0].format = DiskFormat::Qcow2;
+    let body = scene.create_body(spec, Some("node-01"), false);
+    scene.make_project("other", Quotas::default());
+    let Ok(Accepted::Vm(vm)) = scene.apply(body) else { panic!("refused") };
+    scene.settle_all("node-01");
+    let ids = [SnapshotId(scene.id()), SnapshotId(scene.id())];
+    let [one, two] = ids.map(SnapshotDeed::Create);
+    for (name, deed) in [("one", one), ("one", SnapshotDeed::Restore), ("two", two)] {
+        let name = name.parse().unwrap();
+        scene.apply(Body::Snapshots(SnapshotOrder { vm, name, deed })).unwrap();
+        if deed != two {
+            scene.settle_all("node-01");
+        }
+    }
 }
 
 /// A region with everything, a node in it, and a machine against a rule.
@@ -84,7 +141,7 @@ fn regions(scene: &mut Scene) {
             .unwrap();
     }
     let rules = ResidencyRules { may_leave_to: Some(BTreeSet::from([other.clone()])) };
-    let (rules, status) = (Some(rules), Some(RegionStatus::Draining));
+    let (rules, status) = (Some(rules), Some(RegionStatus::Active));
     let edit = RegionEdit { name: None, certifications: None, rules, status };
     scene.apply(Body::Regions(RegionOrder::Change { region: region.clone(), edit })).unwrap();
     let (node, region) = (name("node-01"), Some(region));
@@ -151,9 +208,9 @@ fn golden_rows() {
 fn golden_snapshot() {
     let bytes = Fleet::default().to_snapshot().unwrap();
     let numbers = [&[0; 8][..], &[0; 8], &[0], &[0; 8], &[0; 8], &3u32.to_le_bytes()].concat();
-    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8]].concat();
-    // Name, no display name, active, five quotas that are none, no labels, no rules of residency, two times, a revision.
-    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 5 + 8 + 16 + 3 * 8]].concat();
+    let meta = [&numbers[..], &[0; 8], &[0; 32], &[0; 8], &[0; 2]].concat();
+    // Name, no display name, active, six quotas that are none, no labels, no rules of residency, two times, a revision.
+    let project = [&7u64.to_le_bytes()[..], b"default", &[0; 8 + 4 + 6 + 8 + 16 + 3 * 8]].concat();
     let expected = [
         &b"ncfleet\0"[..],
         &1u32.to_le_bytes(),
@@ -161,7 +218,7 @@ fn golden_snapshot() {
         &1u32.to_le_bytes(),
         &[0],
         &(2 + meta.len() as u32).to_le_bytes(),
-        &3u16.to_le_bytes(),
+        &4u16.to_le_bytes(),
         &meta,
         &[20],
         &7u32.to_le_bytes(),
@@ -173,7 +230,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 3976;
-const LOG_HASH: u64 = 14_473_815_030_968_493_973;
-const ROWS_BYTES: usize = 5231;
-const ROWS_HASH: u64 = 17_298_505_726_951_331_944;
+const LOG_BYTES: usize = 5861;
+const LOG_HASH: u64 = 13_765_073_405_887_905_227;
+const ROWS_BYTES: usize = 6559;
+const ROWS_HASH: u64 = 11_080_642_846_770_733_865;

@@ -8,14 +8,15 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{
-    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, VmId,
+    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, SnapshotId,
+    VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
 use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
-use novacron_protocol::vm::Labels;
+use novacron_protocol::vm::{DiskFormat, Labels};
 use novacron_transport::SubjectName;
 use novacron_transport::token::SecretHash;
 use proptest::prelude::*;
@@ -23,6 +24,7 @@ use proptest::prelude::*;
 use crate::outbox::reconcile;
 use crate::state::api_key::ApiKey;
 use crate::state::binding::{NewBinding, Right};
+use crate::state::formats::{FormatVersion, Formats};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
@@ -31,6 +33,10 @@ use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::refused::RefusedRow;
 use crate::state::region::{RegionEdit, RegionOrder};
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
+use crate::state::table::Key;
 use crate::state::testing::{
     Scene, account, facts, failed, name, operator_named, progress, spec_in,
 };
@@ -66,6 +72,9 @@ enum Step {
     Restore,
     Annotate { vm: u8, key: u8, length: u8 },
     Region { what: u8, region: u8, other: u8 },
+    Secret { what: u8, place: u8, key: u8 },
+    Formats { newest: u8, leaves_one_out: bool },
+    Snapshot { vm: u8, name: u8, what: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,6 +114,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restore),
         2 => (n(), n(), n()).prop_map(|(vm, key, length)| Step::Annotate { vm, key, length }),
         2 => (n(), n(), n()).prop_map(|(what, region, other)| Step::Region { what, region, other }),
+        1 => (1..3u8, any_bool())
+            .prop_map(|(newest, leaves_one_out)| Step::Formats { newest, leaves_one_out }),
+        4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
+        4 => (n(), n(), n()).prop_map(|(vm, name, what)| Step::Snapshot { vm, name, what }),
     ]
 }
 
@@ -247,7 +260,10 @@ impl Walk {
             }
             Step::Ask { principal, vm, by_key } => self.ask(principal, vm, by_key)?,
             Step::Create { name, node: at, start, project } => {
-                let spec = spec_in(&project_named(project), &format!("vm-{}", name % 8));
+                let mut spec = spec_in(&project_named(project), &format!("vm-{}", name % 8));
+                if name % 4 > 0 {
+                    spec.disks[0].format = DiskFormat::Qcow2;
+                }
                 let body = self.scene.create_body(spec, at.map(node), start);
                 let _ = self.scene.apply(body);
             }
@@ -324,6 +340,13 @@ impl Walk {
                 let _ = self.scene.apply(body);
             }
             Step::Restore => self.scene.restore("c9"),
+            Step::Snapshot { vm, name, what } => {
+                let (vm, id) = (self.vm(vm)?, SnapshotId(self.scene.id()));
+                let deed = [SnapshotDeed::Create(id), SnapshotDeed::Restore, SnapshotDeed::Delete]
+                    [usize::from(what) % 3];
+                let name = format!("s{}", name % 4).parse().unwrap();
+                let _ = self.scene.apply(Body::Snapshots(SnapshotOrder { vm, name, deed }));
+            }
             Step::Region { what, region, other } => {
                 let _ = self.scene.apply(region_body(what, region, other));
             }
@@ -331,6 +354,18 @@ impl Walk {
                 let (vm, key) = (self.vm(vm)?, format!("key-{}", key % 70));
                 let value = (length % 4 > 0).then(|| "v".repeat(usize::from(length)));
                 let _ = self.scene.apply(Body::Annotate { vm, key, value });
+            }
+            Step::Formats { newest, leaves_one_out } => {
+                let present = self.scene.fleet.present_members().map(|member| member.id);
+                let newest = FormatVersion(u16::from(newest)).max(self.scene.fleet.formats());
+                let formats = Formats { newest, ..Formats::default() };
+                let said = present.skip(usize::from(leaves_one_out)).map(|id| (id, formats));
+                let said = said.collect();
+                let _ = self.scene.apply(Body::NoteFormats(said));
+            }
+            Step::Secret { what, place, key } => {
+                let order = self.secret_order(what, place, key);
+                let _ = self.scene.apply(Body::Secrets(order));
             }
         }
         Some(())
@@ -427,6 +462,32 @@ impl Walk {
         }
     }
 
+    /// Something about a few secrets and keys, mostly what is next for them.
+    fn secret_order(&mut self, what: u8, number: u8, key: u8) -> SecretOrder {
+        let project = (number % 3 > 0).then(|| project_named(number));
+        let place =
+            SecretPlace { project, name: ["a", "b"][usize::from(number % 2)].parse().unwrap() };
+        let keys = self.scene.fleet.secret_keys();
+        let known = pick(&keys.wanted().collect::<Vec<_>>(), key);
+        let key = known.unwrap_or(SecretKeyId([key % 4; 8]));
+        let value = |id| SealedValue { id, key, sealed: vec![number; usize::from(number)] };
+        match what % 8 {
+            0 => SecretOrder::Delete { place },
+            1 => SecretOrder::Reveal { place },
+            2 => SecretOrder::Turn,
+            3 => SecretOrder::Announce { key: SecretKeyId([number % 4; 8]) },
+            4 => SecretOrder::Use { key },
+            5 => SecretOrder::Forget { key },
+            6 => {
+                let rows = self.scene.fleet.secrets_to_reseal().take(2);
+                let anew = |row: &SealedValue| SealedValue { key, ..row.clone() };
+                let values = rows.map(|(place, row)| (place.clone(), anew(&row.value)));
+                SecretOrder::Reseal(values.collect())
+            }
+            _ => SecretOrder::Put { place, value: value(self.scene.id()), mark: u64::from(number) },
+        }
+    }
+
     /// Something about the ledger, around the present hour.
     fn ledger_body(&self, what: u8, vm: VmId, number: u64) -> Body {
         let (now_s, hour) = (self.scene.now.unix_ms / 1000, Hour::of(self.scene.now));
@@ -506,6 +567,7 @@ proptest! {
                 walk.scene.fleet.check_memory().unwrap();
             }
         }
+        crate::view::overview::tests::check(&walk.scene.fleet);
         let hash = walk.scene.fleet.state_hash().unwrap();
         prop_assert_eq!(walk.scene.replay().state_hash().unwrap(), hash);
 
@@ -543,11 +605,14 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_of_a_member_or_a_typed_refusal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         use novacron_protocol::wire::codec::decode;
-        let versioned = [&[1, 0][..], &bytes].concat();
-        for bytes in [&bytes, &versioned] {
+        let versioned = [1, 2].map(|version| [&[version, 0][..], &bytes].concat());
+        for bytes in versioned.iter().chain([&bytes]) {
             let _ = decode::<crate::peers::message::PeerRequest>(bytes);
             let _ = decode::<crate::peers::message::PeerResponse>(bytes);
             let _ = decode::<crate::state::Command>(bytes);
+            let _ = decode::<crate::state::secret::Secret>(bytes);
+            let _ = decode::<crate::state::secret::keys::SecretKeys>(bytes);
+            let _ = <SecretPlace as Key>::decode(bytes);
         }
     }
 

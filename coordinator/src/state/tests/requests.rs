@@ -6,6 +6,7 @@ use novacron_transport::Role;
 use novacron_transport::token::{SecretHash, TokenId, TokenRecord};
 
 use crate::state::command::SessionReports;
+use crate::state::formats::Formats;
 use crate::state::member::MemberFacts;
 use crate::state::node::SessionId;
 use crate::state::reply::TokenProblem;
@@ -122,6 +123,7 @@ fn a_member_id_is_never_used_again() {
         name: name.to_owned(),
         peer_address: format!("{name}:7400"),
         api_address: format!("{name}:7443"),
+        formats: Formats::default(),
     };
     let cluster = ClusterId(scene.id());
     let admitted = |id| Ok(Accepted::Member(MemberId(id)));

@@ -46,6 +46,7 @@ impl Fleet {
             self.take_row(effect);
         }
         let reason = format!("lost: node {node} came back without it");
+        self.lose_snapshots(now, vm, "lost with the machine");
         self.rest_vm(now, vm, Some(Rest::Failed), reason);
     }
 

@@ -188,7 +188,7 @@ impl Vm {
         }
     }
 
-    pub(super) fn order(&self, node: NodeName) -> Order {
+    pub(in crate::state) fn order(&self, node: NodeName) -> Order {
         Order { node, vm: self.id, generation: self.generation, request: self.request }
     }
 }

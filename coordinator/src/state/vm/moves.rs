@@ -24,6 +24,12 @@ pub enum Move {
     MigrateWarm,
     /// Move it while it is stopped.
     MigrateCold,
+    /// Keep how its disks are.
+    Snapshot,
+    /// Make its disks what they were.
+    Restore,
+    /// Forget how its disks were.
+    DeleteSnapshot,
 }
 
 impl Move {
@@ -37,6 +43,10 @@ impl Move {
             Self::Destroy => !matches!(state, S::Migrating | S::Deleted),
             Self::MigrateLive | Self::MigrateWarm => state == S::Running,
             Self::MigrateCold => state == S::Stopped,
+            Self::Snapshot | Self::DeleteSnapshot => {
+                matches!(state, S::Stopped | S::Running | S::Paused | S::Failed)
+            }
+            Self::Restore => matches!(state, S::Stopped | S::Failed),
         }
     }
 
@@ -48,6 +58,9 @@ impl Move {
             Self::MigrateLive => "live-migrate",
             Self::MigrateWarm => "warm-migrate",
             Self::MigrateCold => "cold-migrate",
+            Self::Snapshot => "take a snapshot of",
+            Self::Restore => "restore",
+            Self::DeleteSnapshot => "delete a snapshot of",
         }
     }
 
@@ -62,6 +75,7 @@ impl Move {
             (Self::MigrateCold, VmState::Running) => {
                 "; stop it first, or migrate it with `live` or `warm`"
             }
+            (Self::Restore, VmState::Running | VmState::Paused) => "; stop it first",
             (Self::Stop, VmState::Stopping) => "; it can be stopped at once with `force`",
             (_, VmState::Migrating) => "; wait for the migration or cancel it",
             (_, VmState::Unknown) => "; wait until its node is back",
@@ -87,7 +101,12 @@ impl Fleet {
         if machine.migration().is_some() {
             return Err(refuse("; it is about to migrate: cancel the migration first"));
         }
-        if asked == Move::Start && machine.rest == Rest::NotMade {
+        if asked == Move::Start && self.is_restoring(vm) {
+            return Err(refuse("; it is being restored: wait until that is done"));
+        }
+        let needs_disks =
+            matches!(asked, Move::Start | Move::Snapshot | Move::Restore | Move::DeleteSnapshot);
+        if needs_disks && machine.rest == Rest::NotMade {
             return Err(refuse("; it was never made: destroy it and create it again"));
         }
         self.check_outbox_room()?;

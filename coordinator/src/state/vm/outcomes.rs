@@ -61,6 +61,7 @@ impl Fleet {
     }
 
     pub(super) fn delete_vm(&mut self, now: &mut Applying, vm: VmId) {
+        self.forget_snapshots(vm);
         self.change_vm(now, vm, |vm| {
             vm.task = None;
             vm.rest = Rest::Deleted;

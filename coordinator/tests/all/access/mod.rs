@@ -110,7 +110,7 @@ async fn lists_hold_what_somebody_may_see() {
     town.bind("one", json!({ "role": "operator", "project": "own" })).await;
     let client = town.member.client_named(Role::Operator, "one");
     let list = async |path: &str| client.get(&format!("/api/v1/{path}")).await.json();
-    assert_eq!(texts(&list("vms").await, "name"), set(["own-1", "own-2"]));
+    assert_eq!(texts(&list("vms").await, "name"), set(["own-1", "own-2", "own-3"]));
     assert_eq!(texts(&list("vms?project=other").await, "name"), set([]));
     assert_eq!(texts(&list("vms?limit=1").await, "name"), set(["own-1"]));
     assert_eq!(texts(&list("projects").await, "name"), set(["own"]));

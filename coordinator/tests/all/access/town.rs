@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::https::Https;
 use crate::member::Member;
+use crate::support::until;
 
 pub const PROJECTS: [&str; 2] = ["own", "other"];
 /// What is named so is not there, annotations apart.
@@ -47,11 +48,11 @@ impl Town {
         post(&admin, "regions", json!({ "code": "eu" })).await;
         for project in PROJECTS {
             post(&admin, "projects", json!({ "name": project })).await;
-            for number in 1..=2 {
+            for number in 1..=3 {
                 let body = json!({
                     "name": format!("{project}-{number}"),
                     "project": project,
-                    "node": "node-01",
+                    "node": if number < 3 { "node-01" } else { "node-02" },
                     "start": false,
                     "memory": 16 << 20,
                     "disk": 1 << 20,
@@ -65,7 +66,17 @@ impl Town {
             let answer = admin.send("PUT", &path, &[], br#"{"value":"a text"}"#).await;
             assert_eq!(answer.status, 200, "{answer:?}");
         }
-        member.settle("node-01").await;
+        for path in ["secrets", "projects/own/secrets", "projects/other/secrets"] {
+            keep_secret(&admin, &format!("/api/v1/{path}/password"), "a value").await;
+        }
+        for node in ["node-01", "node-02"] {
+            member.settle(node).await;
+        }
+        for project in PROJECTS {
+            // One that does not move: a machine with snapshots cannot.
+            let path = format!("vms/{project}-3/snapshots");
+            post(&admin, &path, json!({ "name": "before" })).await;
+        }
         let (mut migrations, mut batches) = (Vec::new(), Vec::new());
         for project in PROJECTS {
             let to = json!({ "target": "node-02", "mode": "cold" });
@@ -86,7 +97,9 @@ impl Town {
     /// The path of a route, what it names filled in with what belongs to a project.
     pub fn path(&self, path: &str, project: &str) -> String {
         let number = usize::from(project == "other");
-        path.replace("{vm}", &format!("{project}-1"))
+        let machine = if path.contains("/snapshots") { 3 } else { 1 };
+        path.replace("{vm}", &format!("{project}-{machine}"))
+            .replace("{snapshot}", "before")
             .replace("{migration}", &self.migrations[number])
             .replace("{batch}", &self.batches[number])
             .replace("{project}", project)
@@ -97,6 +110,7 @@ impl Town {
             // Of an API key or an annotation.
             .replace("{key}", ID)
             .replace("{region}", "eu")
+            .replace("{secret}", "password")
             .replace("{period}", "2026-11")
     }
 
@@ -151,6 +165,19 @@ impl Town {
 
 fn pair(list: Vec<String>) -> [String; 2] {
     list.try_into().unwrap()
+}
+
+/// Keeps a secret, as soon as the cluster has a key for it.
+pub async fn keep_secret(client: &Https, path: &str, value: &str) -> Value {
+    let body = json!({ "value": value }).to_string();
+    until("the cluster has a key for secrets", async || {
+        let answer = client.put(path, &body).await;
+        (answer.status != 503).then_some(answer).map(|answer| {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.json()
+        })
+    })
+    .await
 }
 
 /// Makes something that can be made.

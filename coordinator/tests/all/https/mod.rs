@@ -114,6 +114,10 @@ impl Https {
         self.send("POST", path, &[("content-type", "application/json")], body.as_bytes()).await
     }
 
+    pub async fn put(&self, path: &str, body: &str) -> Answer {
+        self.send("PUT", path, &[("content-type", "application/json")], body.as_bytes()).await
+    }
+
     /// Sends one request and reads the whole answer.
     pub async fn send(
         &self,
@@ -122,27 +126,35 @@ impl Https {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut stream = self.connect().await;
-        let length = body.len();
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nhost: novacron\r\nconnection: close\r\n");
-        head += &format!("content-length: {length}\r\n");
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
-        // A server that refuses the head may close before it has read the body.
-        let _ = stream.write_all(body).await;
-        let _ = stream.flush().await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        parse(&answer)
+        parse(&exchange(self.connect().await, method, path, headers, body).await)
+    }
+
+    /// The same where nobody may be there, or go away in between: then there is no answer.
+    pub async fn attempt(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
+        let socket = TcpStream::connect(self.address).await.ok()?;
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(self.name.clone(), socket).await.ok()?;
+        let answer = exchange(BufReader::new(stream), method, path, headers, body).await;
+        answer.windows(4).any(|window| window == b"\r\n\r\n").then(|| parse(&answer))
     }
 
     /// Opens a stream and reads its head.
     pub async fn follow(&self, path: &str) -> Stream {
+        self.follow_with(path, &[]).await
+    }
+
+    /// The same with headers.
+    pub async fn follow_with(&self, path: &str, headers: &[(&str, &str)]) -> Stream {
         let mut stream = self.connect().await;
-        let request = format!("GET {path} HTTP/1.0\r\nhost: novacron\r\n\r\n");
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        let request = format!("GET {path} HTTP/1.0\r\nhost: novacron\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         let mut head = Vec::new();
@@ -152,6 +164,29 @@ impl Https {
         assert!(head.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&head));
         stream
     }
+}
+
+/// Sends a request on a connection and reads until its end.
+async fn exchange(
+    mut stream: Stream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Vec<u8> {
+    let length = body.len();
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: novacron\r\nconnection: close\r\n");
+    head += &format!("content-length: {length}\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    // A server that refuses the head may close before it has read the body.
+    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).await;
+    let _ = stream.write_all(body).await;
+    let _ = stream.flush().await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    answer
 }
 
 fn parse(answer: &[u8]) -> Answer {

@@ -78,7 +78,7 @@ impl Member {
 
     /// A client with a certificate of a role and a name.
     pub fn client_named(&self, role: Role, name: &str) -> Https {
-        Https::with(self.address, &issue_to(&self.authority, role, name))
+        Https::with(self.address, &self.credentials(role, name))
     }
 
     /// Credentials of a role and a name.

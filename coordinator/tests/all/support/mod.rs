@@ -19,6 +19,7 @@ use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
+use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_protocol::api::{SettingsChange, TokenCreate};
@@ -58,6 +59,8 @@ pub fn config(name: &str, directory: &Path) -> Config {
         [agents]
         suspect_after_ms = 1500
         down_after_ms = 4000
+        [watch]
+        cut_off_after_ms = 2000
         "#,
         directory.join(name).display(),
         free_address(),
@@ -74,7 +77,12 @@ pub fn request() -> RequestId {
 /// decides again.
 pub fn by_operator<T>(value: T) -> Authorized<T> {
     let (at, operator) = (Clock::system().now(), "admin".parse::<SubjectName>().unwrap());
-    let facts = MemberFacts { name: "c1".into(), peer_address: "".into(), api_address: "".into() };
+    let facts = MemberFacts {
+        name: "c1".into(),
+        peer_address: "".into(),
+        api_address: "".into(),
+        formats: Formats::default(),
+    };
     let cluster = ClusterId(request().0);
     let body = Body::FoundCluster { cluster, member: facts, operator: operator.clone() };
     let mut fleet = Fleet::default();
@@ -120,6 +128,12 @@ impl TestCluster {
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
         cluster.run("c1").await;
+        // What a cluster does once, by itself, is done before a test begins.
+        let app = cluster.app("c1");
+        until("the cluster has a key for secrets", async || {
+            app.view.local(Fleet::secret_keys).sealing
+        })
+        .await;
         for number in 2..=members {
             cluster.add(&format!("c{number}")).await;
         }

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use novacron_transport::Role;
 use serde_json::{Value, json};
 
-use crate::access::town::Town;
 use crate::python::Program;
+use crate::town::Town;
 
 const SCHEMATHESIS: Program =
     Program { name: "schemathesis", requirement: "schemathesis==4.32.5", module: "schemathesis" };

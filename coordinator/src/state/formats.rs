@@ -1,0 +1,164 @@
+//! Versions of formats: of commands, rows, snapshots and messages between members, all under one number.
+//!
+//! This is the one place that says what each version added. A cluster works with the highest version that all of its
+//! members understand (the *active* one); it is in the state and only goes up. What is newer is refused until then, so
+//! nothing is written that a member could not read, and a member can go back to the release before until it went up.
+//!
+//! **A later version only adds**: variants at the end of enums, tables, messages. What is there keeps its bytes; each
+//! encoded value carries the version that it needs, not the newest. What `apply` does with a command that was there
+//! changes only where it asks for the active version: replicas of two releases must reach the same bytes.
+
+use std::fmt;
+
+use novacron_protocol::api::EventKind;
+use novacron_protocol::ids::MemberId;
+use serde::{Deserialize, Serialize};
+
+use super::command::Body;
+use super::event::About;
+use super::fleet::{Applying, Fleet};
+use super::member::MemberPart;
+use super::reply::{Accepted, Refusal, Reply};
+
+/// A version of all formats; 0 is none: a cluster that is not founded.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct FormatVersion(pub u16);
+
+/// The first: everything but what is named below.
+pub const FIRST: FormatVersion = FormatVersion(1);
+
+/// Secrets and their keys: commands, tables 25 and 26, calls between members.
+pub const SECRETS: FormatVersion = FormatVersion(2);
+
+/// The newest that this build understands. A release has at most one more than the release before.
+pub const NEWEST: FormatVersion = SECRETS;
+
+/// The oldest that this build understands: that of the release before.
+pub const OLDEST: FormatVersion = FIRST;
+
+impl fmt::Display for FormatVersion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The versions that a program understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Formats {
+    /// The oldest.
+    pub oldest: FormatVersion,
+    /// The newest.
+    pub newest: FormatVersion,
+}
+
+impl Default for Formats {
+    /// Those of this build.
+    fn default() -> Self {
+        Self { oldest: OLDEST, newest: NEWEST }
+    }
+}
+
+/// A program that is too old, or too new, for a cluster or for what lies on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error(
+    "this works with formats of version {active}, and the program understands {} to {}: {}",
+    understood.oldest, understood.newest, remedy(*.active, understood)
+)]
+pub struct OtherFormats {
+    /// The active version.
+    pub active: FormatVersion,
+    /// What the program understands.
+    pub understood: Formats,
+}
+
+fn remedy(active: FormatVersion, understood: &Formats) -> &'static str {
+    if understood.newest < active {
+        "install the release that its other members have"
+    } else {
+        "install a release in between first, on all members, and wait until `novacron cluster status` shows its version"
+    }
+}
+
+impl Formats {
+    /// Whether a program that understands these can work where a version is active.
+    ///
+    /// # Errors
+    /// [`OtherFormats`].
+    pub fn check(&self, active: FormatVersion) -> Result<(), OtherFormats> {
+        let is_understood =
+            active == FormatVersion(0) || (self.oldest <= active && active <= self.newest);
+        is_understood.then_some(()).ok_or(OtherFormats { active, understood: *self })
+    }
+}
+
+impl Body {
+    /// The version that added it. A new variant names its own here; those of the first version are not listed.
+    pub fn since(&self) -> FormatVersion {
+        match self {
+            Self::Secrets(_) => SECRETS,
+            _ => FIRST,
+        }
+    }
+}
+
+impl Fleet {
+    /// The active version; 0 before the cluster is founded.
+    pub fn formats(&self) -> FormatVersion {
+        self.meta.formats
+    }
+
+    /// Whether a command can be given while the active version is what it is.
+    ///
+    /// # Errors
+    /// [`Refusal::UpgradeNeeded`].
+    pub fn check_since(&self, body: &Body) -> Result<(), Refusal> {
+        let (needed, active) = (body.since(), self.meta.formats);
+        if needed <= active || self.meta.cluster.is_none() {
+            return Ok(());
+        }
+        let behind = self.present_members().find(|member| member.facts.formats.newest < needed);
+        let behind = behind.map(|member| member.facts.name.clone());
+        Err(Refusal::UpgradeNeeded { needed, active, behind })
+    }
+
+    /// Notes what the members understand, as all of them have just said, and goes up as far as that allows.
+    pub(super) fn note_formats(
+        &mut self,
+        now: &mut Applying,
+        said: &[(MemberId, Formats)],
+    ) -> Reply {
+        let of = |id: &MemberId| said.iter().find(|(member, _)| member == id).map(|(_, one)| *one);
+        let present = self.present_members().map(|member| of(&member.id));
+        let Some(present) = present.collect::<Option<Vec<Formats>>>() else {
+            let text = "a member has not said which formats it understands";
+            return Err(Refusal::Conflict(text.to_owned()));
+        };
+        for (member, formats) in said {
+            self.members.update(member, |row| row.facts.formats = *formats);
+        }
+        let common = present.iter().map(|formats| formats.newest).min().unwrap_or_default();
+        let is_understood = present.iter().all(|formats| formats.oldest <= common);
+        if common > self.meta.formats && is_understood {
+            self.meta.formats = common;
+            let message = format!("the cluster works with formats of version {common}");
+            self.emit(now, EventKind::MemberChanged, About::default(), message);
+        }
+        Ok(Accepted::Nothing)
+    }
+
+    /// No member that takes part is too old or too new, and nothing is there that is newer than the active version.
+    pub(super) fn check_formats(&self) -> Result<(), String> {
+        let active = self.meta.formats;
+        let mut members = self.members.values();
+        let wrong = members.find(|member| {
+            member.part == MemberPart::Entered && member.facts.formats.check(active).is_err()
+        });
+        let is_early =
+            active < SECRETS && !(self.secrets.is_empty() && self.secret_keys.is_empty());
+        // Before a cluster is founded, tests make what they like.
+        let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
+        is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))
+    }
+}

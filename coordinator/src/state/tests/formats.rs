@@ -1,0 +1,109 @@
+//! The active version: what is newer is refused, and it goes up when all members understand more.
+
+use novacron_protocol::api::Code;
+use novacron_protocol::ids::MemberId;
+
+use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OLDEST, SECRETS};
+use crate::state::member::MemberFacts;
+use crate::state::secret::SecretOrder;
+use crate::state::secret::keys::SecretKeyId;
+use crate::state::testing::{Scene, member_facts};
+use crate::state::{Accepted, Body, Fleet, Refusal};
+
+const OLD: Formats = Formats { oldest: FIRST, newest: FIRST };
+
+fn facts(name: &str, formats: Formats) -> MemberFacts {
+    MemberFacts { formats, ..member_facts(name) }
+}
+
+fn announce() -> Body {
+    Body::Secrets(SecretOrder::Announce { key: SecretKeyId([1; 8]) })
+}
+
+/// A cluster of two members of the release before.
+fn scene() -> Scene {
+    let mut scene = Scene::new();
+    let (cluster, operator) =
+        (novacron_protocol::ids::ClusterId(scene.id()), "admin".parse().unwrap());
+    let member = facts("c1", OLD);
+    scene.apply(Body::FoundCluster { cluster, member, operator }).unwrap();
+    admit(&mut scene, "c2", OLD).unwrap();
+    scene
+}
+
+fn admit(scene: &mut Scene, name: &str, formats: Formats) -> Result<MemberId, Refusal> {
+    match scene.apply(Body::AdmitMember(facts(name, formats)))? {
+        Accepted::Member(member) => scene.apply(Body::EnterMember { member }).map(|_| member),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn note(scene: &mut Scene, said: &[(u64, Formats)]) -> Result<Accepted, Refusal> {
+    let said = said.iter().map(|(member, formats)| (MemberId(*member), *formats));
+    scene.apply(Body::NoteFormats(said.collect()))
+}
+
+#[test]
+fn what_is_newer_is_refused_until_all_members_understand_it() {
+    let (new, mut scene) = (Formats::default(), scene());
+    assert_eq!(scene.fleet.formats(), FIRST);
+    let refused = scene.apply(announce()).unwrap_err();
+    let wanted =
+        Refusal::UpgradeNeeded { needed: SECRETS, active: FIRST, behind: Some("c1".into()) };
+    assert_eq!((refused.code(), &refused), (Code::UpgradeNeeded, &wanted));
+    assert!(refused.to_string().ends_with("`c1` is not yet"), "{refused}");
+    // One at a time, in any order, and back again.
+    note(&mut scene, &[(1, new), (2, OLD)]).unwrap();
+    note(&mut scene, &[(1, OLD), (2, new)]).unwrap();
+    assert_eq!(scene.fleet.formats(), FIRST);
+    // What was said of one is not what it says now.
+    assert_eq!(note(&mut scene, &[(1, new)]).unwrap_err().code(), Code::Conflict);
+    note(&mut scene, &[(1, new), (2, new)]).unwrap();
+    assert_eq!(scene.fleet.formats(), NEWEST);
+    scene.apply(announce()).unwrap();
+}
+
+#[test]
+fn who_is_too_old_or_too_new_is_not_let_in_and_told_what_to_do() {
+    let (new, mut scene) = (Formats::default(), scene());
+    let far = Formats { oldest: FormatVersion(NEWEST.0 + 1), newest: FormatVersion(NEWEST.0 + 2) };
+    let refused = admit(&mut scene, "c3", far).unwrap_err();
+    assert!(refused.to_string().contains("a release in between"), "{refused}");
+    let member = match scene.apply(Body::AdmitMember(facts("c4", OLD))) {
+        Ok(Accepted::Member(member)) => member,
+        other => panic!("{other:?}"),
+    };
+    note(&mut scene, &[(1, new), (2, new)]).unwrap();
+    // Admitted before, but not taking part yet.
+    let refused = scene.apply(Body::EnterMember { member }).unwrap_err();
+    assert_eq!(refused.code(), Code::UpgradeNeeded);
+    assert!(refused.to_string().contains("that its other members have"), "{refused}");
+    assert!(admit(&mut scene, "c5", OLD).is_err());
+    admit(&mut scene, "c6", new).unwrap();
+}
+
+#[test]
+fn a_snapshot_says_the_version_that_it_needs() {
+    let mut scene = scene();
+    let version = |fleet: &Fleet| fleet.to_snapshot().unwrap()[8..12].to_vec();
+    assert_eq!(version(&scene.fleet), u32::from(FIRST.0).to_le_bytes());
+    note(&mut scene, &[(1, Formats::default()), (2, Formats::default())]).unwrap();
+    let mut bytes = scene.fleet.to_snapshot().unwrap();
+    assert_eq!(version(&scene.fleet), u32::from(NEWEST.0).to_le_bytes());
+    assert_eq!(Fleet::from_snapshot(&bytes).unwrap().formats(), NEWEST);
+    for unknown in [OLDEST.0 - 1, NEWEST.0 + 1] {
+        bytes[8..12].copy_from_slice(&u32::from(unknown).to_le_bytes());
+        let refused = Fleet::from_snapshot(&bytes).unwrap_err().to_string();
+        assert!(refused.contains(&format!("version {unknown} ")), "{refused}");
+    }
+}
+
+#[test]
+fn a_command_has_the_version_that_it_needs() {
+    use novacron_protocol::wire::codec;
+    let mut scene = Scene::new();
+    scene.found();
+    scene.apply(announce()).unwrap();
+    let versions = scene.log.iter().map(|(_, command)| codec::encode(command).unwrap()[0]);
+    assert_eq!(versions.collect::<Vec<_>>(), [FIRST.0 as u8, SECRETS.0 as u8]);
+}
