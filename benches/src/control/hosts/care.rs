@@ -71,7 +71,8 @@ impl Care {
                 return EffectOutcome::Stale { held: held.map(|held| held.generation) };
             }
             _ => {
-                let reason = "a simulated host moves no machines".to_owned();
+                let reason =
+                    "a simulated host makes, starts, stops and removes machines only".to_owned();
                 return EffectOutcome::Failed { reason };
             }
         };
