@@ -157,6 +157,15 @@ pub struct Control {
     /// Clients are connected to the leader only, not spread over all members. So it is for both sides.
     #[arg(long)]
     pub leader_only: bool,
+    /// Simulated hosts of a fleet [default: what the scenario's bar says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub hosts: Option<u16>,
+    /// Machines of a fleet [default: what the scenario's bar says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub vms: Option<u32>,
+    /// Entries of the ledger before a member is started again [default: what the bar says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub entries: Option<u64>,
     /// Where NovaCron's programs are [default: beside this one].
     #[arg(long, value_name = "DIR", env = "NOVACRON_BIN_DIR")]
     pub programs: Option<PathBuf>,
@@ -169,8 +178,14 @@ impl Control {
     /// What to type to measure a scenario again.
     pub fn command(&self, scenario: &str) -> String {
         let leader_only = if self.leader_only { " --leader-only" } else { "" };
+        let option = |name: &str, value: Option<u64>| {
+            value.map(|value| format!(" --{name} {value}")).unwrap_or_default()
+        };
+        let hosts = option("hosts", self.hosts.map(u64::from));
+        let vms = option("vms", self.vms.map(u64::from));
+        let entries = option("entries", self.entries);
         format!(
-            "cargo xtask bench control --only {scenario} --runs {} --seconds {}{leader_only} --record",
+            "cargo xtask bench control --only {scenario} --runs {} --seconds {}{leader_only}{hosts}{vms}{entries} --record",
             self.runs, self.seconds
         )
     }
@@ -226,6 +241,16 @@ mod tests {
         let args = parse("novacron-benches micro --quick encode").unwrap();
         let Some(Command::Micro(micro)) = args.command else { panic!("{args:?}") };
         assert_eq!(micro.arguments, ["--quick", "encode"]);
+    }
+
+    #[test]
+    fn a_scenario_can_be_measured_again_by_what_is_recorded() {
+        let line = "novacron-benches control --hosts 20 --vms 200 --entries 5000 --seconds 5";
+        let Some(Command::Control(control)) = parse(line).unwrap().command else { panic!() };
+        assert_eq!(
+            control.command("restart"),
+            "cargo xtask bench control --only restart --runs 3 --seconds 5 --hosts 20 --vms 200 --entries 5000 --record"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::execute::Argv;
 use crate::interruption::Interruption;
@@ -42,6 +43,15 @@ impl Process {
     /// Its number.
     pub fn number(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self, patience: Duration, interruption: &Interruption) -> Result<()> {
+        let number = Pid::from_child(&self.child);
+        kill_process(number, Signal::TERM).with_context(|| format!("cannot end {}", self.name))?;
+        let status = wait_for(&mut self.child, patience, interruption)?;
+        ensure!(status.success(), "{} ended badly: {}", self.name, tail(&self.output));
+        Ok(())
     }
 
     /// An error if it has ended, with what it said.
@@ -95,6 +105,21 @@ mod tests {
         process.child.wait().unwrap();
         let error = process.check().unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("no such machine"), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_is_asked_to_end_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let line = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+        let argv = ["sh", "-c", line].map(str::to_owned).to_vec();
+        let log = directory.path().join("log");
+        let mut process = Process::start("sh", &argv, log.clone()).unwrap();
+        let (minute, interruption) = (Duration::from_secs(60), Interruption::default());
+        let every = Duration::from_millis(5);
+        let said = || Ok((tail(&log) == "ready").then_some(()));
+        interruption.wait("the trap", minute, every, said).unwrap();
+        process.end(minute, &interruption).unwrap();
+        assert!(process.check().is_err());
     }
 
     #[test]

@@ -13,11 +13,14 @@ use super::dialect::{CLIENTS_MAX, Dialect, Key};
 use super::link::{Answer, Ask, Door};
 use crate::child::Process;
 use crate::execute::Argv;
+use crate::interruption::Interruption;
 
 /// Members of a cluster.
 pub const MEMBERS: usize = 3;
 /// For a cluster to have a leader and to take writes at every member.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// For a member that was asked to end: it writes its tables.
+const END_PATIENCE: Duration = Duration::from_secs(120);
 /// For one answer while a cluster is being set up.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first of the clients that write while a cluster is being set up; no load has so many.
@@ -33,12 +36,13 @@ pub struct Member {
     log: PathBuf,
     door: Door,
     process: Option<Process>,
+    is_run_elsewhere: bool,
 }
 
 impl Member {
     /// One that is not started yet.
     pub fn new(name: String, argv: Argv, log: PathBuf, door: Door) -> Self {
-        Self { name, argv, log, door, process: None }
+        Self { name, argv, log, door, process: None, is_run_elsewhere: false }
     }
 }
 
@@ -91,6 +95,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// The members that run.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        let runs = |member: &Member| member.process.is_some() || member.is_run_elsewhere;
+        (0..self.members.len()).filter(move |&at| runs(&self.members[at]))
+    }
+
+    /// Notes whether somebody else runs a member.
+    pub fn set_run_elsewhere(&mut self, at: usize, is_run_elsewhere: bool) {
+        self.members[at].is_run_elsewhere = is_run_elsewhere;
+    }
+
+    /// The process of a member that runs.
+    pub fn process(&self, at: usize) -> Result<u32> {
+        let process = self.members[at].process.as_ref().map(Process::number);
+        process.with_context(|| format!("{} does not run", self.members[at].name))
+    }
+
+    /// Asks a member to end, and returns when it has.
+    pub fn end(&mut self, at: usize, interruption: &Interruption) -> Result<()> {
+        let Some(mut process) = self.members[at].process.take() else { return Ok(()) };
+        process.end(END_PATIENCE, interruption)
+    }
+
     /// Kills a member, and returns when it is gone.
     pub fn kill(&mut self, at: usize) {
         self.members[at].process = None;
@@ -108,9 +135,7 @@ impl Cluster {
             let answer = self.ask(at, &self.dialect.status()).ok()?;
             self.dialect.leads(self.members[at].door.address, &answer).ok()?
         };
-        let running = (0..self.members.len()).filter(|&at| self.members[at].process.is_some());
-        running
-            .into_iter()
+        self.running()
             .find(|&at| leads(at) == Some(true))
             .with_context(|| format!("no member of {} says that it leads", self.name))
     }

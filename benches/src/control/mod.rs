@@ -1,4 +1,5 @@
-//! `novacron-benches control`: the control plane beside etcd, both sides under the same clients.
+//! `novacron-benches control`: the control plane beside etcd, both sides under the same clients; and under a whole fleet,
+//! which has no peer.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,19 +7,38 @@
 //! | [`cluster`] [`etcd`] [`coordinators`] | three members of either side |
 //! | [`load`] [`work`] [`latencies`] | clients, and how long they waited |
 //! | [`setting`] [`sides`] [`verdict`] | what runs share; who is compared; bars |
-//! | [`writes`] [`reads`] [`failover`] | the scenarios |
+//! | [`stage`] [`hosts`] [`machines`] | a fleet: coordinators, simulated hosts, machines |
+//! | [`changes`] [`reading`] [`members`] [`spreads`] | what is asked of a fleet, and what that costs |
+//! | [`past`] [`restarting`] [`footprint`] | a ledger of many hours; members that start again; disks |
+//! | [`writes`] [`reads`] [`failover`] | the scenarios beside etcd |
+//! | [`usage`] [`api`] [`fleet`] [`restart`] [`growth`] | the scenarios of a fleet |
 
+mod api;
+mod changes;
 mod cluster;
 mod coordinators;
 mod dialect;
 mod etcd;
 mod failover;
+mod fleet;
+mod footprint;
+mod growth;
+mod hosts;
 mod latencies;
 mod link;
 mod load;
+mod machines;
+mod members;
+mod past;
+mod reading;
 mod reads;
+mod restart;
+mod restarting;
 mod setting;
 mod sides;
+mod spreads;
+mod stage;
+mod usage;
 mod verdict;
 mod work;
 mod writes;
@@ -44,13 +64,29 @@ struct Found {
 /// A scenario by name.
 struct Scenario {
     name: &'static str,
+    is_beside_etcd: bool,
     run: fn(&Setting) -> Result<Found>,
 }
 
-const SCENARIOS: [Scenario; 3] = [
-    Scenario { name: "writes", run: writes::run },
-    Scenario { name: "reads", run: reads::run },
-    Scenario { name: "failover", run: failover::run },
+impl Scenario {
+    const fn beside_etcd(name: &'static str, run: fn(&Setting) -> Result<Found>) -> Self {
+        Self { name, is_beside_etcd: true, run }
+    }
+
+    const fn of_a_fleet(name: &'static str, run: fn(&Setting) -> Result<Found>) -> Self {
+        Self { name, is_beside_etcd: false, run }
+    }
+}
+
+const SCENARIOS: [Scenario; 8] = [
+    Scenario::beside_etcd("writes", writes::run),
+    Scenario::beside_etcd("reads", reads::run),
+    Scenario::beside_etcd("failover", failover::run),
+    Scenario::of_a_fleet("usage", usage::run),
+    Scenario::of_a_fleet("api", api::run),
+    Scenario::of_a_fleet("fleet", fleet::run),
+    Scenario::of_a_fleet("restart", restart::run),
+    Scenario::of_a_fleet("growth", growth::run),
 ];
 
 /// Runs the scenarios that are asked for, all of them unless said. The exit code says whether a bar was missed.
@@ -70,7 +106,10 @@ pub fn run(args: &Control) -> Result<ExitCode> {
         let table = found.table.clone() + &verdict::table(&found.verdict);
         println!("\n{}\n\n{table}", found.title);
         if args.record {
-            let section = found.section(&machine, &args.command(scenario.name), &table)?;
+            let programs =
+                if scenario.is_beside_etcd { etcd::version()? } else { "no peer".to_owned() };
+            let here = machine.without_guests(&programs);
+            let section = found.section(&here, &args.command(scenario.name), &table);
             record(Path::new(env!("CARGO_MANIFEST_DIR")), &found.title, &section)?;
         }
     }
@@ -79,8 +118,7 @@ pub fn run(args: &Control) -> Result<ExitCode> {
 
 impl Found {
     /// All that another needs to judge the figures or to measure again.
-    fn section(&self, machine: &Machine, command: &str, table: &str) -> Result<String> {
-        let here = machine.without_guests(&etcd::version()?);
-        Ok(format!("{here}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.method))
+    fn section(&self, here: &str, command: &str, table: &str) -> String {
+        format!("{here}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.method)
     }
 }

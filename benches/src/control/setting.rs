@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::cluster::Cluster;
 use super::link::Door;
 use super::sides::{SIDES, Side};
+use super::stage::Size;
 use super::{coordinators, etcd};
 use crate::args::Control;
 use crate::idle;
@@ -28,6 +29,10 @@ pub struct Setting {
     pub clients: Vec<usize>,
     /// Who takes part, in turn.
     pub sides: &'static [Side],
+    /// Entries of a ledger, if they shall be others than a scenario has.
+    pub entries: Option<u64>,
+    hosts: Option<usize>,
+    machines: Option<usize>,
     is_leader_only: bool,
     programs: PathBuf,
     files: PathBuf,
@@ -48,6 +53,9 @@ impl Setting {
             measured: Duration::from_secs(args.seconds),
             clients: args.clients.iter().copied().map(usize::from).collect(),
             sides: if args.no_peers { &SIDES[1..] } else { &SIDES },
+            entries: args.entries,
+            hosts: args.hosts.map(usize::from),
+            machines: args.vms.map(|vms| vms as usize),
             is_leader_only: args.leader_only,
             programs,
             files: own.to_owned(),
@@ -67,12 +75,33 @@ impl Setting {
 
     /// A new cluster, and the directory that goes with it.
     pub fn found(&self, side: Side) -> Result<(Cluster, TempDir)> {
-        self.interruption.check()?;
-        let directory = tempfile::Builder::new()
-            .prefix("novacron-control-")
-            .tempdir_in(&self.files)
-            .context("cannot make a directory for a cluster")?;
+        let directory = self.directory()?;
         Ok((self.found_in(side, directory.path())?, directory))
+    }
+
+    /// A new directory for the files of a cluster.
+    pub fn directory(&self) -> Result<TempDir> {
+        self.interruption.check()?;
+        let directory =
+            tempfile::Builder::new().prefix("novacron-control-").tempdir_in(&self.files);
+        directory.context("cannot make a directory for a cluster")
+    }
+
+    /// Where NovaCron's programs are.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Whether a person has had enough.
+    pub fn interruption(&self) -> &Interruption {
+        &self.interruption
+    }
+
+    /// The size of a fleet: what a scenario has, unless something else was asked for. There are not more hosts than
+    /// machines.
+    pub fn size_or(&self, hosts: usize, machines: usize) -> Size {
+        let machines = self.machines.unwrap_or(machines);
+        Size { hosts: self.hosts.unwrap_or(hosts).min(machines), machines }
     }
 
     fn found_in(&self, side: Side, directory: &Path) -> Result<Cluster> {

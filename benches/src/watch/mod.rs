@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-pub use processor::{Processors, Spent};
+pub use processor::{Processors, Spent, resident_bytes_max};
 
 use beats::{Beats, Lines};
 use processor::private_bytes;

@@ -62,8 +62,18 @@ pub fn private_bytes(process: u32) -> Option<u64> {
     parse_private(&status)
 }
 
+/// The most memory that a process has had resident, since it began.
+pub fn resident_bytes_max(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    parse_line(&status, "VmHWM:")
+}
+
 fn parse_private(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    parse_line(status, "RssAnon:")
+}
+
+fn parse_line(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
@@ -76,7 +86,9 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 9 9 20 0 1 0 4242 0 0";
         assert_eq!(parse_seconds(stat), Some(2.0));
         assert_eq!(parse_seconds("garbage"), None);
-        assert_eq!(parse_private("Name:\tx\nRssAnon:\t    2048 kB\n"), Some(2 << 20));
+        let status = "Name:\tx\nVmHWM:\t    4096 kB\nRssAnon:\t    2048 kB\n";
+        assert_eq!(parse_private(status), Some(2 << 20));
+        assert_eq!(parse_line(status, "VmHWM:"), Some(4 << 20));
     }
 
     #[test]
