@@ -43,8 +43,8 @@ async fn the_fleet_and_the_api_are_counted() {
     assert_eq!(member.anonymous().get("/healthz").await.status, 200);
     let text = Text::of(&member).await;
     for (series, expected) in [
-        ("fleet_nodes{state=\"ready\"}", 1.0),
-        ("fleet_nodes{state=\"down\"}", 0.0),
+        ("fleet_nodes{state=\"ready\",region=\"\"}", 1.0),
+        ("fleet_nodes{state=\"down\",region=\"\"}", 0.0),
         ("fleet_machines{state=\"creating\"}", 1.0),
         ("fleet_migrations{status=\"queued\"}", 0.0),
         ("fleet_migration_queue_seconds", 0.0),
