@@ -1,6 +1,6 @@
 //! One coordinator, founded and started in this process, with its own data directory.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use novacron_coordinator::app::App;
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::https::Https;
-use crate::support::log_as_asked;
+use crate::support::{free_address, log_as_asked};
 
 /// A running coordinator.
 pub struct Member {
@@ -178,9 +178,4 @@ fn config(directory: &Path, api_listen: SocketAddr, more: &str) -> Config {
         free_address(),
     );
     Config::parse(&text, directory).unwrap()
-}
-
-/// An address where nobody listens now.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -7,8 +7,9 @@ pub mod wait;
 pub use spec::spec;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -33,12 +34,20 @@ pub use wait::until;
 /// Everything that is waited for happens within this, on a machine that does much else.
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
-/// A loopback address whose port was free for TCP and UDP a moment ago.
+/// Ports that the system gives to nobody by itself (`ip_local_port_range` begins at 32768): a coordinator that is started
+/// again would find its port taken by somebody's connection.
+const PORTS: std::ops::Range<u32> = 16_384..32_768;
+
+/// A loopback address that nobody in this process was given before, and whose port was free for TCP and UDP a moment ago.
 pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Programs at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(509);
     loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = udp.local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             return address;
         }
     }
