@@ -40,6 +40,7 @@ use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
 use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
 use crate::propose::Proposer;
+use crate::raft::backlog::{Backlog, take_snapshots};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
@@ -109,6 +110,7 @@ pub(crate) struct Core {
     pub(crate) leader: LeaderLink,
     pub(crate) applying: ApplyMetrics,
     pub(crate) history: History,
+    pub(crate) backlog: Backlog,
     pub(crate) keyring: Keyring,
 }
 
@@ -127,6 +129,7 @@ impl Core {
         let (cell, closer, applying) = (machine.cell(), machine.closer(), machine.metrics());
         config.formats().check(cell.look(Fleet::formats))?;
         let history = History::new(machine.outgoing(), cell.clone(), work);
+        let backlog = machine.backlog();
         let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let pace = config.timing().config(member)?;
         let held =
@@ -135,7 +138,7 @@ impl Core {
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new(raft.clone(), cell.clone(), clock, held).watched(Fitness::default());
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history, keyring })
+        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -190,6 +193,7 @@ impl Coordinator {
         tasks.spawn(parts.watch(config).run(stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
+        tasks.spawn(take_snapshots(core.raft.clone(), core.backlog.clone(), stop.clone()));
         tasks.spawn(parts.app.view.clone().keep_current(stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));

@@ -23,6 +23,7 @@ use openraft::{
 
 use novacron_protocol::ids::Revision;
 
+use super::backlog::Backlog;
 use super::disk_work::DiskWork;
 use super::outgoing::{Left, NotArchived, Outgoing};
 use super::place::Place;
@@ -87,6 +88,7 @@ pub struct Machine {
     tables: KeptTables,
     snapshots: Arc<SnapshotStore>,
     reach: SnapshotReach,
+    backlog: Backlog,
     outgoing: Outgoing,
     work: DiskWork,
     metrics: ApplyMetrics,
@@ -150,7 +152,8 @@ impl Machine {
         let reach = SnapshotReach::new(snapshot_at);
         let cell = FleetCell::new(fleet, position.index());
         let (place, metrics) = (Place::new(position), ApplyMetrics::default());
-        Ok(Self { cell, place, tables, snapshots, reach, outgoing, work, metrics })
+        let backlog = Backlog::default();
+        Ok(Self { cell, place, tables, snapshots, reach, backlog, outgoing, work, metrics })
     }
 
     /// The fleet that it changes.
@@ -161,6 +164,11 @@ impl Machine {
     /// How far its snapshots reach.
     pub fn reach(&self) -> SnapshotReach {
         self.reach.clone()
+    }
+
+    /// What says when its next snapshot is due.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     /// The way of what leaves the tables, to where it is kept.
@@ -189,6 +197,7 @@ impl Machine {
             EntryPayload::Normal(proposal) => {
                 // An entry that this build cannot read must not be skipped: every replica applies all of them.
                 let commands = proposal.commands()?;
+                self.backlog.add(proposal.length_bytes());
                 let revision = Revision(entry.log_id.index);
                 self.cell.change(|fleet| fleet.apply_all(revision, &commands))
             }
@@ -221,7 +230,7 @@ impl Machine {
     ) -> Result<(), MachineError> {
         let position =
             Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        let snapshots = Arc::clone(&self.snapshots);
+        let (snapshots, data_bytes) = (Arc::clone(&self.snapshots), data.len());
         // The order of durability: the snapshot before the fleet is seen to be as it says.
         let work = move || -> Result<Fleet, MachineError> {
             let fleet = Fleet::from_snapshot(&data)?;
@@ -230,6 +239,7 @@ impl Machine {
         };
         let fleet = self.work.run(work).await??;
         self.reach.extend(position.applied.map(|applied| applied.index));
+        self.backlog.settle(self.backlog.mark(), data_bytes);
         self.place.unsettle();
         self.cell.change(|present| *present = fleet);
         self.cell.announce(position.index());
@@ -304,6 +314,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             position: self.place.get(),
             outgoing: self.outgoing.clone(),
             left: self.outgoing.left(),
+            backlog: self.backlog.clone(),
+            mark: self.backlog.mark(),
             snapshots: Arc::clone(&self.snapshots),
             reach: self.reach.clone(),
             work: self.work.clone(),
@@ -353,6 +365,9 @@ pub struct Builder {
     outgoing: Outgoing,
     /// What is not in the fleet any more.
     left: Left,
+    backlog: Backlog,
+    /// How much of the backlog is in the fleet.
+    mark: u64,
     snapshots: Arc<SnapshotStore>,
     reach: SnapshotReach,
     work: DiskWork,
@@ -382,6 +397,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
         self.reach.extend(position.applied.map(|applied| applied.index));
+        self.backlog.settle(self.mark, data.len());
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
     }
 }

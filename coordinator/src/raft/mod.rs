@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`types`] | what openraft is told about our types |
+//! | [`backlog`] | when a snapshot is due |
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | [`machine`] | applying, tables on disk, snapshots |
@@ -14,6 +15,7 @@
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
+pub mod backlog;
 pub mod disk_work;
 pub mod log_store;
 pub mod machine;

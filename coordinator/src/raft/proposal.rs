@@ -65,6 +65,11 @@ impl Proposal {
         Self(bytes.freeze())
     }
 
+    /// Bytes of all commands.
+    pub fn length_bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The commands, in order.
     ///
     /// # Errors
