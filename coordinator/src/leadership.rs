@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::Sessions;
 use crate::agents::liveness::{self, Patience};
 use crate::agents::reports::Reports;
+use crate::agents::{Sessions, herald};
 use crate::clock::Clock;
 use crate::journal;
 use crate::outbox::reconcile;
@@ -105,6 +105,7 @@ impl Leadership {
         let desk = leader.desk().clone();
         let mut tasks = JoinSet::new();
         let reports = Reports::new(desk.clone(), clock.clone());
+        tasks.spawn(herald::run(view.clone(), sessions.clone(), term.clone()));
         tasks.spawn(liveness::watch(
             sessions,
             view.clone(),

@@ -5,13 +5,15 @@
 //! | [`session`] | one agent's session, from hello to farewell |
 //! | [`hello`] | whether an agent is welcome: pure |
 //! | [`sessions`] | which agents are connected here |
-//! | [`reports`] | reports of all agents, gathered and committed |
+//! | `herald` | wakes the sessions that have something to send |
+//! | [`reports`] | what agents report, committed |
 //! | `usage` | what agents measured, into the ledger |
 //! | [`liveness`] | whether nodes answer |
 //! | [`console`] | serial consoles, through this member or through the leader |
 
 pub mod console;
 pub mod hello;
+pub(crate) mod herald;
 pub mod liveness;
 pub mod reports;
 pub mod session;

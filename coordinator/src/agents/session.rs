@@ -20,7 +20,7 @@ use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::wire::codec::{self, Message};
 use novacron_transport::{CloseCode, Connection, FramedRecv, FramedSend};
 use quinn::{RecvStream, SendStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -115,8 +115,8 @@ impl AgentServer {
             Err(unwelcome) => return Ending::Refused(unwelcome.to_string()),
         };
         let node = hello.node.clone();
-        let session = match self.open(connection, hello).await {
-            Ok(session) => session,
+        let (session, wake) = match self.open(connection, hello).await {
+            Ok(opened) => opened,
             Err(ending) => return ending,
         };
         tracing::info!(%node, session = session.0, "agent connected");
@@ -126,7 +126,7 @@ impl AgentServer {
             minor,
             coordinators: self.coordinators(),
         };
-        let live = Live { server: self, connection, node: &node, session, reports };
+        let live = Live { server: self, connection, node: &node, session, wake, reports };
         let ending = match say(send, &welcome).await {
             Ok(()) => live.run(send, receive, stop).await,
             Err(ending) => ending,
@@ -137,7 +137,11 @@ impl AgentServer {
     }
 
     /// Commits the session, then lets it take the place of an older one.
-    async fn open(&self, connection: &Connection, hello: Hello) -> Result<SessionId, Ending> {
+    async fn open(
+        &self,
+        connection: &Connection,
+        hello: Hello,
+    ) -> Result<(SessionId, Arc<Notify>), Ending> {
         let id = SessionId(rand::random());
         let node = hello.node.clone();
         let open = OpenSession {
@@ -154,11 +158,17 @@ impl AgentServer {
             Err(_) if self.leadership.reports().is_none() => return Err(Ending::NotLeader),
             Err(_) => return Err(Ending::NotCommitted),
         }
-        let session = Session { id, connection: connection.clone(), heard_at: Instant::now() };
+        let wake = Arc::<Notify>::default();
+        let session = Session {
+            id,
+            connection: connection.clone(),
+            heard_at: Instant::now(),
+            wake: Arc::clone(&wake),
+        };
         if let Some(old) = self.sessions.insert(node, session) {
             old.connection.close(CloseCode::Replaced, "the agent has connected again");
         }
-        Ok(id)
+        Ok((id, wake))
     }
 
     fn coordinators(&self) -> Vec<String> {
@@ -202,6 +212,7 @@ struct Live<'a> {
     connection: &'a Connection,
     node: &'a NodeName,
     session: SessionId,
+    wake: Arc<Notify>,
     reports: Arc<Reports>,
 }
 
@@ -209,12 +220,10 @@ impl Live<'_> {
     async fn run(&self, send: &mut Send, mut receive: Receive, stop: &CancellationToken) -> Ending {
         let began = Instant::now();
         let mut dispatch = Dispatch::default();
-        let mut applied = self.server.view.applied();
         let mut leads = self.server.leadership.watch();
         let mut ticks = interval(RESEND_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            applied.mark_unchanged();
             if let Err(ending) = self.send_due(send, &mut dispatch, began.elapsed()).await {
                 return ending;
             }
@@ -231,7 +240,7 @@ impl Live<'_> {
                     }
                     Err(ending) => return ending,
                 },
-                changed = applied.changed() => if changed.is_err() { return Ending::Stopping },
+                () = self.wake.notified() => {}
                 _ = ticks.tick() => {}
             }
         }

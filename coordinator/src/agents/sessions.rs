@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use novacron_protocol::ids::NodeName;
 use novacron_transport::Connection;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::state::node::SessionId;
@@ -18,6 +19,8 @@ pub struct Session {
     pub connection: Connection,
     /// When it was heard last.
     pub heard_at: Instant,
+    /// Told when there are new effects for it.
+    pub(super) wake: Arc<Notify>,
 }
 
 /// The agents that are connected to this member. Cheap to clone.
@@ -52,6 +55,11 @@ impl Sessions {
                 session.heard_at = Instant::now();
             }
         });
+    }
+
+    /// There are new effects for a node.
+    pub(super) fn wake(&self, node: &NodeName) {
+        self.with(|open| open.get(node).iter().for_each(|session| session.wake.notify_one()));
     }
 
     /// The session of a node.
