@@ -149,6 +149,9 @@ impl Driver {
             self.publish();
         }
         answer(ready, self.qmp().cloned());
+        // Afterwards: disks may take long, and the other machines need their agent.
+        self.finish_restore().await;
+        self.publish();
         loop {
             let input = self.next(&mut queue).await;
             match input {
@@ -225,10 +228,7 @@ impl Driver {
         let role = record.role.clone();
         self.record = Some(record);
         match role {
-            Role::Owner => {
-                self.settle().await;
-                self.finish_restore().await;
-            }
+            Role::Owner => self.settle().await,
             Role::Source(role) => {
                 let observed = self.observed_process();
                 self.machine = Machine::new(State::Sending { migration: role.migration, observed });

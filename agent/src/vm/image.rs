@@ -208,11 +208,19 @@ impl DiskMaker {
     /// # Errors
     /// [`ImageError`].
     pub async fn forget_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
-        let info = self.info(path, "qcow2").await?;
-        if info.snapshots.iter().any(|snapshot| snapshot.name == name) {
+        if self.has_snapshot(path, name).await? {
             self.run("snapshot", &["-q", "-d", name], &[path], &[]).await?;
         }
         Ok(())
+    }
+
+    /// Whether a snapshot is in a qcow2 file, which nobody has open.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub async fn has_snapshot(&self, path: &Path, name: &str) -> Result<bool, ImageError> {
+        let info = self.info(path, "qcow2").await?;
+        Ok(info.snapshots.iter().any(|snapshot| snapshot.name == name))
     }
 
     async fn copy(&self, image: &Image, format: DiskFormat, path: &Path) -> Result<(), ImageError> {

@@ -54,6 +54,7 @@ impl From<OrderError> for LeaseError {
             | OrderError::NotQcow2 { .. }
             | OrderError::NoRoom { .. }
             | OrderError::NoSnapshot
+            | OrderError::NotInDisk { .. }
             | OrderError::HalfRestored => Self::Unfit(reason(&error)),
         }
     }

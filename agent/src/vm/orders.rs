@@ -69,6 +69,8 @@ pub(super) enum OrderError {
     NoRoom { needed_bytes: u64, free_bytes: u64 },
     #[error("the machine has no such snapshot on this node")]
     NoSnapshot,
+    #[error("disk {index} does not have the snapshot any more; nothing was restored")]
+    NotInDisk { index: usize },
     #[error("the machine's disks were restored in part only; restore the snapshot again")]
     HalfRestored,
     #[error("QEMU does not answer; stop the machine with --force")]

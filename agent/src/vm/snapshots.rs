@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! take:    remove what an interrupted attempt left ─► in all disks at one moment ─► record (from now on it is whole)
-//! restore: record (nothing runs from these disks) ─► each disk ─► record (all are what they were)
-//! delete:  from each disk ─► record
+//! restore: all disks have it? ─► record (nothing runs from these disks) ─► each disk ─► record (all are what they were)
+//! delete:  record (from now on it is nothing) ─► from each disk
 //! ```
 //!
 //! So wherever the agent or QEMU dies, what the record names is whole, and the same order given again brings what was
@@ -78,7 +78,11 @@ impl Driver {
         let nodes = self.nodes();
         let qmp = self.listening()?.clone();
         qmp.forget_snapshots(&nodes, name).await?;
-        qmp.stop().await?;
+        if let Err(error) = qmp.stop().await {
+            // The answer may only be late: then the guest stands still, and goes on when that is seen.
+            self.ask_again_at = Some(tokio::time::Instant::now());
+            return Err(error.into());
+        }
         let taken = qmp.snapshot_nodes(&nodes, name).await;
         // Whatever became of it. If this fails, the guest is found standing still, and told again.
         let resumed = qmp.cont().await;
@@ -138,13 +142,24 @@ impl Driver {
         if self.machine.disk_use()? != DiskUse::Nobody || self.running.is_some() {
             return Err(Refusal::NotStopped.into());
         }
-        self.save(|record| record.restoring = Some(snapshot)).await?;
         let name = snapshot.to_string();
+        self.check_restorable(&name).await?;
+        self.save(|record| record.restoring = Some(snapshot)).await?;
         for file in self.disk_files() {
             self.shared.disks.restore_snapshot(&file, &name).await?;
         }
         self.sync_disks().await?;
         self.save(|record| record.restoring = None).await?;
+        Ok(())
+    }
+
+    /// What is not in all disks is not restored in any.
+    async fn check_restorable(&self, name: &str) -> Result<(), OrderError> {
+        for (index, file) in self.disk_files().into_iter().enumerate() {
+            if !self.shared.disks.has_snapshot(&file, name).await? {
+                return Err(OrderError::NotInDisk { index });
+            }
+        }
         Ok(())
     }
 
@@ -166,7 +181,12 @@ impl Driver {
         if self.record.as_ref().is_some_and(|record| record.restoring == Some(snapshot)) {
             return Err(OrderError::HalfRestored);
         }
-        match self.machine.disk_use()? {
+        let disk_use = self.machine.disk_use()?;
+        // Before the disks: a snapshot that some of them have lost must not be restored.
+        if self.has_snapshot(snapshot) {
+            self.save(|record| record.snapshots.retain(|other| *other != snapshot)).await?;
+        }
+        match disk_use {
             DiskUse::Nobody => {
                 for file in self.qcow2_files() {
                     self.shared.disks.forget_snapshot(&file, &name).await?;
@@ -176,7 +196,6 @@ impl Driver {
                 self.listening()?.forget_snapshots(&self.nodes(), &name).await?;
             }
         }
-        self.save(|record| record.snapshots.retain(|other| *other != snapshot)).await?;
         Ok(())
     }
 

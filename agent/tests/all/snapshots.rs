@@ -208,28 +208,61 @@ async fn a_restore_that_was_interrupted_is_brought_to_its_end_before_anything_ru
     begun.restoring = Some(id(1));
     host.records.put(RecordName::Vm(vm(1)), &begun).await.unwrap();
     let host = host.crash(async || drop(run("qemu-img", &["snapshot", "-a", &name], &first))).await;
+    // An order waits until the restore has come to its end.
+    refused(&host, restore(9)).await;
     assert_eq!(record(&host).await.restoring, None);
     assert!(both_hold(&host, 1));
     done(&host, START).await;
 }
 
-#[tokio::test]
-async fn disks_that_were_restored_in_part_are_not_run_from() {
+/// The second disk has lost the snapshot, as after a delete that failed in the middle.
+async fn one_disk_without_it() -> Host {
     let host = made().await;
     write(&host, 1);
     done(&host, take(1)).await;
     write(&host, 2);
-    // The second disk cannot be restored.
     run("qemu-img", &["snapshot", "-d", &id(1).to_string()], &disk(&host, 1));
+    host
+}
+
+#[tokio::test]
+async fn what_is_not_in_all_disks_is_restored_in_none() {
+    let host = one_disk_without_it().await;
     let reason = refused(&host, restore(1)).await;
-    assert!(reason.contains("qemu-img snapshot failed"), "{reason}");
-    assert_eq!((holds(&host, 0, 1), holds(&host, 1, 2)), (true, true));
+    assert_eq!(reason, "disk 1 does not have the snapshot any more; nothing was restored");
+    assert!(both_hold(&host, 2));
+    done(&host, delete(1)).await;
+    done(&host, START).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_whose_delete_fails_is_none_any_more_and_the_delete_can_be_repeated() {
+    let host = made().await;
+    write(&host, 1);
+    done(&host, take(1)).await;
+    write(&host, 2);
+    let (away, second) = (disk(&host, 1).with_extension("away"), disk(&host, 1));
+    std::fs::rename(&second, &away).unwrap();
+    assert!(refused(&host, delete(1)).await.contains("qemu-img"));
+    std::fs::rename(&away, &second).unwrap();
+    assert_eq!(refused(&host, restore(1)).await, "the machine has no such snapshot on this node");
+    assert!(both_hold(&host, 2));
+    done(&host, delete(1)).await;
+    let name = id(1).to_string();
+    assert!((0..2).all(|index| !run("qemu-img", &["info"], &disk(&host, index)).contains(&name)));
+}
+
+#[tokio::test]
+async fn disks_that_were_restored_in_part_are_not_run_from() {
+    let host = one_disk_without_it().await;
+    let mut begun = record(&host).await;
+    begun.restoring = Some(id(1));
+    host.records.put(RecordName::Vm(vm(1)), &begun).await.unwrap();
+    let host = host.restart().await;
     for order in [START, take(2), delete(1)] {
         let reason = refused(&host, order).await;
         assert!(reason.contains("restored in part only"), "{reason}");
     }
-    let host = host.restart().await;
-    assert!(refused(&host, START).await.contains("restored in part only"));
 }
 
 #[tokio::test]

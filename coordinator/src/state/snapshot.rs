@@ -359,9 +359,12 @@ impl Fleet {
                 self.stand_on(snapshot.vm, Some(id));
                 self.emit_snapshot(now, &vm, name, word);
             }
-            (_, Some(problem)) => {
+            (step, Some(problem)) => {
                 let message = format!("failed: {problem}");
-                self.set_snapshot(now, id, snapshot.rest(), problem);
+                // Some disks may have lost it: it can be deleted again, and not restored.
+                let is_whole = !matches!(step, SnapshotStep::Deleting(_));
+                let rest = if is_whole { snapshot.rest() } else { SnapshotStep::Failed };
+                self.set_snapshot(now, id, rest, problem);
                 self.emit_snapshot(now, &vm, name, &message);
             }
             (SnapshotStep::Ready | SnapshotStep::Failed, None) => {}
