@@ -110,7 +110,8 @@ impl Watch {
         let offsets: BTreeMap<MemberId, i64> =
             others.iter().map(|(member, other)| (*member, other.offset_ms)).collect();
         let wall = self.clock.now();
-        let has_jumped = self.fitness.has_jumped(wall);
+        // Until somebody agrees with it again, a clock that has jumped is one that has just jumped.
+        let has_jumped = self.fitness.has_jumped(wall) || self.fitness.check_clock().is_err();
         // A clock that has jumped is not trusted because nobody answers.
         if !(has_jumped && offsets.is_empty() && voters.len() > 1) {
             let off_ms = clocks::off_ms(&offsets, voters.len(), has_jumped);

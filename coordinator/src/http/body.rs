@@ -21,6 +21,9 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The body of a request as a handler takes it.
 pub trait RequestBody: Sized + Send + 'static {
+    /// Bytes of it: what is longer is not even read.
+    const BYTES_MAX: usize = BODY_BYTES_MAX;
+
     /// Media type and schema, for the API's description; none if there is no body.
     fn describe(generator: &mut SchemaGenerator) -> Option<BodyShape>;
 
@@ -56,6 +59,9 @@ pub struct OptionalJson<T>(pub T);
 pub struct Octets(pub Bytes);
 
 impl RequestBody for NoBody {
+    /// An empty object, and white space.
+    const BYTES_MAX: usize = 64;
+
     fn describe(_: &mut SchemaGenerator) -> Option<BodyShape> {
         None
     }
@@ -116,39 +122,44 @@ pub(super) fn binary_schema() -> Schema {
     SchemaObject { instance_type, format: Some("binary".to_owned()), ..Default::default() }.into()
 }
 
-/// Reads a whole body, but not more than [`BODY_BYTES_MAX`], and not for longer than `within`.
+/// Reads a whole body, but not more than `bytes_max`, and not for longer than `within`.
 pub(super) async fn collect(
     headers: &HeaderMap,
     body: Body,
+    bytes_max: usize,
     within: Duration,
 ) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    if announced > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
+    if announced > bytes_max as u64 {
+        return Err(too_large(bytes_max));
     }
-    let read = tokio::time::timeout(within, read_bounded(body)).await;
+    let read = tokio::time::timeout(within, read_bounded(body, bytes_max)).await;
     read.unwrap_or_else(|_| {
         let text = format!("the body did not arrive within {} s", within.as_secs_f64());
         Err(Problem::new(Code::RequestTimeout, text))
     })
 }
 
-async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
+async fn read_bounded(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Code::InvalidRequest, "the body broke off"))?;
-        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(too_large());
+        if bytes.len() + chunk.len() > bytes_max {
+            return Err(too_large(bytes_max));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
 }
 
-fn too_large() -> Problem {
-    Problem::new(Code::TooLarge, format!("a body may have at most {BODY_BYTES_MAX} bytes"))
+fn too_large(bytes_max: usize) -> Problem {
+    let text = match bytes_max {
+        BODY_BYTES_MAX => format!("a body may have at most {bytes_max} bytes"),
+        _ => "this request takes no body".to_owned(),
+    };
+    Problem::new(Code::TooLarge, text)
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -176,7 +187,9 @@ fn all_wrong<T: DeserializeOwned + JsonSchema + Validate>(bytes: &[u8], first: P
     let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return first };
     let mut findings = Findings::default();
     shape::examine::<T>(&mut value, &mut findings);
-    if let Ok(mended) = serde_json::from_value::<T>(value) {
+    if !findings.is_full()
+        && let Ok(mended) = serde_json::from_value::<T>(value)
+    {
         mended.validate(&mut findings);
     }
     // A field that is given twice is seen by the reader only.
@@ -280,7 +293,7 @@ mod tests {
         let body = || Body::from(vec![0; BODY_BYTES_MAX + 1]);
         let mut headers = HeaderMap::new();
         let collect = async |headers: &HeaderMap, body| {
-            collect(headers, body, Duration::from_secs(9)).await.unwrap_err().status
+            collect(headers, body, BODY_BYTES_MAX, Duration::from_secs(9)).await.unwrap_err().status
         };
         assert_eq!(collect(&headers, body()).await, 413);
         headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());

@@ -336,7 +336,7 @@ impl Entry {
         let query = self.query.read(pairs)?;
         let (head, body) = http.into_parts();
         let within = calling.api.app.admission.limits().body_timeout();
-        let bytes = collect(&head.headers, body, within).await?;
+        let bytes = collect(&head.headers, body, B::BYTES_MAX, within).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
         let (stale, freshness) = match consistency {

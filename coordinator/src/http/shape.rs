@@ -17,6 +17,9 @@ use serde_json::{Map, Value};
 /// Where the generator keeps schemas that have a name.
 const DEFINITIONS: &str = "#/components/schemas/";
 
+/// Items of one list that are looked at: as many as the longest list that means something has.
+const ITEMS_EXAMINED_MAX: usize = 1_000;
+
 /// Names that a reason lists: of fields, or of words that would be right.
 const LISTED_MAX: usize = 40;
 
@@ -36,6 +39,9 @@ struct Examiner<'a> {
 impl Examiner<'_> {
     fn value(&mut self, schema: &Schema, value: &mut Value, at: &str) {
         let Schema::Object(schema) = schema else { return };
+        if self.findings.is_full() {
+            return;
+        }
         if let Some(named) = self.named(schema) {
             return self.value(&named, value, at);
         }
@@ -116,7 +122,11 @@ impl Examiner<'_> {
 
     fn items(&mut self, array: &ArrayValidation, items: &mut [Value], at: &str) {
         let Some(SingleOrVec::Single(schema)) = &array.items else { return };
-        for (index, item) in items.iter_mut().enumerate() {
+        // Each item costs a look at its schema; a list that is too long is refused by the type itself.
+        for (index, item) in items.iter_mut().enumerate().take(ITEMS_EXAMINED_MAX) {
+            if self.findings.is_full() {
+                return;
+            }
             self.value(schema, item, &format!("{at}[{index}]"));
         }
     }
@@ -332,6 +342,15 @@ mod tests {
         assert_eq!(as_text(&found::<VmCreate>(body)), expected);
         assert_eq!(found::<VmCreate>(json!({ "name": "a", "network": "none" })), []);
         assert_eq!(as_text(&found::<VmCreate>(json!([1]))), ["body Type"]);
+    }
+
+    #[test]
+    fn a_body_that_is_made_to_waste_time_wastes_little() {
+        let mut body = json!({ "name": "a", "disks": vec![0; 200_000] });
+        let mut findings = Findings::default();
+        examine::<VmCreate>(&mut body, &mut findings);
+        assert!(findings.is_full());
+        assert_eq!(body["disks"][100_000], 0, "not even looked at");
     }
 
     #[test]

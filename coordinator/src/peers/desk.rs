@@ -244,6 +244,7 @@ impl Desk {
         let command = Command { request, at, origin, body };
         let judged = self.cell.look(|fleet| fleet.check_asker(&command));
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
+        self.check_fit(at)?;
         let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;

@@ -7,7 +7,7 @@
 
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use novacron_protocol::wire::codec::{self, CodecError};
@@ -80,13 +80,36 @@ pub enum MachineError {
     Task(#[from] tokio::task::JoinError),
 }
 
+/// The snapshots on disk. openraft builds one beside the installation of another: whichever is written last, the one that
+/// reaches farther stays the latest, since the log may be purged up to that.
+#[derive(Debug)]
+struct Shelf {
+    store: SnapshotStore,
+    /// The index that the latest reaches; held while one is written.
+    newest: Mutex<Option<u64>>,
+}
+
+impl Shelf {
+    /// Writes a snapshot, unless a later one is there.
+    fn put(&self, meta: SnapshotMeta<u64, MemberNode>, data: &[u8]) -> Result<(), MachineError> {
+        let index = meta.last_log_id.map(|last| last.index);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if *newest > index {
+            return Ok(());
+        }
+        self.store.write(&codec::encode(&SnapshotMetaRecord(meta))?, data)?;
+        *newest = index;
+        Ok(())
+    }
+}
+
 /// Applies entries. Openraft owns one; [`Machine::closer`] closes what it leaves.
 #[derive(Debug)]
 pub struct Machine {
     cell: FleetCell,
     place: Place,
     tables: KeptTables,
-    snapshots: Arc<SnapshotStore>,
+    snapshots: Arc<Shelf>,
     reach: SnapshotReach,
     backlog: Backlog,
     outgoing: Outgoing,
@@ -147,9 +170,10 @@ impl Machine {
     ) -> Result<Self, MachineError> {
         let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
         let outgoing = Outgoing::new(archive, work.clone());
-        let snapshots = Arc::new(SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?);
+        let snapshots = SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?;
         let (fleet, position, snapshot_at) = recover(&snapshots, &tables)?;
-        let reach = SnapshotReach::new(snapshot_at);
+        let snapshots = Shelf { store: snapshots, newest: Mutex::new(snapshot_at) };
+        let (snapshots, reach) = (Arc::new(snapshots), SnapshotReach::new(snapshot_at));
         let cell = FleetCell::new(fleet, position.index());
         let (place, metrics) = (Place::new(position), ApplyMetrics::default());
         let backlog = Backlog::default();
@@ -234,7 +258,7 @@ impl Machine {
         // The order of durability: the snapshot before the fleet is seen to be as it says.
         let work = move || -> Result<Fleet, MachineError> {
             let fleet = Fleet::from_snapshot(&data)?;
-            snapshots.write(&codec::encode(&SnapshotMetaRecord(meta))?, &data)?;
+            snapshots.put(meta, &data)?;
             Ok(fleet)
         };
         let fleet = self.work.run(work).await??;
@@ -344,7 +368,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
         let snapshots = Arc::clone(&self.snapshots);
-        let read = self.work.run(move || read_latest(&snapshots)).await;
+        let read = self.work.run(move || read_latest(&snapshots.store)).await;
         read.map_err(MachineError::from)
             .and_then(|read| read)
             .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
@@ -368,7 +392,7 @@ pub struct Builder {
     backlog: Backlog,
     /// How much of the backlog is in the fleet.
     mark: u64,
-    snapshots: Arc<SnapshotStore>,
+    snapshots: Arc<Shelf>,
     reach: SnapshotReach,
     work: DiskWork,
 }
@@ -386,10 +410,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             last_membership: position.membership,
             snapshot_id,
         };
-        let (snapshots, record) = (Arc::clone(&self.snapshots), SnapshotMetaRecord(meta.clone()));
+        let (snapshots, description) = (Arc::clone(&self.snapshots), meta.clone());
         let work = move || -> Result<Vec<u8>, MachineError> {
             let data = fleet.to_snapshot()?;
-            snapshots.write(&codec::encode(&record)?, &data)?;
+            snapshots.put(description, &data)?;
             Ok(data)
         };
         // The order of durability: history is in the archive before any snapshot is written that does not hold it.

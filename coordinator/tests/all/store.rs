@@ -113,6 +113,19 @@ async fn after_a_crash_the_snapshot_counts_and_the_tables_are_made_anew() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_written_late_does_not_replace_a_later_one() {
+    let place = Place::new();
+    let mut machine = place.open();
+    apply(&mut machine, 1..=5).await;
+    let mut late = machine.get_snapshot_builder().await;
+    apply(&mut machine, 6..=9).await;
+    machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    late.build_snapshot().await.unwrap();
+    drop((machine, late));
+    assert_eq!(applied(&mut place.open()).await, Some(9), "the log may be gone up to there");
+}
+
+#[tokio::test]
 async fn damaged_tables_are_made_anew_and_a_damaged_snapshot_is_refused() {
     let place = Place::new();
     let mut machine = place.open();

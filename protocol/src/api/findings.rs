@@ -74,7 +74,7 @@ impl Findings {
     /// A field that cannot be. What is known to be wrong is not said twice.
     pub fn add(&mut self, field: &str, code: FieldCode, reason: impl Display) {
         let field = crate::limits::cut(field, FIELD_BYTES_MAX);
-        if self.wrong.len() >= FINDINGS_MAX || self.has(field) {
+        if self.is_full() || self.has(field) {
             return;
         }
         let reason = reason.to_string();
@@ -98,6 +98,11 @@ impl Findings {
     /// All that is wrong.
     pub fn wrong(&self) -> &[WrongField] {
         &self.wrong
+    }
+
+    /// Whether more would not be kept: who looks on wastes time, and a large body is made to waste it.
+    pub fn is_full(&self) -> bool {
+        self.wrong.len() >= FINDINGS_MAX
     }
 
     /// Whether nothing is.
