@@ -124,7 +124,8 @@ impl Secrets {
         let order = SecretOrder::Reveal { place: place.clone() };
         let noted = self.propose(request, asker, order).await?;
         let found = self.view.local(|fleet| fleet.secret(&place).cloned());
-        let row = found.filter(|row| noted == Accepted::Secret(row.version));
+        // A request that is repeated is noted once: it is for the value that was there, and not for what came after it.
+        let row = found.filter(|row| noted == Accepted::SecretValue(row.value.id));
         let row = row.ok_or(SecretError::Changed)?;
         let value = SecretText::new(self.keyring.open_value(&place, &row.value)?);
         Ok(SecretRevealed { name: place.name, version: row.version, value })

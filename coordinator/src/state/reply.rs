@@ -14,6 +14,7 @@ use novacron_protocol::vm::VmState;
 use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::access::Unknown;
 use super::formats::{FormatVersion, OtherFormats};
@@ -62,6 +63,8 @@ pub enum Accepted {
     Secret(u64),
     /// The snapshot that it was about.
     Snapshot(SnapshotId),
+    /// The value of a secret that it was about.
+    SecretValue(Uuid),
 }
 
 /// A command changed nothing, and why.

@@ -25,6 +25,9 @@ use super::table::{Key, ROW_BYTES_MAX};
 /// Bytes of all encrypted values: the fleet is held in memory, and this is 16 KiB for each of 4,096 secrets.
 pub const SECRETS_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of those of one project: an eighth, so that no project takes the room of all others.
+pub const SECRETS_BYTES_PER_PROJECT_MAX: usize = SECRETS_BYTES_MAX / 8;
+
 /// Secrets of the whole fleet: what is done to all of them when the key turns goes through all rows.
 pub const SECRETS_MAX: usize = 10_000;
 
@@ -203,7 +206,7 @@ impl Fleet {
                 Ok(Accepted::Nothing)
             }
             SecretOrder::Reveal { place } => {
-                self.require_secret(place).map(|row| Accepted::Secret(row.version))
+                self.require_secret(place).map(|row| Accepted::SecretValue(row.value.id))
             }
             SecretOrder::Reseal(values) => self.reseal(values),
             SecretOrder::Turn => self.turn_key(),
@@ -233,6 +236,7 @@ impl Fleet {
             let mib = SECRETS_BYTES_MAX >> 20;
             return Err(Refusal::Full(format!("all secrets have {mib} MiB; remove some")));
         }
+        self.check_share(place, value.sealed.len())?;
         let version = before.map_or(1, |row| row.version + 1);
         let secret = Secret {
             version,
@@ -244,6 +248,20 @@ impl Fleet {
         self.index.secret_bytes = bytes;
         self.secrets.insert(place.clone(), secret);
         Ok(Accepted::Secret(version))
+    }
+
+    /// Whether a project has no more than its share: what one fills is missed by all others.
+    fn check_share(&self, place: &SecretPlace, bytes: usize) -> Result<(), Refusal> {
+        let Some(project) = &place.project else { return Ok(()) };
+        let others = self.secrets_of(Some(project), None).filter(|(other, _)| *other != place);
+        let all = bytes + others.map(|(_, row)| row.value.sealed.len()).sum::<usize>();
+        if all > SECRETS_BYTES_PER_PROJECT_MAX {
+            let mib = SECRETS_BYTES_PER_PROJECT_MAX >> 20;
+            return Err(Refusal::Full(format!(
+                "the secrets of a project have {mib} MiB; remove some"
+            )));
+        }
+        Ok(())
     }
 
     /// Whether a secret may be there.

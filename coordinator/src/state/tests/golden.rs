@@ -232,5 +232,5 @@ fn golden_snapshot() {
 
 const LOG_BYTES: usize = 5861;
 const LOG_HASH: u64 = 13_765_073_405_887_905_227;
-const ROWS_BYTES: usize = 6559;
-const ROWS_HASH: u64 = 11_080_642_846_770_733_865;
+const ROWS_BYTES: usize = 6575;
+const ROWS_HASH: u64 = 16_374_518_494_548_253_050;

@@ -11,7 +11,9 @@ use crate::state::audit::AuditNumber;
 use crate::state::binding::Right;
 use crate::state::project::ProjectOrder;
 use crate::state::secret::keys::{SecretKeyId, SecretKeys, Turn};
-use crate::state::secret::{SEALED_BYTES_MAX, SealedValue, SecretOrder, SecretPlace};
+use crate::state::secret::{
+    SEALED_BYTES_MAX, SECRETS_BYTES_PER_PROJECT_MAX, SealedValue, SecretOrder, SecretPlace,
+};
 use crate::state::table::Key;
 use crate::state::testing::Scene;
 use crate::state::{Accepted, Body, Command, Reply};
@@ -62,7 +64,8 @@ fn a_secret_counts_its_versions_and_is_gone_when_it_is_removed() {
     assert_eq!(put(&mut scene, &password, sealed(1, ONE)), Ok(Accepted::Secret(1)));
     assert_eq!(put(&mut scene, &password, sealed(2, ONE)), Ok(Accepted::Secret(2)));
     let reveal = SecretOrder::Reveal { place: password.clone() };
-    assert_eq!(order(&mut scene, reveal.clone()), Ok(Accepted::Secret(2)));
+    let second = Ok(Accepted::SecretValue(Uuid::from_u128(2)));
+    assert_eq!(order(&mut scene, reveal.clone()), second);
     order(&mut scene, SecretOrder::Delete { place: password.clone() }).unwrap();
     assert_eq!(code(order(&mut scene, reveal)), Code::NotFound);
     assert_eq!(put(&mut scene, &password, sealed(3, ONE)), Ok(Accepted::Secret(1)));
@@ -81,6 +84,38 @@ fn the_same_request_with_the_same_value_is_one_request() {
         assert_eq!(scene.apply_as(request, put(value, 7)), Ok(Accepted::Secret(1)));
     }
     assert_eq!(code(scene.apply_as(request, put(3, 8))), Code::IdempotencyConflict);
+}
+
+#[test]
+fn a_repeated_request_to_read_is_for_the_value_that_was_there() {
+    let mut scene = scene();
+    let password = place(None, "password");
+    let read = |scene: &mut Scene, request| {
+        let body = Body::Secrets(SecretOrder::Reveal { place: password.clone() });
+        scene.apply_as(request, body)
+    };
+    let request = RequestId(scene.id());
+    put(&mut scene, &password, sealed(1, ONE)).unwrap();
+    let first = Ok(Accepted::SecretValue(Uuid::from_u128(1)));
+    assert_eq!(read(&mut scene, request), first);
+    order(&mut scene, SecretOrder::Delete { place: password.clone() }).unwrap();
+    put(&mut scene, &password, sealed(2, ONE)).unwrap();
+    assert_eq!(read(&mut scene, request), first, "what nobody noted is not given out");
+}
+
+#[test]
+fn one_project_does_not_take_the_room_of_all() {
+    let mut scene = scene();
+    scene.make_project("own", Quotas::default());
+    let large = |id| SealedValue { sealed: vec![7; SEALED_BYTES_MAX], ..sealed(id, ONE) };
+    let fit = SECRETS_BYTES_PER_PROJECT_MAX / SEALED_BYTES_MAX;
+    for number in 0..fit {
+        put(&mut scene, &place(Some("own"), &format!("s-{number}")), large(7)).unwrap();
+    }
+    let one_more = put(&mut scene, &place(Some("own"), "more"), large(8));
+    assert_eq!(code(one_more), Code::NoCapacity);
+    put(&mut scene, &place(Some("own"), "s-0"), large(9)).unwrap();
+    put(&mut scene, &place(None, "more"), large(8)).unwrap();
 }
 
 #[test]
