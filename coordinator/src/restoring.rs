@@ -307,7 +307,7 @@ pub async fn restore(
     backup.visit_archived(|name, bytes, hash| archive.put_physical(name, bytes, hash))?;
     let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
     for key in keys.into_iter().rev() {
-        keyring.add(key).map_err(DirectoryError::from)?;
+        keyring.add(key, &[]).map_err(DirectoryError::from)?;
     }
     drop(keyring);
     write_beginning(config, &directory, member, head.revision, &state)?;

@@ -47,7 +47,12 @@ pub async fn run(keyring: Keyring, view: View, leader: LeaderLink, stop: Cancell
         let keys = view.local(Fleet::secret_keys);
         let missing = keyring.missing(keys.wanted());
         if !missing.is_empty() && Instant::now() >= next {
-            fetch_all(&keyring, &leader, &missing).await;
+            let wanted: Vec<_> = keys.wanted().collect();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = fetch_all(&keyring, &leader, &missing, &wanted) => {}
+            }
             next = Instant::now() + PERIOD;
         }
         if seen != Some(keys) {
@@ -75,10 +80,15 @@ fn throw_away(keyring: &Keyring, keys: &SecretKeys) {
     }
 }
 
-async fn fetch_all(keyring: &Keyring, leader: &LeaderLink, missing: &[SecretKeyId]) {
+async fn fetch_all(
+    keyring: &Keyring,
+    leader: &LeaderLink,
+    missing: &[SecretKeyId],
+    wanted: &[SecretKeyId],
+) {
     for key in missing {
         for (member, node) in leader.others() {
-            match fetch(keyring, leader, (member, &node), *key).await {
+            match fetch(keyring, leader, (member, &node), *key, wanted).await {
                 Ok(()) => {
                     tracing::info!(%key, %member, "got a key of secrets");
                     break;
@@ -97,6 +107,7 @@ async fn fetch(
     leader: &LeaderLink,
     (member, node): (MemberId, &MemberNode),
     key: SecretKeyId,
+    wanted: &[SecretKeyId],
 ) -> Result<(), FetchError> {
     let asked = leader.links().call(member, node, Call::SecretKey(key));
     let text = match timeout(ANSWER_TIMEOUT, asked).await?? {
@@ -108,5 +119,5 @@ async fn fetch(
     if SecretKeyId::from(found.id()) != key {
         return Err(FetchError::Confused);
     }
-    Ok(keyring.add(found)?)
+    Ok(keyring.add(found, wanted)?)
 }

@@ -135,17 +135,23 @@ impl Keyring {
         Ok(())
     }
 
-    /// Takes a key into custody; durable on return.
+    /// Takes a key into custody; durable on return. Where there is no room, the oldest gives way that is not wanted: keys
+    /// that were made and never came into use may be many.
     ///
     /// # Errors
     /// [`KeyringError::Record`].
-    pub fn add(&self, key: VaultKey) -> Result<(), KeyringError> {
+    pub fn add(&self, key: VaultKey, wanted: &[SecretKeyId]) -> Result<(), KeyringError> {
         let mut held = self.keys();
         if held.iter().any(|known| known.id() == key.id()) {
             return Ok(());
         }
         let mut keys = vec![key];
-        keys.extend(held.iter().take(KEYS_MAX - 1).cloned());
+        keys.extend(held.iter().cloned());
+        if keys.len() > KEYS_MAX {
+            let is_spare = |held: &VaultKey| !wanted.contains(&held.id().into());
+            let oldest = keys.iter().skip(1).rposition(is_spare);
+            keys.remove(oldest.map_or(keys.len() - 1, |place| place + 1));
+        }
         self.replace(&mut held, keys)
     }
 
@@ -271,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_wanted_does_not_give_way_to_any_number_of_others() {
+        let keyring = Keyring::open(Arc::new(SimulatedDisk::new(1)), None).unwrap();
+        let wanted = [key(1).id().into(), key(2).id().into()];
+        for number in 1..100 {
+            keyring.add(key(number), &wanted).unwrap();
+        }
+        assert_eq!(keyring.missing(wanted.into_iter()), []);
+        let all = (1..100).map(|number| key(number).id().into());
+        assert_eq!(keyring.missing(all).len(), 99 - KEYS_MAX);
+    }
+
+    #[test]
     fn a_value_opens_at_its_place_with_its_key_only() {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let keyring = Keyring::open(Arc::clone(&disk), None).unwrap();
@@ -278,8 +296,8 @@ mod tests {
         let id = Uuid::from_u128(7);
         let missing = keyring.seal(one, &place("a"), id, "x").unwrap_err();
         assert!(matches!(missing, KeyringError::Missing { needed } if needed == one));
-        keyring.add(key(1)).unwrap();
-        keyring.add(key(2)).unwrap();
+        keyring.add(key(1), &[]).unwrap();
+        keyring.add(key(2), &[]).unwrap();
         let (value, mark) = keyring.seal(one, &place("a"), id, "hunter2").unwrap();
         assert_eq!(keyring.seal(one, &place("a"), id, "hunter2").unwrap().1, mark);
         assert_eq!(keyring.open_value(&place("a"), &value).unwrap(), "hunter2");
@@ -315,7 +333,7 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
         let open = |path: Option<&Path>| Keyring::open(Arc::clone(&disk), path);
         // It was there before the key was named.
-        open(None).unwrap().add(key(1)).unwrap();
+        open(None).unwrap().add(key(1), &[]).unwrap();
         assert_eq!(open(Some(&right)).unwrap().missing([key(1).id().into()].into_iter()), []);
         assert!(matches!(open(None), Err(KeyringError::NoRecordKey)));
         assert!(matches!(open(Some(&wrong)), Err(KeyringError::Locked { .. })));

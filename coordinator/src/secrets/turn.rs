@@ -91,7 +91,9 @@ impl Turning {
     /// The order of durability: held here before it is announced.
     async fn make(&self) -> bool {
         let made = VaultKey::generate().map_err(KeyringError::from);
-        let key = made.and_then(|key| self.keyring.add(key.clone()).map(|()| key.id().into()));
+        let wanted: Vec<_> = self.view.local(Fleet::secret_keys).wanted().collect();
+        let key =
+            made.and_then(|key| self.keyring.add(key.clone(), &wanted).map(|()| key.id().into()));
         match key {
             Ok(key) => self.order(SecretOrder::Announce { key }).await,
             Err(error) => {
