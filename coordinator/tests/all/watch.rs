@@ -31,7 +31,8 @@ impl Browser {
     /// The next event with its id; none if the stream ended. What is no event (signs of life) is taken in as a browser
     /// does that.
     async fn next(&mut self) -> Option<Value> {
-        let mut data = None;
+        // An event counts when the empty line behind it has come: one that was cut off comes again.
+        let (mut data, mut id) = (None, None);
         loop {
             let mut line = String::new();
             let read = timeout(DEADLINE, self.stream.read_line(&mut line)).await.expect("silence");
@@ -39,10 +40,11 @@ impl Browser {
                 return None;
             }
             match line.trim_end().split_once(": ") {
-                Some(("id", id)) => id.clone_into(&mut self.last_id),
+                Some(("id", text)) => id = Some(text.to_owned()),
                 Some(("data", text)) => data = Some(serde_json::from_str(text).unwrap()),
                 Some(_) => {}
                 None => {
+                    self.last_id = id.take().unwrap_or_else(|| self.last_id.clone());
                     if let Some(data) = data.take() {
                         return Some(data);
                     }
