@@ -33,7 +33,7 @@ async fn a_member_alone_says_how_old_its_answers_can_be_and_gives_no_others() {
     assert!(second_ms > first_ms + 1_000, "{first_ms} ms, then {second_ms} ms");
     let bounded = format!("/api/v1/vms?consistency=stale&max_stale_ms={first_ms}");
     let refused = client.get(&bounded).await.problem();
-    assert_eq!(refused, (503, "too_stale".to_owned(), Some("max_stale_ms".to_owned())));
+    assert_eq!(refused, (412, "too_stale".to_owned(), Some("max_stale_ms".to_owned())));
 
     // Started again, it does not know how old its state is.
     cluster.stop("c1").await;

@@ -147,6 +147,8 @@ impl Code {
             | Self::PlanFull
             | Self::ResidencyRule => 422,
             Self::RequestTimeout => 408,
+            // The reader's own condition.
+            Self::TooStale => 412,
             Self::RateLimited | Self::TooManyAtOnce => 429,
             Self::HeadTooLarge => 431,
             Self::RevisionAhead => 400,
@@ -155,7 +157,6 @@ impl Code {
             Self::Internal => 500,
             Self::Unavailable
             | Self::NodeUnreachable
-            | Self::TooStale
             | Self::SecretKeyMissing
             | Self::StorageFull
             | Self::ClockOff => 503,
