@@ -58,7 +58,7 @@ fn values(cluster: &DevCluster, kernel: &str) -> Result<()> {
     let create = |rest: &str| format!("vm create new-01 --kernel {kernel} {rest}");
     refused(cluster, &create("--memory 1M"), USAGE, &["memory: ", "from 16 MiB to 16 TiB"])?;
     refused(cluster, &create("--memory 64Q"), USAGE, &["--memory", "64Q", "K, M, G or T"])?;
-    refused(cluster, &create("--disk 100"), USAGE, &["disk: ", "multiple of 64 KiB"])?;
+    refused(cluster, &create("--disk 100"), USAGE, &["disks[0].size: ", "multiple of 64 KiB"])?;
     refused(cluster, &create("--cpus 0"), USAGE, &["cpus: ", "1 to 512"])?;
     let name = format!("vm create Not_Good --kernel {kernel}");
     refused(cluster, &name, USAGE, &["name: ", "lower-case letters"])?;
