@@ -58,7 +58,7 @@ impl Work for Lists {
             return ask(Method::GET, &format!("/api/v1/vms?limit={PAGE_ITEMS}"), "");
         };
         let cursor = self.0.pick(key.number, of);
-        ask(Method::GET, &format!("/api/v1/vms?limit={PAGE_ITEMS}&cursor={cursor}"), "")
+        ask(Method::GET, &format!("/api/v1/vms?limit={PAGE_ITEMS}&cursor=vm-{cursor}"), "")
     }
 
     fn check(&self, answer: &Answer) -> Result<()> {
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn every_page_is_a_whole_one() {
         let lists = Lists(machines(102));
-        let first = format!("/api/v1/vms?limit=100&cursor={}", VmId(Uuid::from_u128(0)));
+        let first = format!("/api/v1/vms?limit=100&cursor=vm-{}", VmId(Uuid::from_u128(0)));
         assert!((0..200).all(|number| path(&lists, number) == first));
         assert_eq!(path(&Lists(machines(100)), 3), "/api/v1/vms?limit=100");
     }
