@@ -6,6 +6,9 @@
 //! A filter may let little through. The fleet is locked for so many rows only: behind them a page that goes by cursor ends,
 //! with as much as it has, and one that goes by number looks again.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use novacron_protocol::api::{Code, Page, Problem};
 use novacron_protocol::ids::Revision;
 use schemars::JsonSchema;
@@ -35,6 +38,22 @@ pub struct ListQuery {
     /// Number of the page, from 1; instead of a cursor.
     #[serde(default)]
     pub page: Option<u32>,
+}
+
+/// How the cursors of a list are written: keys behind a word of the list's own, so that those of others are told from them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursors(pub(super) &'static str);
+
+impl Cursors {
+    /// The key in a cursor, if it is one of this list.
+    pub(super) fn parse<K: FromStr>(self, text: &str) -> Option<K> {
+        text.strip_prefix(self.0)?.parse().ok()
+    }
+
+    /// The cursor of a key.
+    pub(super) fn write(self, key: &impl Display) -> String {
+        format!("{}{key}", self.0)
+    }
 }
 
 /// A checked [`ListQuery`]: what to pass over, and how much to take.

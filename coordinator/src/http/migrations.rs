@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::answer::{Accepted, Found};
 use super::body::NoBody;
 use super::call::check_seen;
-use super::lists::ListQuery;
+use super::lists::{Cursors, ListQuery};
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use crate::auth::{Authorized, Sight, Where};
@@ -89,7 +89,7 @@ async fn list(
     let query = &call.query;
     let cursor = query.cursor.clone();
     let list = ListQuery { limit: query.limit, cursor, page: query.page };
-    let mut page = list.window(parse_cursor)?.gather();
+    let mut page = list.window(|text| CURSORS.parse(text))?.gather();
     let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
         let is_shown = |one: &Migration| sight.sees(&one.project) && query.lets_through(one);
         let show = |one: &Migration| is_shown(one).then(|| migration_view(one));
@@ -97,15 +97,11 @@ async fn list(
         page.look(fleet.revision(), rows, |one| one.id, show)
     };
     while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|migration| format!("{CURSOR}{migration}"))))
+    Ok(Found(page.into_page(|migration| CURSORS.write(migration))))
 }
 
-/// What cursors of this list begin with, so that those of others are told from them.
-const CURSOR: &str = "migration-";
-
-fn parse_cursor(text: &str) -> Option<MigrationId> {
-    text.strip_prefix(CURSOR)?.parse().ok()
-}
+/// Those of this list.
+const CURSORS: Cursors = Cursors("migration-");
 
 async fn show(call: Call<MigrationPath, Nothing, NoBody>) -> Result<Found<MigrationView>, Problem> {
     find(&call, call.path.migration).await.map(Found)

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::answer::{Accepted, Found};
 use super::body::{NoBody, OptionalJson};
-use super::lists::ListQuery;
+use super::lists::{Cursors, ListQuery};
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
 use super::search::{Sought, has_labels, labels};
@@ -80,7 +80,7 @@ struct NodesQuery {
 
 async fn list(call: Call<Nothing, NodesQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
     let NodesQuery { text, label, state, limit, cursor, page } = call.query.clone();
-    let mut page = ListQuery { limit, cursor, page }.window(parse_cursor)?.gather();
+    let mut page = ListQuery { limit, cursor, page }.window(|text| CURSORS.parse(text))?.gather();
     let (text, labels) = (Sought::parse(text.as_deref())?, labels(&label)?);
     let is_shown = |node: &Node| {
         state.is_none_or(|state| node.state == state)
@@ -94,15 +94,11 @@ async fn list(call: Call<Nothing, NodesQuery, NoBody>) -> Result<Found<Page<Node
         page.look(fleet.revision(), rows, |node| node.name.clone(), show)
     };
     while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|name| format!("{CURSOR}{name}"))))
+    Ok(Found(page.into_page(|name| CURSORS.write(name))))
 }
 
-/// What cursors of this list begin with, so that those of others are told from them.
-const CURSOR: &str = "node-";
-
-fn parse_cursor(text: &str) -> Option<NodeName> {
-    text.strip_prefix(CURSOR)?.parse().ok()
-}
+/// Those of this list.
+const CURSORS: Cursors = Cursors("node-");
 
 async fn show(call: Call<NodePath, Nothing, NoBody>) -> Result<Found<NodeView>, Problem> {
     find(&call, parse("node", &call.path.node)?).await.map(Found)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::answer::{Accepted, Created, Found};
 use super::body::{Json, NoBody, OptionalJson};
 use super::call::check_seen;
-use super::lists::ListQuery;
+use super::lists::{Cursors, ListQuery};
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
 use super::search::{Sought, labels};
@@ -117,7 +117,7 @@ struct VmsQuery {
 async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView>>, Problem> {
     let query = call.query.clone();
     let list = ListQuery { limit: query.limit, cursor: query.cursor, page: query.page };
-    let mut page = list.window(parse_cursor)?.gather();
+    let mut page = list.window(|text| CURSORS.parse(text))?.gather();
     let filter = Filter {
         text: Sought::parse(query.text.as_deref())?,
         name: query.name,
@@ -134,15 +134,11 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
         page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show)
     };
     while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|vm| format!("{CURSOR}{vm}"))))
+    Ok(Found(page.into_page(|vm| CURSORS.write(vm))))
 }
 
-/// What cursors of this list begin with, so that those of others are told from them.
-const CURSOR: &str = "vm-";
-
-fn parse_cursor(text: &str) -> Option<VmId> {
-    text.strip_prefix(CURSOR)?.parse().ok()
-}
+/// Those of this list.
+const CURSORS: Cursors = Cursors("vm-");
 
 /// Which machines to show.
 struct Filter {

@@ -7,7 +7,7 @@
 
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use novacron_protocol::wire::codec::{self, CodecError};
@@ -30,6 +30,7 @@ use super::place::Place;
 use super::proposal::ProposalError;
 use super::reach::SnapshotReach;
 use super::record::{Position, SnapshotMetaRecord};
+use super::shelf::Shelf;
 use super::tables::{KeptError, KeptTables};
 use super::types::{MemberNode, TypeConfig};
 use crate::metrics::ApplyMetrics;
@@ -80,29 +81,6 @@ pub enum MachineError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// The snapshots on disk. openraft builds one beside the installation of another: whichever is written last, the one that
-/// reaches farther stays the latest, since the log may be purged up to that.
-#[derive(Debug)]
-struct Shelf {
-    store: SnapshotStore,
-    /// The index that the latest reaches; held while one is written.
-    newest: Mutex<Option<u64>>,
-}
-
-impl Shelf {
-    /// Writes a snapshot, unless a later one is there.
-    fn put(&self, meta: SnapshotMeta<u64, MemberNode>, data: &[u8]) -> Result<(), MachineError> {
-        let index = meta.last_log_id.map(|last| last.index);
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if *newest > index {
-            return Ok(());
-        }
-        self.store.write(&codec::encode(&SnapshotMetaRecord(meta))?, data)?;
-        *newest = index;
-        Ok(())
-    }
-}
-
 /// Applies entries. Openraft owns one; [`Machine::closer`] closes what it leaves.
 #[derive(Debug)]
 pub struct Machine {
@@ -110,8 +88,6 @@ pub struct Machine {
     place: Place,
     tables: KeptTables,
     snapshots: Arc<Shelf>,
-    reach: SnapshotReach,
-    backlog: Backlog,
     outgoing: Outgoing,
     work: DiskWork,
     metrics: ApplyMetrics,
@@ -170,14 +146,12 @@ impl Machine {
     ) -> Result<Self, MachineError> {
         let archive = Arc::new(Archive::open(Arc::clone(&disk), ARCHIVE_DIRECTORY)?);
         let outgoing = Outgoing::new(archive, work.clone());
-        let snapshots = SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?;
-        let (fleet, position, snapshot_at) = recover(&snapshots, &tables)?;
-        let snapshots = Shelf { store: snapshots, newest: Mutex::new(snapshot_at) };
-        let (snapshots, reach) = (Arc::new(snapshots), SnapshotReach::new(snapshot_at));
+        let store = SnapshotStore::open(disk, SNAPSHOTS_DIRECTORY)?;
+        let (fleet, position, snapshot_at) = recover(&store, &tables)?;
+        let snapshots = Arc::new(Shelf::new(store, snapshot_at));
         let cell = FleetCell::new(fleet, position.index());
         let (place, metrics) = (Place::new(position), ApplyMetrics::default());
-        let backlog = Backlog::default();
-        Ok(Self { cell, place, tables, snapshots, reach, backlog, outgoing, work, metrics })
+        Ok(Self { cell, place, tables, snapshots, outgoing, work, metrics })
     }
 
     /// The fleet that it changes.
@@ -187,12 +161,12 @@ impl Machine {
 
     /// How far its snapshots reach.
     pub fn reach(&self) -> SnapshotReach {
-        self.reach.clone()
+        self.snapshots.reach.clone()
     }
 
     /// What says when its next snapshot is due.
     pub fn backlog(&self) -> Backlog {
-        self.backlog.clone()
+        self.snapshots.backlog.clone()
     }
 
     /// The way of what leaves the tables, to where it is kept.
@@ -221,7 +195,7 @@ impl Machine {
             EntryPayload::Normal(proposal) => {
                 // An entry that this build cannot read must not be skipped: every replica applies all of them.
                 let commands = proposal.commands()?;
-                self.backlog.add(proposal.length_bytes());
+                self.snapshots.backlog.add(proposal.length_bytes());
                 let revision = Revision(entry.log_id.index);
                 self.cell.change(|fleet| fleet.apply_all(revision, &commands))
             }
@@ -254,16 +228,15 @@ impl Machine {
     ) -> Result<(), MachineError> {
         let position =
             Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        let (snapshots, data_bytes) = (Arc::clone(&self.snapshots), data.len());
+        let snapshots = Arc::clone(&self.snapshots);
+        let mark = snapshots.backlog.mark();
         // The order of durability: the snapshot before the fleet is seen to be as it says.
         let work = move || -> Result<Fleet, MachineError> {
             let fleet = Fleet::from_snapshot(&data)?;
-            snapshots.put(meta, &data)?;
+            snapshots.put(meta, &data, mark)?;
             Ok(fleet)
         };
         let fleet = self.work.run(work).await??;
-        self.reach.extend(position.applied.map(|applied| applied.index));
-        self.backlog.settle(self.backlog.mark(), data_bytes);
         self.place.unsettle();
         self.cell.change(|present| *present = fleet);
         self.cell.announce(position.index());
@@ -338,10 +311,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             position: self.place.get(),
             outgoing: self.outgoing.clone(),
             left: self.outgoing.left(),
-            backlog: self.backlog.clone(),
-            mark: self.backlog.mark(),
+            mark: self.snapshots.backlog.mark(),
             snapshots: Arc::clone(&self.snapshots),
-            reach: self.reach.clone(),
             work: self.work.clone(),
         }
     }
@@ -359,7 +330,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), StorageError<u64>> {
         let installed = self.install(meta.clone(), snapshot.into_inner()).await;
         if installed.is_err() {
-            self.reach.fail();
+            self.snapshots.reach.fail();
         }
         installed.map_err(failed_snapshot)
     }
@@ -368,7 +339,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<Snapshot<TypeConfig>>, StorageError<u64>> {
         let snapshots = Arc::clone(&self.snapshots);
-        let read = self.work.run(move || read_latest(&snapshots.store)).await;
+        let read = self.work.run(move || read_latest(snapshots.store())).await;
         read.map_err(MachineError::from)
             .and_then(|read| read)
             .map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
@@ -389,11 +360,9 @@ pub struct Builder {
     outgoing: Outgoing,
     /// What is not in the fleet any more.
     left: Left,
-    backlog: Backlog,
     /// How much of the backlog is in the fleet.
     mark: u64,
     snapshots: Arc<Shelf>,
-    reach: SnapshotReach,
     work: DiskWork,
 }
 
@@ -410,18 +379,16 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             last_membership: position.membership,
             snapshot_id,
         };
-        let (snapshots, description) = (Arc::clone(&self.snapshots), meta.clone());
+        let (snapshots, description, mark) = (Arc::clone(&self.snapshots), meta.clone(), self.mark);
         let work = move || -> Result<Vec<u8>, MachineError> {
             let data = fleet.to_snapshot()?;
-            snapshots.put(description, &data)?;
+            snapshots.put(description, &data, mark)?;
             Ok(data)
         };
         // The order of durability: history is in the archive before any snapshot is written that does not hold it.
         self.outgoing.durable(self.left).await.map_err(|error| failed_snapshot(error.into()))?;
         let written = self.work.run(work).await.map_err(MachineError::from);
         let data = written.and_then(|written| written).map_err(failed_snapshot)?;
-        self.reach.extend(position.applied.map(|applied| applied.index));
-        self.backlog.settle(self.mark, data.len());
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(data)) })
     }
 }

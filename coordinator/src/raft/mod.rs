@@ -11,6 +11,7 @@
 //! | [`outgoing`] | history on its way to the archive |
 //! | [`restored`] | how log and state of a restored cluster begin |
 //! | [`proposal`] | what an entry carries: commands that waited together |
+//! | `shelf` | snapshots on disk, and what follows from the last of them |
 //! | [`reach`] | how far snapshots reach, before the log may go |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
@@ -26,6 +27,7 @@ pub mod proposal;
 pub mod reach;
 mod record;
 pub mod restored;
+mod shelf;
 mod tables;
 pub mod timing;
 pub mod types;

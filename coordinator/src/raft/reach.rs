@@ -28,6 +28,11 @@ impl SnapshotReach {
         Self(watch::Sender::new(Reach { index, is_failed: false }))
     }
 
+    /// How far.
+    pub(super) fn index(&self) -> Option<u64> {
+        self.0.borrow().index
+    }
+
     /// A snapshot is durable.
     pub(super) fn extend(&self, index: Option<u64>) {
         self.0.send_modify(|reach| reach.index = reach.index.max(index));

@@ -165,9 +165,7 @@ fn next(fleet: &Fleet) -> Step {
     if fleet.formats() < SECRETS {
         return Step::Rest;
     }
-    // Without a key before it there is nothing that another one sealed, and nobody has to look at all secrets.
     if let Some(key) = sealing
-        && previous.is_some()
         && fleet.secrets_to_reseal().next().is_some()
     {
         return Step::Reseal(key);

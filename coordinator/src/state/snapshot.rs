@@ -255,9 +255,7 @@ impl Fleet {
         }
         let action = Action::RestoreSnapshot { snapshot: snapshot.id };
         let effect = self.issue_snapshot(now, request, &vm, action)?;
-        self.set_snapshot(now, snapshot.id, SnapshotStep::Restoring(effect), String::new());
-        self.emit_snapshot(now, &vm, &order.name, "is being restored");
-        Ok(Accepted::Snapshot(snapshot.id))
+        Ok(self.begin_step(now, &vm, &snapshot, SnapshotStep::Restoring(effect)))
     }
 
     fn delete_snapshot(
@@ -275,9 +273,19 @@ impl Fleet {
         let vm = self.check_snapshot(order.vm, Move::DeleteSnapshot)?;
         let action = Action::DeleteSnapshot { snapshot: snapshot.id };
         let effect = self.issue_snapshot(now, request, &vm, action)?;
-        self.set_snapshot(now, snapshot.id, SnapshotStep::Deleting(effect), String::new());
-        self.emit_snapshot(now, &vm, &order.name, "is being deleted");
-        Ok(Accepted::Snapshot(snapshot.id))
+        Ok(self.begin_step(now, &vm, &snapshot, SnapshotStep::Deleting(effect)))
+    }
+
+    fn begin_step(
+        &mut self,
+        now: &mut Applying,
+        vm: &Vm,
+        snapshot: &Snapshot,
+        step: SnapshotStep,
+    ) -> Accepted {
+        self.set_snapshot(now, snapshot.id, step, String::new());
+        self.emit_snapshot(now, vm, &snapshot.name, &format!("is {}", busy_word(step)));
+        Accepted::Snapshot(snapshot.id)
     }
 
     fn known_snapshot(&self, order: &SnapshotOrder) -> Result<&Snapshot, Refusal> {

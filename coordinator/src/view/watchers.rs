@@ -1,13 +1,15 @@
 //! How many follow what happens, at once: places that are bounded for a member and for each principal, and the tasks
 //! that hold them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use novacron_protocol::api::{Code, Problem};
 use novacron_transport::SubjectName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+
+use crate::admission::places::{self, Places};
 
 /// Streams of events at once on one member, unless its configuration says another number. Each holds three batches of
 /// 64 KiB at most (one is being written, one waits, one is being made), so they are 96 MiB.
@@ -69,20 +71,26 @@ impl NoPlace {
     }
 }
 
-type Open = Arc<Mutex<BTreeMap<SubjectName, usize>>>;
-
 /// The watchers of one member. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Watchers {
     limits: WatchLimits,
-    open: Open,
+    of_all: Arc<Semaphore>,
+    of_each: Arc<Places<SubjectName>>,
     tasks: TaskTracker,
 }
 
 impl Watchers {
     /// Nobody watches yet.
     pub fn new(limits: WatchLimits) -> Self {
-        Self { limits, open: Arc::default(), tasks: TaskTracker::new() }
+        // Beyond 2³² nobody is bounded.
+        let each_max = u32::try_from(limits.watchers_per_principal_max).unwrap_or(u32::MAX);
+        Self {
+            limits,
+            of_all: Arc::new(Semaphore::new(limits.watchers_max)),
+            of_each: Places::new(each_max),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// What they may take.
@@ -92,7 +100,7 @@ impl Watchers {
 
     /// How many there are.
     pub fn open(&self) -> usize {
-        with(&self.open, |open| open.values().sum())
+        self.limits.watchers_max - self.of_all.available_permits()
     }
 
     /// A place for one more.
@@ -101,17 +109,11 @@ impl Watchers {
     /// [`NoPlace`].
     pub fn admit(&self, principal: &SubjectName) -> Result<Place, NoPlace> {
         let WatchLimits { watchers_max, watchers_per_principal_max, .. } = self.limits;
-        with(&self.open, |open| {
-            if open.get(principal).copied().unwrap_or(0) >= watchers_per_principal_max {
-                return Err(NoPlace::Principal(watchers_per_principal_max));
-            }
-            if open.values().sum::<usize>() >= watchers_max {
-                return Err(NoPlace::Member(watchers_max));
-            }
-            *open.entry(principal.clone()).or_default() += 1;
-            Ok(())
-        })?;
-        Ok(Place { open: Arc::clone(&self.open), principal: principal.clone() })
+        let of_each = Places::take(&self.of_each, principal.clone());
+        let of_each = of_each.ok_or(NoPlace::Principal(watchers_per_principal_max))?;
+        let of_all = Arc::clone(&self.of_all).try_acquire_owned();
+        let of_all = of_all.map_err(|_| NoPlace::Member(watchers_max))?;
+        Ok(Place { _of_each: of_each, _of_all: of_all })
     }
 
     /// Has a place taken until a task ends.
@@ -129,27 +131,11 @@ impl Watchers {
     }
 }
 
-fn with<T>(open: &Open, change: impl FnOnce(&mut BTreeMap<SubjectName, usize>) -> T) -> T {
-    change(&mut open.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
 /// A place that is taken until it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    open: Open,
-    principal: SubjectName,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        with(&self.open, |open| {
-            let Some(count) = open.get_mut(&self.principal) else { return };
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.principal);
-            }
-        });
-    }
+    _of_each: places::Place<SubjectName>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 #[cfg(test)]

@@ -343,8 +343,10 @@ impl Fleet {
 
     /// The secrets that are not encrypted with the present key.
     pub fn secrets_to_reseal(&self) -> impl Iterator<Item = (&SecretPlace, &Secret)> {
-        let sealing = self.secret_keys().sealing;
-        self.secrets.iter().filter(move |(_, row)| Some(row.value.key) != sealing)
+        let keys = self.secret_keys();
+        // Without a key before the present one there is nothing that another one sealed, and nobody looks at all secrets.
+        let rows = keys.previous.is_some().then(|| self.secrets.iter());
+        rows.into_iter().flatten().filter(move |(_, row)| Some(row.value.key) != keys.sealing)
     }
 
     pub(super) fn all_secret_bytes(&self) -> usize {
