@@ -45,7 +45,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
 use crate::raft::timing::{self, Timing};
-use crate::raft::{DiskWork, MemberNode, Raft};
+use crate::raft::{DiskWork, Haste, MemberNode, Raft};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::secrets::keyring::Keyring;
@@ -134,9 +134,12 @@ impl Core {
         let pace = config.timing().config(member)?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
-        let raft = Raft::new(member.0, pace, Network::new(links.clone()), log, machine).await;
+        let haste = Haste::default();
+        let network = Network::new(links.clone(), haste.clone());
+        let raft = Raft::new(member.0, pace, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new(raft.clone(), cell.clone(), clock, held).watched(Fitness::default());
+        let desk =
+            Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(Fitness::default());
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring })
     }
@@ -510,7 +513,7 @@ async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: Cancell
 }
 
 fn votes(raft: &Raft, member: MemberId) -> bool {
-    let metrics = raft.metrics();
+    let metrics = raft.server_metrics();
     let metrics = metrics.borrow();
     metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
 }
@@ -529,17 +532,17 @@ async fn watch_membership(leader: LeaderLink, stop: CancellationToken) {
 
 /// Consensus that has failed cannot be mended from inside: the coordinator stops, and says why.
 async fn watch_raft(raft: Raft, stop: CancellationToken) {
-    let mut metrics = raft.metrics();
-    let failed = metrics.wait_for(|metrics| metrics.running_state.is_err());
+    // News of these is rare, and there is none after consensus has ended; the others change with each entry.
+    let mut metrics = raft.server_metrics();
+    let ended = async { while metrics.changed().await.is_ok() {} };
     tokio::select! {
         biased;
         () = stop.cancelled() => return,
-        found = failed => if let Ok(metrics) = found
-            && let Err(fatal) = &metrics.running_state
-        {
-            let error = fatal as &dyn std::error::Error;
-            tracing::error!(error, "consensus has failed: this coordinator stops");
-        },
+        () = ended => {}
+    }
+    if let Err(fatal) = &raft.metrics().borrow().running_state {
+        let error = fatal as &dyn std::error::Error;
+        tracing::error!(error, "consensus has failed: this coordinator stops");
     }
     stop.cancel();
 }

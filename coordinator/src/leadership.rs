@@ -19,7 +19,7 @@ use crate::journal;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
 use crate::raft::Raft;
-use crate::raft::words::RaftMetrics;
+use crate::raft::words::RaftServerMetrics;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::turn::Turning;
 use crate::upgrade::Upgrade;
@@ -76,9 +76,10 @@ impl Leadership {
 
     /// Follows Raft until `stop`: whoever leads does the duties.
     pub(crate) async fn follow(self, duties: Duties, stop: CancellationToken) {
-        let mut metrics = duties.raft.metrics();
+        let mut metrics = duties.raft.server_metrics();
         loop {
-            let leads = |metrics: &RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
+            let leads =
+                |metrics: &RaftServerMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,

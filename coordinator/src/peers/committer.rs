@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::message::{Committed, Declined};
 use crate::raft::proposal::{EncodedCommand, PROPOSAL_BYTES_MAX, Proposal};
 use crate::raft::words::{ChangeMembershipError, ClientWriteError, RaftError};
-use crate::raft::{MemberNode, Raft};
+use crate::raft::{Haste, MemberNode, Raft};
 use crate::state::{Command, Reply};
 
 /// How long a commit may take: several heartbeats and one slow disk. openraft 0.9 can lose the answer to a
@@ -38,6 +38,7 @@ type Written = Result<Committed, Declined>;
 #[derive(Clone)]
 pub(super) struct Committer {
     raft: Raft,
+    haste: Haste,
     room: Arc<Semaphore>,
     queue: Arc<Mutex<Queue>>,
 }
@@ -56,8 +57,13 @@ struct Waiting {
 }
 
 impl Committer {
-    pub(super) fn new(raft: Raft) -> Self {
-        Self { raft, room: Arc::new(Semaphore::new(UNITS_MAX)), queue: Arc::default() }
+    pub(super) fn new(raft: Raft, haste: Haste) -> Self {
+        Self { raft, haste, room: Arc::new(Semaphore::new(UNITS_MAX)), queue: Arc::default() }
+    }
+
+    /// Who waits for commits.
+    pub(super) fn haste(&self) -> &Haste {
+        &self.haste
     }
 
     /// Units of room that are taken.
@@ -109,11 +115,19 @@ impl Committer {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
-        change(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut queue);
+        self.haste.note_entries(queue.entries());
+        changed
     }
 }
 
 impl Queue {
+    /// Entries that are under way or certain to follow.
+    fn entries(&self) -> usize {
+        self.under_way + usize::from(!self.waiting.is_empty())
+    }
+
     /// Whether somebody has to begin a further entry.
     fn takes_off(&mut self) -> bool {
         let has_room = self.under_way < ENTRIES_UNDER_WAY_MAX;

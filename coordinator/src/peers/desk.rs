@@ -14,7 +14,7 @@ use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::fitness::{Fitness, Unfit};
 use crate::metrics::{CommitMetrics, CommitOutcome};
-use crate::raft::{MemberNode, Raft};
+use crate::raft::{Haste, MemberNode, Raft};
 use crate::state::member::MemberFacts;
 use crate::state::{Accepted, Body, Command, Fleet, Origin, Reply};
 use crate::view::FleetCell;
@@ -38,9 +38,15 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The desk of a member whose log ended with `held` when its process began.
-    pub fn new(raft: Raft, cell: FleetCell, clock: Clock, held: Option<LogId<u64>>) -> Self {
-        let committer = Committer::new(raft.clone());
+    /// The desk of a member whose log ended with `held` when its process began, and whose network knows from `haste`
+    /// who waits for commits.
+    pub fn new(
+        (raft, haste): (Raft, Haste),
+        cell: FleetCell,
+        clock: Clock,
+        held: Option<LogId<u64>>,
+    ) -> Self {
+        let committer = Committer::new(raft.clone(), haste);
         let (commits, fitness) = (CommitMetrics::default(), Fitness::default());
         Self { raft, cell, clock, held, committer, commits, fitness }
     }
@@ -84,11 +90,11 @@ impl Desk {
 
     /// The member that leads, as far as this one knows.
     pub fn leader(&self) -> Option<MemberId> {
-        self.raft.metrics().borrow().current_leader.map(MemberId)
+        self.raft.server_metrics().borrow().current_leader.map(MemberId)
     }
 
     fn leads(&self) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         metrics.current_leader == Some(metrics.id)
     }
@@ -116,6 +122,18 @@ impl Desk {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
         }
+    }
+
+    /// Does what another member asked, which hears at once when a command of its own is committed.
+    ///
+    /// # Errors
+    /// [`Declined`].
+    pub async fn serve_member(&self, from: MemberId, call: Call) -> Result<Answer, Declined> {
+        let Call::Propose(command) = call else { return self.serve(call).await };
+        let hurry = self.committer.haste().hurry(from);
+        let committed = self.commit(*command).await?;
+        hurry.owe(committed.index);
+        Ok(Answer::Reply(committed))
     }
 
     /// Proposes a command here. Its time becomes the leader's, so that only one clock of the cluster counts at
@@ -217,7 +235,7 @@ impl Desk {
     }
 
     fn votes(&self, member: MemberId) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
     }
@@ -253,7 +271,7 @@ impl Desk {
     }
 
     fn is_last_voter(&self, member: MemberId) -> bool {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
         voters == [member.0]

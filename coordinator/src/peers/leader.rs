@@ -66,7 +66,7 @@ impl LeaderLink {
         let deadline = Instant::now() + CALL_TIMEOUT;
         let mut may_have_happened = false;
         while Instant::now() < deadline {
-            let mut metrics = self.raft.metrics();
+            let mut metrics = self.raft.server_metrics();
             metrics.mark_unchanged();
             match timeout_at(deadline.min(Instant::now() + TRY_TIMEOUT), self.attempt(&call)).await
             {
@@ -106,7 +106,7 @@ impl LeaderLink {
 
     /// Waits until this member knows of another leader: one that died does not say so itself.
     async fn replaced(&self, leader: MemberId) {
-        let mut metrics = self.raft.metrics();
+        let mut metrics = self.raft.server_metrics();
         let another = metrics
             .wait_for(|metrics| metrics.current_leader.is_some_and(|current| current != leader.0));
         // An error says that consensus has ended here, and with it what this member knew of the leader.
@@ -115,14 +115,14 @@ impl LeaderLink {
 
     /// Where a member is, as Raft's membership says.
     pub fn node(&self, member: MemberId) -> Option<MemberNode> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         metrics.membership_config.membership().get_node(&member.0).cloned()
     }
 
     /// All other members and where they are, as Raft's membership says.
     pub fn others(&self) -> Vec<(MemberId, MemberNode)> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         let nodes = metrics.membership_config.membership().nodes();
         let others = nodes.filter(|(id, _)| MemberId(**id) != self.links.own());
@@ -131,7 +131,7 @@ impl LeaderLink {
 
     /// All members that vote and where they are, as Raft's membership says.
     pub fn voters(&self) -> Vec<(MemberId, MemberNode)> {
-        let metrics = self.raft.metrics();
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
         let node = |id| Some((MemberId(id), membership.get_node(&id)?.clone()));

@@ -129,7 +129,7 @@ impl PeerServer {
                 Ok(Answer::HasSecretKey(self.keyring.as_ref().is_some_and(has)))
             }
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
-            call => self.leader.desk().serve(call).await,
+            call => self.leader.desk().serve_member(request.from, call).await,
         }
     }
 

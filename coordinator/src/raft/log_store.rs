@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use novacron_protocol::wire::codec::{self, CodecError, Message};
@@ -95,9 +95,12 @@ impl LogStore {
         work: impl FnOnce(&mut Log) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let log = Arc::clone(&self.log);
-        let task = move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner));
-        self.work.run(task).await?
+        self.work.run(move || work(&mut lock(&log))).await?
     }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read_entry(index: u64, bytes: &[u8]) -> Result<Entry<TypeConfig>, StoreError> {
@@ -209,7 +212,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<EntryRecord> = entries.into_iter().map(EntryRecord).collect();
-        let appended = self.with(move |log| append(log, &entries)).await;
+        let log = Arc::clone(&self.log);
+        let task = move || append(&mut lock(&log), &entries);
+        let appended = self.work.run_often(task).await.unwrap_or_else(|error| Err(error.into()));
         // Entries that cannot be written are this node's end: openraft takes it out of service.
         appended.map_err(failed_write)?;
         callback.log_io_completed(Ok(()));

@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`announce`] | when followers are told what is committed |
 //! | [`types`] | what openraft is told about our types |
 //! | [`backlog`] | when a snapshot is due |
 //! | [`disk_work`] | where the disk is waited for |
@@ -16,6 +17,7 @@
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | elections: windows that never overlap |
 
+pub mod announce;
 pub mod backlog;
 pub mod disk_work;
 pub mod log_store;
@@ -32,6 +34,7 @@ mod tables;
 pub mod timing;
 pub mod types;
 
+pub use announce::Haste;
 pub use disk_work::DiskWork;
 pub use reach::SnapshotReach;
 pub use types::{MemberNode, Raft, TypeConfig};
@@ -43,6 +46,7 @@ pub mod words {
         ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, InstallSnapshotError,
         RaftError,
     };
+    pub use openraft::metrics::RaftServerMetrics;
     pub use openraft::raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest,
         InstallSnapshotResponse, VoteRequest, VoteResponse,

@@ -14,6 +14,7 @@ use openraft::raft::{
 
 use tokio::time::timeout;
 
+use super::announce::{Announcements, Haste};
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
 
@@ -25,12 +26,13 @@ const BACKOFF: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Network {
     links: PeerLinks,
+    haste: Haste,
 }
 
 impl Network {
-    /// Over these links.
-    pub fn new(links: PeerLinks) -> Self {
-        Self { links }
+    /// Over these links; `haste` says to whom commits are told at once.
+    pub fn new(links: PeerLinks, haste: Haste) -> Self {
+        Self { links, haste }
     }
 }
 
@@ -38,7 +40,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = MemberNetwork;
 
     async fn new_client(&mut self, target: u64, node: &MemberNode) -> MemberNetwork {
-        MemberNetwork { links: self.links.clone(), target, node: node.clone() }
+        let (links, node) = (self.links.clone(), node.clone());
+        let haste = self.haste.clone();
+        let announcements =
+            Announcements::new(links.clone(), MemberId(target), node.clone(), haste);
+        MemberNetwork { links, target, node, announcements }
     }
 }
 
@@ -48,6 +54,7 @@ pub struct MemberNetwork {
     links: PeerLinks,
     target: u64,
     node: MemberNode,
+    announcements: Announcements,
 }
 
 type RpcError<E> = RPCError<u64, MemberNode, E>;
@@ -83,10 +90,18 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
-        match self.call(Call::Append(rpc), &option).await? {
+        if self.announcements.may_wait(&rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        let asked = self.announcements.asking(&rpc);
+        let answer = match self.call(Call::Append(rpc), &option).await? {
             Answer::Append(result) => self.remote(result),
             _ => Err(confused()),
+        };
+        if matches!(answer, Ok(AppendEntriesResponse::Success)) {
+            self.announcements.succeeded(asked);
         }
+        answer
     }
 
     async fn install_snapshot(

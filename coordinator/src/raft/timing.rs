@@ -95,7 +95,7 @@ pub async fn watch_for_ties(
     is_aside: impl Fn() -> bool + Send,
     stop: CancellationToken,
 ) {
-    let mut metrics = raft.metrics();
+    let mut metrics = raft.server_metrics();
     let mut leaderless_since = Instant::now();
     let mut patience = timing.patience() * 3;
     loop {
@@ -117,7 +117,7 @@ pub async fn watch_for_ties(
     }
 }
 
-fn is_leaderless_voter(metrics: &openraft::RaftMetrics<u64, MemberNode>) -> bool {
+fn is_leaderless_voter(metrics: &openraft::metrics::RaftServerMetrics<u64, MemberNode>) -> bool {
     let votes = metrics.membership_config.membership().voter_ids().any(|id| id == metrics.id);
     votes && metrics.current_leader.is_none()
 }
