@@ -16,7 +16,7 @@ use novacron_protocol::ids::MemberId;
 use openraft::raft::AppendEntriesRequest;
 use openraft::{LogId, Vote};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Call, PeerLinks};
@@ -26,8 +26,14 @@ type Append = AppendEntriesRequest<TypeConfig>;
 /// How long a commit may wait for the next entry: what a follower's tables are behind when no more is written.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long ago a follower's last acknowledgement may be: far less than a heartbeat, which has to be real.
+/// How long ago a follower's last acknowledgement may be.
 const RECENT: Duration = Duration::from_millis(50);
+
+/// How long a follower may take for an entry so that somebody who waits there can wait for the next one, too.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// How long a late call may take; the next heartbeat says the same.
+const CALL_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// Who waits for news of commits: said by those who know it, asked by those who bring the news. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -88,12 +94,16 @@ impl Haste {
         self.0.entries.store(entries, Ordering::Relaxed);
     }
 
-    /// Whether a member that knows of commits up to `told` waits for more, and no entry is about to say so.
+    /// Whether a member that knows of commits up to `told` waits for more.
     fn is_awaited(&self, member: MemberId, told: Option<u64>) -> bool {
         let waiter = self.0.waiter(member);
-        let is_waiting = waiter.commands.load(Ordering::Acquire) > 0
-            || Some(waiter.owed.load(Ordering::Relaxed)) > told;
-        is_waiting && self.0.entries.load(Ordering::Relaxed) <= 1
+        waiter.commands.load(Ordering::Acquire) > 0
+            || Some(waiter.owed.load(Ordering::Relaxed)) > told
+    }
+
+    /// Whether an entry is about to be told to everybody.
+    fn has_more(&self) -> bool {
+        self.0.entries.load(Ordering::Relaxed) > 1
     }
 }
 
@@ -102,9 +112,14 @@ impl Haste {
 struct Acknowledged {
     vote: Vote<u64>,
     last: Option<LogId<u64>>,
+    /// The last commit that it knows of.
     told: Option<LogId<u64>>,
+    /// The last commit that it knows of or will be told late: a call with no later one is a heartbeat, and made.
+    handed: Option<LogId<u64>>,
     /// When it was asked.
     asked_at: Instant,
+    /// How long it took.
+    took: Duration,
 }
 
 impl Acknowledged {
@@ -112,7 +127,8 @@ impl Acknowledged {
     fn by(request: &Append) -> Self {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let (vote, told) = (request.vote, request.leader_commit);
-        Self { vote, last, told, asked_at: Instant::now() }
+        let (asked_at, took) = (Instant::now(), Duration::ZERO);
+        Self { vote, last, told, handed: told, asked_at, took }
     }
 
     /// Whether a request says nothing but what is committed, to a follower that certainly has it.
@@ -120,7 +136,7 @@ impl Acknowledged {
         request.entries.is_empty()
             && request.vote == self.vote
             && request.prev_log_id == self.last
-            && request.leader_commit > self.told
+            && request.leader_commit > self.handed
             && request.leader_commit <= self.last
             && self.asked_at.elapsed() < RECENT
     }
@@ -153,9 +169,12 @@ impl Announcements {
         let Some(known) = self.acknowledged.filter(|known| known.covers(request)) else {
             return false;
         };
-        if self.haste.is_awaited(self.target, known.told.map(|told| told.index)) {
+        let is_awaited = self.haste.is_awaited(self.target, known.told.map(|told| told.index));
+        // A follower takes one call after the other: whoever waits there would wait for the next entry's disk, too.
+        if is_awaited && !(self.haste.has_more() && known.took <= QUICK) {
             return false;
         }
+        self.acknowledged = Some(Acknowledged { handed: request.leader_commit, ..known });
         let waiting = self.waiting.get_or_insert_with(|| {
             let (sender, waiting) = watch::channel(None);
             let call = (self.links.clone(), self.target, self.node.clone());
@@ -177,11 +196,13 @@ impl Announcements {
 
     /// The request succeeded, all of it.
     pub(super) fn succeeded(&mut self, Asked(acknowledged): Asked) {
-        self.acknowledged = Some(acknowledged);
+        let took = acknowledged.asked_at.elapsed();
+        self.acknowledged = Some(Acknowledged { took, ..acknowledged });
     }
 }
 
-/// Makes the calls that nothing else has made superfluous. Ends with the leader's way to the follower.
+/// Makes the calls that nothing else has made superfluous. Ends with the leader's way to the follower: what waits then is
+/// still said, since nothing will follow it. A follower that has gone on to another leader refuses it.
 async fn announce(
     (links, target, node): (PeerLinks, MemberId, MemberNode),
     mut waiting: watch::Receiver<Option<Append>>,
@@ -191,11 +212,10 @@ async fn announce(
             continue;
         }
         sleep(PAUSE).await;
-        let is_over = waiting.has_changed().is_err();
-        let request = waiting.borrow_and_update().clone().filter(|_| !is_over);
+        let request = waiting.borrow_and_update().clone();
         if let Some(request) = request {
             // What comes of it, the next entry or heartbeat finds out as well.
-            drop(links.call(target, &node, Call::Append(request)).await);
+            drop(timeout(CALL_TIMEOUT, links.call(target, &node, Call::Append(request))).await);
         }
     }
 }
@@ -226,6 +246,7 @@ mod tests {
     struct Follower {
         asked: Mutex<Vec<Append>>,
         is_away: Mutex<bool>,
+        takes: Mutex<Duration>,
     }
 
     impl Follower {
@@ -254,6 +275,8 @@ mod tests {
                     panic!("only entries are sent here");
                 };
                 self.asked.lock().unwrap().push(append);
+                let takes = *self.takes.lock().unwrap();
+                sleep(takes).await;
                 if *self.is_away.lock().unwrap() {
                     return Err(PeerError::NoAnswer);
                 }
@@ -342,18 +365,23 @@ mod tests {
         leader.write(6, 5).await;
         leader.say(commit(6, 6)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(5))]);
-        haste.note_entries(1);
-        hurry.owe(6);
-        drop(hurry);
-        leader.say(commit(6, 6)).await;
-        assert_eq!(leader.follower.asked(), [(0, Some(6))]);
-        // Who knows all that it waited for waits no more.
+        // Not for an entry that takes long.
+        *leader.follower.takes.lock().unwrap() = QUICK * 2;
         leader.write(7, 6).await;
         leader.say(commit(7, 7)).await;
-        assert_eq!(leader.follower.asked(), [(1, Some(6))]);
+        assert_eq!(leader.follower.asked(), [(1, Some(6)), (0, Some(7))]);
+        *leader.follower.takes.lock().unwrap() = Duration::ZERO;
+        haste.note_entries(1);
+        leader.write(8, 7).await;
+        hurry.owe(8);
+        drop(hurry);
+        leader.say(commit(8, 8)).await;
+        assert_eq!(leader.follower.asked(), [(1, Some(7)), (0, Some(8))]);
+        // Who knows all that it waited for waits no more, whoever else does.
         let _of_another = haste.hurry(MemberId(3));
-        leader.say(commit(7, 7)).await;
-        assert_eq!(leader.follower.asked(), []);
+        leader.write(9, 8).await;
+        leader.say(commit(9, 9)).await;
+        assert_eq!(leader.follower.asked(), [(1, Some(8))]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -362,12 +390,17 @@ mod tests {
         leader.write(5, 5).await;
         leader.say(commit(5, 5)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(5)), (0, Some(5))]);
-        // Nor what is new after a while in which nothing was heard.
-        advance(RECENT).await;
+        // Nor if it comes while a commit waits to be told, or when that has been told.
         leader.write(6, 5).await;
-        advance(RECENT).await;
+        leader.say(commit(6, 6)).await;
         leader.say(commit(6, 6)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(5)), (0, Some(6))]);
+        // Nor what is new after a while in which nothing was heard.
+        advance(RECENT).await;
+        leader.write(7, 6).await;
+        advance(RECENT).await;
+        leader.say(commit(7, 7)).await;
+        assert_eq!(leader.follower.asked(), [(1, Some(6)), (0, Some(7))]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -390,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_told_after_the_way_has_ended() {
+    async fn what_waits_is_told_also_if_nothing_can_follow_it() {
         let mut leader = Leader::new().await;
         leader.write(5, 4).await;
         leader.say(commit(5, 5)).await;
@@ -398,6 +431,6 @@ mod tests {
         follower.asked();
         drop(leader);
         sleep(PAUSE * 3).await;
-        assert_eq!(follower.asked(), []);
+        assert_eq!(follower.asked(), [(0, Some(5))]);
     }
 }

@@ -2,14 +2,16 @@
 //! in place, because which of two threads is done first is decided by no seed.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
 
-/// Work that takes longer than this is worth another thread: handing it over and back costs about a tenth of it, and the
-/// reactor's other work can wait for as long.
+use super::lookout::Lookout;
+
+/// What takes less is not worth another thread: the two ways between threads take a good part of it, and all else that the
+/// thread would do can wait for as long.
 const BRIEF_MAX: Duration = Duration::from_micros(500);
 
 /// How long the disk of a simulation takes, asked before and after each piece of work.
@@ -21,16 +23,23 @@ pub struct DiskWork(Place);
 
 #[derive(Clone)]
 enum Place {
-    /// On threads, except what is brief, as the last such work was.
-    Threads { was_brief: Arc<AtomicBool> },
+    Threads(Arc<Pace>),
     /// Where it is asked for.
     Here(Latency),
+}
+
+/// How quick the disk is.
+#[derive(Default)]
+struct Pace {
+    /// Whether the last piece of work that was timed took less than [`BRIEF_MAX`].
+    was_brief: AtomicBool,
+    lookout: OnceLock<Option<Arc<Lookout>>>,
 }
 
 impl fmt::Debug for DiskWork {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            Place::Threads { .. } => "DiskWork(threads)",
+            Place::Threads(_) => "DiskWork(threads)",
             Place::Here(_) => "DiskWork(in place)",
         })
     }
@@ -39,7 +48,7 @@ impl fmt::Debug for DiskWork {
 impl DiskWork {
     /// On threads that may wait.
     pub fn on_threads() -> Self {
-        Self(Place::Threads { was_brief: Arc::default() })
+        Self(Place::Threads(Arc::default()))
     }
 
     /// In place, for disks that never wait: half of the time that `latency` says passes before the work, the other
@@ -61,24 +70,42 @@ impl DiskWork {
         Ok(done)
     }
 
-    /// Does work that the disk is asked for all the time. One that syncs within [`BRIEF_MAX`] is waited for here: on such a
-    /// disk, the two ways between threads are a good part of what an entry of the log costs. The first time that it is
-    /// slower is the last that it holds up anybody, until it is quick again.
-    pub(crate) async fn run_often<T: Send + 'static>(
+    /// Does work that is done all the time and should be brief, without waiting for another thread, if it was brief the
+    /// last time; `None` if it has to be [`run`](Self::run_timed) instead, or if the work says so. A disk that stalls
+    /// holds up one thread of the reactor; the [`Lookout`] has the others go on.
+    pub(crate) fn here<T>(&self, work: impl FnOnce() -> Option<T>) -> Option<T> {
+        let Place::Threads(pace) = &self.0 else { return None };
+        if !pace.was_brief.load(Ordering::Relaxed) {
+            return None;
+        }
+        let lookout = pace.lookout.get_or_init(Lookout::begin).as_ref()?;
+        let begun = Instant::now();
+        let done = lookout.watch(work);
+        if done.is_some() {
+            pace.note(begun.elapsed());
+        }
+        done
+    }
+
+    /// Does work as [`run`](Self::run) does, and notes how long it takes.
+    pub(crate) async fn run_timed<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let Place::Threads { was_brief } = &self.0 else { return self.run(work).await };
+        let Place::Threads(pace) = &self.0 else { return self.run(work).await };
         let timed = move || {
             let begun = Instant::now();
-            (work(), begun.elapsed() <= BRIEF_MAX)
+            (work(), begun.elapsed())
         };
-        let (done, is_brief) = match was_brief.load(Ordering::Relaxed) {
-            true => timed(),
-            false => self.run(timed).await?,
-        };
-        was_brief.store(is_brief, Ordering::Relaxed);
+        let (done, took) = self.run(timed).await?;
+        pace.note(took);
         Ok(done)
+    }
+}
+
+impl Pace {
+    fn note(&self, took: Duration) {
+        self.was_brief.store(took < BRIEF_MAX, Ordering::Relaxed);
     }
 }
 
@@ -90,26 +117,43 @@ async fn pass(time: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::thread::{self, ThreadId};
-
     use super::*;
 
-    async fn place(work: &DiskWork, takes: Duration) -> ThreadId {
-        let worked = work.run_often(move || {
-            let begun = Instant::now();
-            while begun.elapsed() < takes {}
-            thread::current().id()
-        });
-        worked.await.unwrap()
+    fn on_quick_disk() -> DiskWork {
+        let work = DiskWork::on_threads();
+        let Place::Threads(pace) = &work.0 else { unreachable!("that is where it is") };
+        pace.note(Duration::ZERO);
+        work
+    }
+
+    fn take(time: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < time {}
+        true
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_a_disk_that_was_quick_is_waited_for_in_place() {
+        assert_eq!(DiskWork::on_threads().here(|| Some(())), None);
+        let work = on_quick_disk();
+        assert_eq!(work.here(|| None::<()>), None);
+        assert_eq!(work.here(|| Some(take(BRIEF_MAX))), Some(true));
+        assert_eq!(work.here(|| Some(())), None);
+        work.run_timed(|| take(BRIEF_MAX)).await.unwrap();
+        assert_eq!(work.here(|| Some(())), None);
     }
 
     #[tokio::test]
-    async fn only_a_disk_that_was_quick_is_waited_for_in_place() {
-        let own = thread::current().id();
-        let work = DiskWork(Place::Threads { was_brief: Arc::new(AtomicBool::new(true)) });
-        assert_eq!(place(&work, BRIEF_MAX * 2).await, own);
-        assert_ne!(place(&work, BRIEF_MAX * 2).await, own);
-        // Whoever asks for other work never waits.
-        assert_ne!(work.run(|| thread::current().id()).await.unwrap(), own);
+    async fn a_reactor_of_one_thread_never_waits() {
+        assert_eq!(on_quick_disk().here(|| Some(())), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_disk_takes_its_time() {
+        let work = DiskWork::in_place(|| Duration::from_millis(4));
+        assert_eq!(work.here(|| Some(())), None);
+        let begun = tokio::time::Instant::now();
+        work.run_timed(|| ()).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(4));
     }
 }

@@ -24,6 +24,9 @@ use super::types::TypeConfig;
 /// Bytes of entries in one answer of a reader, so that one call to a follower stays within a message.
 pub const ENTRIES_BYTES_MAX: usize = 8 << 20;
 
+/// The most that is appended on a thread of the reactor.
+const BYTES_IN_PLACE_MAX: usize = 64 << 10;
+
 /// Why the log failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
@@ -87,6 +90,19 @@ impl LogStore {
             None => self.with(move |log| read_entries(&log.entries(range, bytes_max)?)).await,
         };
         read.map_err(failed_read)
+    }
+
+    /// Appends without another thread, if that is likely to be brief.
+    fn append_here(&self, batch: &Batch) -> Option<Result<(), StoreError>> {
+        if batch.bytes > BYTES_IN_PLACE_MAX {
+            return None;
+        }
+        self.work.here(|| self.at_hand(|log| batch.append(log)))
+    }
+
+    async fn append_elsewhere(&self, batch: Batch) -> Result<(), StoreError> {
+        let log = Arc::clone(&self.log);
+        self.work.run_timed(move || batch.append(&mut lock(&log))).await?
     }
 
     /// Uses the log where it may wait for the disk.
@@ -211,10 +227,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<EntryRecord> = entries.into_iter().map(EntryRecord).collect();
-        let log = Arc::clone(&self.log);
-        let task = move || append(&mut lock(&log), &entries);
-        let appended = self.work.run_often(task).await.unwrap_or_else(|error| Err(error.into()));
+        let batch = Batch::new(entries).map_err(failed_write)?;
+        let appended = match self.append_here(&batch) {
+            Some(appended) => appended,
+            None => self.append_elsewhere(batch).await,
+        };
         // Entries that cannot be written are this node's end: openraft takes it out of service.
         appended.map_err(failed_write)?;
         callback.log_io_completed(Ok(()));
@@ -237,16 +254,34 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 }
 
-/// Entries up to a purge are in the state already and have no place in the log any more; openraft's own suite
-/// appends such entries.
-fn append(log: &mut Log, entries: &[EntryRecord]) -> Result<(), StoreError> {
-    let purged = log.purged().map(|purged| purged.index);
-    let is_wanted = |entry: &EntryRecord| purged.is_none_or(|purged| entry.0.log_id.index > purged);
-    let unwanted = entries.iter().take_while(|entry| !is_wanted(entry)).count();
-    let entries = &entries[unwanted..];
-    let Some(first) = entries.first() else { return Ok(()) };
-    let bytes = entries.iter().map(encoded).collect::<Result<Vec<_>, _>>()?;
-    Ok(log.append(first.0.log_id.index, bytes)?)
+/// Entries as they stand in the log.
+struct Batch {
+    entries: Vec<(u64, Bytes)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn new(entries: impl IntoIterator<Item = Entry<TypeConfig>>) -> Result<Self, StoreError> {
+        let written = |entry: Entry<TypeConfig>| {
+            let index = entry.log_id.index;
+            Ok((index, encoded(&EntryRecord(entry))?))
+        };
+        let entries = entries.into_iter().map(written).collect::<Result<Vec<_>, StoreError>>()?;
+        let bytes = entries.iter().map(|(_, bytes)| bytes.len()).sum();
+        Ok(Self { entries, bytes })
+    }
+
+    /// Entries up to a purge are in the state already and have no place in the log any more; openraft's own suite
+    /// appends such entries.
+    fn append(&self, log: &mut Log) -> Result<(), StoreError> {
+        let purged = log.purged().map(|purged| purged.index);
+        let is_unwanted =
+            |(index, _): &&(u64, Bytes)| purged.is_some_and(|purged| *index <= purged);
+        let unwanted = self.entries.iter().take_while(is_unwanted).count();
+        let wanted = &self.entries[unwanted..];
+        let Some((first, _)) = wanted.first() else { return Ok(()) };
+        Ok(log.append(*first, wanted.iter().map(|(_, bytes)| bytes.clone()))?)
+    }
 }
 
 fn log_id(bytes: &[u8]) -> Result<Option<LogId<u64>>, StoreError> {

@@ -8,6 +8,7 @@
 //! | [`backlog`] | when a snapshot is due |
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
+//! | `lookout` | the reactor goes on while one of its threads waits for the disk |
 //! | [`machine`] | applying, tables on disk, snapshots |
 //! | [`outgoing`] | history on its way to the archive |
 //! | [`restored`] | how log and state of a restored cluster begin |
@@ -21,6 +22,7 @@ pub mod announce;
 pub mod backlog;
 pub mod disk_work;
 pub mod log_store;
+mod lookout;
 pub mod machine;
 pub mod network;
 pub mod outgoing;

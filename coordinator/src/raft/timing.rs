@@ -96,23 +96,29 @@ pub async fn watch_for_ties(
     stop: CancellationToken,
 ) {
     let mut metrics = raft.server_metrics();
-    let mut leaderless_since = Instant::now();
+    let mut leaderless_since: Option<Instant> = None;
     let mut patience = timing.patience() * 3;
     loop {
-        if !is_leaderless_voter(&metrics.borrow_and_update()) {
-            leaderless_since = Instant::now();
+        if is_leaderless_voter(&metrics.borrow_and_update()) {
+            leaderless_since.get_or_insert_with(Instant::now);
+        } else {
+            leaderless_since = None;
             patience = timing.patience() * 3;
-        } else if leaderless_since.elapsed() > patience && !is_aside() {
+        }
+        let waited = leaderless_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if waited >= patience && !is_aside() {
             tracing::warn!("nobody has led for long: calling an election out of turn");
             // Fails only if Raft has stopped, which the next turn notices.
             let _ = raft.trigger().elect().await;
             patience += timing.patience().mul_f64(rand::random::<f64>() + 1.0);
         }
+        // Who is aside looks again after a moment.
+        let pause = patience.saturating_sub(waited).max(timing.patience() / 4);
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             changed = metrics.changed() => if changed.is_err() { return },
-            () = sleep(timing.patience()) => {}
+            () = sleep(pause) => {}
         }
     }
 }
