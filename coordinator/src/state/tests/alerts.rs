@@ -241,27 +241,32 @@ fn one_project_fills_no_room_but_its_own() {
     let mut scene = Scene::new();
     let own = scene.make_project("own", Quotas::default());
     let key = |number: usize| named(&format!("a-{number}"), AlertObject::Project(own.clone()));
-    for number in 0..ALERTS_NAMED_PER_PROJECT_MAX {
-        raise(&mut scene, &key(number), Severity::Info);
-    }
-    let more = raise_with(&mut scene, &key(999), Severity::Info);
-    assert_eq!(code(order(&mut scene, AlertOrder::Raise(more))), Code::NoCapacity);
-    // One that is open is counted all the same, and others have their own room.
-    raise(&mut scene, &key(0), Severity::Info);
     let other = raise(&mut scene, &named("a", AlertObject::Cluster), Severity::Info);
     resolve(&mut scene, other).unwrap();
-    let key = key(0);
-    for _ in 0..ALERTS_RESOLVED_PER_PROJECT_MAX + 5 {
-        let alert = raise(&mut scene, &key, Severity::Info);
-        resolve(&mut scene, alert).unwrap();
+    // So many at once, and all of them over at once.
+    for _ in 0..ALERTS_RESOLVED_PER_PROJECT_MAX / 100 + 1 {
+        let raises = (0..100).map(|number| raise_with(&mut scene, &key(number), Severity::Info));
+        let raises: Vec<Raise> = raises.collect();
+        let over: Vec<AlertId> = raises.iter().map(|raise| raise.id).collect();
+        observe(&mut scene, raises, &over).unwrap();
     }
-    let resolved = |project: Option<&ProjectName>| {
+    let resolved = |scene: &Scene, project: Option<&ProjectName>| {
         let kept = scene.fleet.alerts_after(None);
         let kept = kept.filter(|alert| alert.project.as_ref() == project);
         kept.filter(|alert| alert.resolved_at().is_some()).count()
     };
-    assert_eq!(resolved(Some(&own)), ALERTS_RESOLVED_PER_PROJECT_MAX);
-    assert_eq!(resolved(None), 1);
+    assert_eq!(resolved(&scene, Some(&own)), ALERTS_RESOLVED_PER_PROJECT_MAX);
+    assert_eq!(resolved(&scene, None), 1);
+
+    let raises = (0..ALERTS_NAMED_PER_PROJECT_MAX)
+        .map(|number| raise_with(&mut scene, &key(number), Severity::Info));
+    let raises = raises.collect();
+    observe(&mut scene, raises, &[]).unwrap();
+    let more = raise_with(&mut scene, &key(999), Severity::Info);
+    assert_eq!(code(order(&mut scene, AlertOrder::Raise(more))), Code::NoCapacity);
+    // One that is open is counted all the same, and others have their own room.
+    raise(&mut scene, &key(0), Severity::Info);
+    raise(&mut scene, &named("a", AlertObject::Cluster), Severity::Info);
 }
 
 #[test]

@@ -278,7 +278,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 5861;
-const LOG_HASH: u64 = 13_765_073_405_887_905_227;
-const ROWS_BYTES: usize = 6575;
-const ROWS_HASH: u64 = 16_374_518_494_548_253_050;
+const LOG_BYTES: usize = 7541;
+const LOG_HASH: u64 = 10_989_647_179_222_129_964;
+const ROWS_BYTES: usize = 8899;
+const ROWS_HASH: u64 = 8_788_677_691_326_018_126;
