@@ -30,8 +30,8 @@ pub struct AlertPatience {
 }
 
 impl Default for AlertPatience {
-    /// A host is suspect after 10 s of silence, so its alert fires within half a minute; what comes and goes within a minute
-    /// is one alert.
+    /// A host is suspect after 10 s of silence, so its alert fires about half a minute after it fell silent; what comes and
+    /// goes within a minute is one alert.
     fn default() -> Self {
         Self { fire_after: Duration::from_secs(15), resolve_after: Duration::from_secs(60) }
     }
