@@ -493,3 +493,62 @@ fn regions_are_made_drained_and_given_nodes() {
     let wrong = place.run("region create eu --may-leave-to EU");
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
 }
+
+const ALERT: &str = r#"{"id":"0b8f5a66-8f4c-4a57-9d6e-000000000005","key":"slow/vm/0b8f5a66-8f4c-4a57-9d6e-000000000001",
+    "kind":"slow","object":"vm/0b8f5a66-8f4c-4a57-9d6e-000000000001","severity":"warning","state":"STATE",
+    "summary":"it is slow","project":"web","region":null,"raised_by":"ci","since":"2026-01-01T00:00:00Z",
+    "last_raised_at":"2026-01-01T00:00:02Z","raises":3,
+    "acknowledged":{"by":"alice","at":"2026-01-01T00:00:01Z","note":"I look"},"resolved":null,"previous":null,
+    "revision":7,"_links":{}}"#;
+
+#[test]
+fn alerts_are_listed_raised_and_changed_as_they_are_meant() {
+    let alert = |state: &str| answer("200 OK", &ALERT.replace("STATE", state));
+    let page = format!("{{\"items\":[{}],\"revision\":7}}", ALERT.replace("STATE", "firing"));
+    let nothing = || answer("200 OK", r#"{"items":[],"revision":7}"#);
+    let place = Place::new(vec![
+        answer("200 OK", &page),
+        nothing(),
+        nothing(),
+        alert("firing"),
+        alert("acknowledged"),
+        alert("firing"),
+        alert("resolved"),
+        problem(Code::Conflict),
+    ]);
+    let listed = place.run("alert list --severity warning --object vm/web-01");
+    assert!(listed.stdout.contains("warning   firing"), "{}", listed.stdout);
+    assert_eq!(place.run("alert list --all").stderr, "no such alerts\n");
+    assert_eq!(place.run("alert list --state resolved").stderr, "no such alerts\n");
+    let id = "0b8f5a66-8f4c-4a57-9d6e-000000000005";
+    let raised = place.run("alert raise slow vm/web-01 slow --severity critical");
+    assert!(raised.stdout.contains("3 times, first by ci"), "{}", raised.stdout);
+    let seen = place.run(&format!("alert ack {id} --note seen"));
+    assert!(seen.stdout.contains("by alice: I look"), "{}", seen.stdout);
+    assert_eq!(place.run(&format!("alert unack {id}")).code, 0);
+    assert_eq!(place.run(&format!("alert resolve {id}")).code, 0);
+    assert_eq!(place.run(&format!("alert resolve {id}")).code, 4);
+    let all: Vec<_> = place.seen.try_iter().collect();
+    let targets: Vec<_> = all.iter().map(|seen| seen.target.clone()).collect();
+    let verb = |verb: &str| format!("POST /api/v1/alerts/{id}/{verb}");
+    let wanted = [
+        "GET /api/v1/alerts?state=open&severity=warning&object=vm%2Fweb-01&limit=500".to_owned(),
+        "GET /api/v1/alerts?limit=500".to_owned(),
+        "GET /api/v1/alerts?state=resolved&limit=500".to_owned(),
+        "POST /api/v1/alerts".to_owned(),
+        verb("acknowledge"),
+        verb("unacknowledge"),
+        verb("resolve"),
+        verb("resolve"),
+    ];
+    assert_eq!(targets, wanted);
+    let body: serde_json::Value = serde_json::from_slice(&all[3].body).unwrap();
+    let wanted = serde_json::json!({
+        "key": "slow", "object": "vm/web-01", "summary": "slow", "severity": "critical"
+    });
+    assert_eq!(body, wanted);
+    let body: serde_json::Value = serde_json::from_slice(&all[4].body).unwrap();
+    assert_eq!(body, serde_json::json!({ "note": "seen" }));
+    let wrong = place.run("alert show 7");
+    assert!(wrong.code == 2 && wrong.stderr.contains("alert list"), "{}", wrong.stderr);
+}

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::admission::Limits;
 use crate::agents::liveness::Patience;
+use crate::alerts::holding::AlertPatience;
 use crate::raft::timing::Timing;
 use crate::state::formats::{FormatVersion, Formats};
 use crate::view::WatchLimits;
@@ -47,6 +48,9 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
+    /// For how long something has to be wrong until an alert fires, and right until it is resolved.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
     /// What streams of events may take.
     #[serde(default)]
     pub watch: WatchConfig,
@@ -153,6 +157,26 @@ impl Default for AgentsConfig {
         Self {
             suspect_after_ms: milliseconds(patience.suspect_after),
             down_after_ms: milliseconds(patience.down_after),
+        }
+    }
+}
+
+/// When the cluster's own alerts fire and are resolved; the same on all coordinators, best.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertsConfig {
+    /// Milliseconds for which something has to be wrong; at most an hour.
+    pub fire_after_ms: u64,
+    /// Milliseconds for which it has to be right again; at most an hour.
+    pub resolve_after_ms: u64,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        let patience = AlertPatience::default();
+        Self {
+            fire_after_ms: milliseconds(patience.fire_after),
+            resolve_after_ms: milliseconds(patience.resolve_after),
         }
     }
 }
@@ -268,6 +292,18 @@ impl Config {
                 format!("must be more than suspect_after_ms, {}", self.agents.suspect_after_ms);
             return invalid("agents.down_after_ms", problem);
         }
+        self.check_alerts()
+    }
+
+    fn check_alerts(&self) -> Result<(), ConfigError> {
+        let AlertsConfig { fire_after_ms, resolve_after_ms } = self.alerts;
+        for (field, given_ms) in
+            [("alerts.fire_after_ms", fire_after_ms), ("alerts.resolve_after_ms", resolve_after_ms)]
+        {
+            if given_ms > 3_600_000 {
+                return invalid(field, format!("{given_ms} is outside 0 to 3600000"));
+            }
+        }
         Ok(())
     }
 
@@ -326,6 +362,14 @@ impl Config {
         Patience {
             suspect_after: Duration::from_millis(self.agents.suspect_after_ms),
             down_after: Duration::from_millis(self.agents.down_after_ms),
+        }
+    }
+
+    /// For how long something has to be wrong, and right again.
+    pub fn alert_patience(&self) -> AlertPatience {
+        AlertPatience {
+            fire_after: Duration::from_millis(self.alerts.fire_after_ms),
+            resolve_after: Duration::from_millis(self.alerts.resolve_after_ms),
         }
     }
 

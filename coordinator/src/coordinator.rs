@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::agents::{AgentServer, Consoles, Sessions};
+use crate::alerts::watch::AlertWatch;
 use crate::app::App;
 use crate::audit::AuditLog;
 use crate::backup::Backups;
@@ -375,6 +376,14 @@ impl Parts {
             clock: self.clock.clone(),
             patience: config.patience(),
             keyring: self.keyring.clone(),
+            alerts: AlertWatch {
+                view: self.app.view.clone(),
+                desk: self.leader.desk().clone(),
+                clock: self.clock.clone(),
+                cluster: self.app.cluster.clone(),
+                ledger: self.app.ledger.clone(),
+                patience: config.alert_patience(),
+            },
         }
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::liveness::{self, Patience};
 use crate::agents::reports::Reports;
 use crate::agents::{Sessions, herald};
+use crate::alerts::watch::AlertWatch;
 use crate::clock::Clock;
 use crate::journal;
 use crate::outbox::reconcile;
@@ -51,6 +52,7 @@ pub(crate) struct Duties {
     pub(crate) clock: Clock,
     pub(crate) patience: Patience,
     pub(crate) keyring: Keyring,
+    pub(crate) alerts: AlertWatch,
 }
 
 impl Leadership {
@@ -102,7 +104,8 @@ impl Leadership {
 
     fn begin(&self, duties: &Duties, term: &CancellationToken) -> JoinSet<()> {
         tracing::info!("this coordinator leads");
-        let Duties { leader, view, sessions, clock, patience, keyring, .. } = duties.clone();
+        let Duties { leader, view, sessions, clock, patience, keyring, alerts, .. } =
+            duties.clone();
         let desk = leader.desk().clone();
         let mut tasks = JoinSet::new();
         let reports = Reports::new(desk.clone(), clock.clone());
@@ -115,6 +118,7 @@ impl Leadership {
             patience,
             term.clone(),
         ));
+        tasks.spawn(alerts.run(term.clone()));
         tasks.spawn(journal::run(view.clone(), term.clone()));
         let (of_upgrade, at) = (leader.clone(), clock.clone());
         let upgrade = Upgrade { view: view.clone(), leader: of_upgrade, clock: at };

@@ -12,6 +12,7 @@
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
+//! | [`alerts`] | what the leader has the fleet say that somebody has to look at |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
 //! | [`cluster`] [`status`] [`readiness`] | the coordinators themselves |
@@ -26,6 +27,7 @@
 
 pub mod admission;
 pub mod agents;
+pub mod alerts;
 pub mod app;
 pub mod audit;
 pub mod auth;

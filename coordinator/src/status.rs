@@ -18,6 +18,9 @@ use crate::view::FleetCell;
 /// How long a member may take to say how it is.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Entries that a coordinator may be behind before somebody should look: what is written in some seconds at full pace.
+pub const LAG_ENTRIES_MAX: u64 = 10_000;
+
 /// What a member needs to speak of itself. Cheap to clone.
 #[derive(Clone)]
 pub struct OwnStatus {

@@ -91,6 +91,12 @@ permissions! {
     SecretReveal = "secret.reveal",
     /// Make, restore and delete snapshots of machines.
     VmSnapshot = "vm.snapshot",
+    /// See alerts.
+    AlertRead = "alert.read",
+    /// Raise alerts.
+    AlertRaise = "alert.raise",
+    /// Acknowledge and resolve alerts.
+    AlertManage = "alert.manage",
 }
 
 impl fmt::Display for Permission {
@@ -173,7 +179,7 @@ impl fmt::Display for PermissionPattern {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum AccessRole {
-    /// Sees machines, hosts, events, projects and coordinators.
+    /// Sees machines, hosts, events, alerts, projects and coordinators.
     Viewer,
     /// Runs the fleet: everything with machines and hosts, nothing about who may do what.
     Operator,
@@ -192,6 +198,7 @@ const VIEWER: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("alert.read"),
 ];
 const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("vm.*"),
@@ -202,6 +209,7 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
     PermissionPattern::of("secret.write"),
+    PermissionPattern::of("alert.*"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -212,6 +220,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("principal.read"),
     PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
+    PermissionPattern::of("alert.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

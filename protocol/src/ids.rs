@@ -145,6 +145,11 @@ name_type! {
     SecretName
 }
 
+name_type! {
+    /// What a client calls that something is wrong.
+    AlertName
+}
+
 impl ProjectName {
     /// The project that there always is, and that a machine belongs to unless another is said.
     pub const DEFAULT: &str = "default";
@@ -216,6 +221,11 @@ uuid_type! {
 uuid_type! {
     /// A snapshot of a machine; what its agent files it under, on the disks too.
     SnapshotId
+}
+
+uuid_type! {
+    /// One alert.
+    AlertId
 }
 
 macro_rules! number_type {

@@ -6,6 +6,7 @@
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
 //! | [`vm`] [`annotation`] [`node`] [`region`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
+//! | [`alert`] | what an alert is about |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod alert;
 pub mod annotation;
 pub mod api;
 pub mod audit;

@@ -120,6 +120,15 @@ pub const API_KEY_TTL_S_RANGE: RangeInclusive<u64> = 60..=366 * 86_400;
 /// Seconds that a join token may live: a minute to a day.
 pub const TOKEN_TTL_S_RANGE: RangeInclusive<u64> = 60..=86_400;
 
+/// Bytes of what an alert says is wrong.
+pub const ALERT_SUMMARY_BYTES_MAX: usize = 512;
+
+/// Bytes of what somebody writes beside an alert.
+pub const ALERT_NOTE_BYTES_MAX: usize = 512;
+
+/// Micro-dollars of a month's budget: up to a billion dollars, far below what an invoice can say.
+pub const BUDGET_MICRO_DOLLARS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000_000_000;
+
 /// Bytes of the reason of a correction of the ledger.
 pub const CORRECTION_REASON_BYTES_MAX: usize = 512;
 

@@ -29,8 +29,8 @@ pub mod wait;
 mod word;
 
 pub use client::{
-    AuditFilter, Client, InvoiceFilter, MigrationFilter, NodeFilter, PageRequest, Stale,
-    UsageFilter, VmFilter,
+    AlertFilter, AuditFilter, Client, InvoiceFilter, MigrationFilter, NodeFilter, PageRequest,
+    Stale, UsageFilter, VmFilter,
 };
 pub use config::{Config, Overrides};
 pub use console::ConsoleReader;

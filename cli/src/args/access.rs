@@ -10,8 +10,8 @@ use novacron_protocol::project::Quotas;
 use novacron_protocol::region::{Certification, Residency};
 
 use super::values::{
-    All, Limit, parse_all, parse_api_key, parse_binding, parse_days, parse_label, parse_limit,
-    parse_role, parse_size_limit,
+    All, Limit, parse_all, parse_api_key, parse_binding, parse_budget, parse_days, parse_label,
+    parse_limit, parse_role, parse_size_limit,
 };
 
 /// Projects: whose machines are whose, and how much they may take.
@@ -28,6 +28,14 @@ pub enum ProjectCommand {
     Create(ProjectCreate),
     /// Changes a project; machines above a lowered quota go on.
     Set(ProjectSet),
+    /// Says how much a project may cost in a calendar month (UTC) before an alert says so; nothing is stopped.
+    Budget {
+        /// The project.
+        project: String,
+        /// Dollars, such as 100 or 99.50, or `none`.
+        #[arg(value_parser = parse_budget)]
+        amount: Limit,
+    },
     /// Has a project make, start and move nothing; what runs goes on.
     Suspend {
         /// The project.

@@ -1,6 +1,7 @@
 //! The command line. Texts become typed values here and nowhere else.
 
 mod access;
+mod alert;
 mod audit;
 mod batch;
 mod cluster;
@@ -21,6 +22,7 @@ use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::{MigrationFilter, Overrides};
 
 pub use access::{KeyCommand, KeyCreate, PrincipalCommand, ProjectCommand, RoleCommand};
+pub use alert::AlertCommand;
 pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
@@ -134,6 +136,9 @@ pub enum Command {
     Region(RegionCommand),
     /// What happened, in order.
     Events(Events),
+    /// Alerts: what somebody has to look at.
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Projects: whose machines are whose, and how much they may take.
     #[command(subcommand)]
     Project(ProjectCommand),

@@ -7,7 +7,8 @@ use novacron_protocol::access::AccessRole;
 use novacron_protocol::annotation::{check_key, check_value};
 use novacron_protocol::api::{PriceView, VmDisk, Whole};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName, Revision,
+    AlertId, ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName,
+    Revision,
 };
 use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::time::Timestamp;
@@ -198,6 +199,31 @@ pub fn parse_batch(text: &str) -> Result<BatchId, String> {
         format!("`{text}` is not the id of a batch: `novacron migrate batch-status` lists them")
     };
     text.parse().map_err(right)
+}
+
+/// The id of an alert.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_alert(text: &str) -> Result<AlertId, String> {
+    let right = |_| format!("`{text}` is not the id of an alert: `novacron alert list` shows them");
+    text.parse().map_err(right)
+}
+
+/// A budget in dollars, or `none`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_budget(text: &str) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    match parse_price(text) {
+        Ok(PriceView { micro_dollars, per_units: 1 }) => Ok(Limit(Some(micro_dollars))),
+        Ok(_) | Err(_) => {
+            Err(format!("`{text}` is not a budget: write dollars, such as 100 or 99.50, or `none`"))
+        }
+    }
 }
 
 /// A size such as `512M`.

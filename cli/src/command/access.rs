@@ -33,6 +33,9 @@ pub fn project(command: &ProjectCommand, client: &Client, printer: Printer) -> R
             let request = set.request(residency.map(|project| project.residency));
             printer.one(&client.project_change(&set.project, &request)?)
         }
+        ProjectCommand::Budget { project, amount } => {
+            printer.one(&client.project_budget(project, amount.0)?)
+        }
         ProjectCommand::Suspend { project } => set_state(project, ProjectState::Suspended),
         ProjectCommand::Resume { project } => set_state(project, ProjectState::Active),
         ProjectCommand::Delete { project } => {

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod access;
+mod alert;
 mod audit;
 mod batch;
 mod cluster;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Overview => printer.one(&connect(&cli.global)?.overview()?),
         Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
+        Command::Alert(command) => alert::run(command, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
         Command::Usage(args) => usage::usage(args, &connect(&cli.global)?, printer),
         Command::Invoice(args) => usage::invoice(args, &connect(&cli.global)?, printer),

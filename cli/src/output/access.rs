@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::region::residency_line;
 use super::text::{labels, or_dash, or_nothing, table, word};
+use super::usage::dollars;
 use super::{Fields, Row, Show};
 
 /// `used of limit`.
@@ -50,12 +51,18 @@ impl Show for ProjectView {
             ("disk", quota(self, Quota::DiskBytes)),
             ("migrations", quota(self, Quota::Migrations)),
             ("snapshots", quota(self, Quota::Snapshots)),
+            ("budget", budget(self.budget_micro_dollars_per_month)),
             ("residency", residency_line(&self.residency)),
             ("labels", labels(&self.labels)),
             ("created", self.created_at.to_string()),
             ("updated", self.updated_at.to_string()),
         ]
     }
+}
+
+fn budget(micro_dollars_per_month: Option<u64>) -> String {
+    let amount = micro_dollars_per_month.and_then(|amount| i64::try_from(amount).ok());
+    amount.map_or_else(|| "none".to_owned(), |amount| format!("{} a month", dollars(amount)))
 }
 
 impl Row for PrincipalView {

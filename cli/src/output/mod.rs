@@ -7,6 +7,7 @@
 //! | yaml | a document | a document | a document each |
 
 mod access;
+mod alert;
 mod audit;
 mod batch;
 mod cluster;

@@ -7,6 +7,7 @@ use novacron_protocol::node::NodeCapacity;
 use novacron_protocol::size::display_size;
 use serde::Serialize;
 
+use super::alert::totals_line;
 use super::text::{table, word};
 use super::usage::dollars;
 use super::{Fields, Show};
@@ -45,6 +46,7 @@ impl Show for Overview {
             let quotas = table(&["QUOTA", "USED", "LIMIT"], quotas);
             fields.push(("quotas", quotas.trim_end().to_owned()));
         }
+        fields.push(("alerts", totals_line(&self.alerts)));
         fields.push(("attention", attention(self)));
         fields
     }

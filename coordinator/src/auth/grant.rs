@@ -38,6 +38,8 @@ pub enum Where {
     Batch,
     /// In the project that the path names in `{project}`.
     Project,
+    /// In the project of the alert that the path names in `{alert}`; on the whole fleet for one of none.
+    Alert,
     /// In any place: what is shown or done is only what belongs to projects where it may.
     Somewhere,
 }

@@ -15,10 +15,11 @@
 //! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
-//! | `overview` | the fleet in one document |
+//! | `overview` `alerts` | the fleet in one document; what somebody has to look at |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
 
+mod alerts;
 mod annotations;
 pub mod answer;
 mod api;

@@ -106,7 +106,9 @@ fn security(access: Access) -> Value {
 fn place_word(place: Where) -> &'static str {
     match place {
         Where::Fleet => "fleet",
-        Where::Machine | Where::Migration | Where::Batch | Where::Project => "project",
+        Where::Machine | Where::Migration | Where::Batch | Where::Project | Where::Alert => {
+            "project"
+        }
         Where::Somewhere => "any",
     }
 }

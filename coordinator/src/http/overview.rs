@@ -13,10 +13,8 @@ use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::state::Fleet;
 use crate::state::binding::Reach;
+use crate::status::LAG_ENTRIES_MAX;
 use crate::view::overview::{Lens, overview, point_out};
-
-/// Entries that a coordinator may be behind before somebody should look: what is written in some seconds at full pace.
-const LAG_ENTRIES_MAX: u64 = 10_000;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -65,6 +63,7 @@ fn of_fleet(fleet: &Fleet, sight: &Sight<'_>) -> (Overview, More) {
         machines: sight.machines().clone(),
         projects: reach(Permission::ProjectRead),
         has_nodes: reach(Permission::NodeRead).covers(&Scope::Fleet),
+        alerts: reach(Permission::AlertRead),
     };
     let more = More {
         costs: reach(Permission::LedgerRead),

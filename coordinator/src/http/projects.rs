@@ -1,7 +1,9 @@
 //! Projects: whose machines are whose, and how much they may take.
 
 use novacron_protocol::access::{Permission, Scope};
-use novacron_protocol::api::{Code, Page, Problem, ProjectChange, ProjectCreate, ProjectView};
+use novacron_protocol::api::{
+    BudgetChange, Code, Page, Problem, ProjectChange, ProjectCreate, ProjectView,
+};
 use novacron_protocol::ids::ProjectName;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use super::answer::{Created, Done, Found};
 use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
-use super::route::{Call, Route, delete, get, post};
+use super::route::{Call, Route, delete, get, post, put};
 use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::Accepted as Applied;
@@ -36,6 +38,14 @@ pub(super) fn routes() -> Vec<Route> {
             .needs(Permission::ProjectAdmin, Where::Fleet)
             .refuses(&[Code::NotFound, Code::IdempotencyConflict])
             .to(change),
+        put(
+            "/api/v1/projects/{project}/budget",
+            "setBudget",
+            "Say how much a project may cost in a month before an alert says so",
+        )
+        .needs(Permission::ProjectAdmin, Where::Fleet)
+        .refuses(&[Code::NotFound, Code::IdempotencyConflict])
+        .to(set_budget),
         delete("/api/v1/projects/{project}", "deleteProject", "Delete a project without machines")
             .needs(Permission::ProjectAdmin, Where::Fleet)
             .refuses(&[Code::NotFound, Code::Conflict, Code::IdempotencyConflict])
@@ -96,6 +106,16 @@ async fn change(
     let quotas = quotas.entries();
     let edit = ProjectEdit { display_name, state, quotas, labels, residency };
     let intent = call.authorize(Intent::Projects(ProjectOrder::Change { project, edit }))?;
+    accepted(&call, intent).await.map(Found)
+}
+
+async fn set_budget(
+    call: Call<ProjectPath, Nothing, Json<BudgetChange>>,
+) -> Result<Found<ProjectView>, Problem> {
+    let project = parse(&call.path.project)?;
+    let micro_dollars_per_month = call.body.0.micro_dollars_per_month;
+    let order = ProjectOrder::SetBudget { project, micro_dollars_per_month };
+    let intent = call.authorize(Intent::Projects(order))?;
     accepted(&call, intent).await.map(Found)
 }
 

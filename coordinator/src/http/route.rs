@@ -28,7 +28,7 @@ use super::held::held;
 use super::parameters::{Parameter, Parameters, Reader, parameters};
 use super::stale::{self, Consistency, Stale};
 use super::trace::Operation;
-use super::{batches, migrations, projects, vms};
+use super::{alerts, batches, migrations, projects, vms};
 use crate::admission::RequestPlace;
 use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
 use crate::metrics::SecurityRefusal;
@@ -310,6 +310,7 @@ impl Entry {
                 Where::Migration => migrations::check(fleet, &sight, text("migration")),
                 Where::Batch => batches::check(fleet, &sight, text("batch")),
                 Where::Project => projects::check(&sight, text("project")),
+                Where::Alert => alerts::check(fleet, &sight, text("alert")),
             }
         });
         judged.await

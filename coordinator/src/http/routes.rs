@@ -2,9 +2,9 @@
 
 use super::route::Route;
 use super::{
-    annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
-    usage, vms, whoami,
+    alerts, annotations, audit, backup, batches, cluster, console, events, health, invoices,
+    ledger, migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots,
+    tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -22,6 +22,7 @@ pub fn table() -> Vec<Route> {
         nodes::routes(),
         regions::routes(),
         events::routes(),
+        alerts::routes(),
         audit::routes(),
         cluster::routes(),
         backup::routes(),

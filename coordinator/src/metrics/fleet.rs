@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use novacron_metrics::moment::{Moment, whole};
+use novacron_protocol::api::{AlertState, Severity};
 use novacron_protocol::ids::EffectId;
 use novacron_protocol::migration::MigrationStatus;
 use novacron_protocol::node::NodeState;
@@ -53,6 +54,15 @@ pub struct FleetNumbers {
     pub clock: Clock,
 }
 
+const SEVERITIES: [(Severity, &str); 3] =
+    [(Severity::Critical, "critical"), (Severity::Warning, "warning"), (Severity::Info, "info")];
+
+const ALERTS: [(AlertState, &str); 2] =
+    [(AlertState::Firing, "firing"), (AlertState::Acknowledged, "acknowledged")];
+
+/// By severity, state and region, at most 3 × 2 × 257.
+type AlertCounts = BTreeMap<(&'static str, &'static str, String), i64>;
+
 /// What is taken from the fleet while it is locked.
 struct Counts {
     /// By state and region, at most 3 × 257.
@@ -62,6 +72,7 @@ struct Counts {
     queued_seconds_max: f64,
     effects: i64,
     violations: i64,
+    alerts: AlertCounts,
     audit_records: i64,
     ledger_entries: i64,
     ledger_sealed_before_s: i64,
@@ -80,6 +91,7 @@ impl Counts {
             queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
             effects: whole(fleet.outbox_after(EffectId(0)).count()),
             violations: whole(fleet.violations()),
+            alerts: alerts(fleet),
             audit_records: whole(fleet.audit_head().number.0),
             ledger_entries: whole(fleet.book().last_index),
             ledger_sealed_before_s: whole(fleet.book().sealed_before.begin_s()),
@@ -99,6 +111,25 @@ fn nodes(fleet: &Fleet) -> Vec<(&'static str, String, i64)> {
         counts.map(|(word, number)| (word, region.clone(), number))
     };
     states.into_iter().flat_map(of_region).collect()
+}
+
+/// Alerts that are not resolved. Those without a region are always said, so that no series is missing while all is well.
+fn alerts(fleet: &Fleet) -> AlertCounts {
+    let mut counts = AlertCounts::new();
+    for (_, severity) in SEVERITIES {
+        for (_, state) in ALERTS {
+            counts.insert((severity, state, String::new()), 0);
+        }
+    }
+    for alert in fleet.open_alerts() {
+        let severity = SEVERITIES.iter().find(|(severity, _)| *severity == alert.severity);
+        let state = ALERTS.iter().find(|(state, _)| *state == alert.stage.state());
+        if let (Some((_, severity)), Some((_, state))) = (severity, state) {
+            let region = alert.region.as_ref().map(ToString::to_string).unwrap_or_default();
+            *counts.entry((severity, state, region)).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// How many there are of each state.
@@ -131,6 +162,12 @@ impl Collector for FleetNumbers {
             "Machines that stand against a rule of residency",
             counts.violations,
         )?;
+        let help = "Alerts that are not resolved, by severity, state and region; the region is empty where there is none";
+        let alerts = counts.alerts.iter().map(|((severity, state, region), count)| {
+            let labels = [("severity", *severity), ("state", *state), ("region", region.as_str())];
+            (labels, *count)
+        });
+        moment.labelled("novacron_alerts", help, alerts)?;
         moment.gauges(
             "novacron_fleet_machines",
             "Machines that are not deleted, by state",

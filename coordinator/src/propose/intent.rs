@@ -1,9 +1,10 @@
 //! What a client wants, before ids, time and placement are decided for it.
 
 use novacron_protocol::access::{BindingEffect, Scope};
-use novacron_protocol::api::SettingsChange;
+use novacron_protocol::alert::AlertKey;
+use novacron_protocol::api::{SettingsChange, Severity};
 use novacron_protocol::ids::{
-    BatchId, MigrationId, NodeName, PlanName, ProjectName, SnapshotName, VmId,
+    AlertId, BatchId, MigrationId, NodeName, PlanName, ProjectName, SnapshotName, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::usage::UsageRecord;
@@ -130,6 +131,29 @@ pub enum Intent {
     },
     /// Do something with regions.
     Regions(RegionOrder),
+    /// Say that something is wrong.
+    RaiseAlert {
+        /// What it is known by.
+        key: AlertKey,
+        /// How bad it is.
+        severity: Severity,
+        /// What is wrong, in one line.
+        summary: String,
+    },
+    /// Say that somebody looks at an alert, or no more.
+    AcknowledgeAlert {
+        /// Which.
+        alert: AlertId,
+        /// What to write beside it; `None`: nobody looks any more.
+        note: Option<String>,
+    },
+    /// Say that what an alert says is over.
+    ResolveAlert {
+        /// Which.
+        alert: AlertId,
+        /// What to write beside it.
+        note: String,
+    },
     /// Change who may do what, bindings apart.
     Access(AccessOrder),
     /// Say what a principal may, or may not, do.

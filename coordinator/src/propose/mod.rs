@@ -5,7 +5,9 @@ mod api_key;
 mod error;
 mod intent;
 
-use novacron_protocol::ids::{BatchId, BindingId, MigrationId, RequestId, SnapshotId, VmId};
+use novacron_protocol::ids::{
+    AlertId, BatchId, BindingId, MigrationId, RequestId, SnapshotId, VmId,
+};
 use novacron_protocol::wire::codec;
 
 pub use api_key::NewApiKey;
@@ -16,6 +18,7 @@ use crate::auth::Authorized;
 use crate::clock::{Clock, new_uuid};
 use crate::peers::{Answer, Call, Committed, LeaderError, LeaderLink};
 use crate::planner;
+use crate::state::alert::{AlertOrder, Raise};
 use crate::state::binding::NewBinding;
 use crate::state::command::{CreateVm, MigrateBatch};
 use crate::state::ledger::correct::CorrectUsage;
@@ -83,6 +86,19 @@ impl Proposer {
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
             Intent::Projects(order) => Body::Projects(order),
             Intent::Regions(order) => Body::Regions(order),
+            Intent::RaiseAlert { key, severity, summary } => {
+                let id = AlertId(new_uuid(self.clock.now()));
+                Body::Alerts(AlertOrder::Raise(Raise { id, key, severity, summary }))
+            }
+            Intent::AcknowledgeAlert { alert, note: Some(note) } => {
+                Body::Alerts(AlertOrder::Acknowledge { alert, note })
+            }
+            Intent::AcknowledgeAlert { alert, note: None } => {
+                Body::Alerts(AlertOrder::Unacknowledge { alert })
+            }
+            Intent::ResolveAlert { alert, note } => {
+                Body::Alerts(AlertOrder::Resolve { alert, note })
+            }
             Intent::CreateSnapshot { vm, name } => {
                 let id = SnapshotId(new_uuid(self.clock.now()));
                 Body::Snapshots(SnapshotOrder { vm, name, deed: SnapshotDeed::Create(id) })

@@ -159,6 +159,7 @@ impl Fleet {
             Body::Regions(_) => of_fleet(Permission::RegionAdmin),
             Body::Access(_) => of_fleet(Permission::PrincipalAdmin),
             Body::Secrets(order) => needs_of_secret(order),
+            Body::Alerts(order) => self.needs_of_alert(order),
             Body::FoundCluster { .. }
             | Body::PlaceVm { .. }
             | Body::DrainVm { .. }

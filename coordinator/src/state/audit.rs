@@ -8,11 +8,12 @@
 //! The newest records are rows. Older ones leave the tables as archived texts ([`archive`](super::archive)) of
 //! [`SEGMENT_RECORDS`] lines, each `hash in hex, space, record`.
 
+use novacron_protocol::alert::AlertKey;
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
-    RequestId, SnapshotName, VmId,
+    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName,
+    RegionCode, RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -21,6 +22,8 @@ use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::alert::AlertOrder;
+use super::alert::retention::OBSERVED_MAX;
 use super::api_key::ApiKey;
 use super::archive::ArchiveName;
 use super::command::{Body, Command};
@@ -29,6 +32,7 @@ use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
 use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
+use super::project::ProjectOrder;
 use super::refused::RefusedRow;
 use super::region::RegionOrder;
 use super::reply::Reply;
@@ -101,6 +105,9 @@ pub(super) enum Subject {
     Secret(SecretPlace),
     SecretKeys,
     Snapshot(VmId, SnapshotName),
+    Alert(AlertId),
+    AlertKey(AlertKey),
+    Budget(ProjectName),
 }
 
 /// A record as it is written.
@@ -298,6 +305,9 @@ impl Fleet {
                 text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
             }
             Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
+            Subject::Alert(alert) => text(self.alerts.get(alert)?),
+            Subject::AlertKey(key) => text(self.open_alert(key)?),
+            Subject::Budget(project) => text(self.budgets.get(project)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -402,6 +412,9 @@ impl Subject {
             Self::Secret(place) => ("secret", Some(place.to_string())),
             Self::SecretKeys => ("secret-keys", None),
             Self::Snapshot(vm, name) => ("snapshot", Some(format!("{vm}/{name}"))),
+            Self::Alert(alert) => ("alert", Some(alert.to_string())),
+            Self::AlertKey(key) => ("alert", Some(key.to_string())),
+            Self::Budget(project) => ("budget", Some(project.to_string())),
         };
         Object { kind, id }
     }
@@ -426,6 +439,28 @@ fn access_subject(order: &AccessOrder) -> Subject {
         AccessOrder::Unbind { binding } => Subject::Binding(*binding),
         AccessOrder::CreateKey(key) => Subject::ApiKey(key.id),
         AccessOrder::RevokeKey { key } => Subject::ApiKey(*key),
+    }
+}
+
+fn project_subject(order: &ProjectOrder) -> Subject {
+    match order {
+        ProjectOrder::SetBudget { project, .. } => Subject::Budget(project.clone()),
+        order => Subject::Project(order.project().clone()),
+    }
+}
+
+/// One for each alert: of an order of the leader all that it raises, by key, and all that are over.
+fn alert_subjects(order: &AlertOrder) -> Vec<Option<Subject>> {
+    match order {
+        AlertOrder::Observe(observed) => {
+            let raised = observed.raises.iter().map(|raise| Subject::AlertKey(raise.key.clone()));
+            let over = observed.over.iter().map(|(alert, _)| Subject::Alert(*alert));
+            raised.chain(over).take(OBSERVED_MAX).map(Some).collect()
+        }
+        AlertOrder::Raise(raise) => vec![Some(Subject::AlertKey(raise.key.clone()))],
+        AlertOrder::Acknowledge { alert, .. }
+        | AlertOrder::Unacknowledge { alert }
+        | AlertOrder::Resolve { alert, .. } => vec![Some(Subject::Alert(*alert))],
     }
 }
 
@@ -483,6 +518,7 @@ impl Body {
             Self::Regions(order) => order.action(),
             Self::Secrets(order) => return order.action(),
             Self::Snapshots(order) => order.deed.action(),
+            Self::Alerts(order) => order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -519,7 +555,8 @@ impl Body {
             Self::EnterMember { member } | Self::RemoveMember { member } => {
                 one(Subject::Member(*member))
             }
-            Self::Projects(order) => one(Subject::Project(order.project().clone())),
+            Self::Projects(order) => one(project_subject(order)),
+            Self::Alerts(order) => alert_subjects(order),
             Self::Access(order) => one(access_subject(order)),
             Self::CorrectUsage(correction) => one(Subject::LedgerEntry(correction.entry)),
             Self::SetRate(card) => {

@@ -46,6 +46,7 @@ impl Fleet {
         self.check_secrets()?;
         self.check_formats()?;
         self.check_snapshots()?;
+        self.check_alerts()?;
         self.check_bounds()
     }
 

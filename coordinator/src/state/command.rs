@@ -20,6 +20,7 @@ use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::alert::AlertOrder;
 use super::formats::{FIRST, Formats, NEWEST};
 use super::incarnation::Restored;
 use super::ledger::correct::CorrectUsage;
@@ -262,6 +263,8 @@ pub enum Body {
     NoteFormats(Vec<(MemberId, Formats)>),
     /// Something with a snapshot of a machine.
     Snapshots(SnapshotOrder),
+    /// Something with alerts.
+    Alerts(AlertOrder),
 }
 
 /// What a client asks of many machines at once.
@@ -394,6 +397,7 @@ impl Body {
             Self::Snapshots(SnapshotOrder { vm, name, deed }) => {
                 canonical(&(19u8, vm, name, deed.number()))
             }
+            Self::Alerts(order) => canonical(&(47u8, order.asked()?)),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -2,15 +2,18 @@
 
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
+    AlertId, ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
     NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::VmState;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
 
+use super::alert::Alert;
+use super::alert::budget::Budget;
 use super::annotation::{Annotation, AnnotationKey};
 use super::api_key::ApiKey;
 use super::archive::{ArchiveName, ArchiveRow, Departure};
@@ -243,6 +246,7 @@ impl Fleet {
             Body::NoteFormats(said) => self.note_formats(now, said),
             Body::Secrets(order) => self.order_secret(now, &command.origin, order),
             Body::Snapshots(order) => self.order_snapshot(now, request, order),
+            Body::Alerts(order) => self.order_alert(now, &command.origin, order),
         }
     }
 
@@ -324,6 +328,12 @@ impl Fleet {
     /// Machines that wait for a node.
     pub fn pending_vms(&self) -> impl Iterator<Item = &Vm> {
         self.index.pending.iter().filter_map(|vm| self.vms.get(vm))
+    }
+
+    /// Machines that have failed, in the order of their ids.
+    pub fn failed_vms(&self) -> impl Iterator<Item = &Vm> {
+        let unwell = self.index.unwell.iter().filter_map(|vm| self.vms.get(vm));
+        unwell.filter(|vm| vm.state() == VmState::Failed)
     }
 
     /// A node.

@@ -18,6 +18,7 @@ use super::command::Body;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::member::MemberPart;
+use super::project::ProjectOrder;
 use super::reply::{Accepted, Refusal, Reply};
 
 /// A version of all formats; 0 is none: a cluster that is not founded.
@@ -31,6 +32,9 @@ pub const FIRST: FormatVersion = FormatVersion(1);
 
 /// Secrets and their keys: commands, tables 25 and 26, calls between members.
 pub const SECRETS: FormatVersion = FormatVersion(2);
+
+/// Alerts and budgets: commands, tables 27 and 28. Of the same release as secrets.
+pub const ALERTS: FormatVersion = SECRETS;
 
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
@@ -98,6 +102,7 @@ impl Body {
     pub fn since(&self) -> FormatVersion {
         match self {
             Self::Secrets(_) => SECRETS,
+            Self::Alerts(_) | Self::Projects(ProjectOrder::SetBudget { .. }) => ALERTS,
             _ => FIRST,
         }
     }
@@ -155,8 +160,9 @@ impl Fleet {
         let wrong = members.find(|member| {
             member.part == MemberPart::Entered && member.facts.formats.check(active).is_err()
         });
-        let is_early =
-            active < SECRETS && !(self.secrets.is_empty() && self.secret_keys.is_empty());
+        let has_secrets = !(self.secrets.is_empty() && self.secret_keys.is_empty());
+        let has_alerts = !(self.alerts.is_empty() && self.budgets.is_empty());
+        let is_early = (active < SECRETS && has_secrets) || (active < ALERTS && has_alerts);
         // Before a cluster is founded, tests make what they like.
         let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
         is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))

@@ -11,6 +11,7 @@ use novacron_protocol::time::Timestamp;
 use novacron_transport::SubjectName;
 use uuid::Uuid;
 
+use super::alert::index::AlertIndex;
 use super::binding::Binding;
 use super::fleet::Fleet;
 use super::ledger::coverage::OpenCoverage;
@@ -45,6 +46,10 @@ pub(super) struct Index {
     snapshots: BTreeSet<(VmId, SnapshotId)>,
     /// Seconds of machines' meters in windows that are not sealed.
     pub(super) ledger_open: OpenCoverage,
+    /// Machines that are not as they should be, or not made yet.
+    pub(super) unwell: BTreeSet<VmId>,
+    /// Alerts.
+    pub(super) alerts: AlertIndex,
     /// Bytes of all annotations.
     pub(super) annotation_bytes: usize,
     /// Bytes of all encrypted values.
@@ -64,6 +69,7 @@ impl Index {
             let project = fleet.project_of_vm(snapshot.vm).cloned().unwrap_or_default();
             index.add_snapshot(&project, snapshot);
         }
+        fleet.alerts.values().for_each(|alert| index.alerts.add(alert));
         index.ledger_open = fleet.build_open_coverage();
         index.annotation_bytes = fleet.all_annotation_bytes();
         index.secret_bytes = fleet.all_secret_bytes();
@@ -136,6 +142,9 @@ impl Index {
         }
         self.names.insert(vm.spec.name.clone(), vm.id);
         self.charge(&vm.spec.project, &ProjectUsage::of_machine(&vm.spec));
+        if matches!(vm.rest, Rest::Failed | Rest::NotMade) {
+            self.unwell.insert(vm.id);
+        }
         match &vm.node {
             Some(node) => drop(self.placed.entry(node.clone()).or_default().insert(vm.id)),
             None => drop(self.pending.insert(vm.id)),
@@ -153,6 +162,7 @@ impl Index {
         self.names.remove(&vm.spec.name);
         self.release(&vm.spec.project, &ProjectUsage::of_machine(&vm.spec));
         self.pending.remove(&vm.id);
+        self.unwell.remove(&vm.id);
         if let Some(node) = &vm.node {
             remove_member(&mut self.placed, node, vm.id);
         }

@@ -18,6 +18,7 @@
 //! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`secret`] | what is kept encrypted |
+//! | [`alert`] | what somebody has to look at |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
 //! | [`member`] [`token`] | the cluster itself, and who may join it |
 //! | [`ledger`] | what machines used, in double entries |
@@ -29,6 +30,7 @@
 //! | [`check`] | what is always true |
 
 pub mod access;
+pub mod alert;
 pub mod annotation;
 pub mod api_key;
 pub mod archive;

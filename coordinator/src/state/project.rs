@@ -80,6 +80,13 @@ pub enum ProjectOrder {
         /// Which.
         project: ProjectName,
     },
+    /// Say how much one may cost in a month before an alert says so.
+    SetBudget {
+        /// Which.
+        project: ProjectName,
+        /// Micro-dollars; `None` for no budget.
+        micro_dollars_per_month: Option<u64>,
+    },
 }
 
 impl ProjectOrder {
@@ -89,6 +96,7 @@ impl ProjectOrder {
             Self::Create { .. } => "project.create",
             Self::Change { .. } => "project.change",
             Self::Delete { .. } => "project.delete",
+            Self::SetBudget { .. } => "project.budget",
         }
     }
 
@@ -97,7 +105,8 @@ impl ProjectOrder {
         match self {
             Self::Create { project, .. }
             | Self::Change { project, .. }
-            | Self::Delete { project } => project,
+            | Self::Delete { project }
+            | Self::SetBudget { project, .. } => project,
         }
     }
 }
@@ -194,6 +203,9 @@ impl Fleet {
             }
             ProjectOrder::Change { project, edit } => self.change_project(now, project, edit),
             ProjectOrder::Delete { project } => self.delete_project(now, project),
+            ProjectOrder::SetBudget { project, micro_dollars_per_month } => {
+                self.set_budget(now, project, *micro_dollars_per_month)
+            }
         }
     }
 
@@ -259,6 +271,7 @@ impl Fleet {
         }
         self.forget_bindings_on(name);
         self.forget_secrets(name);
+        self.forget_alerts(name);
         self.projects.remove(name);
         self.emit_project(now, name, "was deleted");
         Ok(Accepted::Project(name.clone()))

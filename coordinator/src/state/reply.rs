@@ -4,7 +4,7 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
+    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
     RegionCode, SnapshotId, SnapshotName, VmId, VmName,
 };
 use novacron_protocol::project::Quota;
@@ -65,6 +65,8 @@ pub enum Accepted {
     Snapshot(SnapshotId),
     /// The value of a secret that it was about.
     SecretValue(Uuid),
+    /// The alert that it was about.
+    Alert(AlertId),
 }
 
 /// A command changed nothing, and why.
@@ -272,6 +274,9 @@ pub enum Refusal {
         /// How many.
         count: usize,
     },
+    /// There is no such alert.
+    #[error("there is no alert {0}")]
+    NoSuchAlert(AlertId),
 }
 
 /// What has a name of its own, machines apart.
@@ -338,7 +343,8 @@ impl Refusal {
             | Self::NoSuchAnnotation { .. }
             | Self::NoSuchRegion(_)
             | Self::NoSuchSecret(_)
-            | Self::NoSuchSnapshot { .. } => Code::NotFound,
+            | Self::NoSuchSnapshot { .. }
+            | Self::NoSuchAlert(_) => Code::NotFound,
             Self::SnapshotNeeded { .. } => Code::SnapshotNeeded,
             Self::HasSnapshots { .. } => Code::HasSnapshots,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,

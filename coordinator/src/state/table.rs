@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
+    AlertId, ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
     RegionCode, RequestId, SnapshotId, VmId,
 };
 use novacron_protocol::wire::codec::{self, CodecError, Message};
@@ -206,7 +206,7 @@ macro_rules! number_key {
     )*};
 }
 
-uuid_key!(VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId, SnapshotId);
+uuid_key!(AlertId, VmId, MigrationId, BatchId, RequestId, BindingId, ApiKeyId, SnapshotId);
 number_key!(EffectId, MemberId);
 
 macro_rules! name_key {

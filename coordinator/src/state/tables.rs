@@ -50,6 +50,10 @@ macro_rules! for_each_table {
             25 Secrets secrets (SecretPlace => Secret),
             /// The keys that it is encrypted with: one row.
             26 SecretKeys secret_keys (Only => SecretKeys),
+            /// What somebody has to look at.
+            27 Alerts alerts (AlertId => Alert),
+            /// How much projects may cost.
+            28 Budgets budgets (ProjectName => Budget),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

@@ -25,6 +25,9 @@ pub fn project_view(fleet: &Fleet, project: &Project) -> ProjectView {
         state: project.state,
         quotas: project.quotas,
         usage: fleet.project_usage(name),
+        budget_micro_dollars_per_month: fleet
+            .budget(name)
+            .map(|budget| budget.micro_dollars_per_month),
         labels: project.labels.clone(),
         residency: project.residency.clone(),
         created_at: project.created_at,

@@ -1,6 +1,7 @@
 //! Reading the fleet: linearizable on any member, or as the member has it, and watches.
 
 pub mod access;
+pub mod alert;
 mod cell;
 mod currency;
 pub mod drain;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use novacron_protocol::api::{
-    Attention, AttentionKind, MachineTotals, MigrationTotals, NodeTotals, Overview, QuotaUse,
-    Severity,
+    AlertState, AlertTotals, Attention, AttentionKind, MachineTotals, MigrationTotals, NodeTotals,
+    Overview, QuotaUse, Severity,
 };
 use novacron_protocol::migration::MigrationStatus;
 use novacron_protocol::node::{NodeCapacity, NodeState, Scheduling};
@@ -50,6 +50,8 @@ pub struct Lens {
     pub projects: Reach,
     /// Whether nodes are seen.
     pub has_nodes: bool,
+    /// Where alerts are seen.
+    pub alerts: Reach,
 }
 
 /// The fleet, as far as somebody sees it; without what it costs and what the coordinators say of themselves.
@@ -70,6 +72,7 @@ pub fn overview(fleet: &Fleet, lens: &Lens) -> Overview {
         nodes,
         cost: None,
         quotas,
+        alerts: firing(fleet, &lens.alerts),
         attention: Vec::new(),
         attention_total: 0,
     };
@@ -148,6 +151,19 @@ impl Counting {
     fn look_at(&mut self, attention: Attention) {
         self.attention.push(attention);
     }
+}
+
+fn firing(fleet: &Fleet, sees: &Reach) -> AlertTotals {
+    let mut totals = AlertTotals::default();
+    let seen = fleet.open_alerts().filter(|alert| sees.covers(&alert.scope()));
+    for alert in seen.filter(|alert| alert.stage.state() == AlertState::Firing) {
+        *match alert.severity {
+            Severity::Critical => &mut totals.critical,
+            Severity::Warning => &mut totals.warning,
+            Severity::Info => &mut totals.info,
+        } += 1;
+    }
+    totals
 }
 
 fn migration_totals(fleet: &Fleet, sees: &Reach) -> MigrationTotals {
@@ -230,7 +246,12 @@ pub(crate) mod tests {
 
     /// Whoever sees everything.
     fn everything() -> Lens {
-        Lens { machines: Reach::everywhere(), projects: Reach::everywhere(), has_nodes: true }
+        Lens {
+            machines: Reach::everywhere(),
+            projects: Reach::everywhere(),
+            has_nodes: true,
+            alerts: Reach::everywhere(),
+        }
     }
 
     /// Recomputes every number of the document from what the API shows of each thing.

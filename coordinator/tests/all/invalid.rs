@@ -120,6 +120,11 @@ fn rows() -> Vec<Row> {
             ],
         ),
         (
+            "alerts",
+            json!({ "key": "vm-failed", "severity": "bad", "summary": "", "object": "disk/1", "x": 1 }),
+            &["x unknown", "severity type", "key conflict", "summary length", "object format"],
+        ),
+        (
             "usage/corrections",
             json!({ "window": "2026-11-26T13:30:00Z", "index": 1, "quantity": "-1", "reason": "" }),
             &["window format", "quantity range", "reason length"],

@@ -5,6 +5,7 @@
 
 mod access;
 mod agents;
+mod alerts;
 mod api;
 mod audit;
 mod backup;

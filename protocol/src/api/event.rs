@@ -98,11 +98,20 @@ pub enum EventKind {
     /// A snapshot was asked for, is ready, restored, deleted, or failed.
     #[serde(rename = "snapshot.changed")]
     SnapshotChanged,
+    /// An alert fires: it is new, worse than before, or not acknowledged any more.
+    #[serde(rename = "alert.raised")]
+    AlertRaised,
+    /// Somebody looks at what an alert says.
+    #[serde(rename = "alert.acknowledged")]
+    AlertAcknowledged,
+    /// What an alert said is over.
+    #[serde(rename = "alert.resolved")]
+    AlertResolved,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -123,6 +132,9 @@ impl EventKind {
         Self::RegionChanged,
         Self::ResidencyViolation,
         Self::SnapshotChanged,
+        Self::AlertRaised,
+        Self::AlertAcknowledged,
+        Self::AlertResolved,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -148,6 +160,9 @@ impl EventKind {
             Self::RegionChanged => "region.changed",
             Self::ResidencyViolation => "residency.violation",
             Self::SnapshotChanged => "snapshot.changed",
+            Self::AlertRaised => "alert.raised",
+            Self::AlertAcknowledged => "alert.acknowledged",
+            Self::AlertResolved => "alert.resolved",
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Names of fields are a public contract. Bytes are bytes, moments are RFC 3339, and a resource carries `_links`.
 
+mod alert;
 mod annotation;
 mod audit;
 mod batch;
@@ -22,6 +23,10 @@ mod usage;
 mod validation;
 mod vm;
 
+pub use alert::{
+    AlertDeed, AlertNote, AlertRaise, AlertState, AlertStateFilter, AlertTotals, AlertView,
+    BudgetChange,
+};
 pub use annotation::{AnnotationView, AnnotationWrite};
 pub use audit::{AuditActor, AuditEntry, AuditObject, AuditResult, AuditTimes, AuditVerdict};
 pub use batch::{BatchCounts, BatchCreate, BatchItemStatus, BatchItemView, BatchStatus, BatchView};

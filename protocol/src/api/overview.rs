@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ProjectTotal;
+use super::{AlertTotals, ProjectTotal};
 use crate::ids::{ProjectName, Revision};
 use crate::node::{NodeCapacity, NodeState};
 use crate::time::Timestamp;
@@ -30,6 +30,9 @@ pub struct Overview {
     pub cost: Option<MonthCost>,
     /// Quotas of which 80 % or more are used, by project.
     pub quotas: Vec<QuotaUse>,
+    /// Alerts that fire, by severity.
+    #[serde(default)]
+    pub alerts: AlertTotals,
     /// What somebody should look at, the worst first; at most 100.
     pub attention: Vec<Attention>,
     /// How much that is in all.
@@ -99,7 +102,7 @@ pub struct QuotaUse {
     pub limit: u64,
 }
 
-/// How bad it is.
+/// How bad it is; what is worse is less.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -109,6 +112,8 @@ pub enum Severity {
     Critical,
     /// Something is about not to work.
     Warning,
+    /// Something to know of.
+    Info,
 }
 
 /// What somebody should look at.

@@ -110,6 +110,9 @@ pub struct ProjectView {
     pub quotas: Quotas,
     /// How much it takes.
     pub usage: ProjectUsage,
+    /// Micro-dollars that it may cost in a calendar month (UTC) before an alert says so; `null` for no budget.
+    #[serde(default)]
+    pub budget_micro_dollars_per_month: Option<u64>,
     /// Labels.
     pub labels: Labels,
     /// Where its machines may stand; anywhere if nothing is said.

@@ -4,18 +4,20 @@
 use std::collections::BTreeSet;
 
 use super::{
-    AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
-    NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
-    PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
-    SecretWrite, SettingsChange, SnapshotCreate, TokenCreate, UsagePost, Validate, VmCreate,
-    VmMigrate, VmStop,
+    AlertNote, AlertRaise, AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, BudgetChange,
+    CorrectionPost, FieldCode, Findings, NodeDrain, NodeRegionChange, NodeUndrain, PlanChange,
+    PricesView, PrincipalChange, PrincipalCreate, ProjectChange, ProjectCreate, RateCardView,
+    RegionChange, RegionCreate, SecretWrite, SettingsChange, SnapshotCreate, TokenCreate,
+    UsagePost, Validate, VmCreate, VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
+use crate::alert::{AlertObject, Condition};
 use crate::annotation::check_value;
-use crate::ids::{NodeName, ProjectName, RegionCode, SnapshotName};
+use crate::ids::{AlertName, NodeName, ProjectName, RegionCode, SnapshotName, VmName};
 use crate::limits::{
-    API_KEY_TTL_S_RANGE, CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX,
-    MIGRATIONS_PER_NODE_RANGE, PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
+    ALERT_NOTE_BYTES_MAX, ALERT_SUMMARY_BYTES_MAX, API_KEY_TTL_S_RANGE, BUDGET_MICRO_DOLLARS_RANGE,
+    CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, MIGRATIONS_PER_NODE_RANGE,
+    PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
 };
 use crate::migration::MigrationMode;
 use crate::region::{Certification, Residency, check_certifications};
@@ -195,6 +197,36 @@ impl Validate for SecretWrite {
     }
 }
 
+impl Validate for AlertRaise {
+    fn validate(&self, findings: &mut Findings) {
+        findings.parse("key", self.key.parse::<AlertName>());
+        if Condition::ALL.iter().any(|condition| condition.word() == self.key) {
+            let reason = "the cluster itself raises such alerts: take another word";
+            findings.add("key", FieldCode::Conflict, reason);
+        }
+        examine_line("summary", &self.summary, 1, ALERT_SUMMARY_BYTES_MAX, findings);
+        let is_named =
+            self.object.strip_prefix("vm/").is_some_and(|vm| vm.parse::<VmName>().is_ok());
+        if !is_named {
+            findings.parse("object", self.object.parse::<AlertObject>());
+        }
+    }
+}
+
+impl Validate for AlertNote {
+    fn validate(&self, findings: &mut Findings) {
+        examine_line("note", &self.note, 0, ALERT_NOTE_BYTES_MAX, findings);
+    }
+}
+
+impl Validate for BudgetChange {
+    fn validate(&self, findings: &mut Findings) {
+        if let Some(amount) = self.micro_dollars_per_month {
+            findings.range("micro_dollars_per_month", amount, &BUDGET_MICRO_DOLLARS_RANGE);
+        }
+    }
+}
+
 impl Validate for UsagePost {
     /// Each record is judged for itself, and so are too many of them: both have answers of their own.
     fn validate(&self, findings: &mut Findings) {
@@ -257,6 +289,13 @@ fn examine_display_name(field: &str, text: &str, findings: &mut Findings) {
         let reason = format!(
             "at most {DISPLAY_NAME_BYTES_MAX} bytes in one line, without control characters"
         );
+        findings.add(field, FieldCode::Length, reason);
+    }
+}
+
+fn examine_line(field: &str, text: &str, least: usize, most: usize, findings: &mut Findings) {
+    if !(least..=most).contains(&text.len()) || text.chars().any(char::is_control) {
+        let reason = format!("{least} to {most} bytes in one line, without control characters");
         findings.add(field, FieldCode::Length, reason);
     }
 }
@@ -363,6 +402,16 @@ mod tests {
         assert_eq!(fields::<SettingsChange>(json!({ "migrations_per_node": 0 })).len(), 1);
         assert_eq!(fields::<AnnotationWrite>(json!({ "value": long })), ["value"]);
 
+        let alert =
+            json!({ "key": "-", "severity": "info", "summary": "a\nb", "object": "disk/a" });
+        assert_eq!(fields::<AlertRaise>(alert), ["key", "summary", "object"]);
+        let alert =
+            json!({ "key": "vm-failed", "severity": "info", "summary": "", "object": "vm/No" });
+        assert_eq!(fields::<AlertRaise>(alert), ["key", "summary", "object"]);
+        assert_eq!(fields::<AlertNote>(json!({ "note": long })), ["note"]);
+        let budget = json!({ "micro_dollars_per_month": 0 });
+        assert_eq!(fields::<BudgetChange>(budget), ["micro_dollars_per_month"]);
+
         let within = "2026-11-26T13:30:00Z";
         let correction = json!({ "window": within, "index": 1, "quantity": "-1", "reason": " " });
         assert_eq!(fields::<CorrectionPost>(correction), ["window", "quantity", "reason"]);
@@ -384,6 +433,11 @@ mod tests {
             fields::<VmMigrate>(json!({ "target": "n", "mode": "live", "auto_converge": true })),
             [""; 0]
         );
+        let alert =
+            |object| json!({ "key": "a", "severity": "info", "summary": "b", "object": object });
+        for object in ["vm/web", "cluster", "node/node-01"] {
+            assert_eq!(fields::<AlertRaise>(alert(object)), [""; 0], "{object}");
+        }
         let card = json!({ "plan": "a", "valid_from": "2026-11-26T13:00:00Z", "prices": {} });
         assert_eq!(fields::<RateCardView>(card), [""; 0]);
     }

@@ -1,6 +1,7 @@
 //! The client. Methods are grouped by resource, one file each.
 
 mod access;
+mod alerts;
 mod audit;
 mod batches;
 mod cluster;
@@ -23,6 +24,7 @@ use crate::error::{ConfigError, Error};
 use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
+pub use alerts::AlertFilter;
 pub use audit::AuditFilter;
 pub use migrations::MigrationFilter;
 pub use nodes::NodeFilter;

@@ -177,6 +177,12 @@ impl Fleet {
         self.index.migrations_open.iter().filter_map(|(_, id)| self.migrations.get(id))
     }
 
+    /// Migrations that ended and are kept, the last one first.
+    pub fn ended_migrations(&self) -> impl Iterator<Item = &Migration> {
+        let ended = self.index.migrations_ended.iter().rev();
+        ended.filter_map(|(_, id)| self.migrations.get(id))
+    }
+
     /// Whether a machine is leaving a node: the node's own clearing up must not be disturbed.
     pub(super) fn is_leaving(&self, vm: VmId, node: &NodeName) -> bool {
         self.index.is_leaving(vm, node)

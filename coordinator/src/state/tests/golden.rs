@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
-use novacron_protocol::api::{PrincipalState, SettingsChange};
+use novacron_protocol::alert::{AlertKey, AlertKind, AlertObject, Condition};
+use novacron_protocol::api::{PrincipalState, SettingsChange, Severity};
 use novacron_protocol::effect::{Report, SourceResult};
-use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, RegionCode, SnapshotId};
+use novacron_protocol::ids::{
+    AlertId, ApiKeyId, BatchId, MemberId, MigrationId, ProjectName, RegionCode, SnapshotId,
+};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
@@ -16,6 +19,7 @@ use novacron_transport::token::SecretHash;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::state::alert::{AlertOrder, Observed, Raise};
 use crate::state::api_key::ApiKey;
 use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
@@ -75,7 +79,51 @@ fn scene() -> Scene {
     secrets(&mut scene);
     formats(&mut scene);
     snapshots(&mut scene);
+    alerts(&mut scene);
     scene
+}
+
+/// An alert of each stage, of the cluster's and of clients', and a budget.
+fn alerts(scene: &mut Scene) {
+    let raise = |scene: &mut Scene, key| {
+        let (id, summary) = (AlertId(scene.id()), "it does not work".to_owned());
+        Raise { id, key, severity: Severity::Critical, summary }
+    };
+    let named = |object| AlertKey { kind: AlertKind::Named("slow".parse().unwrap()), object };
+    let (vm, migration) = {
+        let migration = scene.fleet.migrations().next().unwrap();
+        (migration.vm, migration.id)
+    };
+    let objects = [
+        AlertObject::Cluster,
+        AlertObject::Member(MemberId(1)),
+        AlertObject::Region("eu".parse().unwrap()),
+        AlertObject::Node(name("node-01")),
+        AlertObject::Project(ProjectName::default()),
+        AlertObject::Vm(vm),
+        AlertObject::Migration(migration),
+    ];
+    let all: Vec<Raise> = objects.into_iter().map(|object| raise(scene, named(object))).collect();
+    let ids: Vec<AlertId> = all.iter().map(|raise| raise.id).collect();
+    let note = || "a note".to_owned();
+    let mut orders: Vec<AlertOrder> = all.into_iter().map(AlertOrder::Raise).collect();
+    orders.extend([
+        AlertOrder::Acknowledge { alert: ids[0], note: note() },
+        AlertOrder::Acknowledge { alert: ids[1], note: note() },
+        AlertOrder::Unacknowledge { alert: ids[1] },
+        AlertOrder::Acknowledge { alert: ids[2], note: note() },
+        AlertOrder::Resolve { alert: ids[2], note: note() },
+    ]);
+    let seen = raise(scene, AlertKey::of(Condition::LedgerLate, AlertObject::Cluster));
+    let (over, again) = (vec![(ids[3], note())], raise(scene, named(AlertObject::Cluster)));
+    orders.push(AlertOrder::Observe(Observed { raises: vec![seen], over }));
+    orders.push(AlertOrder::Raise(again));
+    for order in orders {
+        scene.apply(Body::Alerts(order)).unwrap();
+    }
+    let (project, micro_dollars_per_month) = (ProjectName::default(), Some(7));
+    let order = ProjectOrder::SetBudget { project, micro_dollars_per_month };
+    scene.apply(Body::Projects(order)).unwrap();
 }
 
 /// What all members understand, as they would say in an upgrade.
@@ -230,7 +278,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 5861;
-const LOG_HASH: u64 = 13_765_073_405_887_905_227;
-const ROWS_BYTES: usize = 6575;
-const ROWS_HASH: u64 = 16_374_518_494_548_253_050;
+const LOG_BYTES: usize = 7541;
+const LOG_HASH: u64 = 10_989_647_179_222_129_964;
+const ROWS_BYTES: usize = 8899;
+const ROWS_HASH: u64 = 8_788_677_691_326_018_126;

@@ -1,6 +1,7 @@
 //! The rules of the fleet, one test each, and the same rules under random commands.
 
 mod access;
+mod alerts;
 mod annotations;
 mod audit;
 mod batches;

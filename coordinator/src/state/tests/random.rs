@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Permission, Scope};
-use novacron_protocol::api::{Code, PrincipalKind, PrincipalState};
+use novacron_protocol::alert::{AlertKey, AlertKind, AlertObject, Condition};
+use novacron_protocol::api::{Code, PrincipalKind, PrincipalState, Severity};
 use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{
-    ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode, SnapshotId,
-    VmId,
+    AlertId, ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode,
+    SnapshotId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::node::NodeState;
@@ -22,6 +23,7 @@ use novacron_transport::token::SecretHash;
 use proptest::prelude::*;
 
 use crate::outbox::reconcile;
+use crate::state::alert::{AlertOrder, Observed, Raise};
 use crate::state::api_key::ApiKey;
 use crate::state::binding::{NewBinding, Right};
 use crate::state::formats::{FormatVersion, Formats};
@@ -75,6 +77,7 @@ enum Step {
     Secret { what: u8, place: u8, key: u8 },
     Formats { newest: u8, leaves_one_out: bool },
     Snapshot { vm: u8, name: u8, what: u8 },
+    Alert { what: u8, object: u8, number: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -118,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(newest, leaves_one_out)| Step::Formats { newest, leaves_one_out }),
         4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
         4 => (n(), n(), n()).prop_map(|(vm, name, what)| Step::Snapshot { vm, name, what }),
+        4 => (n(), n(), n()).prop_map(|(what, object, number)| Step::Alert { what, object, number }),
     ]
 }
 
@@ -225,6 +229,38 @@ impl Walk {
         let open: Vec<_> = self.scene.fleet.open_migrations().map(|row| row.id).collect();
         let all: Vec<_> = self.scene.fleet.migrations().map(|row| row.id).collect();
         pick(if open.is_empty() { &all } else { &open }, number)
+    }
+
+    fn alert_body(&mut self, what: u8, object: u8, number: u8) -> Option<Body> {
+        let object = match object % 5 {
+            0 => AlertObject::Vm(self.vm(number)?),
+            1 => AlertObject::Migration(self.migration(number)?),
+            2 => AlertObject::Project(project_named(number)),
+            3 => AlertObject::Node(name(node(number))),
+            _ => AlertObject::Cluster,
+        };
+        let all: Vec<_> = self.scene.fleet.alerts_after(None).map(|alert| alert.id).collect();
+        let (alert, note) = (pick(&all, number), String::new());
+        let raise = |kind, id| {
+            let severity = [Severity::Critical, Severity::Info][usize::from(number) % 2];
+            Raise { id, key: AlertKey { kind, object }, severity, summary: "s".to_owned() }
+        };
+        let id = AlertId(self.scene.id());
+        Some(Body::Alerts(match what % 6 {
+            0 | 1 => AlertOrder::Raise(raise(AlertKind::Named("slow".parse().unwrap()), id)),
+            2 => AlertOrder::Observe(Observed {
+                raises: vec![raise(AlertKind::Condition(Condition::VmFailed), id)],
+                over: alert.into_iter().map(|alert| (alert, note.clone())).collect(),
+            }),
+            3 => AlertOrder::Acknowledge { alert: alert?, note },
+            4 => AlertOrder::Resolve { alert: alert?, note },
+            _ => {
+                let micro_dollars_per_month = Some(u64::from(number));
+                let project = project_named(number);
+                let order = ProjectOrder::SetBudget { project, micro_dollars_per_month };
+                return Some(Body::Projects(order));
+            }
+        }))
     }
 
     fn inventory(&self, node: &str) -> Vec<MachineReport> {
@@ -346,6 +382,10 @@ impl Walk {
                     [usize::from(what) % 3];
                 let name = format!("s{}", name % 4).parse().unwrap();
                 let _ = self.scene.apply(Body::Snapshots(SnapshotOrder { vm, name, deed }));
+            }
+            Step::Alert { what, object, number } => {
+                let body = self.alert_body(what, object, number)?;
+                let _ = self.scene.apply(body);
             }
             Step::Region { what, region, other } => {
                 let _ = self.scene.apply(region_body(what, region, other));

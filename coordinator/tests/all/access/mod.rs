@@ -32,6 +32,7 @@ fn targets(route: &Route) -> &'static [&'static str] {
         Access::Needs(_, Where::Machine | Where::Migration | Where::Batch | Where::Project) => {
             &PROJECTS
         }
+        Access::Needs(_, Where::Alert) => &["own", "other", "fleet"],
         Access::Anybody | Access::Principals | Access::Needs(..) => &["-"],
     }
 }

@@ -19,6 +19,8 @@ pub struct Town {
     /// Of each project: its migration and its batch.
     migrations: [String; 2],
     batches: [String; 2],
+    /// Of each project, and of none.
+    alerts: [String; 3],
 }
 
 /// Somebody who asks.
@@ -90,8 +92,16 @@ impl Town {
             let made = post(&admin, "migrations/batch", body).await;
             batches.push(made["batch_id"].as_str().unwrap().to_owned());
         }
+        let mut alerts = Vec::new();
+        for object in ["vm/own-1", "vm/other-1", "cluster"] {
+            let body =
+                json!({ "key": "slow", "severity": "info", "summary": "a test", "object": object });
+            let made = post(&admin, "alerts", body).await;
+            alerts.push(made["id"].as_str().unwrap().to_owned());
+        }
         let (migrations, batches) = (pair(migrations), pair(batches));
-        Self { member, admin, migrations, batches }
+        let alerts = alerts.try_into().unwrap();
+        Self { member, admin, migrations, batches, alerts }
     }
 
     /// The path of a route, what it names filled in with what belongs to a project.
@@ -102,6 +112,7 @@ impl Town {
             .replace("{snapshot}", "before")
             .replace("{migration}", &self.migrations[number])
             .replace("{batch}", &self.batches[number])
+            .replace("{alert}", self.alert(project))
             .replace("{project}", project)
             .replace("{node}", "node-01")
             .replace("{member}", "1")
@@ -112,6 +123,12 @@ impl Town {
             .replace("{region}", "eu")
             .replace("{secret}", "password")
             .replace("{period}", "2026-11")
+    }
+
+    /// The alert of a project, or of `fleet`.
+    fn alert(&self, project: &str) -> &str {
+        let number = ["own", "other", "fleet"].iter().position(|name| *name == project).unwrap();
+        &self.alerts[number]
     }
 
     /// Everybody who asks, in the order of the table.

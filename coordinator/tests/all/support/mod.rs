@@ -54,6 +54,11 @@ pub fn free_address() -> SocketAddr {
 }
 
 pub fn config(name: &str, directory: &Path) -> Config {
+    config_with(name, directory, "")
+}
+
+/// The same, with more of a configuration.
+pub fn config_with(name: &str, directory: &Path, more: &str) -> Config {
     let text = format!(
         r#"
         name = "{name}"
@@ -70,6 +75,7 @@ pub fn config(name: &str, directory: &Path) -> Config {
         down_after_ms = 4000
         [watch]
         cut_off_after_ms = 2000
+        {more}
         "#,
         directory.join(name).display(),
         free_address(),
@@ -119,6 +125,7 @@ pub struct TestCluster {
     pub configs: BTreeMap<String, Config>,
     pub running: BTreeMap<String, Coordinator>,
     clock: Clock,
+    more: &'static str,
 }
 
 impl TestCluster {
@@ -129,11 +136,16 @@ impl TestCluster {
 
     /// The same, by another clock.
     pub async fn start_with(members: usize, clock: Clock) -> Self {
+        Self::start_configured(members, clock, "").await
+    }
+
+    /// The same, with more of a configuration.
+    pub async fn start_configured(members: usize, clock: Clock, more: &'static str) -> Self {
         log_as_asked();
         let directory = tempfile::tempdir().unwrap();
         let (configs, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { directory, configs, running, clock };
-        let first = config("c1", cluster.directory.path());
+        let mut cluster = Self { directory, configs, running, clock, more };
+        let first = config_with("c1", cluster.directory.path(), more);
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
         cluster.run("c1").await;
@@ -150,7 +162,7 @@ impl TestCluster {
     }
 
     pub async fn add(&mut self, name: &str) {
-        let config = config(name, self.directory.path());
+        let config = config_with(name, self.directory.path(), self.more);
         let create = TokenCreate {
             role: "coordinator".into(),
             name: Some(name.into()),
