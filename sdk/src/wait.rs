@@ -104,6 +104,7 @@ impl Client {
             };
             match view.state {
                 SnapshotState::Ready | SnapshotState::Failed => Ok(Step::Done(Some(view))),
+                SnapshotState::Deleted => Ok(Step::Done(None)),
                 state => Ok(Step::Not(format!("snapshot {name} is {}", word(&state)))),
             }
         })

@@ -18,12 +18,22 @@ pub struct Limits {
     pub connections: u32,
     /// Connections at once from one source; further ones are closed.
     pub connections_per_address: u32,
+    /// Connections at once that are one principal's, by its certificate or its key. Further ones are served and stay
+    /// strangers.
+    pub connections_per_principal: u32,
+    /// Of all connections those of which nobody knows yet whose they are; at most half of all. A further one takes the
+    /// place of one that asks nothing, of the source that has the most.
+    pub stranger_connections: u32,
+    /// Of these, those of one source.
+    pub stranger_connections_per_address: u32,
     /// Connections a second from one source: each costs a handshake, about 0.2 ms of a processor.
     pub connections_per_second_per_address: u32,
     /// Milliseconds for the head of a request, and between two requests of one connection.
     pub head_ms_max: u64,
     /// Milliseconds for the body of a request.
     pub body_ms_max: u64,
+    /// Milliseconds that a read of the whole fleet, or of the past, waits for others.
+    pub scan_wait_ms_max: u64,
     /// Requests of one principal under way at once.
     pub requests_at_once_per_principal: u32,
     /// Requests a second of one principal.
@@ -37,9 +47,13 @@ impl Default for Limits {
         Self {
             connections: 2_048,
             connections_per_address: 512,
+            connections_per_principal: 512,
+            stranger_connections: 512,
+            stranger_connections_per_address: 128,
             connections_per_second_per_address: 500,
             head_ms_max: 30_000,
             body_ms_max: 15_000,
+            scan_wait_ms_max: 5_000,
             requests_at_once_per_principal: 1_024,
             requests_per_second_per_principal: 10_000,
             strangers_per_second_per_address: 200,
@@ -57,10 +71,18 @@ impl Limits {
     /// The first field that is out of its bounds.
     pub fn check(&self) -> Result<(), WrongLimit> {
         let rates = 1..=1_000_000;
-        check("limits.connections", self.connections.into(), 1..=65_536)?;
-        check("limits.connections_per_address", self.connections_per_address.into(), 1..=65_536)?;
+        check("limits.connections", self.connections.into(), 2..=65_536)?;
+        for (field, value) in [
+            ("limits.connections_per_address", self.connections_per_address),
+            ("limits.connections_per_principal", self.connections_per_principal),
+            ("limits.stranger_connections", self.stranger_connections),
+            ("limits.stranger_connections_per_address", self.stranger_connections_per_address),
+        ] {
+            check(field, value.into(), 1..=65_536)?;
+        }
         check("limits.head_ms_max", self.head_ms_max, 100..=600_000)?;
         check("limits.body_ms_max", self.body_ms_max, 100..=20_000)?;
+        check("limits.scan_wait_ms_max", self.scan_wait_ms_max, 100..=20_000)?;
         for (field, value) in [
             ("limits.connections_per_second_per_address", self.connections_per_second_per_address),
             ("limits.requests_at_once_per_principal", self.requests_at_once_per_principal),
@@ -80,6 +102,15 @@ impl Limits {
     /// For the body of a request.
     pub fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.body_ms_max)
+    }
+
+    pub(super) fn scan_wait(&self) -> Duration {
+        Duration::from_millis(self.scan_wait_ms_max)
+    }
+
+    /// Connections of strangers at once: the others are left to whoever proves who it is.
+    pub(super) fn strangers_at_once(&self) -> usize {
+        self.stranger_connections.min(self.connections / 2).max(1) as usize
     }
 
     pub(super) fn connecting(&self) -> Rate {

@@ -31,6 +31,10 @@ pub trait Answer: Send + 'static {
     fn into_response(self) -> Response;
 }
 
+/// An extension of answers that have places of their own, and take none among the requests of their principal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HasPlace;
+
 /// A header of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {

@@ -73,6 +73,7 @@ async fn list(call: Call<Nothing, AuditQuery, NoBody>) -> Result<Found<Page<Audi
     let window = ListQuery { limit, cursor, page: None }.window(|text| text.parse().ok())?;
     let filter = AuditFilter { actor, action, object };
     let revision = call.read(|fleet, _| fleet.revision()).await?;
+    let _place = call.dig().await?;
     let page = call.api.audit().page(&filter, window.after, window.limit).await;
     let page = page.map_err(|error| match error {
         AuditError::History(error) => error.to_problem(),
@@ -85,6 +86,7 @@ async fn list(call: Call<Nothing, AuditQuery, NoBody>) -> Result<Found<Page<Audi
 async fn verify(call: Call<Nothing, VerifyQuery, NoBody>) -> Result<Found<AuditVerdict>, Problem> {
     let known = call.query.known.as_deref().map(parse_known).transpose()?;
     call.read(|_, _| ()).await?;
+    let _place = call.dig().await?;
     let verdict = call.api.audit().verify(known).await;
     verdict.map(Found).map_err(|error| error.to_problem())
 }

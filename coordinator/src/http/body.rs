@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use super::shape;
+use crate::admission::{KeptBytes, TooMuch};
 
 /// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -122,32 +123,41 @@ pub(super) fn binary_schema() -> Schema {
     SchemaObject { instance_type, format: Some("binary".to_owned()), ..Default::default() }.into()
 }
 
-/// Reads a whole body, but not more than `bytes_max`, and not for longer than `within`.
+/// Reads a whole body, but not more than `bytes_max`, not for longer than `within`, and only as far as whoever sends it may
+/// have bytes `kept`.
 pub(super) async fn collect(
     headers: &HeaderMap,
     body: Body,
     bytes_max: usize,
     within: Duration,
+    kept: Option<&mut KeptBytes>,
 ) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     if announced > bytes_max as u64 {
         return Err(too_large(bytes_max));
     }
-    let read = tokio::time::timeout(within, read_bounded(body, bytes_max)).await;
+    let read = tokio::time::timeout(within, read_bounded(body, bytes_max, kept)).await;
     read.unwrap_or_else(|_| {
         let text = format!("the body did not arrive within {} s", within.as_secs_f64());
         Err(Problem::new(Code::RequestTimeout, text))
     })
 }
 
-async fn read_bounded(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+async fn read_bounded(
+    body: Body,
+    bytes_max: usize,
+    mut kept: Option<&mut KeptBytes>,
+) -> Result<Bytes, Problem> {
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Code::InvalidRequest, "the body broke off"))?;
         if bytes.len() + chunk.len() > bytes_max {
             return Err(too_large(bytes_max));
+        }
+        if !kept.as_mut().is_none_or(|kept| kept.grow(chunk.len() as u64)) {
+            return Err(TooMuch::Bodies.into());
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -293,7 +303,10 @@ mod tests {
         let body = || Body::from(vec![0; BODY_BYTES_MAX + 1]);
         let mut headers = HeaderMap::new();
         let collect = async |headers: &HeaderMap, body| {
-            collect(headers, body, BODY_BYTES_MAX, Duration::from_secs(9)).await.unwrap_err().status
+            collect(headers, body, BODY_BYTES_MAX, Duration::from_secs(9), None)
+                .await
+                .unwrap_err()
+                .status
         };
         assert_eq!(collect(&headers, body()).await, 413);
         headers.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());

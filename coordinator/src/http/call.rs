@@ -8,8 +8,10 @@ use http::HeaderMap;
 use novacron_protocol::access::Scope;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::{ProjectName, RequestId};
+use tokio::task::yield_now;
 
 use super::Api;
+use crate::admission::ScanPlace;
 use crate::auth::{Authorized, Grant, Sight};
 use crate::propose::Intent;
 use crate::state::{Accepted, Fleet};
@@ -82,6 +84,34 @@ impl<P, Q, B> Call<P, Q, B> {
         let looked = self.api.read(look).await?;
         self.freshness.prove();
         looked
+    }
+
+    /// Looks again and again until a look says that it was the last, and gives way in between: what changes the fleet, and
+    /// every other request, waits for one look at most. `is_scan` says whether the looks are as many as the fleet is large;
+    /// then few callers look at once.
+    pub(super) async fn survey<E>(
+        &self,
+        is_scan: bool,
+        mut look: impl FnMut(&Fleet, &Sight<'_>) -> Result<bool, E>,
+    ) -> Result<(), Problem>
+    where
+        Problem: From<E>,
+    {
+        let _place = if is_scan { Some(self.scan().await?) } else { None };
+        while !self.read(&mut look).await?? {
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// A place for a read whose cost grows with the fleet, once there is one.
+    pub(super) async fn scan(&self) -> Result<ScanPlace, Problem> {
+        Ok(self.api.app.admission.scan(&self.grant()?.asker().name).await?)
+    }
+
+    /// A place for a read of what is long past, in ledger or audit log, once there is one.
+    pub(super) async fn dig(&self) -> Result<ScanPlace, Problem> {
+        Ok(self.api.app.admission.dig(&self.grant()?.asker().name).await?)
     }
 
     /// Looks at the fleet as this member has it, as far as the caller may.

@@ -2,16 +2,23 @@
 
 use std::sync::LazyLock;
 
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
 use novacron_protocol::api::{Code, Problem};
 use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::Schema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::answer::Found;
+use super::answer::{Answer, Found, with_media_type};
 use super::body::NoBody;
 use super::openapi::openapi_document;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
+
+const JSON: &str = "application/json";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -34,7 +41,23 @@ struct Health {
 /// A JSON object whose form another specification says.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Description(&'static Map<String, Value>);
+struct Description(Map<String, Value>);
+
+/// The description as text.
+struct Text(&'static str);
+
+impl Answer for Text {
+    const STATUS: StatusCode = StatusCode::OK;
+    const MEANING: &'static str = "As it stands.";
+
+    fn describe(generator: &mut SchemaGenerator) -> Vec<(&'static str, Schema)> {
+        vec![(JSON, generator.subschema_for::<Description>())]
+    }
+
+    fn into_response(self) -> Response {
+        with_media_type(JSON, Response::new(Body::from(self.0)))
+    }
+}
 
 async fn is_alive(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>, Problem> {
     Ok(Found(Health { status: "ok" }))
@@ -45,11 +68,8 @@ async fn is_ready(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Health>,
     Ok(Found(Health { status: "ok" }))
 }
 
-async fn description(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<Description>, Problem> {
-    // Made once: anybody may ask for it.
-    static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi_document);
-    match &*DOCUMENT {
-        Value::Object(document) => Ok(Found(Description(document))),
-        other => Err(Problem::new(Code::Internal, format!("the description is {other}"))),
-    }
+async fn description(_: Call<Nothing, Nothing, NoBody>) -> Result<Text, Problem> {
+    // Made and written once: anybody may ask for it, and all who do not read it share it.
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| openapi_document().to_string());
+    Ok(Text(&DOCUMENT))
 }

@@ -115,7 +115,8 @@ async fn show(call: Call<InvoicePath, InvoiceQuery, Accepts>) -> Result<Shown, P
     })?;
     let within = call.read(|_, sight| usage::readable(sight, project.as_ref())).await??;
     let filter = InvoiceFilter { within: Some(within), project, allocate };
-    let month = call.path.period;
+    let month = call.path.period.clone();
+    let _place = call.dig().await?;
     let invoice = call.api.ledger().run(move |ledger| ledger.invoice(&month, &filter)).await;
     let invoice = invoice.map_err(|error| match error {
         InvoiceError::Period(error) => usage::invalid("period", &error),

@@ -16,7 +16,7 @@ use super::lists::{ListQuery, unknown_cursor};
 use super::parameters::Nothing;
 use super::route::{Call, Route, get};
 use super::usage::hour;
-use crate::auth::Where;
+use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::ledger::pages::Entry;
 use crate::ledger::verify::Known;
@@ -42,14 +42,14 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<WindowView>>, Problem> {
-    let window = call.query.window(|text| text.parse().ok().map(Hour))?;
-    let page = call.api.read(move |fleet| {
-        let all = fleet.sealed_windows();
-        let behind = all.filter(|header| window.after.is_none_or(|after| header.window > after));
-        let key = |view: &WindowView| Hour::of(view.window).0.to_string();
-        window.page(behind.map(window_view), key, fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = call.query.window(|text| text.parse().ok().map(Hour))?.gather();
+    let look = |fleet: &Fleet, _: &Sight<'_>| {
+        let rows = fleet.sealed_windows_after(page.after().copied());
+        let show = |header: &WindowHeader| Some(window_view(header));
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |header| header.window, show))
+    };
+    call.survey(call.query.is_scan(), look).await?;
+    page.into_page(|hour| hour.0.to_string()).map(Found)
 }
 
 fn window_view(header: &WindowHeader) -> WindowView {
@@ -81,7 +81,7 @@ fn whole(quantity: u128) -> Whole {
 }
 
 /// Which entries.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EntriesQuery {
     /// The window: a full hour, open or sealed.
@@ -97,13 +97,14 @@ struct EntriesQuery {
 async fn entries(
     call: Call<Nothing, EntriesQuery, NoBody>,
 ) -> Result<Found<Page<EntryView>>, Problem> {
-    let EntriesQuery { window, limit, cursor } = call.query;
+    let EntriesQuery { window, limit, cursor } = call.query.clone();
     let window = hour("window", window)?;
     let page = ListQuery { limit, cursor, page: None }.window(|text| text.parse::<u64>().ok())?;
     let revision = call.api.read(Fleet::revision).await?;
     let (after, most) = (page.after.unwrap_or(0), page.limit + 1);
     let read =
         move |ledger: &crate::ledger::Ledger| ledger.entries(window, after, most, entry_view);
+    let _place = call.dig().await?;
     let entries = call.api.ledger().run(read).await;
     let entries = entries.map_err(|error: LedgerError| error.to_problem())?;
     Ok(Found(page.page(entries.into_iter(), |entry| entry.index.to_string(), revision)))
@@ -136,7 +137,7 @@ fn entry_view(id: EntryId, entry: &Entry<'_>) -> EntryView {
 }
 
 /// Which part, and what the caller knows of the ledger.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct VerifyQuery {
     /// `next_cursor` of the part before.
@@ -148,13 +149,14 @@ struct VerifyQuery {
 }
 
 async fn verify(call: Call<Nothing, VerifyQuery, NoBody>) -> Result<Found<LedgerVerdict>, Problem> {
-    let VerifyQuery { cursor, known } = call.query;
+    let VerifyQuery { cursor, known } = call.query.clone();
     let from = match cursor.as_deref() {
         None => Hour(0),
         Some(text) => text.parse().map(Hour).map_err(|_| unknown_cursor())?,
     };
     let known = known.as_deref().map(parse_known).transpose()?;
     call.api.read(|_| ()).await?;
+    let _place = call.dig().await?;
     let verdict = call.api.ledger().run(move |ledger| ledger.verify(from, known)).await;
     verdict.map(Found).map_err(|error: LedgerError| error.to_problem())
 }

@@ -14,6 +14,8 @@ use novacron_protocol::ids::Revision;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::weigh::Weigh;
+
 /// Items of a page unless said.
 pub const LIMIT_DEFAULT: u32 = 100;
 /// Items of a page at most.
@@ -24,6 +26,9 @@ const PAGE_MAX: u32 = 1000;
 /// Rows that are looked at under one lock of the fleet. With some 0.2 µs each (8 µs, if a machine has 64 labels of 128
 /// bytes and a text is looked for in them) nobody who changes the fleet waits longer than 0.4 ms (16 ms).
 pub(super) const LOOK_ROWS_MAX: usize = 2_048;
+
+/// Bytes of a page's items as JSON, roughly: a thousand machines as they usually are. A page by cursor ends there.
+pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Which part of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -62,6 +67,7 @@ pub(super) struct Window<K> {
     pub(super) after: Option<K>,
     skip: usize,
     pub(super) limit: usize,
+    is_numbered: bool,
 }
 
 impl ListQuery {
@@ -79,7 +85,14 @@ impl ListQuery {
             None => None,
             Some(cursor) => Some(parse(cursor).ok_or_else(unknown_cursor)?),
         };
-        Ok(Window { after, skip: (page - 1) * limit, limit })
+        Ok(Window { after, skip: (page - 1) * limit, limit, is_numbered: self.page.is_some() })
+    }
+}
+
+impl ListQuery {
+    /// Whether what comes before the page has to be looked at, too.
+    pub(super) fn is_scan(&self) -> bool {
+        self.page.is_some()
     }
 }
 
@@ -87,11 +100,12 @@ impl<K> Window<K> {
     /// A page that is put together in one look after the other.
     pub(super) fn gather<T>(self) -> Gathering<K, T> {
         Gathering {
-            has_number: self.skip > 0,
+            has_number: self.is_numbered,
             after: self.after,
             skip: self.skip,
             limit: self.limit,
             rows_max: LOOK_ROWS_MAX,
+            bytes_left: PAGE_BYTES_MAX,
             items: Vec::new(),
             has_more: false,
             revision: None,
@@ -108,6 +122,8 @@ pub(super) struct Gathering<K, T> {
     skip: usize,
     limit: usize,
     rows_max: usize,
+    /// What more items may have, as JSON.
+    bytes_left: usize,
     /// Whether the page was asked for by its number: then it is looked for until it is full.
     has_number: bool,
     items: Vec<T>,
@@ -116,7 +132,7 @@ pub(super) struct Gathering<K, T> {
     revision: Option<Revision>,
 }
 
-impl<K: Clone, T> Gathering<K, T> {
+impl<K: Clone, T: Weigh> Gathering<K, T> {
     /// Behind which row to look next.
     pub(super) fn after(&self) -> Option<&K> {
         self.after.as_ref()
@@ -158,15 +174,31 @@ impl<K: Clone, T> Gathering<K, T> {
         if self.items.len() == self.limit {
             return false;
         }
+        // However large it is, one item is a page.
+        let bytes = item.weigh();
+        if bytes > self.bytes_left && !self.items.is_empty() {
+            return false;
+        }
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
         self.items.push(item);
         true
     }
 
     /// The page, with a cursor if there may be more.
-    pub(super) fn into_page(self, cursor: impl FnOnce(&K) -> String) -> Page<T> {
+    ///
+    /// # Errors
+    /// `invalid_request` for a page by number that is too large to be whole: the next one would leave out what this one lacks.
+    pub(super) fn into_page(self, cursor: impl FnOnce(&K) -> String) -> Result<Page<T>, Problem> {
+        let is_short = self.has_more && self.items.len() < self.limit;
+        if self.has_number && is_short {
+            let text = format!(
+                "such a page has more than {PAGE_BYTES_MAX} bytes; give a smaller limit, or go by cursor"
+            );
+            return Err(invalid("page", text));
+        }
         let next_cursor = self.after.as_ref().filter(|_| self.has_more).map(cursor);
         let revision = self.revision.unwrap_or_default().0;
-        Page { items: self.items, next_cursor, revision }
+        Ok(Page { items: self.items, next_cursor, revision })
     }
 }
 
@@ -233,6 +265,25 @@ mod tests {
         }
     }
 
+    impl Weigh for u64 {}
+
+    #[test]
+    fn a_page_is_bounded_in_bytes_and_one_by_number_is_whole_or_refused() {
+        let table: BTreeSet<u64> = (0..40).collect();
+        let limited = |query: ListQuery| {
+            let mut page = query.window(|text| text.parse::<u64>().ok()).unwrap().gather();
+            page.bytes_left = 10 * u64::weigh(&0);
+            page.look(Revision(1), table.iter().copied(), |row| *row, Some);
+            page.into_page(u64::to_string)
+        };
+        let page = limited(ListQuery::default()).unwrap();
+        assert_eq!((page.items.len(), page.next_cursor.as_deref()), (10, Some("9")));
+        let refused = limited(ListQuery { page: Some(1), ..ListQuery::default() }).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some("page"));
+        let query = ListQuery { page: Some(2), limit: Some(10), ..ListQuery::default() };
+        assert_eq!(limited(query).unwrap().items, (10..20).collect::<Vec<_>>());
+    }
+
     /// One page of the even rows of a table.
     fn gathered(query: &ListQuery, table: &BTreeSet<u64>, rows_max: usize) -> Page<u64> {
         let window = query.window(|text| text.parse::<u64>().ok()).unwrap();
@@ -242,7 +293,7 @@ mod tests {
             let rows = table.iter().copied().filter(|row| after.is_none_or(|after| *row > after));
             let show = |row: u64| row.is_multiple_of(2).then_some(row);
             if page.look(Revision(1), rows, |row| *row, show) {
-                return page.into_page(u64::to_string);
+                return page.into_page(u64::to_string).unwrap();
             }
         }
     }

@@ -90,14 +90,14 @@ async fn list(
     let cursor = query.cursor.clone();
     let list = ListQuery { limit: query.limit, cursor, page: query.page };
     let mut page = list.window(|text| CURSORS.parse(text))?.gather();
-    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
         let is_shown = |one: &Migration| sight.sees(&one.project) && query.lets_through(one);
         let show = |one: &Migration| is_shown(one).then(|| migration_view(one));
         let rows = fleet.migrations_after(page.after().copied());
-        page.look(fleet.revision(), rows, |one| one.id, show)
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |one| one.id, show))
     };
-    while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|migration| CURSORS.write(migration))))
+    call.survey(list.is_scan(), look).await?;
+    page.into_page(|migration| CURSORS.write(migration)).map(Found)
 }
 
 /// Those of this list.

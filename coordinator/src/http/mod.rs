@@ -7,12 +7,12 @@
 //! |---|---|
 //! | [`routes`] [`route`] | the table of routes; router and description are both made from it |
 //! | [`openapi`] | the description |
-//! | [`parameters`] [`body`] [`answer`] [`lists`] `search` | what goes in and comes out |
+//! | [`parameters`] [`body`] [`answer`] [`lists`] `search` `weigh` | what goes in and comes out |
 //! | `stale` | reads that may be behind |
 //! | `call` [`trace`] | what a handler gets; the id of a request |
-//! | `server` `stall` | the listener; connections whose other end takes nothing |
+//! | `server` `connection` `stall` | the listener; connections, and those whose other end takes nothing |
 //! | `shape` | what of a body is not as its schema says |
-//! | `server` `held` `leftover` | the listener; answers on their way, bodies that nobody read |
+//! | `held` `unread` `leftover` | answers on their way, and not read; bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `overview` `alerts` | the fleet in one document; what somebody has to look at |
@@ -29,6 +29,7 @@ mod batches;
 pub mod body;
 mod call;
 mod cluster;
+mod connection;
 mod console;
 mod events;
 mod health;
@@ -57,15 +58,17 @@ mod stale;
 mod stall;
 mod tokens;
 pub mod trace;
+mod unread;
 mod usage;
 mod vms;
+mod weigh;
 mod whoami;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::MethodRouter;
@@ -104,7 +107,7 @@ fn router(api: Arc<Api>) -> Router {
     }
     let mut router = Router::new();
     for (path, (handlers, methods)) in paths {
-        let refuse = move |http| no_such_method(methods.clone(), http);
+        let refuse = move |State(api), http| no_such_method(api, methods.clone(), http);
         router = router.route(path, handlers.fallback(refuse));
     }
     router
@@ -113,16 +116,23 @@ fn router(api: Arc<Api>) -> Router {
         .layer(from_fn_with_state(api, trace::trace))
 }
 
-async fn no_such_path(http: Request) -> Response {
-    let path: String = http.uri().path().chars().take(128).collect();
+async fn no_such_path(State(api): State<Arc<Api>>, http: Request) -> Response {
+    if let Err(problem) = trace::of_stranger(&api, &http) {
+        return refusal(&http, problem);
+    }
+    let path = trace::shown(http.uri().path(), trace::PATH_SHOWN);
     let detail =
         format!("there is nothing at {path}; {}/openapi.json says what there is", routes::PREFIX);
     refusal(&http, Problem::new(Code::NotFound, detail))
 }
 
-async fn no_such_method(allowed: Vec<Method>, http: Request) -> Response {
+async fn no_such_method(api: Arc<Api>, allowed: Vec<Method>, http: Request) -> Response {
+    if let Err(problem) = trace::of_stranger(&api, &http) {
+        return refusal(&http, problem);
+    }
     let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-    let detail = format!("{} is not possible here; possible: {allowed}", http.method());
+    let asked = trace::shown(http.method().as_str(), trace::METHOD_SHOWN);
+    let detail = format!("{asked} is not possible here; possible: {allowed}");
     // RFC 9110 wants this status; to a client it is one more request that cannot be.
     let status = StatusCode::METHOD_NOT_ALLOWED.as_u16();
     let problem = Problem { status, ..Problem::new(Code::InvalidRequest, detail) };

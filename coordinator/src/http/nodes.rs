@@ -80,21 +80,23 @@ struct NodesQuery {
 
 async fn list(call: Call<Nothing, NodesQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
     let NodesQuery { text, label, state, limit, cursor, page } = call.query.clone();
-    let mut page = ListQuery { limit, cursor, page }.window(|text| CURSORS.parse(text))?.gather();
+    let list = ListQuery { limit, cursor, page };
+    let mut page = list.window(|text| CURSORS.parse(text))?.gather();
+    let is_scan = list.is_scan() || text.is_some();
     let (text, labels) = (Sought::parse(text.as_deref())?, labels(&label)?);
     let is_shown = |node: &Node| {
         state.is_none_or(|state| node.state == state)
             && has_labels(&node.facts.labels, &labels)
             && text.as_ref().is_none_or(|text| text.is_in_node(node))
     };
-    let mut look = |fleet: &Fleet, _: &Sight<'_>| {
+    let look = |fleet: &Fleet, _: &Sight<'_>| {
         let after = page.after().cloned();
         let rows = fleet.nodes_after(after.as_ref());
         let show = |node: &Node| is_shown(node).then(|| node_view(fleet, node));
-        page.look(fleet.revision(), rows, |node| node.name.clone(), show)
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |node| node.name.clone(), show))
     };
-    while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|name| CURSORS.write(name))))
+    call.survey(is_scan, look).await?;
+    page.into_page(|name| CURSORS.write(name)).map(Found)
 }
 
 /// Those of this list.

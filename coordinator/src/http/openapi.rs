@@ -17,6 +17,9 @@ use crate::auth::{Access, Where};
 /// The version of the OpenAPI specification that the description follows.
 const OPENAPI_VERSION: &str = "3.0.3";
 
+/// Statuses of refusals that pass.
+const RETRIED: [u16; 2] = [429, 503];
+
 const ABOUT: &str = "Virtual machines, hypervisor hosts, migrations and events of one NovaCron fleet.\n\n\
     Every request but those to /healthz, /readyz and this description needs the TLS client certificate of an \
     operator, or an API key as bearer token. What each needs is its `x-permission`: a word, and where it has to \
@@ -87,7 +90,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     let success = success(shape.meaning, &headers, &shape.content);
     responses.insert(shape.status.as_str().into(), success);
     for (status, meaning) in refusals(route) {
-        responses.insert(status.to_string(), refusal(&meaning, problem));
+        let mut refusal = refusal(&meaning, problem);
+        if RETRIED.contains(&status) {
+            refusal["headers"]["Retry-After"] = retry_after();
+        }
+        responses.insert(status.to_string(), refusal);
     }
     responses.insert("default".into(), refusal("Any other problem.", problem));
     operation.insert("responses".into(), responses.into());
@@ -176,6 +183,13 @@ fn refusal(meaning: &str, problem: &Value) -> Value {
     let mut response = with_request_id(meaning);
     response["content"] = json!({ PROBLEM_MEDIA_TYPE: problem });
     response
+}
+
+fn retry_after() -> Value {
+    json!({
+        "description": "After how many seconds it is worth asking again, where that is known.",
+        "schema": { "type": "integer" },
+    })
 }
 
 fn with_request_id(meaning: &str) -> Value {

@@ -14,7 +14,7 @@ use crate::ledger::LedgerError;
 use crate::state::Fleet;
 use crate::state::binding::Reach;
 use crate::status::LAG_ENTRIES_MAX;
-use crate::view::overview::{Lens, overview, point_out};
+use crate::view::overview::{Lens, Survey, point_out};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -25,6 +25,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// What somebody may see beside machines.
+#[derive(Debug, Default)]
 struct More {
     /// Where it may see what was used and what that costs.
     costs: Reach,
@@ -33,7 +34,13 @@ struct More {
 }
 
 async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Overview>, Problem> {
-    let (mut shown, more) = call.read(of_fleet).await?;
+    let (mut survey, mut more) = (Survey::default(), None);
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
+        more.get_or_insert_with(|| More::of(fleet, sight));
+        Ok::<_, Problem>(survey.look(fleet, &lens(fleet, sight)))
+    };
+    call.survey(true, look).await?;
+    let (mut shown, more) = (survey.into_overview(), more.unwrap_or_default());
     let cost = async {
         if !more.costs.is_somewhere() {
             return Ok(None);
@@ -56,20 +63,24 @@ async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Overview>, P
     Ok(Found(shown))
 }
 
-fn of_fleet(fleet: &Fleet, sight: &Sight<'_>) -> (Overview, More) {
-    let name = &sight.principal().name;
-    let reach = |permission| fleet.reach(name, permission);
-    let lens = Lens {
+fn lens(fleet: &Fleet, sight: &Sight<'_>) -> Lens {
+    let reach = |permission| fleet.reach(&sight.principal().name, permission);
+    Lens {
         machines: sight.machines().clone(),
         projects: reach(Permission::ProjectRead),
         has_nodes: reach(Permission::NodeRead).covers(&Scope::Fleet),
         alerts: reach(Permission::AlertRead),
-    };
-    let more = More {
-        costs: reach(Permission::LedgerRead),
-        has_members: reach(Permission::ClusterRead).covers(&Scope::Fleet),
-    };
-    (overview(fleet, &lens), more)
+    }
+}
+
+impl More {
+    fn of(fleet: &Fleet, sight: &Sight<'_>) -> Self {
+        let reach = |permission| fleet.reach(&sight.principal().name, permission);
+        Self {
+            costs: reach(Permission::LedgerRead),
+            has_members: reach(Permission::ClusterRead).covers(&Scope::Fleet),
+        }
+    }
 }
 
 /// What the projects cost that somebody sees.

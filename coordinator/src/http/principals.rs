@@ -15,11 +15,12 @@ use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
-use crate::auth::Where;
+use crate::auth::{Sight, Where};
 use crate::propose::{Intent, NewApiKey};
-use crate::state::Accepted as Applied;
-use crate::state::binding::Right;
-use crate::state::principal::AccessOrder;
+use crate::state::api_key::ApiKey;
+use crate::state::binding::{Binding, Right};
+use crate::state::principal::{AccessOrder, Principal};
+use crate::state::{Accepted as Applied, Fleet};
 use crate::view::access::{api_key_view, binding_view, principal_view};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -142,12 +143,15 @@ impl OwnedQuery {
 async fn list(
     call: Call<Nothing, ListQuery, NoBody>,
 ) -> Result<Found<Page<PrincipalView>>, Problem> {
-    let window = call.query.window(|text| text.parse::<SubjectName>().ok())?;
-    let page = call.read(move |fleet, _| {
-        let views = fleet.principals_after(window.after.as_ref()).map(principal_view);
-        window.page(views, |principal| principal.name.clone(), fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = call.query.window(|text| text.parse::<SubjectName>().ok())?.gather();
+    let look = |fleet: &Fleet, _: &Sight<'_>| {
+        let after = page.after().cloned();
+        let show = |principal: &Principal| Some(principal_view(principal));
+        let rows = fleet.principals_after(after.as_ref());
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |one| one.name.clone(), show))
+    };
+    call.survey(call.query.is_scan(), look).await?;
+    page.into_page(ToString::to_string).map(Found)
 }
 
 async fn show(call: Call<PrincipalPath, Nothing, NoBody>) -> Result<Found<PrincipalView>, Problem> {
@@ -204,13 +208,15 @@ async fn list_bindings(
     call: Call<Nothing, OwnedQuery, NoBody>,
 ) -> Result<Found<Page<BindingView>>, Problem> {
     let (principal, list) = call.query.parts();
-    let window = list.window(|text| text.parse::<BindingId>().ok())?;
-    let page = call.read(move |fleet, _| {
-        let behind = fleet.bindings_after(window.after);
-        let own = behind.filter(|one| is_of(principal.as_deref(), &one.principal));
-        window.page(own.map(binding_view), |one| one.id.to_string(), fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = list.window(|text| text.parse::<BindingId>().ok())?.gather();
+    let look = |fleet: &Fleet, _: &Sight<'_>| {
+        let is_own = |one: &Binding| is_of(principal.as_deref(), &one.principal);
+        let show = |one: &Binding| is_own(one).then(|| binding_view(one));
+        let rows = fleet.bindings_after(page.after().copied());
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |one| one.id, show))
+    };
+    call.survey(list.is_scan(), look).await?;
+    page.into_page(ToString::to_string).map(Found)
 }
 
 async fn bind(
@@ -259,13 +265,15 @@ async fn list_keys(
     call: Call<Nothing, OwnedQuery, NoBody>,
 ) -> Result<Found<Page<ApiKeyView>>, Problem> {
     let (principal, list) = call.query.parts();
-    let window = list.window(|text| text.parse::<ApiKeyId>().ok())?;
-    let page = call.read(move |fleet, _| {
-        let behind = fleet.api_keys_after(window.after);
-        let own = behind.filter(|one| is_of(principal.as_deref(), &one.principal));
-        window.page(own.map(api_key_view), |one| one.id.to_string(), fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = list.window(|text| text.parse::<ApiKeyId>().ok())?.gather();
+    let look = |fleet: &Fleet, _: &Sight<'_>| {
+        let is_own = |one: &ApiKey| is_of(principal.as_deref(), &one.principal);
+        let show = |one: &ApiKey| is_own(one).then(|| api_key_view(one));
+        let rows = fleet.api_keys_after(page.after().copied());
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |one| one.id, show))
+    };
+    call.survey(list.is_scan(), look).await?;
+    page.into_page(ToString::to_string).map(Found)
 }
 
 async fn create_key(

@@ -15,8 +15,8 @@ use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post, put};
 use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
-use crate::state::Accepted as Applied;
-use crate::state::project::{ProjectEdit, ProjectOrder};
+use crate::state::project::{Project, ProjectEdit, ProjectOrder};
+use crate::state::{Accepted as Applied, Fleet};
 use crate::view::access::project_view;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -71,14 +71,16 @@ pub(super) fn check(sight: &Sight<'_>, text: &str) -> Result<(), Problem> {
 }
 
 async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<ProjectView>>, Problem> {
-    let window = call.query.window(|text| text.parse::<ProjectName>().ok())?;
-    let page = call.read(move |fleet, sight| {
-        let seen = fleet.projects_after(window.after.as_ref());
-        let seen = seen.filter(|project| sight.may(&project.name));
-        let views = seen.map(|project| project_view(fleet, project));
-        window.page(views, |project| project.name.to_string(), fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = call.query.window(|text| text.parse::<ProjectName>().ok())?.gather();
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let after = page.after().cloned();
+        let is_seen = |project: &Project| sight.may(&project.name);
+        let show = |project: &Project| is_seen(project).then(|| project_view(fleet, project));
+        let rows = fleet.projects_after(after.as_ref());
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |project| project.name.clone(), show))
+    };
+    call.survey(call.query.is_scan(), look).await?;
+    page.into_page(ToString::to_string).map(Found)
 }
 
 async fn show(call: Call<ProjectPath, Nothing, NoBody>) -> Result<Found<ProjectView>, Problem> {

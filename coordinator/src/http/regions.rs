@@ -15,10 +15,12 @@ use super::lists::ListQuery;
 use super::nodes::{self, NodePath};
 use super::parameters::Nothing;
 use super::route::{Call, Route, delete, get, post};
-use crate::auth::{Authorized, Where};
+use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
-use crate::state::Accepted as Applied;
 use crate::state::region::{RegionEdit, RegionOrder};
+use crate::state::residency::Violation;
+use crate::state::vm::Vm;
+use crate::state::{Accepted as Applied, Fleet};
 use crate::view::region::{region_view, violation_view};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -136,14 +138,16 @@ async fn assign(
 async fn violations(
     call: Call<Nothing, ListQuery, NoBody>,
 ) -> Result<Found<Page<ResidencyViolationView>>, Problem> {
-    let window = call.query.window(|text| text.parse::<VmId>().ok())?;
-    let page = call.read(move |fleet, sight| {
-        let rows = fleet.violations_after(window.after);
-        let seen = rows.filter(|(vm, _)| sight.may(vm.project()));
-        let views = seen.filter_map(|(vm, row)| violation_view(fleet, vm, row));
-        window.page(views, |view| view.vm.to_string(), fleet.revision())
-    });
-    page.await.map(Found)
+    let mut page = call.query.window(|text| text.parse::<VmId>().ok())?.gather();
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let show = |(vm, row): (&Vm, &Violation)| {
+            sight.may(vm.project()).then(|| violation_view(fleet, vm, row)).flatten()
+        };
+        let rows = fleet.violations_after(page.after().copied());
+        Ok::<_, Problem>(page.look(fleet.revision(), rows, |(vm, _)| vm.id, show))
+    };
+    call.survey(call.query.is_scan(), look).await?;
+    page.into_page(ToString::to_string).map(Found)
 }
 
 /// Proposes, and shows the region as it stands then.

@@ -18,13 +18,15 @@ use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
 use novacron_protocol::time::Timestamp;
+use novacron_transport::Role;
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
 
 use super::Api;
 use super::answer::{Answer, Header, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
-use super::held::held;
+use super::connection::Connection;
+use super::held::{Holding, held};
 use super::parameters::{Parameter, Parameters, Reader, parameters};
 use super::stale::{self, Consistency, Stale};
 use super::trace::Operation;
@@ -176,10 +178,15 @@ impl Draft {
             path: Reader::of::<P>(),
             query: Reader::of::<Q>(),
         });
-        let run = move |State(api), Extension(caller), Extension(request), path, http| {
+        let run = move |State(api),
+                        Extension(caller),
+                        Extension(connection),
+                        Extension(request),
+                        path,
+                        http| {
             let (entry, handle) = (Arc::clone(&entry), handle.clone());
             async move {
-                let caller = Calling { api, caller, request };
+                let caller = Calling { api, caller, connection, request };
                 answer(&entry, caller, path, http, handle).await
             }
         };
@@ -228,6 +235,7 @@ struct Entry {
 struct Calling {
     api: Arc<Api>,
     caller: Caller,
+    connection: Connection,
     request: RequestId,
 }
 
@@ -247,6 +255,7 @@ impl Calling {
                 self.api.read(identify).await??
             }
         };
+        self.connection.visit.is_of(Role::Operator, &principal);
         Ok(admission.request(&principal)?)
     }
 
@@ -337,7 +346,9 @@ impl Entry {
         let query = self.query.read(pairs)?;
         let (head, body) = http.into_parts();
         let within = calling.api.app.admission.limits().body_timeout();
-        let bytes = collect(&head.headers, body, B::BYTES_MAX, within).await?;
+        let mut kept =
+            grant.as_ref().map(|grant| calling.api.app.admission.body(&grant.asker().name));
+        let bytes = collect(&head.headers, body, B::BYTES_MAX, within, kept.as_mut()).await?;
         let body = B::read(&bytes, &head.headers)?;
         let Calling { api, request, .. } = calling;
         let (stale, freshness) = match consistency {
@@ -367,19 +378,24 @@ where
     Fut: Future<Output = Result<A, Problem>>,
 {
     let (id, is_read) = (calling.request, http.method().is_safe());
-    let refused = Refused::before(entry, &calling, &http);
+    let (refused, unread) =
+        (Refused::before(entry, &calling, &http), calling.connection.unread.clone());
     let answer = async {
+        let admission = calling.api.app.admission.clone();
         let (call, stale, place) = entry.open(calling, path, http).await?;
-        Ok((handle(call).await?, stale, place))
+        let asker = call.grant.as_ref().map(|grant| grant.asker().name.clone());
+        let answer = handle(call).await?;
+        let holding = place
+            .zip(asker)
+            .map(|(place, asker)| Holding::of(place, admission.answer(&asker), !is_read));
+        Ok(held(stale::marked(answer.into_response(), stale), holding, &unread)?)
     };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-    let mut response = match answer.unwrap_or_else(|_| Err(too_late(is_read))) {
-        Ok((answer, stale, place)) => held(stale::marked(answer.into_response(), stale), place),
-        Err(problem) => {
+    let mut response =
+        answer.unwrap_or_else(|_| Err(too_late(is_read))).unwrap_or_else(|problem| {
             refused.note(&problem);
             problem_response(&Problem { request_id: Some(id), ..problem })
-        }
-    };
+        });
     response.extensions_mut().insert(Operation(entry.operation));
     response
 }

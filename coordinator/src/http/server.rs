@@ -3,8 +3,6 @@
 //! A client may connect without a certificate, because `/healthz` answers anybody; what it may have is decided
 //! for each request from the identity that the handshake proved.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use novacron_transport::tls::peer_identity;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -24,16 +22,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::connection::Connection;
+use super::held::PIECE_BYTES;
 use super::stall::Impatient;
 use super::trace::HEAD_BYTES_MAX;
+use crate::admission::Visit;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Shown};
 
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 /// Bytes of a request's head that are read at all. Above half of that it is refused with a problem, above this by the
 /// server without one.
 const HEAD_BYTES_READ_MAX: usize = 2 * HEAD_BYTES_MAX;
+/// Bytes of bodies on one HTTP/2 connection that nobody has taken yet, of one request and of all.
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// For a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two signs of life that are asked of a quiet HTTP/2 client, and for its answer.
@@ -53,6 +57,7 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let App { admission, requests, watchers, .. } = app;
+    // Of visits there are as many as there are places: one that has to go for another is a moment later gone.
     let patience = watchers.limits().slow_reader_after;
     let most = usize::try_from(admission.limits().connections).unwrap_or(usize::MAX);
     let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
@@ -66,15 +71,20 @@ pub(super) async fn serve(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, peer, place)) => match admission.connection(peer.ip()) {
-                Ok(own_place) => {
+            Ok((socket, peer)) => match admission.connection(peer.ip()) {
+                Ok(visit) => {
+                    let place = tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => break,
+                        place = Arc::clone(&places).acquire_owned() => place,
+                    };
                     let server = Arc::clone(&server);
                     connections.spawn(async move {
-                        server.connection(socket).await;
-                        drop((place, own_place));
+                        server.connection(socket, visit).await;
+                        drop(place);
                     });
                 }
                 Err(refusal) => {
@@ -92,16 +102,6 @@ pub(super) async fn serve(
     connections.wait().await;
 }
 
-/// The next connection, once there is a place for it. Cancel-safe: nothing is lost between the two waits.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
-    Ok((socket, peer, place))
-}
-
 struct Server {
     acceptor: TlsAcceptor,
     router: Router,
@@ -112,7 +112,7 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(&self, socket: TcpStream) {
+    async fn connection(&self, socket: TcpStream, visit: Arc<Visit>) {
         let peer = socket.peer_addr().ok();
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(?peer, %error, "cannot set TCP_NODELAY");
@@ -120,27 +120,38 @@ impl Server {
         let handshake = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return,
+            () = visit.is_over(HANDSHAKE_TIMEOUT) => return,
             handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(socket)) => handshake,
         };
         match handshake {
-            Ok(Ok(stream)) => self.requests(stream).await,
+            Ok(Ok(stream)) => self.requests(stream, Connection::of(visit)).await,
             Ok(Err(error)) => tracing::debug!(?peer, %error, "TLS handshake refused"),
             Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
         }
     }
 
-    async fn requests(&self, stream: TlsStream<TcpStream>) {
+    async fn requests(&self, stream: TlsStream<TcpStream>, own: Connection) {
         let (socket, tls) = stream.get_ref();
         let address = socket.peer_addr().ok().map(|address| address.ip());
         let is_http2 = tls.alpn_protocol() == Some(b"h2");
         let caller = Caller::from_handshake(peer_identity(tls.peer_certificates()), address);
+        if let Shown::Member(identity) = &caller.shown {
+            own.visit.is_of(identity.role, &identity.name);
+        }
         // A connection that says nothing after its handshake is closed: the protocols themselves would wait for ever.
         let first = CancellationToken::new();
         let service = service_fn(|request: http::Request<Incoming>| {
             first.cancel();
+            let asking = Visit::asks(&own.visit);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(caller.clone());
-            self.router.clone().oneshot(request)
+            request.extensions_mut().insert(own.clone());
+            let answered = self.router.clone().oneshot(request);
+            async move {
+                let answer = answered.await;
+                drop(asking);
+                answer
+            }
         });
         let builder = builder(self.head_timeout, is_http2);
         let stream = Impatient::new(stream, self.patience);
@@ -152,6 +163,14 @@ impl Server {
             ended = connection.as_mut() => Some(ended),
             () = silence(&first, self.head_timeout) => {
                 tracing::debug!(?address, "a client connected and asked nothing");
+                return;
+            }
+            () = own.visit.is_over(self.head_timeout) => {
+                tracing::debug!(?address, "closed a connection of nobody");
+                return;
+            }
+            () = own.unread.stalls(self.patience) => {
+                tracing::debug!(?address, "a client does not read what it asked for");
                 return;
             }
         };
@@ -187,6 +206,9 @@ fn builder(head_timeout: Duration, is_http2: bool) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(PIECE_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(HEAD_BYTES_READ_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);

@@ -15,7 +15,7 @@ use super::vms::{VmPath, find, named};
 use crate::auth::{Authorized, Where};
 use crate::propose::Intent;
 use crate::state::{Accepted as Applied, Fleet};
-use crate::view::resource::snapshot_view;
+use crate::view::resource::{gone_view, snapshot_view};
 
 const ALL: &str = "/api/v1/vms/{vm}/snapshots";
 const ONE: &str = "/api/v1/vms/{vm}/snapshots/{snapshot}";
@@ -119,19 +119,27 @@ async fn restore(
     accepted(&call, vm, name, intent).await
 }
 
-/// Proposes, and shows the snapshot as it stands then.
+/// Proposes, and shows the snapshot as it stands then. A request that is repeated after the snapshot went is answered with
+/// what is left to say of it, as one about a machine is.
 async fn accepted<P, Q, B>(
     call: &Call<P, Q, B>,
     vm: VmId,
     name: SnapshotName,
     intent: Authorized<Intent>,
 ) -> Result<Accepted<SnapshotView>, Problem> {
-    match call.propose(intent).await? {
-        Applied::Snapshot(_) => {
-            call.read(move |fleet, _| view(fleet, vm, &name)).await?.map(Accepted)
+    let snapshot = match call.propose(intent).await? {
+        Applied::Snapshot(snapshot) => snapshot,
+        other => return Err(super::unexpected("a snapshot", &other)),
+    };
+    let (request, called) = (call.request, name.to_string());
+    let view = call.read(move |fleet, _| {
+        let asked_at = fleet.answer_to(request).map_or(fleet.clock(), |answered| answered.at);
+        match fleet.snapshot(snapshot) {
+            Some(row) => snapshot_view(fleet, row),
+            None => fleet.vm(vm).map(|vm| gone_view(fleet, vm, snapshot, &name, asked_at)),
         }
-        other => Err(super::unexpected("a snapshot", &other)),
-    }
+    });
+    view.await?.map(Accepted).ok_or_else(|| not_found(&called))
 }
 
 fn view(fleet: &Fleet, vm: VmId, name: &SnapshotName) -> Result<SnapshotView, Problem> {

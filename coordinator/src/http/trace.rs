@@ -1,13 +1,14 @@
 //! The request id: in the span of everything that is done for a request, in the answer, and in the replicated
 //! state, where it makes a repeated write harmless.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
 use tracing::Instrument;
@@ -15,6 +16,7 @@ use tracing::Instrument;
 use super::Api;
 use super::answer::problem_response;
 use super::leftover::Leftover;
+use crate::auth::Caller;
 
 /// The header with which a client names its request.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -23,6 +25,10 @@ pub const REQUEST_ID: &str = "x-request-id";
 
 /// Bytes of a request's path, query, and names and values of its header fields.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Characters of a path and of a method that logs and answers repeat. The longest path of a route has some 60, without names.
+pub(super) const PATH_SHOWN: usize = 256;
+pub(super) const METHOD_SHOWN: usize = 16;
+
 /// Header fields of a request.
 const HEAD_FIELDS_MAX: usize = 64;
 
@@ -42,8 +48,11 @@ pub(super) async fn trace(
         Err(problem) => (drawn(), Some(problem)),
     };
     let refusal = refusal.or_else(|| check_head(&request).err());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let span = tracing::info_span!("request", request = %id, %method, path);
+    let refusal = refusal.map(|refusal| of_stranger(&api, &request).err().unwrap_or(refusal));
+    let (is_read, method) =
+        (request.method().is_safe(), shown(request.method().as_str(), METHOD_SHOWN));
+    let path = shown(request.uri().path(), PATH_SHOWN);
+    let span = tracing::info_span!("request", request = %id, %method, %path);
     request.extensions_mut().insert(id);
     let (leftover, request) = Leftover::of(request);
     let answer = async move {
@@ -62,7 +71,7 @@ pub(super) async fn trace(
     }
     let operation = response.extensions().get::<Operation>().map(|operation| operation.0);
     api.answered(operation, response.status(), began.elapsed());
-    span.in_scope(|| log(&method, &response, began));
+    span.in_scope(|| log(is_read || operation.is_none(), &response, began));
     response
 }
 
@@ -83,12 +92,26 @@ fn check_head(request: &Request) -> Result<(), Problem> {
     Err(Problem::new(Code::HeadTooLarge, text))
 }
 
-/// Reads are many and change nothing; a write is part of the record.
-fn log(method: &Method, response: &Response, began: Instant) {
+/// Reads are many and change nothing, and what there is not is asked for by anybody; a write is part of the record.
+fn log(is_minor: bool, response: &Response, began: Instant) {
     let (status, elapsed_ms) = (response.status().as_u16(), began.elapsed().as_millis());
-    match *method {
-        Method::GET | Method::HEAD => tracing::debug!(status, elapsed_ms, "answered"),
-        _ => tracing::info!(status, elapsed_ms, "answered"),
+    match is_minor {
+        true => tracing::debug!(status, elapsed_ms, "answered"),
+        false => tracing::info!(status, elapsed_ms, "answered"),
+    }
+}
+
+/// A request that no route answers proves no identity: it uses up what its address has.
+pub(super) fn of_stranger(api: &Api, request: &Request) -> Result<(), Problem> {
+    let address = request.extensions().get::<Caller>().and_then(|caller| caller.address);
+    Ok(api.app.admission.stranger(address)?)
+}
+
+/// A text of a client as logs and answers repeat it: cut, and how long it was.
+pub(super) fn shown(text: &str, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}… ({} bytes)", &text[..end], text.len())),
     }
 }
 
@@ -109,6 +132,13 @@ fn drawn() -> RequestId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_client_sends_is_repeated_cut_and_with_its_length() {
+        assert_eq!(shown("/api/v1/vms", PATH_SHOWN), "/api/v1/vms");
+        assert_eq!(shown(&"é".repeat(5), 4), "éééé… (10 bytes)");
+        assert!(shown(&"x".repeat(HEAD_BYTES_MAX), PATH_SHOWN).len() < 300);
+    }
 
     #[test]
     fn a_key_is_a_uuid() {

@@ -19,6 +19,7 @@ use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::parameters::Nothing;
 use super::route::{Call, Route, get, post};
+use super::trace::shown;
 use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::ledger::period::{self, PeriodError};
@@ -97,6 +98,7 @@ async fn show(call: Call<Nothing, UsageQuery, NoBody>) -> Result<Found<Page<Usag
     let windows = query.windows(clock)?;
     let (project, meter) = (query.project.clone(), query.meter);
     let filter = UsageFilter { within: Some(within), project, vm, meter, group_by };
+    let _place = call.dig().await?;
     let rows = call.api.ledger().run(move |ledger| ledger.usage(windows, &filter)).await;
     let rows = rows.map_err(|error: LedgerError| error.to_problem())?.into_iter();
     let behind = rows.filter(|row| page.after.as_ref().is_none_or(|after| key(row) > *after));
@@ -121,7 +123,8 @@ fn group_by(text: Option<&str>) -> Result<GroupBy, Problem> {
 /// The machine that is meant: one that the fleet has, or the id of one that is gone.
 fn machine(text: Option<&str>, found: Option<VmId>) -> Result<Option<VmId>, Problem> {
     let (Some(text), None) = (text, found) else { return Ok(found) };
-    let wrong = || format!("vm: there is no machine `{text}`; of one that is gone, give the id");
+    let shown = shown(text, 64);
+    let wrong = || format!("vm: there is no machine `{shown}`; of one that is gone, give the id");
     let refusal = |_| Problem::new(Code::InvalidRequest, wrong()).about("vm");
     text.parse().map(Some).map_err(refusal)
 }

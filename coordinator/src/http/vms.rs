@@ -4,7 +4,7 @@ use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
     Code, MigrationView, Page, Problem, VmCreate, VmMigrate, VmStop, VmView,
 };
-use novacron_protocol::ids::VmId;
+use novacron_protocol::ids::{RequestId, VmId};
 use novacron_protocol::vm::{InvalidField, Labels, VmState};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -118,6 +118,8 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
     let query = call.query.clone();
     let list = ListQuery { limit: query.limit, cursor: query.cursor, page: query.page };
     let mut page = list.window(|text| CURSORS.parse(text))?.gather();
+    // A text is looked for in all labels.
+    let is_scan = list.is_scan() || query.text.is_some();
     let filter = Filter {
         text: Sought::parse(query.text.as_deref())?,
         name: query.name,
@@ -126,15 +128,15 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
         node: query.node,
         state: query.state,
     };
-    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
         // The first id of all is no machine's.
         let after = page.after().copied().unwrap_or(VmId(uuid::Uuid::nil()));
         let is_shown = |vm: &Vm| sight.sees(&vm.spec.project) && filter.lets_through(vm);
         let show = |vm: &Vm| is_shown(vm).then(|| vm_view(vm));
-        page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show)
+        Ok::<_, Problem>(page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show))
     };
-    while !call.read(&mut look).await? {}
-    Ok(Found(page.into_page(|vm| CURSORS.write(vm))))
+    call.survey(is_scan, look).await?;
+    page.into_page(|vm| CURSORS.write(vm)).map(Found)
 }
 
 /// Those of this list.
@@ -246,11 +248,16 @@ async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
         return Ok(known);
     }
     let found = call.read(move |fleet, sight| {
-        let repeated = |vm: &&Vm| vm.request == request && vm.spec.name.as_str() == text;
-        let meant = fleet.find_vm(&text).or_else(|| fleet.vms().find(repeated));
+        let meant = repeated(fleet, request, &text).or_else(|| fleet.find_vm(&text));
         seen(sight, meant, &text).map(|vm| vm.id)
     });
     found.await?
+}
+
+/// The machine of that name that the request was about when it came before.
+fn repeated<'fleet>(fleet: &'fleet Fleet, request: RequestId, name: &str) -> Option<&'fleet Vm> {
+    let Ok(Applied::Vm(vm)) = fleet.answer_to(request)?.reply else { return None };
+    fleet.vm(vm).filter(|vm| vm.spec.name.as_str() == name)
 }
 
 /// The machine that a text names for a write, which is judged again when it is applied. Whose a name is, is looked up in a

@@ -276,7 +276,7 @@ mod tests {
                 };
                 self.asked.lock().unwrap().push(append);
                 let takes = *self.takes.lock().unwrap();
-                sleep(takes).await;
+                pass(takes).await;
                 if *self.is_away.lock().unwrap() {
                     return Err(PeerError::NoAnswer);
                 }
@@ -285,6 +285,10 @@ mod tests {
             }
             .boxed()
         }
+    }
+
+    async fn pass(time: Duration) {
+        drop(timeout(time, std::future::pending::<()>()).await);
     }
 
     struct Leader {
@@ -346,10 +350,10 @@ mod tests {
         leader.write(5, 4).await;
         leader.say(commit(5, 5)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(4))]);
-        sleep(PAUSE * 2).await;
+        pass(PAUSE * 2).await;
         assert_eq!(leader.follower.asked(), [(0, Some(5))]);
         // Once.
-        sleep(PAUSE * 3).await;
+        pass(PAUSE * 3).await;
         assert_eq!(leader.follower.asked(), []);
     }
 
@@ -430,7 +434,7 @@ mod tests {
         let follower = Arc::clone(&leader.follower);
         follower.asked();
         drop(leader);
-        sleep(PAUSE * 3).await;
+        pass(PAUSE * 3).await;
         assert_eq!(follower.asked(), [(0, Some(5))]);
     }
 }

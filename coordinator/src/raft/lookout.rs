@@ -76,9 +76,13 @@ mod tests {
     use std::sync::mpsc;
 
     use tokio::runtime::Builder;
-    use tokio::time::sleep;
+    use tokio::time::timeout;
 
     use super::*;
+
+    async fn timer(time: Duration) {
+        drop(timeout(time, std::future::pending::<()>()).await);
+    }
 
     #[test]
     fn timers_go_on_while_the_thread_that_looked_at_them_waits() {
@@ -88,11 +92,11 @@ mod tests {
             let lookout = Lookout::begin().unwrap();
             let waits = tokio::spawn(async move {
                 // Woken by the thread that looks at timers, on which it then waits for another timer.
-                sleep(Duration::from_millis(10)).await;
+                timer(Duration::from_millis(10)).await;
                 lookout.watch(|| waiting.recv_timeout(Duration::from_secs(60)))
             });
             drop(tokio::spawn(async move {
-                sleep(Duration::from_millis(50)).await;
+                timer(Duration::from_millis(50)).await;
                 news.send(())
             }));
             waits.await.unwrap()

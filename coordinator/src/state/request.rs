@@ -35,6 +35,11 @@ impl Message for Answered {
 }
 
 impl Fleet {
+    /// What a request was answered before, if it is kept still.
+    pub fn answer_to(&self, request: RequestId) -> Option<&Answered> {
+        self.requests.get(&request)
+    }
+
     /// The answer that a request got before, if it did.
     pub(super) fn answered(&self, request: RequestId, fingerprint: u64) -> Option<Reply> {
         let before = self.requests.get(&request)?;

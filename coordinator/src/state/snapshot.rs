@@ -265,6 +265,10 @@ impl Fleet {
         order: &SnapshotOrder,
     ) -> Reply {
         let snapshot = self.known_snapshot(order)?.clone();
+        // Asked for twice, as with machines.
+        if matches!(snapshot.step, SnapshotStep::Deleting(_)) {
+            return Ok(Accepted::Snapshot(snapshot.id));
+        }
         let is_child = |other: &&Snapshot| other.parent == Some(snapshot.id);
         let child = self.snapshots_of(order.vm).find(is_child).map(|child| child.name.clone());
         if let Some(child) = child {

@@ -1,7 +1,7 @@
 //! The fleet in one document: what can be counted of it, and what somebody should look at.
 //!
-//! It is one pass over machines, migrations and nodes under one lock, so that all numbers are of one revision: for 20,000
-//! machines some milliseconds.
+//! It is one pass over machines, migrations, projects and nodes, in looks at so many rows each: between two of them the fleet
+//! changes. A number is what was found when its rows were looked at, not before the revision that the document says.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,21 @@ use novacron_protocol::api::{
     AlertState, AlertTotals, Attention, AttentionKind, MachineTotals, MigrationTotals, NodeTotals,
     Overview, QuotaUse, Severity,
 };
+use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, Revision, VmId};
 use novacron_protocol::migration::MigrationStatus;
 use novacron_protocol::node::{NodeCapacity, NodeState, Scheduling};
 use novacron_protocol::project::Quota;
+use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::VmState;
+use uuid::Uuid;
 
 use crate::state::Fleet;
 use crate::state::binding::Reach;
+use crate::state::migration::Migration;
 use crate::state::node::Node;
 use crate::state::placement::Allocation;
 use crate::state::project::Project;
+use crate::state::residency::Violation;
 use crate::state::vm::Vm;
 
 /// What is listed of what somebody should look at; all of it is counted.
@@ -54,32 +59,203 @@ pub struct Lens {
     pub alerts: Reach,
 }
 
-/// The fleet, as far as somebody sees it; without what it costs and what the coordinators say of themselves.
-pub fn overview(fleet: &Fleet, lens: &Lens) -> Overview {
-    let mut counting = Counting::default();
-    let seen = |vm: &&Vm| lens.machines.covers_project(vm.project());
-    fleet.vms().filter(seen).for_each(|vm| counting.add_vm(vm));
-    let violations = fleet.violations_after(None).filter(|(vm, _)| seen(vm));
-    violations.for_each(|(vm, _)| counting.look_at_machine(vm, AttentionKind::Residency));
-    let quotas = quotas(fleet, lens);
-    quotas.iter().for_each(|quota| counting.look_at(quota_attention(quota)));
-    let nodes = lens.has_nodes.then(|| node_totals(fleet, &mut counting));
-    let mut overview = Overview {
-        revision: fleet.revision(),
-        at: fleet.clock(),
-        machines: counting.machines,
-        migrations: migration_totals(fleet, &lens.machines),
-        nodes,
-        cost: None,
-        quotas,
-        alerts: firing(fleet, &lens.alerts),
-        attention: Vec::new(),
-        attention_total: 0,
-    };
-    point_out(&mut overview, counting.attention);
-    // Counted, but not listed: each kind is listed as far as there is room.
-    overview.attention_total += counting.attention_left_out;
-    overview
+/// Rows of one look. With some 0.2 µs for each nobody who changes the fleet waits for a survey longer than half a
+/// millisecond, however large the fleet is.
+const LOOK_ROWS_MAX: usize = 2_048;
+
+/// An overview that is being put together, one look after the other.
+#[derive(Debug, Default)]
+pub struct Survey {
+    step: Step,
+    began: Option<(Revision, Timestamp)>,
+    counting: Counting,
+    migrations: MigrationTotals,
+    quotas: Vec<QuotaUse>,
+    nodes: Option<Nodes>,
+    alerts: AlertTotals,
+}
+
+/// Behind which row of which table to look next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Machines(VmId),
+    Violations(Option<VmId>),
+    Projects(Option<ProjectName>),
+    Migrations(Option<MigrationId>),
+    Nodes(Option<NodeName>),
+    /// They are few, and looked at at once.
+    Alerts,
+    Done,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        // The first id of all is no machine's.
+        Self::Machines(VmId(Uuid::nil()))
+    }
+}
+
+/// Nodes as far as they were counted.
+#[derive(Debug)]
+struct Nodes {
+    totals: NodeTotals,
+    capacity: Allocation,
+    allocated: Allocation,
+}
+
+/// Shows a table's rows to `show` until the look has seen enough: the key of the last one then, and none at the table's end.
+fn pass<R, K>(
+    left: &mut usize,
+    rows: impl Iterator<Item = R>,
+    key: impl Fn(&R) -> K,
+    mut show: impl FnMut(R) -> usize,
+) -> Option<K> {
+    for row in rows {
+        let at = key(&row);
+        *left = left.saturating_sub(show(row));
+        if *left == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+impl Survey {
+    /// Looks at the next rows, as far as somebody sees them; whether that was all.
+    pub fn look(&mut self, fleet: &Fleet, lens: &Lens) -> bool {
+        self.began.get_or_insert_with(|| (fleet.revision(), fleet.clock()));
+        let mut left = LOOK_ROWS_MAX;
+        while left > 0 && self.step != Step::Done {
+            self.step = self.next(fleet, lens, &mut left);
+        }
+        self.step == Step::Done
+    }
+
+    fn next(&mut self, fleet: &Fleet, lens: &Lens, left: &mut usize) -> Step {
+        let sees = |vm: &Vm| lens.machines.covers_project(vm.project());
+        match std::mem::take(&mut self.step) {
+            Step::Machines(after) => {
+                let show = |vm: &Vm| {
+                    if sees(vm) {
+                        self.counting.add_vm(vm);
+                    }
+                    1
+                };
+                let last = pass(left, fleet.vms_after(after), |vm| vm.id, show);
+                last.map_or(Step::Violations(None), Step::Machines)
+            }
+            Step::Violations(after) => {
+                let show = |(vm, _): (&Vm, &Violation)| {
+                    if sees(vm) {
+                        self.counting.look_at_machine(vm, AttentionKind::Residency);
+                    }
+                    1
+                };
+                let last = pass(left, fleet.violations_after(after), |(vm, _)| vm.id, show);
+                last.map_or(Step::Projects(None), |last| Step::Violations(Some(last)))
+            }
+            Step::Projects(after) => {
+                let show = |project: &Project| {
+                    if lens.projects.covers_project(&project.name) {
+                        self.add_project(fleet, project);
+                    }
+                    1
+                };
+                let rows = fleet.projects_after(after.as_ref());
+                let last = pass(left, rows, |project| project.name.clone(), show);
+                last.map_or(Step::Migrations(None), |last| Step::Projects(Some(last)))
+            }
+            Step::Migrations(after) => {
+                let show = |one: &Migration| {
+                    if lens.machines.covers_project(&one.project) {
+                        self.add_migration(one);
+                    }
+                    1
+                };
+                let last = pass(left, fleet.migrations_after(after), |one| one.id, show);
+                let nodes = if lens.has_nodes { Step::Nodes(None) } else { Step::Alerts };
+                last.map_or(nodes, |last| Step::Migrations(Some(last)))
+            }
+            Step::Nodes(after) => {
+                let nodes = self.nodes.get_or_insert_with(Nodes::default);
+                // What is allocated is added up from the machines.
+                let show = |node: &Node| nodes.add(fleet, node, &mut self.counting);
+                let rows = fleet.nodes_after(after.as_ref());
+                let last = pass(left, rows, |node| node.name.clone(), show);
+                last.map_or(Step::Alerts, |last| Step::Nodes(Some(last)))
+            }
+            Step::Alerts => {
+                self.alerts = firing(fleet, &lens.alerts);
+                *left = 0;
+                Step::Done
+            }
+            Step::Done => Step::Done,
+        }
+    }
+
+    fn add_project(&mut self, fleet: &Fleet, project: &Project) {
+        let before = self.quotas.len();
+        self.quotas.extend(project_quotas(fleet, project));
+        let near = self.quotas[before..].iter().map(quota_attention);
+        self.counting.attention.extend(near);
+    }
+
+    fn add_migration(&mut self, migration: &Migration) {
+        match migration.status() {
+            MigrationStatus::Queued => self.migrations.queued += 1,
+            MigrationStatus::InProgress => self.migrations.in_progress += 1,
+            _ => {}
+        }
+    }
+
+    /// What was found; without what it costs and what the coordinators say of themselves.
+    pub fn into_overview(self) -> Overview {
+        let (revision, at) = self.began.unwrap_or_default();
+        let mut overview = Overview {
+            revision,
+            at,
+            machines: self.counting.machines,
+            migrations: self.migrations,
+            nodes: self.nodes.map(|Nodes { totals, capacity, allocated }| NodeTotals {
+                capacity: capacity.into(),
+                allocated: allocated.into(),
+                ..totals
+            }),
+            cost: None,
+            quotas: self.quotas,
+            alerts: self.alerts,
+            attention: Vec::new(),
+            attention_total: 0,
+        };
+        point_out(&mut overview, self.counting.attention);
+        // Counted, but not listed: each kind is listed as far as there is room.
+        overview.attention_total += self.counting.attention_left_out;
+        overview
+    }
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        let states = [NodeState::Ready, NodeState::Suspect, NodeState::Down];
+        let by_state = states.map(|state| (state, 0)).into();
+        let totals = NodeTotals { by_state, ..NodeTotals::default() };
+        Self { totals, capacity: Allocation::default(), allocated: Allocation::default() }
+    }
+}
+
+impl Nodes {
+    /// Counts a node; how many rows that was.
+    fn add(&mut self, fleet: &Fleet, node: &Node, counting: &mut Counting) -> usize {
+        let totals = &mut self.totals;
+        totals.total += 1;
+        *totals.by_state.entry(node.state).or_default() += 1;
+        totals.draining += u64::from(fleet.scheduling(&node.name) != Scheduling::Active);
+        let NodeCapacity { memory_bytes, cpus, disk_bytes } = node.facts.capacity;
+        self.capacity.add(Allocation { memory_bytes, cpus, disk_bytes });
+        self.allocated.add(fleet.allocation(&node.name));
+        counting.attention.extend(node_attention(node));
+        1 + fleet.machines_on(&node.name)
+    }
 }
 
 /// Adds to what somebody should look at.
@@ -92,7 +268,8 @@ pub fn point_out(overview: &mut Overview, more: impl IntoIterator<Item = Attenti
     overview.attention.truncate(ATTENTION_MAX);
 }
 
-/// What is counted in one pass.
+/// What is counted of machines, and what was seen that somebody should look at.
+#[derive(Debug)]
 struct Counting {
     machines: MachineTotals,
     attention: Vec<Attention>,
@@ -145,11 +322,7 @@ impl Counting {
             _ if vm.reason.is_empty() => "it has failed".to_owned(),
             _ => vm.reason.clone(),
         };
-        self.look_at(Attention { severity, kind, name: vm.spec.name.to_string(), detail });
-    }
-
-    fn look_at(&mut self, attention: Attention) {
-        self.attention.push(attention);
+        self.attention.push(Attention { severity, kind, name: vm.spec.name.to_string(), detail });
     }
 }
 
@@ -166,34 +339,6 @@ fn firing(fleet: &Fleet, sees: &Reach) -> AlertTotals {
     totals
 }
 
-fn migration_totals(fleet: &Fleet, sees: &Reach) -> MigrationTotals {
-    let mut totals = MigrationTotals::default();
-    for migration in fleet.open_migrations().filter(|one| sees.covers_project(&one.project)) {
-        match migration.status() {
-            MigrationStatus::Queued => totals.queued += 1,
-            _ => totals.in_progress += 1,
-        }
-    }
-    totals
-}
-
-fn node_totals(fleet: &Fleet, counting: &mut Counting) -> NodeTotals {
-    let states = [NodeState::Ready, NodeState::Suspect, NodeState::Down];
-    let mut totals =
-        NodeTotals { by_state: states.map(|state| (state, 0)).into(), ..NodeTotals::default() };
-    let (mut capacity, mut allocated) = (Allocation::default(), Allocation::default());
-    for node in fleet.nodes() {
-        totals.total += 1;
-        *totals.by_state.entry(node.state).or_default() += 1;
-        totals.draining += u64::from(fleet.scheduling(&node.name) != Scheduling::Active);
-        let NodeCapacity { memory_bytes, cpus, disk_bytes } = node.facts.capacity;
-        capacity.add(Allocation { memory_bytes, cpus, disk_bytes });
-        allocated.add(fleet.allocation(&node.name));
-        counting.attention.extend(node_attention(node));
-    }
-    NodeTotals { capacity: capacity.into(), allocated: allocated.into(), ..totals }
-}
-
 fn node_attention(node: &Node) -> Option<Attention> {
     let (severity, kind, detail) = match node.state {
         NodeState::Ready => return None,
@@ -205,12 +350,6 @@ fn node_attention(node: &Node) -> Option<Attention> {
         }
     };
     Some(Attention { severity, kind, name: node.name.to_string(), detail: detail.to_owned() })
-}
-
-fn quotas(fleet: &Fleet, lens: &Lens) -> Vec<QuotaUse> {
-    let projects = fleet.projects_after(None);
-    let seen = projects.filter(|project| lens.projects.covers_project(&project.name));
-    seen.flat_map(|project| project_quotas(fleet, project)).collect()
 }
 
 fn project_quotas(fleet: &Fleet, project: &Project) -> impl Iterator<Item = QuotaUse> {
@@ -237,12 +376,25 @@ fn quota_attention(quota: &QuotaUse) -> Attention {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::cell::Cell;
+
     use novacron_protocol::api::{NodeView, VmView};
+    use novacron_protocol::ids::RequestId;
 
     use super::*;
-    use crate::state::testing::{Scene, spec};
+    use crate::state::command::{CreateVm, Placement};
+    use crate::state::testing::{Scene, name, spec};
+    use crate::state::{Body, Command};
+    use crate::view::FleetCell;
     use crate::view::access::project_view;
     use crate::view::resource::{migration_view, node_view, vm_view};
+
+    /// What somebody sees of a fleet that nobody changes.
+    fn overview(fleet: &Fleet, lens: &Lens) -> Overview {
+        let mut survey = Survey::default();
+        while !survey.look(fleet, lens) {}
+        survey.into_overview()
+    }
 
     /// Whoever sees everything.
     fn everything() -> Lens {
@@ -322,6 +474,62 @@ pub(crate) mod tests {
         assert_eq!(found.attention_total, (attention + near) as u64);
         assert_eq!(found.attention.len(), (attention + near).min(ATTENTION_MAX));
         assert!(found.attention.is_sorted_by_key(|one| (one.severity, one.kind)));
+    }
+
+    fn large(nodes: usize, machines: usize) -> Fleet {
+        let mut scene = Scene::new();
+        for node in 0..nodes {
+            scene.join(&format!("node-{node}"), 100);
+        }
+        for number in 0..machines {
+            let node = name(&format!("node-{}", number % nodes));
+            let create = CreateVm {
+                vm: VmId(scene.id()),
+                spec: spec(&format!("vm-{number}")),
+                requested_node: Some(node.clone()),
+                placement: Placement::Node(node),
+                start: false,
+            };
+            let request = RequestId(scene.id());
+            let command = Command::of_cluster(request, scene.now, Body::CreateVm(create));
+            // Not by the scene, which looks at all rows after each.
+            scene.fleet.apply(scene.fleet.revision().next(), &command).unwrap();
+        }
+        scene.fleet
+    }
+
+    /// Looks are counted, not timed: whoever changes a fleet waits for one of them.
+    #[tokio::test]
+    async fn a_large_fleet_is_changed_between_any_two_looks_of_a_survey() {
+        let (nodes, machines) = (700, 20_000);
+        let cell = FleetCell::new(large(nodes, machines), 0);
+        let (mut survey, mut looks, lens) = (Survey::default(), 0, everything());
+        let changes = Cell::new(0);
+        let surveying = async {
+            loop {
+                looks += 1;
+                if cell.look(|fleet| survey.look(fleet, &lens)) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let changing = async {
+            loop {
+                cell.change(|_| changes.set(changes.get() + 1));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = changing => {}
+            () = surveying => {}
+        }
+        // Machines, and again where they are.
+        assert!(looks >= 2 * machines / LOOK_ROWS_MAX, "{looks} looks");
+        assert!(changes.get() >= looks, "{} changes, {looks} looks", changes.get());
+        assert_eq!(survey.into_overview().machines.total, machines as u64);
+        cell.look(check);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use novacron_protocol::annotation::Annotations;
 use novacron_protocol::api::{
     BatchCounts, BatchItemStatus, BatchItemView, BatchStatus, BatchView, Links, MigrationMetrics,
-    MigrationView, NodeView, SnapshotView, VmView,
+    MigrationView, NodeView, SnapshotState, SnapshotView, VmView,
 };
+use novacron_protocol::ids::{SnapshotId, SnapshotName};
 use novacron_protocol::migration::{
     DOWNTIME_LIMIT_MS_DEFAULT, MigrationAccount, MigrationProgress,
 };
@@ -95,6 +96,34 @@ pub fn snapshot_view(fleet: &Fleet, snapshot: &Snapshot) -> Option<SnapshotView>
             ("vm", format!("/vms/{}", vm.id)),
         ]),
     })
+}
+
+/// What is left to say of a snapshot that is gone, to whoever asks again for what made it go: its id says when it was asked
+/// for, and the answer to the request when it was seen last.
+pub fn gone_view(
+    fleet: &Fleet,
+    vm: &Vm,
+    snapshot: SnapshotId,
+    name: &SnapshotName,
+    asked_at: Timestamp,
+) -> SnapshotView {
+    // The first 48 bits of a UUID of version 7 are milliseconds since 1970 (RFC 9562, section 5.7).
+    let created_at = u64::try_from(snapshot.0.as_u128() >> 80).unwrap_or_default();
+    SnapshotView {
+        id: snapshot,
+        name: name.clone(),
+        vm: vm.id,
+        vm_name: vm.spec.name.clone(),
+        parent: None,
+        is_current: false,
+        state: SnapshotState::Deleted,
+        reason: String::new(),
+        created_at: Timestamp::from_unix_ms(created_at),
+        ready_at: None,
+        updated_at: asked_at,
+        revision: fleet.revision(),
+        links: links(&[("vm", format!("/vms/{}", vm.id))]),
+    }
 }
 
 /// A node as lists show it.

@@ -23,7 +23,7 @@ async fn member(limits: &str) -> Member {
 }
 
 /// A tenant's API key, as the header's value.
-async fn tenant(member: &Member) -> String {
+pub async fn tenant(member: &Member) -> String {
     let client = member.client(Role::Operator);
     let principal = json!({ "name": "busy", "kind": "service" }).to_string();
     assert_eq!(client.post("/api/v1/principals", &principal).await.status, 201);
@@ -35,11 +35,11 @@ async fn tenant(member: &Member) -> String {
     format!("Bearer {key}")
 }
 
-async fn whoami(client: &Https, bearer: &str) -> Answer {
+pub async fn whoami(client: &Https, bearer: &str) -> Answer {
     client.send("GET", "/api/v1/whoami", &[("authorization", bearer)], b"").await
 }
 
-fn assert_has_to_wait(answer: &Answer, code: &str) {
+pub fn assert_has_to_wait(answer: &Answer, code: &str) {
     assert_eq!((answer.status, answer.problem().1), (429, code.to_owned()));
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!(seconds >= 1, "{answer:?}");
@@ -138,8 +138,11 @@ async fn who_connects_too_often_costs_no_handshakes() {
 
 /// A request whose body is asked for, and does not come yet.
 async fn unfinished(client: &Https, bearer: &str, body: &str) -> Stream {
+    unfinished_of(client, bearer, body.len()).await
+}
+
+async fn unfinished_of(client: &Https, bearer: &str, length: usize) -> Stream {
     let mut stream = client.connect().await;
-    let length = body.len();
     let head = format!(
         "POST /api/v1/vms HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\nconnection: close\r\n\
          expect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
@@ -236,6 +239,81 @@ async fn who_tries_keys_is_stopped_and_who_has_one_is_not() {
         refused += usize::from(client.get("/readyz").await.status == 429);
     }
     assert!(refused > 0, "what needs no proof is bounded, too");
+    member.stop().await;
+}
+
+/// What no route answers, or no handler sees, is as dear as a wrong key.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_what_there_is_not_uses_up_what_strangers_have() {
+    let member = member("strangers_per_second_per_address = 2").await;
+    let (bearer, client) = (tenant(&member).await, member.anonymous());
+    let no_key = ("idempotency-key", "again");
+    for (number, (method, path, headers, status)) in [
+        ("GET", "/nowhere", &[][..], 404),
+        ("POST", "/nowhere", &[], 404),
+        ("PUT", "/healthz", &[], 405),
+        ("INVENTED", "/api/v1/vms", &[], 405),
+        ("POST", "/api/v1/vms", &[no_key], 400),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = client.clone().at([127, 0, 1, number as u8 + 1]);
+        let mut answers = Vec::new();
+        while answers.last().is_none_or(|answer: &Answer| answer.status == status) {
+            answers.push(client.send(method, path, headers, b"").await);
+            assert!(
+                answers.len() < 2_000,
+                "{method} {path}: 2,000 of one that may have 2 a second"
+            );
+        }
+        assert_has_to_wait(&answers.pop().unwrap(), "rate_limited");
+        assert!(!answers.is_empty(), "{method} {path}");
+        assert_eq!(whoami(&client, &bearer).await.status, 200);
+    }
+    let metrics = member.metrics().await;
+    assert!(!metrics.contains("nowhere") && !metrics.contains("INVENTED"));
+    assert!(metrics.contains("operation=\"none\",status=\"404\""), "{metrics}");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_makes_long_is_not_repeated_whole() {
+    let member = member("").await;
+    let client = member.client(Role::Operator);
+    let long = "x".repeat(20 * 1024);
+    for (method, path) in [("GET", format!("/{long}")), (&long, "/api/v1/vms".to_owned())] {
+        let answer = client.send(method, &path, &[], b"").await;
+        assert!(matches!(answer.status, 404 | 405), "{answer:?}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("bytes)") && detail.len() < 512, "{detail}");
+    }
+    member.stop().await;
+}
+
+/// Bodies that come slowly are in memory as long as they do not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_on_their_way_are_bounded() {
+    let member = member("body_ms_max = 20000").await;
+    let (bearer, client) = (tenant(&member).await, member.anonymous());
+    let body = vec![b' '; 1 << 20];
+    let mut open = Vec::new();
+    // Sixteen that lack one byte each.
+    for _ in 0..16 {
+        let mut stream = unfinished_of(&client, &bearer, body.len()).await;
+        stream.write_all(&body[1..]).await.unwrap();
+        stream.flush().await.unwrap();
+        open.push(stream);
+    }
+    let own = [("authorization", bearer.as_str())];
+    let refused = crate::support::until("they are all in memory", async || {
+        let answer = client.send("POST", "/api/v1/vms", &own, &body[..70_000]).await;
+        (answer.status != 400).then_some(answer)
+    });
+    assert_has_to_wait(&refused.await, "too_many_at_once");
+    assert_eq!(whoami(&client, &bearer).await.status, 200, "what is small is served");
+    let made = json!({ "name": "own" }).to_string();
+    assert_eq!(member.client(Role::Operator).post("/api/v1/projects", &made).await.status, 201);
     member.stop().await;
 }
 

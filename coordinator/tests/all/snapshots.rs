@@ -65,6 +65,41 @@ async fn a_snapshot_is_taken_listed_restored_and_deleted() {
     assert_eq!(audit["items"].as_array().unwrap().len(), 6);
 }
 
+/// As with machines: a delete is asked for as often as a client likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_is_repeated_is_answered_as_before() {
+    let (member, admin) = fleet().await;
+    let one = take(&member, &admin, "one").await;
+    let path = format!("{ALL}/one");
+    let key = [("idempotency-key", "0193c1a5-5e4e-7b8f-9d0a-0d3b9f1c2e11")];
+    let delete = async |headers: &[(&str, &str)]| {
+        let answer = admin.send("DELETE", &path, headers, b"").await;
+        (answer.status, answer.json())
+    };
+    for headers in [&key[..], &key, &[]] {
+        let (status, shown) = delete(headers).await;
+        assert_eq!((status, &shown["state"]), (202, &json!("deleting")), "{shown}");
+    }
+    member.settle("node-01").await;
+    assert_eq!(admin.get(&path).await.status, 404);
+    let (status, shown) = delete(&key).await;
+    assert_eq!((status, &shown["state"], &shown["id"]), (202, &json!("deleted"), &one["id"]));
+    assert_eq!(shown["created_at"], one["created_at"]);
+    assert_eq!(delete(&[]).await.0, 404, "without the key it asks for what is not there");
+    // Another one has the name now, and is not what the request was about.
+    take(&member, &admin, "one").await;
+    assert_eq!(delete(&key).await.1["id"], one["id"]);
+    assert_eq!(admin.get(&path).await.json()["state"], "ready");
+
+    let machine = async |headers: &[(&str, &str)]| {
+        admin.send("DELETE", "/api/v1/vms/web", headers, b"").await.status
+    };
+    let key = [("idempotency-key", "0193c1a5-5e4e-7b8f-9d0a-0d3b9f1c2e12")];
+    assert_eq!([machine(&key).await, machine(&[]).await], [202, 202]);
+    member.settle("node-01").await;
+    assert_eq!([machine(&key).await, machine(&[]).await], [202, 404]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_a_snapshot_is_named() {
     let (member, admin) = fleet().await;

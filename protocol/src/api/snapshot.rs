@@ -31,6 +31,8 @@ pub enum SnapshotState {
     Deleting,
     /// It could not be taken, or was lost; it can only be deleted.
     Failed,
+    /// It is gone: what a request is answered that is repeated after that.
+    Deleted,
 }
 
 /// How all disks of a machine were at one moment.

@@ -27,7 +27,7 @@ use self::feed::Feed;
 use self::filter::{Filter, is_seen, kinds};
 use self::form::{Form, LINES, SERVER_SENT};
 use self::position::{Position, after, check};
-use super::answer::{Answer, Header, json_response, with_media_type};
+use super::answer::{Answer, HasPlace, Header, json_response, with_media_type};
 use super::body::NoBody;
 use super::lists::{ListQuery, Window};
 use super::parameters::Nothing;
@@ -128,7 +128,9 @@ impl Answer for Events {
                 (page.oldest_revision, json_response(StatusCode::OK, "application/json", &page))
             }
             Self::Stream { form, oldest, body } => {
-                (oldest, with_media_type(form.media_type(), Response::new(body)))
+                let mut response = with_media_type(form.media_type(), Response::new(body));
+                response.extensions_mut().insert(HasPlace);
+                (oldest, response)
             }
         };
         let headers = response.headers_mut();
@@ -154,7 +156,9 @@ async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Prob
         Ok::<_, Problem>((filter, fleet.oldest_event_revision()))
     });
     let (filter, oldest) = looked.await??;
-    let Some(form) = form else { return page(&call, window, &filter).await.map(Events::Page) };
+    let Some(form) = form else {
+        return page(&call, list.is_scan(), window, &filter).await.map(Events::Page);
+    };
     let (grant, last) = (call.grant()?.clone(), window.after);
     let body = Feed { api: call.api, grant, filter, form, last }.open()?;
     Ok(Events::Stream { form, oldest, body })
@@ -162,12 +166,13 @@ async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Prob
 
 async fn page(
     call: &Call<Nothing, EventsQuery, NoBody>,
+    is_scan: bool,
     window: Window<Position>,
     filter: &Filter,
 ) -> Result<EventPage, Problem> {
     let mut page = window.gather();
     let mut oldest = Revision(0);
-    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
         let begin = page.after().copied();
         check(fleet, begin)?;
         oldest = fleet.oldest_event_revision();
@@ -176,8 +181,8 @@ async fn page(
         let key = |event: &&Event| Position::of(event);
         Ok::<_, Problem>(page.look(fleet.revision(), after(fleet, begin), key, show))
     };
-    while !call.read(&mut look).await?? {}
-    let Page { items, next_cursor, revision } = page.into_page(|last| last.to_text());
+    call.survey(is_scan, look).await?;
+    let Page { items, next_cursor, revision } = page.into_page(|last| last.to_text())?;
     let (revision, events_max) = (Revision(revision), EVENTS_MAX as u64);
     Ok(EventPage { items, next_cursor, revision, oldest_revision: oldest, events_max })
 }

@@ -211,6 +211,13 @@ impl Fleet {
         self.ledger_windows.values()
     }
 
+    /// The sealed windows behind one, in order.
+    pub fn sealed_windows_after(&self, after: Option<Hour>) -> impl Iterator<Item = &WindowHeader> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let begin = after.map_or(Unbounded, Excluded);
+        self.ledger_windows.range((begin, Unbounded)).map(|(_, header)| header)
+    }
+
     /// A sealed window.
     pub fn sealed_window(&self, window: Hour) -> Option<&WindowHeader> {
         self.ledger_windows.get(&window)

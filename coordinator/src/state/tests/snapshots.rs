@@ -87,6 +87,12 @@ fn a_snapshot_is_ready_when_its_node_has_it_and_gone_when_nothing_of_it_is_left(
     assert_eq!((row.state(), row.is_current), (SnapshotState::Ready, true));
     delete(&mut scene, vm, "one").unwrap();
     assert_eq!(snapshot(&scene, vm, "one").state(), SnapshotState::Deleting);
+    let effects = scene.fleet.outbox_after(Default::default()).count();
+    assert_eq!(
+        delete(&mut scene, vm, "one"),
+        Ok(Accepted::Snapshot(snapshot(&scene, vm, "one").id))
+    );
+    assert_eq!(scene.fleet.outbox_after(Default::default()).count(), effects, "once is enough");
     scene.settle_all("node-01");
     assert!(scene.fleet.snapshot_named(vm, &called("one")).is_none());
     let gone = delete(&mut scene, vm, "one").unwrap_err();

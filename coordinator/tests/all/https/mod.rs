@@ -1,5 +1,7 @@
 //! A client that can do what no well-behaved client does: HTTP/1.1 by hand over TLS.
 
+pub mod frames;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
