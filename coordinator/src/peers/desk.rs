@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
-use crate::fitness::{Fitness, Unfit};
+use crate::fitness::Fitness;
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{MemberNode, Raft};
 use crate::state::member::MemberFacts;
@@ -48,7 +48,8 @@ impl Desk {
     /// The same, of a member that is watched.
     #[must_use]
     pub fn watched(self, fitness: Fitness) -> Self {
-        Self { fitness, ..self }
+        let committer = self.committer.watched(fitness.clone());
+        Self { committer, fitness, ..self }
     }
 
     /// Whether this member is fit.
@@ -65,9 +66,15 @@ impl Desk {
     }
 
     fn check_fit(&self, now: Timestamp) -> Result<(), Declined> {
-        let Err(reason) = self.fitness.check(now) else { return Ok(()) };
-        if matches!(reason, Unfit::ClockJumped { .. }) {
+        // What a majority cannot store is not begun: nobody would learn what becomes of it. Whoever else led could not either.
+        let checked = self.fitness.check(now).and_then(|()| self.fitness.check_storing());
+        let Err(reason) = checked else { return Ok(()) };
+        if reason.is_momentary() {
             self.fitness.hurry();
+        }
+        // A member of the release before does not know all reasons.
+        if self.cell.look(Fleet::formats) < reason.since() {
+            return Err(Declined::NoQuorum);
         }
         Err(Declined::Unfit { reason, is_aside: self.fitness.is_aside(now) })
     }
@@ -245,7 +252,12 @@ impl Desk {
         let judged = self.cell.look(|fleet| fleet.check_asker(&command));
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         self.check_fit(at)?;
-        let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
+        let members = BTreeSet::from([member.0]);
+        // One that has entered and does not vote would stay, and be sent entries for ever.
+        let leaving = match self.votes(member) {
+            true => ChangeMembers::RemoveVoters(members),
+            false => ChangeMembers::RemoveNodes(members),
+        };
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
         let reply = self.propose(command).await?;

@@ -7,6 +7,7 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::command::Command;
 use super::fleet::{Applying, Fleet};
 use super::reply::{Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
@@ -35,6 +36,17 @@ impl Message for Answered {
 }
 
 impl Fleet {
+    /// Whether a request was answered, whatever it asked.
+    pub fn has_answered(&self, request: RequestId) -> bool {
+        self.requests.get(&request).is_some()
+    }
+
+    /// The answer that this very command got before, if it did. Applying it again would answer the same.
+    pub fn answer_to(&self, command: &Command) -> Option<Reply> {
+        let before = self.requests.get(&command.request)?;
+        (command.fingerprint() == Some(before.fingerprint)).then(|| before.reply.clone())
+    }
+
     /// The answer that a request got before, if it did.
     pub(super) fn answered(&self, request: RequestId, fingerprint: u64) -> Option<Reply> {
         let before = self.requests.get(&request)?;
