@@ -187,14 +187,8 @@ impl Client {
         let floor = oracle.floor();
         let again_at_ms = now_ms;
         let (first_call, copies) = (call, 0);
-        self.operation = Some(Operation {
-            ask: ask.clone(),
-            floor,
-            call,
-            first_call,
-            again_at_ms,
-            copies,
-        });
+        self.operation =
+            Some(Operation { ask: ask.clone(), floor, call, first_call, again_at_ms, copies });
         self.send(now_ms, ask)
     }
 

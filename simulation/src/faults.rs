@@ -151,7 +151,11 @@ impl Faults {
     }
 
     fn duration_ms(&mut self) -> u64 {
-        if self.is_quiet { self.dice.between(10_000, 50_000) } else { self.dice.between(500, 10_000) }
+        if self.is_quiet {
+            self.dice.between(10_000, 50_000)
+        } else {
+            self.dice.between(500, 10_000)
+        }
     }
 
     fn strike_one(

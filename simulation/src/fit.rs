@@ -1,8 +1,6 @@
 //! Whether members are fit, as the world knows it, and what has to follow: who has no room stores nothing new, a leader that
 //! is unfit is replaced if another one can lead, and changes go on being acknowledged while a majority is fit.
 
-use std::collections::BTreeSet;
-
 use novacron_coordinator::fitness::clocks::CLOCK_OFF_MS_MAX;
 
 /// Bytes that a member keeps free: two snapshots and two files of the log, as far as they grow here.
@@ -11,9 +9,12 @@ pub const RESERVE_BYTES: u64 = 4 << 20;
 /// How long a member may take to see that it has no room: it looks at its disk every second, and asks others in between.
 const NOTICED_MS: u64 = 5_000;
 
-/// How long the others may take to replace a leader that is unfit, and clients to be served by the new one: a comparison
-/// of clocks, some elections, and the patience of a client.
+/// How long the others may take to replace a leader that is unfit: a comparison of clocks, and some elections.
 const SETTLED_MS: u64 = 30_000;
+
+/// How long no client may be told that its change was made: all may wait for a member that cannot answer, some times in a
+/// row.
+const SILENT_MS_MAX: u64 = 45_000;
 
 /// A member at a moment.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +27,10 @@ pub struct Sight {
     pub offset_ms: i64,
     /// The last entry of its log.
     pub last_index: u64,
-    /// The term that it leads, if it does.
-    pub leads: Option<u64>,
+    /// Whether it leads.
+    pub leads: bool,
+    /// The term that it is in.
+    pub term: u64,
 }
 
 impl Sight {
@@ -53,9 +56,8 @@ struct Course {
     short_since_ms: Option<u64>,
     unfit_since_ms: Option<u64>,
     fit_since_ms: Option<u64>,
-    /// Where its log ended when it had to know that it has no room, and the terms that it has led since: each begins with an
-    /// entry of its own.
-    kept: Option<(u64, BTreeSet<u64>)>,
+    /// Where its log ended, and in which term, when it had to know that it has no room.
+    kept: Option<(u64, u64)>,
 }
 
 /// Judges members.
@@ -102,11 +104,11 @@ impl Judge {
 
     fn check_progress(&self, now_ms: u64, members: &[Sight]) -> Result<(), String> {
         for (number, (course, sight)) in (1..).zip(self.courses.iter().zip(members)) {
-            if sight.leads.is_some() && lasts(course.unfit_since_ms, now_ms, SETTLED_MS) {
+            if sight.leads && lasts(course.unfit_since_ms, now_ms, SETTLED_MS) {
                 return Err(format!("m{number} leads, although it is unfit and a majority is fit"));
             }
         }
-        if now_ms - self.written_at_ms >= SETTLED_MS {
+        if now_ms - self.written_at_ms >= SILENT_MS_MAX {
             return Err("a majority is fit, and no change is acknowledged".to_owned());
         }
         Ok(())
@@ -120,21 +122,17 @@ impl Course {
         self.fit_since_ms = since(self.fit_since_ms, sight.is_fit(), now_ms);
     }
 
-    /// A member that has to know that it has no room adds nothing to its log.
+    /// A member that has to know that it has no room adds nothing to its log but the entries with which it begins terms: if
+    /// nobody else can lead, it does.
     fn check_log(&mut self, now_ms: u64, sight: &Sight) -> Result<(), String> {
         if !lasts(self.short_since_ms, now_ms, NOTICED_MS) {
             self.kept = None;
             return Ok(());
         }
-        let begin = || (sight.last_index, sight.leads.into_iter().collect());
-        let (last_index, terms) = self.kept.get_or_insert_with(begin);
-        let led_before = terms.len() as u64;
-        terms.extend(sight.leads);
-        let begun = terms.len() as u64 - led_before;
-        *last_index += begun;
-        if sight.last_index > *last_index {
-            let (stored, before) = (sight.last_index, *last_index);
-            return Err(format!("has no room and stores entry {stored} after {before}"));
+        let (index, term) = *self.kept.get_or_insert((sight.last_index, sight.term));
+        if sight.last_index > index + sight.term.saturating_sub(term) {
+            let stored = sight.last_index;
+            return Err(format!("has no room and stores entry {stored} after {index}"));
         }
         Ok(())
     }
@@ -149,13 +147,19 @@ mod tests {
         free_bytes: u64::MAX,
         offset_ms: 0,
         last_index: 10,
-        leads: None,
+        leads: false,
+        term: 1,
     };
     const SHORT: Sight = Sight { free_bytes: RESERVE_BYTES - 1, ..FIT };
 
     /// The same members over some time, all the while acknowledging or not.
-    fn look(judge: &mut Judge, from_ms: u64, members: &[Sight], writes: bool) -> Result<(), String> {
-        (0..=40).try_for_each(|second| {
+    fn look(
+        judge: &mut Judge,
+        from_ms: u64,
+        members: &[Sight],
+        writes: bool,
+    ) -> Result<(), String> {
+        (0..=50).try_for_each(|second| {
             let now_ms = from_ms + second * 1_000;
             judge.look(now_ms, members, if writes { now_ms } else { 0 })
         })
@@ -165,10 +169,11 @@ mod tests {
     fn who_has_no_room_may_begin_a_term_and_store_no_more() {
         let mut judge = Judge::new(1, false);
         look(&mut judge, 0, &[SHORT], true).unwrap();
-        look(&mut judge, 41_000, &[Sight { leads: Some(7), last_index: 11, ..SHORT }], true).unwrap();
-        let more = Sight { leads: Some(7), last_index: 12, ..SHORT };
-        let found = look(&mut judge, 82_000, &[more], true).unwrap_err();
-        assert_eq!(found, "m1 has no room and stores entry 12 after 11");
+        let begun = Sight { leads: true, term: 2, last_index: 11, ..SHORT };
+        look(&mut judge, 51_000, &[begun], true).unwrap();
+        let more = Sight { last_index: 12, ..begun };
+        let found = look(&mut judge, 102_000, &[more], true).unwrap_err();
+        assert_eq!(found, "m1 has no room and stores entry 12 after 10");
         // Until it has to have noticed, and when it was started again, it may.
         let mut judge = Judge::new(1, false);
         judge.look(0, &[SHORT], 0).unwrap();
@@ -179,11 +184,11 @@ mod tests {
 
     #[test]
     fn an_unfit_leader_and_a_silence_are_found_where_a_majority_is_fit() {
-        let unfit = Sight { leads: Some(1), offset_ms: 60_000, ..FIT };
+        let unfit = Sight { leads: true, offset_ms: 60_000, ..FIT };
         let members = [unfit, FIT, FIT];
         let found = look(&mut Judge::new(3, true), 0, &members, true).unwrap_err();
         assert_eq!(found, "m1 leads, although it is unfit and a majority is fit");
-        let members = [Sight { leads: None, ..unfit }, Sight { leads: Some(2), ..FIT }, FIT];
+        let members = [Sight { leads: false, ..unfit }, Sight { leads: true, ..FIT }, FIT];
         look(&mut Judge::new(3, true), 0, &members, true).unwrap();
         assert!(look(&mut Judge::new(3, true), 0, &members, false).is_err());
         // Among other faults, nobody can say how soon.

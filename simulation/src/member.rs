@@ -234,13 +234,14 @@ impl Member {
     /// How it is.
     pub fn sight(&self) -> Sight {
         let (free_bytes, offset_ms) = (self.disk().free_bytes(), self.offset_ms());
-        let absent = Sight { is_up: false, free_bytes, offset_ms, last_index: 0, leads: None };
+        let absent =
+            Sight { is_up: false, free_bytes, offset_ms, last_index: 0, leads: false, term: 0 };
         let State::Up { process, is_paused: false, .. } = &self.state else { return absent };
         let Face::Serving { metrics, .. } = process.face() else { return absent };
         let metrics = metrics.borrow();
         let leads = metrics.current_leader == Some(metrics.id) && metrics.state.is_leader();
-        let leads = leads.then_some(metrics.current_term);
-        Sight { is_up: true, last_index: metrics.last_log_index.unwrap_or(0), leads, ..absent }
+        let (last_index, term) = (metrics.last_log_index.unwrap_or(0), metrics.current_term);
+        Sight { is_up: true, last_index, leads, term, ..absent }
     }
 
     /// Whether it takes itself to be fit.

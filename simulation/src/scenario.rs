@@ -151,7 +151,8 @@ impl Scenario {
 
     /// The same, and only room and clocks go wrong, for long: so it can be said what has to happen how soon.
     fn quiet(self) -> Self {
-        let weather = Weather { loss_permille: 0, double_permille: 0, slow_permille: 0, ..self.weather };
+        let weather =
+            Weather { loss_permille: 0, double_permille: 0, slow_permille: 0, ..self.weather };
         let faults = vec![FaultKind::DiskFull, FaultKind::ClockJump];
         Self { weather, faults, is_quiet: true, ..self }
     }

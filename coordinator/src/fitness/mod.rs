@@ -79,9 +79,7 @@ impl Unfit {
     pub fn code(&self) -> Code {
         match self {
             Self::NoRoom { .. } | Self::OthersNoRoom { .. } => Code::StorageFull,
-            Self::ClockOff { .. } | Self::ClockJumped { .. } | Self::ClockUnknown => {
-                Code::ClockOff
-            }
+            Self::ClockOff { .. } | Self::ClockJumped { .. } | Self::ClockUnknown => Code::ClockOff,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError};
+use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError, RaftMetrics};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
@@ -215,12 +215,27 @@ impl Desk {
         let entering = async {
             let added = self.raft.add_learner(member.0, node, true).await;
             added.map_err(|error| declined_write(&error))?;
+            self.caught_up(member).await?;
             let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
             let changed = self.raft.change_membership(voter, false).await;
             changed.map_err(|error| declined_write(&error))
         };
         timeout(CATCH_UP_TIMEOUT, entering).await.map_err(|_| Declined::OutcomeUnknown)??;
         Ok(Answer::Done)
+    }
+
+    /// Waits until a newcomer has what the log holds now. openraft calls one caught up that lacks less than some thousand
+    /// entries, whether it answers or not; a vote of one that does not would only be missing.
+    async fn caught_up(&self, member: MemberId) -> Result<(), Declined> {
+        let mut metrics = self.raft.metrics();
+        let last = metrics.borrow().last_log_index;
+        let has_all = |metrics: &RaftMetrics<u64, MemberNode>| {
+            let replicated = metrics.replication.as_ref().and_then(|to| *to.get(&member.0)?);
+            // Nothing is replicated by one that leads no more.
+            metrics.replication.is_none() || replicated.map(|log| log.index) >= last
+        };
+        drop(metrics.wait_for(has_all).await.map_err(|_| Declined::Stopped)?);
+        if self.leads() { Ok(()) } else { Err(Declined::NotLeader { leader: self.leader() }) }
     }
 
     fn votes(&self, member: MemberId) -> bool {

@@ -221,7 +221,8 @@ impl Keyring {
         place: &SecretPlace,
         value: &str,
     ) -> Vec<u64> {
-        let vaults = keys.filter_map(|key| Vault::new(VALUE_PURPOSE, vec![self.find(key).ok()?]).ok());
+        let vaults =
+            keys.filter_map(|key| Vault::new(VALUE_PURPOSE, vec![self.find(key).ok()?]).ok());
         let marks = vaults.flat_map(|vault| {
             [&encoded(place)[..], b""].map(|context| vault.mark(context, value.as_bytes()))
         });
@@ -352,9 +353,8 @@ mod tests {
             ..place(name)
         };
         let places = [place("a"), place("b"), of_project("a", "b"), of_project("b", "b")];
-        let mark = |key, place, value| {
-            keyring.seal(key, place, Uuid::from_u128(7), value).unwrap().1
-        };
+        let mark =
+            |key, place, value| keyring.seal(key, place, Uuid::from_u128(7), value).unwrap().1;
         let marks = places.iter().flat_map(|place| {
             ["x", "y"].into_iter().flat_map(move |value| keys.map(|key| (key, place, value)))
         });
@@ -363,12 +363,9 @@ mod tests {
         assert_eq!((marks.len(), different.len()), (16, 16));
         // What was marked with the key before, or without its place, is known again.
         let known = keyring.earlier_marks(keys.into_iter(), &places[0], "x");
-        let without_place = |number| {
-            Vault::new(VALUE_PURPOSE, vec![key(number)]).unwrap().mark(b"", b"x")
-        };
-        for earlier in
-            [marks[0], marks[1], without_place(1), without_place(2)]
-        {
+        let without_place =
+            |number| Vault::new(VALUE_PURPOSE, vec![key(number)]).unwrap().mark(b"", b"x");
+        for earlier in [marks[0], marks[1], without_place(1), without_place(2)] {
             assert!(known.contains(&earlier), "{earlier} of {known:?}");
         }
         assert!(!known.contains(&mark(keys[0], &places[1], "x")));

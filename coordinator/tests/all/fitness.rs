@@ -132,9 +132,7 @@ async fn where_a_majority_has_no_room_changes_are_declined_at_once_and_nothing_o
         }
     })
     .await;
-    let found = |name: &str| {
-        cluster.app(&leader).view.local(|fleet| fleet.find_vm(name).is_some())
-    };
+    let found = |name: &str| cluster.app(&leader).view.local(|fleet| fleet.find_vm(name).is_some());
     assert!((0..3).all(|number| !found(&format!("declined-{number}"))));
     assert_eq!(found("first"), first.code() == Code::OutcomeUnknown, "{first}");
     cluster.shutdown().await;

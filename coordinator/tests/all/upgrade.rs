@@ -305,10 +305,11 @@ async fn a_member_that_was_admitted_before_the_upgrade_and_upgraded_itself_enter
     })
     .await;
     // With the program that it was admitted with it is told, and ends.
-    let mut before = fleet.command("c2", Release::Before, "serve").spawn().unwrap();
-    let status = spawn_blocking(move || before.wait().unwrap()).await.unwrap();
+    fleet.start("c2", Release::Before);
+    let before = fleet.running.get_mut("c2").unwrap();
+    until("it ends by itself", async || before.try_wait().unwrap()).await;
     let log = fleet.log("c2");
-    assert!(status.success() && log.contains("install the release that its other members"), "{log}");
+    assert!(log.contains("install the release that its other members"), "{log}");
     fleet.start("c2", Release::This);
     fleet.until_voters(2).await;
     fleet.until_ready("c2").await;

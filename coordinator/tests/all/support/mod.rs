@@ -18,6 +18,7 @@ use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
 use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::directory::MemberIdentity;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::formats::Formats;
@@ -150,6 +151,13 @@ impl TestCluster {
     }
 
     pub async fn add(&mut self, name: &str) {
+        self.join(name).await;
+        self.run(name).await;
+        self.until_votes(name).await;
+    }
+
+    /// Gives a member its id and its data, and does not start it.
+    pub async fn join(&mut self, name: &str) -> MemberIdentity {
         let config = config(name, self.directory.path());
         let create = TokenCreate {
             role: "coordinator".into(),
@@ -162,10 +170,9 @@ impl TestCluster {
             token: made.token.parse().unwrap(),
             coordinator: made.coordinators[0].clone(),
         };
-        founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
+        let joined = founding::join(&config, Some(&invitation), Clock::system()).await;
         self.configs.insert(name.to_owned(), config);
-        self.run(name).await;
-        self.until_votes(name).await;
+        joined.unwrap()
     }
 
     pub async fn run(&mut self, name: &str) {
