@@ -149,7 +149,7 @@ async fn a_guest_that_runs_notices_nothing_and_its_disks_are_kept_as_of_one_mome
         let (mut input, mut output) = tokio::io::split(&mut theirs);
         console.serve(&mut output, &mut input).await
     });
-    tokio::io::AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
+    AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
     crate::common::read_until(&mut ours, "still here").await;
     serving.abort();
     assert!(refused(&host, restore(1)).await.contains("stop it first"));
