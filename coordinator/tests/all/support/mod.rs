@@ -17,7 +17,7 @@ use novacron_coordinator::app::App;
 use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
-use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::coordinator::{Coordinator, StartError};
 use novacron_coordinator::directory::MemberIdentity;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
@@ -177,7 +177,16 @@ impl TestCluster {
 
     pub async fn run(&mut self, name: &str) {
         let clock = self.clock.clone();
-        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
+        let config = &self.configs[name];
+        let coordinator = until("the socket of the one before is free", async || {
+            match Coordinator::start(config, clock.clone()).await {
+                Ok(coordinator) => Some(coordinator),
+                // A task of it that dialled somebody may hold the socket for a moment after it has stopped.
+                Err(StartError::Endpoint(_)) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
         self.running.insert(name.to_owned(), coordinator);
     }
 
