@@ -123,7 +123,9 @@ impl Core {
         endpoint: Endpoint,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        let fitness = Fitness::default();
         let links = PeerLinks::new(member, incarnation, endpoint).speaking(config.formats());
+        let links = links.watched(fitness.clone());
         let work = DiskWork::on_threads();
         let machine = directory.open_machine()?;
         let log = LogStore::new(directory.open_log()?, work.clone()).behind(machine.reach());
@@ -139,8 +141,7 @@ impl Core {
         let network = Network::new(links.clone(), haste.clone());
         let raft = Raft::new(member.0, pace, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk =
-            Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(Fitness::default());
+        let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(fitness);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring })
     }
@@ -451,6 +452,7 @@ impl Parts {
             leader: self.leader.clone(),
             clock: self.clock.clone(),
             free: Arc::new(move || status::room(&directory).map(|(_, free)| free)),
+            work: DiskWork::on_threads(),
             reserve_bytes: config.disk_reserve_bytes,
         }
     }

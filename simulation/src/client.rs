@@ -75,6 +75,8 @@ pub enum Told {
     Seen(Seen),
     /// To a host.
     Host(HostTold),
+    /// It was not begun.
+    Declined,
     /// No quorum, or nobody knows.
     Unknown,
 }
@@ -100,6 +102,8 @@ struct Operation {
     call: u64,
     first_call: u64,
     again_at_ms: u64,
+    /// How often it was sent.
+    copies: u64,
 }
 
 /// A client.
@@ -111,6 +115,8 @@ pub struct Client {
     members: u64,
     dice: Dice,
     pause_ms_max: u64,
+    /// Whether the network delivers things twice: then nobody knows what became of the other one.
+    is_doubled: bool,
     next_at_ms: u64,
     calls: u64,
     names: usize,
@@ -130,6 +136,7 @@ impl Client {
             members: scenario.members,
             dice,
             pause_ms_max: scenario.pause_ms_max,
+            is_doubled: scenario.weather.double_permille > 0,
             next_at_ms: 0,
             calls: 0,
             names: 0,
@@ -179,8 +186,9 @@ impl Client {
         let call = self.calls + 1;
         let floor = oracle.floor();
         let again_at_ms = now_ms;
+        let (first_call, copies) = (call, 0);
         self.operation =
-            Some(Operation { ask: ask.clone(), floor, call, first_call: call, again_at_ms });
+            Some(Operation { ask: ask.clone(), floor, call, first_call, again_at_ms, copies });
         self.send(now_ms, ask)
     }
 
@@ -196,6 +204,7 @@ impl Client {
         if let Some(operation) = &mut self.operation {
             operation.call = self.calls;
             operation.again_at_ms = now_ms + PATIENCE_MS;
+            operation.copies += copies;
         }
         packets
     }
@@ -241,7 +250,14 @@ impl Client {
             return;
         }
         match (&operation.ask, told) {
-            (_, Told::Unknown) => {
+            // What was declined the only time that it was asked for did not happen, and is given up.
+            (Ask::Write(write), Told::Declined) if operation.copies == 1 && !self.is_doubled => {
+                oracle.declined_write(write.request);
+                self.operation = None;
+                self.next_at_ms = now_ms + AGAIN_MS;
+                return;
+            }
+            (_, Told::Unknown | Told::Declined) => {
                 if call == operation.call {
                     operation.again_at_ms = now_ms + AGAIN_MS;
                 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use novacron_storage::disk::Failure;
 
 use crate::dice::Dice;
+use crate::fit::RESERVE_BYTES;
 use crate::member::Member;
 use crate::network::Network;
 use crate::scenario::{FaultKind, Scenario};
@@ -24,6 +25,7 @@ enum Later {
     Resume(usize),
     DiskAsUsual(usize),
     DiskHasRoom(usize),
+    ClockIsRight(usize),
 }
 
 /// The faults of a run.
@@ -31,6 +33,10 @@ pub struct Faults {
     dice: Dice,
     kinds: Vec<FaultKind>,
     pause_ms_max: u64,
+    is_watched: bool,
+    is_quiet: bool,
+    /// Whom most faults of a quiet world hit.
+    favourite: u64,
     agenda: BTreeMap<(u64, u64), Later>,
     planned: u64,
     /// How often each kind happened.
@@ -42,7 +48,20 @@ impl Faults {
     pub fn new(scenario: &Scenario, dice: Dice) -> Self {
         let (kinds, pause_ms_max) = (scenario.faults.clone(), scenario.fault_ms_max);
         let (agenda, counts) = (BTreeMap::new(), BTreeMap::new());
-        let mut faults = Self { dice, kinds, pause_ms_max, agenda, planned: 0, counts };
+        let (is_watched, is_quiet) = (scenario.is_watched, scenario.is_quiet);
+        let mut dice = dice;
+        let favourite = if is_quiet { dice.between(0, scenario.members - 1) } else { 0 };
+        let mut faults = Self {
+            dice,
+            kinds,
+            pause_ms_max,
+            is_watched,
+            is_quiet,
+            favourite,
+            agenda,
+            planned: 0,
+            counts,
+        };
         // Before this there is hardly a leader.
         faults.plan(3_000, Later::Fault);
         faults
@@ -88,6 +107,7 @@ impl Faults {
                 }
                 Later::DiskAsUsual(at) => members[at].set_disk_ms(None),
                 Later::DiskHasRoom(at) => members[at].disk().set_capacity_bytes(None),
+                Later::ClockIsRight(at) => members[at].set_clock(0),
             }
         }
         Ok(told)
@@ -100,15 +120,42 @@ impl Faults {
         network: &mut Network,
     ) -> Option<String> {
         let kind = *self.dice.pick(&self.kinds.clone())?;
-        let at = self.dice.between(0, members.len() as u64 - 1) as usize;
+        let at = self.victim(members.len() as u64);
         let what = match kind {
             FaultKind::Partition => Some(self.partition(now_ms, members.len() as u64, network)),
             FaultKind::Blackout => Some(self.blackout(now_ms, members)),
             FaultKind::BitRot => rot(at, members),
+            // Where clocks are compared, a majority that is wrong is right.
+            FaultKind::ClockJump if self.is_watched && !is_minority_off(at, members) => None,
             _ => self.strike_one(now_ms, kind, at, &mut members[at]),
         }?;
         *self.counts.entry(kind).or_default() += 1;
         Some(format!("{kind:?} m{}: {what}", at + 1))
+    }
+
+    /// In a quiet world mostly the same minority, so that the others can show that they go on.
+    fn victim(&mut self, members: u64) -> usize {
+        if self.is_quiet && self.dice.happens(850) {
+            let beside = self.dice.between(0, (members - 1) / 2 - 1);
+            return ((self.favourite + beside) % members) as usize;
+        }
+        self.dice.between(0, members - 1) as usize
+    }
+
+    /// Bytes that are left: mostly, where that is watched, as many as one needs who is short and knows it.
+    fn room(&mut self) -> u64 {
+        if self.is_watched && (self.is_quiet || self.dice.happens(700)) {
+            return self.dice.between(RESERVE_BYTES / 2, RESERVE_BYTES - 1);
+        }
+        self.dice.between(0, 20_000)
+    }
+
+    fn duration_ms(&mut self) -> u64 {
+        if self.is_quiet {
+            self.dice.between(10_000, 50_000)
+        } else {
+            self.dice.between(500, 10_000)
+        }
     }
 
     fn strike_one(
@@ -133,9 +180,9 @@ impl Faults {
             FaultKind::PowerCutLater => member.fail_within(60, Failure::PowerCut),
             FaultKind::DiskError => member.fail_within(30, Failure::Error(ErrorKind::Other)),
             FaultKind::DiskFull => {
-                let room = self.dice.between(0, 20_000);
+                let room = self.room();
                 member.disk().set_capacity_bytes(Some(member.disk().used_bytes() + room));
-                let end_ms = now_ms + self.dice.between(500, 10_000);
+                let end_ms = now_ms + self.duration_ms();
                 self.plan(end_ms, Later::DiskHasRoom(at));
             }
             FaultKind::SlowDisk => {
@@ -151,6 +198,10 @@ impl Faults {
             FaultKind::ClockJump => {
                 let jump_ms = self.dice.between(0, 2 * JUMP_MS_MAX) as i64 - JUMP_MS_MAX as i64;
                 member.set_clock(jump_ms);
+                if self.is_watched {
+                    let end_ms = now_ms + self.duration_ms();
+                    self.plan(end_ms, Later::ClockIsRight(at));
+                }
             }
             FaultKind::Blackout | FaultKind::BitRot | FaultKind::Partition => return None,
         }
@@ -194,6 +245,12 @@ impl Faults {
             member.set_clock(0);
         }
     }
+}
+
+/// Whether, with this member, the clocks of a minority only are wrong.
+fn is_minority_off(at: usize, members: &[Member]) -> bool {
+    let off = (0..).zip(members).filter(|(other, member)| *other != at && member.offset_ms() != 0);
+    (off.count() + 1) * 2 < members.len()
 }
 
 /// Of a minority only, because of more nothing could be promised.

@@ -68,6 +68,7 @@ impl Front {
         match self.proposer.propose(command).await {
             Ok(accepted) => Told::Done(accepted),
             Err(ProposeError::Refused(refusal)) => Told::Refused(refusal),
+            Err(ProposeError::Unfit(_)) => Told::Declined,
             Err(_) => Told::Unknown,
         }
     }

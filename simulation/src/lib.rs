@@ -13,7 +13,7 @@
 //! | [`faults`] [`network`] [`disk`] | what goes wrong |
 //! | [`member`] [`process`] [`wire`] [`front`] | coordinators and what is around them |
 //! | [`client`] [`host`] | who uses them, and who works for them |
-//! | [`oracle`] [`witness`] | what must be true |
+//! | [`oracle`] [`witness`] [`fit`] | what must be true |
 //! | [`planted`] | bugs to be found |
 //! | [`dice`] [`entropy`] [`trace`] [`panics`] | chance, and the proof that there is none |
 
@@ -22,6 +22,7 @@ pub mod dice;
 pub mod disk;
 pub mod entropy;
 pub mod faults;
+pub mod fit;
 pub mod front;
 pub mod host;
 pub mod member;

@@ -12,6 +12,7 @@ use novacron_storage::disk::{Disk, Failure, SimulatedDisk};
 use novacron_storage::log::LogOptions;
 
 use crate::dice::Dice;
+use crate::fit::Sight;
 use crate::network::Packet;
 use crate::oracle::Oracle;
 use crate::process::{Environment, Face, Process};
@@ -91,6 +92,7 @@ impl Member {
             clock,
             oracle: oracle.clone(),
             planted: scenario.planted,
+            is_watched: scenario.is_watched,
             dice: dice.split(),
         };
         Self {
@@ -180,6 +182,11 @@ impl Member {
         self.offset_ms.store(offset_ms, Ordering::Relaxed);
     }
 
+    /// By how much its wall clock is off.
+    pub fn offset_ms(&self) -> i64 {
+        self.offset_ms.load(Ordering::Relaxed)
+    }
+
     /// Its disk takes so long at most; `None`: as usual.
     pub fn set_disk_ms(&self, disk_ms_max: Option<u64>) {
         let disk_ms_max = disk_ms_max.unwrap_or(self.disk_ms_usual);
@@ -222,6 +229,27 @@ impl Member {
         process.live_until(Duration::from_millis(now_ms - *born_ms));
         let at = |(after, packet): Departure| (*born_ms + after.as_millis() as u64, packet);
         process.take_sent().into_iter().map(at).collect()
+    }
+
+    /// How it is.
+    pub fn sight(&self) -> Sight {
+        let (free_bytes, offset_ms) = (self.disk().free_bytes(), self.offset_ms());
+        let absent =
+            Sight { is_up: false, free_bytes, offset_ms, last_index: 0, leads: false, term: 0 };
+        let State::Up { process, is_paused: false, .. } = &self.state else { return absent };
+        let Face::Serving { metrics, .. } = process.face() else { return absent };
+        let metrics = metrics.borrow();
+        let leads = metrics.current_leader == Some(metrics.id) && metrics.state.is_leader();
+        let (last_index, term) = (metrics.last_log_index.unwrap_or(0), metrics.current_term);
+        Sight { is_up: true, last_index, leads, term, ..absent }
+    }
+
+    /// Whether it takes itself to be fit.
+    pub fn is_fit(&self) -> bool {
+        match &self.state {
+            State::Up { process, .. } => process.is_fit(&self.environment.clock),
+            State::Down | State::Lost => false,
+        }
     }
 
     /// What is seen of its process.

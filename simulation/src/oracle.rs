@@ -7,14 +7,17 @@
 //! all answers that were given before the question.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use novacron_coordinator::fitness::clocks::CLOCK_OFF_MS_MAX;
 use novacron_coordinator::raft::TypeConfig;
 use novacron_coordinator::state::{Body, Command, Fleet, Reply};
 use novacron_protocol::ids::{RequestId, Revision, VmId, VmName};
 use openraft::{Entry, EntryPayload};
 
 use crate::client::{Seen, Told};
+use crate::member::{BEGINNING, WorldTime};
 
 /// States are compared at indexes that this divides: hashing all of a state costs more than applying an entry.
 pub const COMPARED_EVERY: u64 = 8;
@@ -22,6 +25,10 @@ pub const COMPARED_EVERY: u64 = 8;
 /// The oracle. Clones are the same.
 #[derive(Clone, Default)]
 pub struct Oracle(Arc<Mutex<Book>>);
+
+/// How far the time of a command may be ahead of the world's: a clock that is off by less than is tolerated is believed,
+/// and the one that it is compared with may be, too.
+const AHEAD_MS_MAX: u64 = 2 * CLOCK_OFF_MS_MAX;
 
 /// A value and the index since which it is so, ascending.
 type Versions<T> = Vec<(u64, T)>;
@@ -42,6 +49,10 @@ struct Book {
     floor: u64,
     written: u64,
     read: u64,
+    /// The world's time, where commands have to have it.
+    time: Option<WorldTime>,
+    /// Requests that were declined, and not asked again: nothing of them may happen.
+    declined: BTreeSet<RequestId>,
 }
 
 /// How much a run did.
@@ -58,6 +69,11 @@ pub struct Tally {
 }
 
 impl Oracle {
+    /// One that holds the times of commands against the world's.
+    pub fn of_time(time: WorldTime) -> Self {
+        Self(Arc::new(Mutex::new(Book { time: Some(time), ..Book::default() })))
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,6 +144,17 @@ impl Oracle {
         judged.unwrap_or_else(|violation| self.object(violation));
     }
 
+    /// A client was told that nothing happened, and does not ask again.
+    pub fn declined_write(&self, request: RequestId) {
+        let mut book = self.book();
+        book.declined.insert(request);
+        let was_applied = book.replies.contains_key(&request);
+        drop(book);
+        if was_applied {
+            self.object(format!("{request} was declined after it was applied"));
+        }
+    }
+
     /// A client was told what there is of a name; it asked when the floor was `floor`.
     pub fn answered_read(&self, name: &VmName, seen: &Seen, floor: u64) {
         let judged = self.book().judge_read(name, seen, floor);
@@ -169,6 +196,7 @@ impl Book {
     }
 
     fn apply(&mut self, index: u64, commands: &[Command]) -> Result<(), String> {
+        self.check_proposed(index, commands)?;
         let replies = self.fleet.apply_all(Revision(index), commands);
         for (command, reply) in commands.iter().zip(replies) {
             self.replies.entry(command.request).or_insert((index, reply));
@@ -179,6 +207,20 @@ impl Book {
             self.limits.push((index, limit));
         }
         self.fleet.check().map_err(|broken| format!("at index {index}: {broken}"))
+    }
+
+    /// Whether all of them may be there.
+    fn check_proposed(&self, index: u64, commands: &[Command]) -> Result<(), String> {
+        let now_ms = self.time.as_ref().map(|time| BEGINNING + time.load(Ordering::Relaxed));
+        for Command { request, at, .. } in commands {
+            if self.declined.contains(request) {
+                return Err(format!("{request} is applied at {index} and was declined"));
+            }
+            if now_ms.is_some_and(|now_ms| at.unix_ms > now_ms + AHEAD_MS_MAX) {
+                return Err(format!("at {index} a command has a time that has not come: {at:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Which machine has which name, where an entry changed that: what agents report may, too.

@@ -19,16 +19,22 @@ pub enum Planted {
     StaleRead,
     /// A host does what it is told for whatever generation, and as often as it is told.
     GenerationUnchecked,
+    /// A member takes its disk for empty.
+    ReserveIgnored,
+    /// A member proposes by whatever its clock says.
+    ClockBelieved,
 }
 
 impl Planted {
     /// All bugs.
-    pub const BUGS: [Self; 6] = [
+    pub const BUGS: [Self; 8] = [
         Self::AckBeforeSync,
         Self::DedupeBeforeWrite,
         Self::DoubleApply,
         Self::RetryAsNew,
         Self::StaleRead,
         Self::GenerationUnchecked,
+        Self::ReserveIgnored,
+        Self::ClockBelieved,
     ];
 }

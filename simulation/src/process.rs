@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use novacron_coordinator::agents::{Consoles, Sessions};
 use novacron_coordinator::clock::{Clock, new_request};
+use novacron_coordinator::fitness::Fitness;
+use novacron_coordinator::fitness::watch::{Free, Watch};
 use novacron_coordinator::history::{History, fetch};
 use novacron_coordinator::outbox::reconcile;
 use novacron_coordinator::peers::desk::Desk;
@@ -36,6 +38,7 @@ use uuid::Uuid;
 
 use crate::dice::Dice;
 use crate::disk::{Life, ProcessDisk};
+use crate::fit::RESERVE_BYTES;
 use crate::front::Front;
 use crate::network::{Content, Packet, Place};
 use crate::oracle::Oracle;
@@ -69,6 +72,8 @@ pub struct Environment {
     pub oracle: Oracle,
     /// The bug.
     pub planted: Planted,
+    /// Whether the member watches its disk and its clock.
+    pub is_watched: bool,
     /// Chance.
     pub dice: Dice,
 }
@@ -85,6 +90,8 @@ pub enum Face {
         metrics: watch::Receiver<RaftMetrics<u64, MemberNode>>,
         /// Its fleet.
         cell: FleetCell,
+        /// How it takes itself to be.
+        fitness: Fitness,
     },
     /// It did not come up: why, and whether it says that its disk is damaged.
     Failed {
@@ -154,6 +161,15 @@ impl Process {
         self.wire.take_sent()
     }
 
+    /// Whether it takes itself to be fit.
+    pub fn is_fit(&self, clock: &Clock) -> bool {
+        let Face::Serving { fitness, .. } = self.face() else { return false };
+        // By its own time.
+        let _inside = self.runtime.enter();
+        let can_store = fitness.check_storing();
+        fitness.check(clock.now()).and(can_store).is_ok()
+    }
+
     /// What is seen of it.
     pub fn face(&self) -> Face {
         lock(&self.face).clone()
@@ -182,7 +198,8 @@ async fn run(
     match Member::open(environment, life, wire).await {
         Ok(member) => {
             let (metrics, cell) = (member.raft.metrics(), member.cell.clone());
-            *lock(&face) = Face::Serving { metrics, cell };
+            let fitness = member.watch.fitness.clone();
+            *lock(&face) = Face::Serving { metrics, cell, fitness };
             member.serve(packets).await;
         }
         Err(NotOpened { reason, is_damaged }) => *lock(&face) = Face::Failed { reason, is_damaged },
@@ -227,6 +244,8 @@ struct Member {
     wire: Arc<Wire>,
     clock: Clock,
     timing: Timing,
+    watch: Watch,
+    is_watched: bool,
 }
 
 impl Member {
@@ -251,15 +270,21 @@ impl Member {
         let (cell, reach) = (machine.cell(), machine.reach());
         let history = History::new(machine.outgoing(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
+        let fitness = Fitness::default();
         let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
+        let links = links.watched(fitness.clone());
         let haste = Haste::default();
         let network = Network::new(links.clone(), haste.clone());
         let config = pace(&environment)?;
-        let log = LogStore::new(log, work).behind(reach);
+        let log = LogStore::new(log, work.clone()).behind(reach);
         let held = log.last_log_id().await.map_err(NotOpened::because)?;
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(NotOpened::because)?;
         let desk = Desk::new((raft.clone(), haste), cell.clone(), clock.clone(), held);
+        let desk = match planted {
+            Planted::ClockBelieved => desk,
+            _ => desk.watched(fitness.clone()),
+        };
         let leader = LeaderLink::new(raft.clone(), desk.clone(), links);
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
         let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
@@ -267,6 +292,20 @@ impl Member {
             PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone());
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
         let front = Front::new(proposer, (view.clone(), desk.clone()), clock.clone(), planted);
+        let disk = environment.disk.clone();
+        let free: Free = match planted {
+            Planted::ReserveIgnored => Arc::new(|| Some(u64::MAX)),
+            _ => Arc::new(move || Some(disk.free_bytes())),
+        };
+        let watch = Watch {
+            fitness,
+            raft: raft.clone(),
+            leader: leader.clone(),
+            clock: clock.clone(),
+            free,
+            work,
+            reserve_bytes: RESERVE_BYTES,
+        };
         Ok(Self {
             own: member,
             members,
@@ -281,12 +320,19 @@ impl Member {
             wire,
             clock,
             timing,
+            watch,
+            is_watched: environment.is_watched,
         })
     }
 
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
-        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, || false, never.clone()));
+        let (fitness, clock) = (self.watch.fitness.clone(), self.clock.clone());
+        let is_aside = move || fitness.is_aside(clock.now());
+        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, is_aside, never.clone()));
+        if self.is_watched {
+            tokio::spawn(self.watch.clone().run(never.clone()));
+        }
         tokio::spawn(self.clone().duties());
         tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
         if self.own == 1 {

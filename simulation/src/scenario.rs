@@ -117,6 +117,10 @@ pub struct Scenario {
     pub fault_ms_max: u64,
     /// The bug that this run has.
     pub planted: Planted,
+    /// Whether members watch their disks and clocks, as real ones do; the other runs try what holds without that.
+    pub is_watched: bool,
+    /// Whether room and clocks are all that goes wrong.
+    pub is_quiet: bool,
 }
 
 impl Scenario {
@@ -125,7 +129,7 @@ impl Scenario {
         let mut dice = Dice::new(seed);
         let mut faults = FaultKind::ALL.to_vec();
         faults.retain(|_| dice.happens(600));
-        Self {
+        let scenario = Self {
             seed,
             safety_ms: minutes * 60_000,
             members: if dice.happens(750) { 3 } else { 5 },
@@ -139,6 +143,17 @@ impl Scenario {
             faults,
             fault_ms_max: dice.between(1_000, 8_000),
             planted,
-        }
+            is_watched: dice.happens(700),
+            is_quiet: false,
+        };
+        if scenario.is_watched && dice.happens(250) { scenario.quiet() } else { scenario }
+    }
+
+    /// The same, and only room and clocks go wrong, for long: so it can be said what has to happen how soon.
+    fn quiet(self) -> Self {
+        let weather =
+            Weather { loss_permille: 0, double_permille: 0, slow_permille: 0, ..self.weather };
+        let faults = vec![FaultKind::DiskFull, FaultKind::ClockJump];
+        Self { weather, faults, is_quiet: true, ..self }
     }
 }

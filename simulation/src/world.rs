@@ -5,6 +5,7 @@
 //! which members are led does not matter to them, and everything runs on one thread.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use novacron_coordinator::state::ledger::account::Owner;
@@ -15,6 +16,7 @@ use novacron_protocol::vm::VmState;
 use crate::client::{Ask, Client, Told};
 use crate::dice::Dice;
 use crate::faults::Faults;
+use crate::fit::Judge;
 use crate::host::{self, Host, HostTold};
 use crate::member::{BEGINNING, End, Member, WorldTime};
 use crate::network::{Content, Network, Packet, Place};
@@ -30,6 +32,9 @@ pub const QUANTUM_MS: u64 = 2;
 /// How long the cluster may take to be whole again once nothing goes wrong any more: openraft's longest backoff, some
 /// elections, a snapshot for everybody, and the patience of a client.
 const RECOVERY_MS: u64 = 90_000;
+
+/// How often it is looked at whether members are fit: their disks' files are counted.
+const JUDGED_EVERY_MS: u64 = 100;
 
 /// Requests of each client that have to be answered after the faults.
 const ANSWERS_AFTER: u64 = 3;
@@ -66,6 +71,8 @@ struct World {
     oracle: Oracle,
     trace: Trace,
     failures: u64,
+    is_watched: bool,
+    judge: Judge,
 }
 
 /// Runs a scenario to its end, or to what is not as it must be.
@@ -87,7 +94,12 @@ impl World {
     fn new(scenario: &Scenario, is_printed: bool) -> Self {
         // The scenario itself was drawn from the seed; the rest is drawn beside it.
         let mut dice = Dice::new(scenario.seed.wrapping_add(1 << 32));
-        let (time, oracle) = (WorldTime::default(), Oracle::default());
+        let time = WorldTime::default();
+        // Commands have the time of members that are watched.
+        let oracle = match scenario.is_watched {
+            true => Oracle::of_time(Arc::clone(&time)),
+            false => Oracle::default(),
+        };
         let network = Network::new(dice.split(), scenario.weather);
         let faults = Faults::new(scenario, dice.split());
         let member =
@@ -98,6 +110,7 @@ impl World {
         let mut host = |number| Host::new(number, scenario.members, dice.split(), scenario.planted);
         let hosts = (0..scenario.hosts).map(&mut host).collect();
         let (now_ms, trace) = (0, Trace::new(is_printed));
+        let judge = Judge::new(scenario.members as usize, scenario.is_quiet);
         Self {
             now_ms,
             time,
@@ -110,6 +123,8 @@ impl World {
             oracle,
             trace,
             failures: 0,
+            is_watched: scenario.is_watched,
+            judge,
         }
     }
 
@@ -125,10 +140,19 @@ impl World {
         for at in 0..self.members.len() {
             self.live(at);
         }
+        if self.is_watched && self.now_ms.is_multiple_of(JUDGED_EVERY_MS) {
+            self.judge();
+        }
         if let Some(panic) = panics::first() {
             self.oracle.object(panic);
         }
         Ok(self.oracle.violation().is_none())
+    }
+
+    fn judge(&mut self) {
+        let members: Vec<_> = self.members.iter().map(Member::sight).collect();
+        let judged = self.judge.look(self.now_ms, &members, self.oracle.tally().written);
+        judged.unwrap_or_else(|violation| self.oracle.object(violation));
     }
 
     fn deliver(&mut self) {
@@ -266,6 +290,10 @@ impl World {
         let are_heard = |world: &Self| world.hosts.iter().all(Host::is_heard);
         self.wait_for("hosts are not heard", are_heard)?;
         self.wait_for("members do not come to one state", Self::is_whole)?;
+        let are_fit = |world: &Self| {
+            world.members.iter().filter(|member| !member.is_lost()).all(Member::is_fit)
+        };
+        self.wait_for("members are not fit", are_fit)?;
         self.compare();
         Ok(())
     }
@@ -360,7 +388,7 @@ fn describe(member: &Member) -> String {
         None => "down".to_owned(),
         Some(Face::Starting) => "starting".to_owned(),
         Some(Face::Failed { reason, .. }) => reason,
-        Some(Face::Serving { metrics, cell }) => {
+        Some(Face::Serving { metrics, cell, .. }) => {
             let (applied, metrics) = (*cell.applied().borrow(), metrics.borrow().clone());
             format!(
                 "{:?} of term {}, leader {:?}, last {:?}, applied {applied}",

@@ -1,9 +1,9 @@
 //! Snapshots with real QEMUs and real qcow2 disks: one moment for all disks, back to it, and nothing half done whoever dies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{GREETING, Host, spec, vm};
+use crate::common::{GREETING, Host, PATIENCE, spec, vm};
 use novacron_agent::records::RecordName;
 use novacron_agent::vm::{MachineOrder, Order, SnapshotOrder, VmRecord};
 use novacron_protocol::effect::{EffectOutcome, ObservedState};
@@ -12,6 +12,9 @@ use novacron_protocol::limits::SNAPSHOTS_PER_VM_MAX;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::{DiskFormat, DiskSpec, VmSpec};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 const START: MachineOrder = MachineOrder::Existing(Order::Start);
@@ -146,7 +149,7 @@ async fn a_guest_that_runs_notices_nothing_and_its_disks_are_kept_as_of_one_mome
         let (mut input, mut output) = tokio::io::split(&mut theirs);
         console.serve(&mut output, &mut input).await
     });
-    tokio::io::AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
+    AsyncWriteExt::write_all(&mut ours, b"still here").await.unwrap();
     crate::common::read_until(&mut ours, "still here").await;
     serving.abort();
     assert!(refused(&host, restore(1)).await.contains("stop it first"));
@@ -304,4 +307,74 @@ async fn snapshots_are_metered_from_when_they_are_whole_until_they_are_gone() {
     };
     assert!((5..=8).contains(&sum(1)), "{told:?}");
     assert!((7..=10).contains(&sum(2)), "{told:?}");
+}
+
+/// Stands between an agent and a QEMU, and holds back what QEMU says from when it is told to stop until it is let go.
+struct SlowQemu {
+    has_stopped: watch::Receiver<bool>,
+    goes_on: watch::Receiver<bool>,
+    lets_go: watch::Sender<bool>,
+}
+
+impl SlowQemu {
+    /// Takes the place of a QEMU's socket: the next who connects speaks through it.
+    fn in_front_of(socket: &Path) -> Self {
+        let real = socket.with_extension("real");
+        std::fs::rename(socket, &real).unwrap();
+        let listener = UnixListener::bind(socket).unwrap();
+        let (stopped, has_stopped) = watch::channel(false);
+        let (resumed, goes_on) = watch::channel(false);
+        let (lets_go, let_go) = watch::channel(false);
+        tokio::spawn(async move {
+            let (agent, _) = listener.accept().await.unwrap();
+            let (orders, mut to_agent) = agent.into_split();
+            let (words, mut to_qemu) = UnixStream::connect(&real).await.unwrap().into_split();
+            let (told, was_told) = watch::channel(false);
+            tokio::spawn(async move {
+                let mut orders = BufReader::new(orders).lines();
+                while let Ok(Some(line)) = orders.next_line().await {
+                    // Before QEMU hears it, so that its answer is held back.
+                    let _ = line.contains("\"execute\":\"stop\"").then(|| told.send_replace(true));
+                    to_qemu.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+                }
+            });
+            let mut words = BufReader::new(words).lines();
+            while let Ok(Some(line)) = words.next_line().await {
+                let _ = line.contains("\"STOP\"").then(|| stopped.send_replace(true));
+                let _ = line.contains("\"RESUME\"").then(|| resumed.send_replace(true));
+                if *was_told.borrow() {
+                    let _ = let_go.clone().wait_for(|let_go| *let_go).await;
+                }
+                to_agent.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+            }
+        });
+        Self { has_stopped, goes_on, lets_go }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_whose_qemu_says_too_late_that_it_stands_still_goes_on() {
+    let host = made().await;
+    done(&host, START).await;
+    host.wait_for_console(vm(1), GREETING).await;
+    let socket = host.run_directory(vm(1)).join("q.sock");
+    let mut slow = None;
+    let host = host.crash(async || slow = Some(SlowQemu::in_front_of(&socket))).await;
+    let mut slow = slow.unwrap();
+    let too_late = async {
+        slow.has_stopped.wait_for(|has_stopped| *has_stopped).await.unwrap();
+        // From here on nothing happens but that the agent waits: its clock jumps to where it does so no longer.
+        tokio::time::pause();
+    };
+    let (reason, ()) = tokio::join!(refused(&host, take(1)), too_late);
+    tokio::time::resume();
+    assert!(reason.contains("stop"), "{reason}");
+    slow.lets_go.send_replace(true);
+    let goes_on = slow.goes_on.wait_for(|goes_on| *goes_on);
+    tokio::time::timeout(PATIENCE, goes_on).await.expect("the guest goes on").unwrap();
+    host.wait_for(vm(1), ObservedState::Running).await;
+    // What was given up can be asked for again.
+    assert_eq!(record(&host).await.snapshots, []);
+    done(&host, take(1)).await;
+    assert_eq!(record(&host).await.snapshots, [id(1)]);
 }

@@ -3,10 +3,34 @@
 use std::collections::BTreeMap;
 
 use novacron_protocol::ids::MemberId;
+use novacron_protocol::time::Timestamp;
+use tokio::time::Instant;
 
 /// How far two clocks may differ. Machines that keep time by the network differ by milliseconds; what depends on time
 /// here (tokens, leases of answers, hours of the ledger with two hours of grace) does not suffer from ten seconds.
 pub const CLOCK_OFF_MS_MAX: u64 = 10_000;
+
+/// The own clock at a moment, and from then on by the clock that does not jump. A comparison is held against this: a jump in
+/// the middle of a question would look like an answer that took long, and be believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    /// What the clock said.
+    pub wall: Timestamp,
+    /// When.
+    pub at: Instant,
+}
+
+impl Anchor {
+    /// What the clock says now, unless it has jumped, in Unix milliseconds.
+    pub fn expected_ms(&self) -> u64 {
+        self.wall.unix_ms.saturating_add(self.at.elapsed().as_millis() as u64)
+    }
+
+    /// How far the clock has jumped if it says `wall` now.
+    pub fn jump_ms(&self, wall: Timestamp) -> i64 {
+        difference_ms(wall.unix_ms, self.expected_ms())
+    }
+}
 
 /// A clock that was read over the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,10 @@
 //! themselves when there is room again, or the clock is right.
 
 pub mod clocks;
+mod storing;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_protocol::api::Code;
@@ -16,9 +17,10 @@ use novacron_protocol::ids::MemberId;
 use novacron_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use self::clocks::CLOCK_OFF_MS_MAX;
+use self::clocks::{Anchor, CLOCK_OFF_MS_MAX};
+use self::storing::Storing;
+use crate::state::formats::{FIRST, FormatVersion, SECRETS};
 
 /// Why a member is not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -52,6 +54,20 @@ pub enum Unfit {
         /// By how much.
         jump_ms: i64,
     },
+    /// It could, but most others cannot store what it proposes.
+    #[error(
+        "{can_store} of {voters} coordinators can store changes, and a majority has to: make room on those that \
+         `novacron cluster status` shows without; changes are taken again by themselves then"
+    )]
+    OthersNoRoom {
+        /// How many of those that vote have room and answer.
+        can_store: u32,
+        /// How many vote.
+        voters: u32,
+    },
+    /// It has just started, and its clock was not compared with the others' yet.
+    #[error("this coordinator has just started: its clock is being compared with the others'")]
+    ClockUnknown,
 }
 
 fn direction(offset_ms: i64) -> &'static str {
@@ -62,8 +78,21 @@ impl Unfit {
     /// The stable code that the API answers with.
     pub fn code(&self) -> Code {
         match self {
-            Self::NoRoom { .. } => Code::StorageFull,
-            Self::ClockOff { .. } | Self::ClockJumped { .. } => Code::ClockOff,
+            Self::NoRoom { .. } | Self::OthersNoRoom { .. } => Code::StorageFull,
+            Self::ClockOff { .. } | Self::ClockJumped { .. } | Self::ClockUnknown => Code::ClockOff,
+        }
+    }
+
+    /// Whether it is over as soon as the clocks were compared, within a moment.
+    pub(crate) fn is_momentary(&self) -> bool {
+        matches!(self, Self::ClockJumped { .. } | Self::ClockUnknown)
+    }
+
+    /// Since which version of formats it can be said between members.
+    pub(crate) fn since(&self) -> FormatVersion {
+        match self {
+            Self::OthersNoRoom { .. } | Self::ClockUnknown => SECRETS,
+            Self::NoRoom { .. } | Self::ClockOff { .. } | Self::ClockJumped { .. } => FIRST,
         }
     }
 }
@@ -85,9 +114,13 @@ struct State {
     clock_off_ms: Option<i64>,
     /// How much later the own clock is than each of the others'.
     offsets_ms: BTreeMap<MemberId, i64>,
-    /// When the clocks were compared last, by the wall clock and by the one that does not jump.
-    compared: Option<(Timestamp, Instant)>,
+    /// What the own clock said when the clocks were compared last.
+    compared: Option<Anchor>,
+    /// Whether they are to be compared at all.
+    is_watched: bool,
     can_others_lead: bool,
+    /// Whether the others can store.
+    storing: Storing,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +144,9 @@ impl State {
         if let Some(offset_ms) = self.clock_off_ms {
             return Err(Unfit::ClockOff { offset_ms });
         }
+        if self.is_watched && self.compared.is_none() {
+            return Err(Unfit::ClockUnknown);
+        }
         let jump_ms = self.jump_ms(wall);
         match jump_ms.unsigned_abs() > CLOCK_OFF_MS_MAX {
             true => Err(Unfit::ClockJumped { jump_ms }),
@@ -119,9 +155,7 @@ impl State {
     }
 
     fn jump_ms(&self, wall: Timestamp) -> i64 {
-        let Some((then, at)) = self.compared else { return 0 };
-        let expected = then.unix_ms.saturating_add(at.elapsed().as_millis() as u64);
-        clocks::difference_ms(wall.unix_ms, expected)
+        self.compared.map_or(0, |compared| compared.jump_ms(wall))
     }
 }
 
@@ -137,6 +171,11 @@ impl Fitness {
     pub fn check(&self, wall: Timestamp) -> Result<(), Unfit> {
         let state = self.state();
         state.check_room().and_then(|()| state.check_clock(wall))
+    }
+
+    /// From now on somebody watches: until the clocks were compared, nobody knows whether the own one is right.
+    fn begin(&self) {
+        self.state().is_watched = true;
     }
 
     /// Has the clocks compared now, rather than in a while: somebody waits for it.
@@ -184,10 +223,10 @@ impl Fitness {
         state.room = Some(Room { free_bytes, reserve_bytes, is_short });
     }
 
-    /// The clocks were compared.
+    /// The clocks were compared, the own one being what `compared` says.
     fn note_clocks(
         &self,
-        wall: Timestamp,
+        compared: Anchor,
         offsets_ms: BTreeMap<MemberId, i64>,
         clock_off_ms: Option<i64>,
     ) {
@@ -198,15 +237,47 @@ impl Fitness {
             _ => {}
         }
         (state.offsets_ms, state.clock_off_ms) = (offsets_ms, clock_off_ms);
-        state.compared = Some((wall, Instant::now()));
+        state.compared = Some(compared);
+    }
+
+    /// Whether so many members have room that a change can be acknowledged, as far as they said.
+    ///
+    /// # Errors
+    /// [`Unfit::NoRoom`], [`Unfit::OthersNoRoom`].
+    pub fn check_storing(&self) -> Result<(), Unfit> {
+        let state = self.state();
+        state.check_room().and_then(|()| state.storing.check())
+    }
+
+    /// Another member declined something for want of room.
+    pub(crate) fn note_decline(&self, member: MemberId) {
+        self.state().storing.declined(member);
+    }
+
+    /// The others that vote were asked whether they have room.
+    fn note_rooms(&self, others: &BTreeSet<MemberId>, answers: &BTreeMap<MemberId, bool>) {
+        let mut state = self.state();
+        let could = state.storing.check();
+        state.storing.note(others, answers);
+        match (could, state.storing.check()) {
+            (Ok(()), Err(reason)) => tracing::error!(%reason, "changes cannot be stored"),
+            (Err(_), Ok(())) => tracing::info!("changes can be stored again"),
+            _ => {}
+        }
+    }
+
+    fn is_somebody_short(&self) -> bool {
+        self.state().storing.is_short()
     }
 
     fn note_others(&self, can_lead: bool) {
         self.state().can_others_lead = can_lead;
     }
 
-    fn has_jumped(&self, wall: Timestamp) -> bool {
-        self.state().jump_ms(wall).unsigned_abs() > CLOCK_OFF_MS_MAX
+    /// Whether the clock was compared, and has not jumped since.
+    fn is_clock_trusted(&self, wall: Timestamp) -> bool {
+        let state = self.state();
+        state.compared.is_some() && state.jump_ms(wall).unsigned_abs() <= CLOCK_OFF_MS_MAX
     }
 
     /// How much later the own clock is than that of each other member that answered last, in milliseconds.
@@ -217,7 +288,7 @@ impl Fitness {
     /// What a person has to look at.
     pub fn alerts(&self, wall: Timestamp) -> Vec<String> {
         let state = self.state();
-        let checks = [state.check_room(), state.check_clock(wall)];
+        let checks = [state.check_room(), state.check_clock(wall), state.storing.check()];
         let mut alerts: Vec<_> =
             checks.into_iter().filter_map(|check| Some(check.err()?.to_string())).collect();
         let far = state.offsets_ms.iter().filter(|(_, ms)| ms.unsigned_abs() > CLOCK_OFF_MS_MAX);
@@ -233,7 +304,13 @@ impl Fitness {
 mod tests {
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::*;
+
+    fn since(wall: Timestamp) -> Anchor {
+        Anchor { wall, at: Instant::now() }
+    }
 
     const GIB: u64 = 1 << 30;
 
@@ -261,7 +338,11 @@ mod tests {
     async fn a_clock_that_jumps_is_not_trusted_until_it_was_compared() {
         let (fitness, hour_ms) = (Fitness::default(), 3_600_000);
         let at = |ms: u64| Timestamp::from_unix_ms(100 * hour_ms + ms);
-        fitness.note_clocks(at(0), BTreeMap::new(), None);
+        assert_eq!(fitness.check(at(0)), Ok(()), "nobody looks");
+        fitness.begin();
+        assert_eq!(fitness.check(at(0)), Err(Unfit::ClockUnknown));
+        assert!(!fitness.is_clock_trusted(at(0)));
+        fitness.note_clocks(since(at(0)), BTreeMap::new(), None);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(fitness.check(at(60_000)), Ok(()));
         assert_eq!(fitness.check(at(60_000 + CLOCK_OFF_MS_MAX)), Ok(()));
@@ -272,12 +353,31 @@ mod tests {
         assert_eq!(back.code(), Code::ClockOff);
         // The others say that it is right now, or wrong.
         let later = at(60_000 + hour_ms);
-        fitness.note_clocks(later, BTreeMap::new(), None);
+        fitness.note_clocks(since(later), BTreeMap::new(), None);
         assert_eq!(fitness.check(later), Ok(()));
         let offsets = BTreeMap::from([(MemberId(2), 3_600_000), (MemberId(3), 20)]);
-        fitness.note_clocks(later, offsets, Some(3_600_000));
+        fitness.note_clocks(since(later), offsets, Some(3_600_000));
         assert!(fitness.check(later).unwrap_err().to_string().contains("3600000 ms ahead of"));
         let alerts = fitness.alerts(later);
         assert!(alerts.len() == 2 && alerts[1].ends_with("that of member 2"), "{alerts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_while_the_others_are_asked_is_no_slow_answer() {
+        let fitness = Fitness::default();
+        let hour_ms = 3_600_000;
+        let wall = Timestamp::from_unix_ms(100 * hour_ms);
+        fitness.begin();
+        let compared = since(wall);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        // The clock is an hour ahead now; the question took what it took.
+        let (asked_ms, theirs_ms) = (wall.unix_ms, wall.unix_ms + 20);
+        let answered_ms = compared.expected_ms();
+        let reading = clocks::Reading { asked_ms, answered_ms, theirs_ms };
+        assert_eq!((answered_ms, reading.offset_ms()), (wall.unix_ms + 50, 0));
+        fitness.note_clocks(compared, BTreeMap::from([(MemberId(2), 0)]), None);
+        let later = wall.plus_ms(hour_ms + 50);
+        let jumped = Unfit::ClockJumped { jump_ms: 3_600_000 };
+        assert_eq!(fitness.check(later), Err(jumped), "it was right when it was compared");
     }
 }

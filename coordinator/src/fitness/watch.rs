@@ -1,21 +1,19 @@
 //! Looking at the disk and at the other members' clocks, and stepping aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use novacron_protocol::ids::MemberId;
-use novacron_protocol::time::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Fitness;
-use super::clocks::{self, Reading};
+use super::clocks::{self, Anchor, Reading};
 use crate::clock::Clock;
 use crate::peers::{Answer, Call, LeaderLink};
-use crate::raft::{MemberNode, Raft};
+use crate::raft::{DiskWork, MemberNode, Raft};
 
 /// How often the disk is looked at: what is written in between has to fit into the reserve.
 const ROOM_PERIOD: Duration = Duration::from_secs(1);
@@ -34,14 +32,21 @@ pub type Free = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// Watches one member.
 #[derive(Clone)]
-pub(crate) struct Watch {
-    pub(crate) fitness: Fitness,
-    pub(crate) raft: Raft,
-    pub(crate) leader: LeaderLink,
-    pub(crate) clock: Clock,
-    pub(crate) free: Free,
+pub struct Watch {
+    /// What it finds.
+    pub fitness: Fitness,
+    /// The member's consensus.
+    pub raft: Raft,
+    /// The way to the others.
+    pub leader: LeaderLink,
+    /// The wall clock.
+    pub clock: Clock,
+    /// How full the disk is.
+    pub free: Free,
+    /// Where that is asked.
+    pub work: DiskWork,
     /// Bytes that are kept; 0: the disk is not looked at.
-    pub(crate) reserve_bytes: u64,
+    pub reserve_bytes: u64,
 }
 
 /// What a member said of itself.
@@ -53,7 +58,8 @@ struct Other {
 
 impl Watch {
     /// Looks until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
+        self.fitness.begin();
         let mut compared: Option<Instant> = None;
         loop {
             let looked = async {
@@ -82,7 +88,8 @@ impl Watch {
     fn is_unsettled(&self) -> bool {
         let is_alone = self.leader.voters().len() < 2;
         let is_unheard = !is_alone && self.fitness.offsets_ms().is_empty();
-        is_unheard || self.fitness.check(self.clock.now()).is_err()
+        let is_unfit = self.fitness.check(self.clock.now()).is_err();
+        is_unheard || is_unfit || self.fitness.is_somebody_short()
     }
 
     async fn look_at_disk(&self) {
@@ -91,7 +98,7 @@ impl Watch {
         }
         let (free, was_short) = (Arc::clone(&self.free), self.fitness.check_room().is_err());
         // A disk that hangs must not hang the clocks.
-        let asked = timeout(ANSWER_TIMEOUT, spawn_blocking(move || free())).await;
+        let asked = timeout(ANSWER_TIMEOUT, self.work.run(move || free())).await;
         let Ok(Ok(Some(free_bytes))) = asked else { return };
         self.fitness.note_room(free_bytes, self.reserve_bytes);
         if !was_short && self.fitness.check_room().is_err() {
@@ -103,32 +110,43 @@ impl Watch {
     async fn compare(&self) {
         let voters = self.leader.voters();
         let own = self.leader.links().own();
+        let anchor = Anchor { wall: self.clock.now(), at: Instant::now() };
+        let is_known = self.fitness.is_clock_trusted(anchor.wall);
         let others = voters.iter().filter(|(member, _)| *member != own);
-        let asked = others.map(|(member, node)| self.ask(*member, node));
+        let asked = others.map(|(member, node)| self.ask(*member, node, anchor));
         let others: BTreeMap<MemberId, Other> =
             join_all(asked).await.into_iter().flatten().collect();
         let offsets: BTreeMap<MemberId, i64> =
             others.iter().map(|(member, other)| (*member, other.offset_ms)).collect();
-        let wall = self.clock.now();
-        // Until somebody agrees with it again, a clock that has jumped is one that has just jumped.
-        let has_jumped = self.fitness.has_jumped(wall) || self.fitness.check_clock().is_err();
-        // A clock that has jumped is not trusted because nobody answers.
-        if !(has_jumped && offsets.is_empty() && voters.len() > 1) {
-            let off_ms = clocks::off_ms(&offsets, voters.len(), has_jumped);
-            self.fitness.note_clocks(wall, offsets, off_ms);
+        // Until somebody agrees with it again, a clock that has jumped is one that has just jumped; one that was never
+        // compared may have.
+        let is_trusted = is_known && self.fitness.check_clock().is_ok();
+        // Neither is trusted because nobody answers, or because it is not known yet who else votes.
+        if is_trusted || !offsets.is_empty() || voters.len() == 1 {
+            let off_ms = clocks::off_ms(&offsets, voters.len(), !is_trusted);
+            self.fitness.note_clocks(anchor, offsets, off_ms);
         }
+        let asked: BTreeSet<MemberId> =
+            voters.iter().map(|(member, _)| *member).filter(|member| *member != own).collect();
+        let rooms = others.iter().map(|(member, other)| (*member, other.has_room)).collect();
+        self.fitness.note_rooms(&asked, &rooms);
         let can_store = others.values().filter(|other| other.has_room).count()
             + usize::from(self.fitness.check_room().is_ok());
         let can_lead = others.values().any(|other| other.is_fit);
         self.fitness.note_others(can_lead && can_store > voters.len() / 2);
     }
 
-    async fn ask(&self, member: MemberId, node: &MemberNode) -> Option<(MemberId, Other)> {
-        let Timestamp { unix_ms: asked_ms } = self.clock.now();
+    async fn ask(
+        &self,
+        member: MemberId,
+        node: &MemberNode,
+        anchor: Anchor,
+    ) -> Option<(MemberId, Other)> {
+        let asked_ms = anchor.expected_ms();
         let call = self.leader.links().call(member, node, Call::Condition);
         let answer = timeout(ANSWER_TIMEOUT, call).await;
         let Ok(Ok(Answer::Condition { clock, is_fit, has_room })) = answer else { return None };
-        let answered_ms = self.clock.now().unix_ms;
+        let answered_ms = anchor.expected_ms();
         let offset_ms = Reading { asked_ms, answered_ms, theirs_ms: clock.unix_ms }.offset_ms();
         Some((member, Other { offset_ms, is_fit, has_room }))
     }

@@ -1,7 +1,7 @@
 //! How large the items of lists are, so that no page is larger than what is kept for a reader.
 
 use novacron_protocol::api::{
-    ApiKeyView, BindingView, Event, MigrationView, NodeView, PrincipalView, ProjectView,
+    AlertView, ApiKeyView, BindingView, Event, MigrationView, NodeView, PrincipalView, ProjectView,
     ResidencyViolationView, VmView, WindowView,
 };
 use novacron_protocol::vm::Labels;
@@ -45,6 +45,12 @@ impl Weigh for MigrationView {
 impl Weigh for WindowView {
     fn weigh(&self) -> usize {
         4 * ITEM_BYTES
+    }
+}
+
+impl Weigh for AlertView {
+    fn weigh(&self) -> usize {
+        2 * ITEM_BYTES
     }
 }
 

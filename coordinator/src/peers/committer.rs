@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::message::{Committed, Declined};
+use crate::fitness::Fitness;
 use crate::raft::proposal::{EncodedCommand, PROPOSAL_BYTES_MAX, Proposal};
 use crate::raft::words::{ChangeMembershipError, ClientWriteError, RaftError};
 use crate::raft::{Haste, MemberNode, Raft};
@@ -39,6 +40,7 @@ type Written = Result<Committed, Declined>;
 pub(super) struct Committer {
     raft: Raft,
     haste: Haste,
+    fitness: Fitness,
     room: Arc<Semaphore>,
     queue: Arc<Mutex<Queue>>,
 }
@@ -58,7 +60,13 @@ struct Waiting {
 
 impl Committer {
     pub(super) fn new(raft: Raft, haste: Haste) -> Self {
-        Self { raft, haste, room: Arc::new(Semaphore::new(UNITS_MAX)), queue: Arc::default() }
+        let (fitness, room) = (Fitness::default(), Arc::new(Semaphore::new(UNITS_MAX)));
+        Self { raft, haste, fitness, room, queue: Arc::default() }
+    }
+
+    /// The same, of a member that is watched.
+    pub(super) fn watched(self, fitness: Fitness) -> Self {
+        Self { fitness, ..self }
     }
 
     /// Who waits for commits.
@@ -105,6 +113,8 @@ impl Committer {
     }
 
     async fn write(&self, proposal: Proposal, commands: usize) -> Result<Replies, Declined> {
+        // There may have been room when they came, and none now that the entry before is done. Nothing happened.
+        self.fitness.check_storing().map_err(|_| Declined::NoQuorum)?;
         match timeout(COMMIT_TIMEOUT, self.raft.client_write(proposal)).await {
             Ok(Ok(written)) if written.data.len() == commands => {
                 Ok(Replies { index: written.log_id.index, replies: written.data })

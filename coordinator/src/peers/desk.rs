@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError};
+use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError, RaftMetrics};
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
-use crate::fitness::{Fitness, Unfit};
+use crate::fitness::Fitness;
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{Haste, MemberNode, Raft};
 use crate::state::member::MemberFacts;
@@ -54,7 +54,8 @@ impl Desk {
     /// The same, of a member that is watched.
     #[must_use]
     pub fn watched(self, fitness: Fitness) -> Self {
-        Self { fitness, ..self }
+        let committer = self.committer.watched(fitness.clone());
+        Self { committer, fitness, ..self }
     }
 
     /// Whether this member is fit.
@@ -71,9 +72,15 @@ impl Desk {
     }
 
     fn check_fit(&self, now: Timestamp) -> Result<(), Declined> {
-        let Err(reason) = self.fitness.check(now) else { return Ok(()) };
-        if matches!(reason, Unfit::ClockJumped { .. }) {
+        // What a majority cannot store is not begun: nobody would learn what becomes of it. Whoever else led could not either.
+        let checked = self.fitness.check(now).and_then(|()| self.fitness.check_storing());
+        let Err(reason) = checked else { return Ok(()) };
+        if reason.is_momentary() {
             self.fitness.hurry();
+        }
+        // A member of the release before does not know all reasons.
+        if self.cell.look(Fleet::formats) < reason.since() {
+            return Err(Declined::NoQuorum);
         }
         Err(Declined::Unfit { reason, is_aside: self.fitness.is_aside(now) })
     }
@@ -226,12 +233,27 @@ impl Desk {
         let entering = async {
             let added = self.raft.add_learner(member.0, node, true).await;
             added.map_err(|error| declined_write(&error))?;
+            self.caught_up(member).await?;
             let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
             let changed = self.raft.change_membership(voter, false).await;
             changed.map_err(|error| declined_write(&error))
         };
         timeout(CATCH_UP_TIMEOUT, entering).await.map_err(|_| Declined::OutcomeUnknown)??;
         Ok(Answer::Done)
+    }
+
+    /// Waits until a newcomer has what the log holds now. openraft calls one caught up that lacks less than some thousand
+    /// entries, whether it answers or not; a vote of one that does not would only be missing.
+    async fn caught_up(&self, member: MemberId) -> Result<(), Declined> {
+        let mut metrics = self.raft.metrics();
+        let last = metrics.borrow().last_log_index;
+        let has_all = |metrics: &RaftMetrics<u64, MemberNode>| {
+            let replicated = metrics.replication.as_ref().and_then(|to| *to.get(&member.0)?);
+            // Nothing is replicated by one that leads no more.
+            metrics.replication.is_none() || replicated.map(|log| log.index) >= last
+        };
+        drop(metrics.wait_for(has_all).await.map_err(|_| Declined::Stopped)?);
+        if self.leads() { Ok(()) } else { Err(Declined::NotLeader { leader: self.leader() }) }
     }
 
     fn votes(&self, member: MemberId) -> bool {
@@ -263,7 +285,12 @@ impl Desk {
         let judged = self.cell.look(|fleet| fleet.check_asker(&command));
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         self.check_fit(at)?;
-        let leaving = ChangeMembers::RemoveVoters(BTreeSet::from([member.0]));
+        let members = BTreeSet::from([member.0]);
+        // One that has entered and does not vote would stay, and be sent entries for ever.
+        let leaving = match self.votes(member) {
+            true => ChangeMembers::RemoveVoters(members),
+            false => ChangeMembers::RemoveNodes(members),
+        };
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(leaving, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
         let reply = self.propose(command).await?;

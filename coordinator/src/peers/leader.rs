@@ -74,6 +74,8 @@ impl LeaderLink {
                 Ok(Err(Attempt::NotPossible(reason))) => {
                     return Err(LeaderError::NotPossible(reason));
                 }
+                // An earlier try may go on where it is.
+                Ok(Err(Attempt::Unfit(_))) if may_have_happened => break,
                 Ok(Err(Attempt::Unfit(reason))) => return Err(LeaderError::Unfit(reason)),
                 Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
                 Ok(Err(Attempt::NotDone)) => {}
@@ -180,9 +182,10 @@ impl From<Declined> for Attempt {
             | Declined::NoQuorum
             | Declined::Busy => Self::NotDone,
             // A clock that has jumped is compared with the others' within a moment.
-            Declined::Unfit { is_aside: true, .. }
-            | Declined::Unfit { reason: Unfit::ClockJumped { .. }, .. } => Self::NotDone,
-            Declined::Unfit { reason, is_aside: false } => Self::Unfit(reason),
+            Declined::Unfit { reason, is_aside } if is_aside || reason.is_momentary() => {
+                Self::NotDone
+            }
+            Declined::Unfit { reason, .. } => Self::Unfit(reason),
             Declined::OutcomeUnknown => Self::Unknown,
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.

@@ -17,6 +17,7 @@ use quinn::RecvStream;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
+use crate::fitness::{Fitness, Unfit};
 use crate::raft::MemberNode;
 use crate::state::formats::Formats;
 
@@ -131,6 +132,7 @@ pub struct PeerLinks {
     way: Way,
     /// What says that this member is none any more.
     refused: watch::Sender<Option<Declined>>,
+    fitness: Fitness,
 }
 
 #[derive(Debug, Clone)]
@@ -153,7 +155,13 @@ impl PeerLinks {
 
     fn over(way: Way, own: MemberId, incarnation: Incarnation) -> Self {
         let (formats, refused) = (Formats::default(), watch::Sender::new(None));
-        Self { own, incarnation, formats, way, refused }
+        Self { own, incarnation, formats, way, refused, fitness: Fitness::default() }
+    }
+
+    /// The same, of a member that wants to know who has no room.
+    #[must_use]
+    pub fn watched(self, fitness: Fitness) -> Self {
+        Self { fitness, ..self }
     }
 
     /// The same, for a program that understands other formats than this build.
@@ -196,12 +204,13 @@ impl PeerLinks {
         call: Call,
     ) -> Result<Answer, PeerError> {
         let request = self.request(to, call)?;
-        self.noted(match &self.way {
+        let answer = match &self.way {
             Way::Connections(links) => links.ask(node, request).await,
             Way::Carried(carrier) => {
                 carrier.exchange(node, request).await.and_then(|bytes| read(&bytes))
             }
-        })
+        };
+        self.noted(to, answer)
     }
 
     /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].
@@ -227,7 +236,7 @@ impl PeerLinks {
     ) -> Result<(Answer, FramedStream), PeerError> {
         let request = self.request(to, call)?;
         match &self.way {
-            Way::Connections(links) => self.noted(links.open(node, request).await),
+            Way::Connections(links) => self.noted(to, links.open(node, request).await),
             Way::Carried(_) => Err(PeerError::NoStreams),
         }
     }
@@ -237,12 +246,15 @@ impl PeerLinks {
         Ok(codec::encode(&PeerRequest { from, incarnation, formats, to, call })?.into())
     }
 
-    /// Some refusals are about this member and not about the call.
-    fn noted<T>(&self, result: Result<T, PeerError>) -> Result<T, PeerError> {
-        if let Err(PeerError::Declined(declined)) = &result
-            && self.is_over(declined)
-        {
-            self.refused.send_replace(Some(declined.clone()));
+    /// Some refusals are about this member, or the other one, and not about the call.
+    fn noted<T>(&self, to: MemberId, result: Result<T, PeerError>) -> Result<T, PeerError> {
+        if let Err(PeerError::Declined(declined)) = &result {
+            if self.is_over(declined) {
+                self.refused.send_replace(Some(declined.clone()));
+            }
+            if matches!(declined, Declined::Unfit { reason: Unfit::NoRoom { .. }, .. }) {
+                self.fitness.note_decline(to);
+            }
         }
         result
     }

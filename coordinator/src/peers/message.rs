@@ -252,12 +252,14 @@ impl Message for PeerResponse {
     const NAME: &'static str = "response between members";
 
     fn version(&self) -> u16 {
-        let is_of_secrets = match self {
-            Self::Answer(answer) => {
-                matches!(**answer, Answer::SecretKey(_) | Answer::HasSecretKey(_))
-            }
-            Self::Declined(_) => false,
+        let since = match self {
+            Self::Answer(answer) => match **answer {
+                Answer::SecretKey(_) | Answer::HasSecretKey(_) => SECRETS,
+                _ => FIRST,
+            },
+            Self::Declined(Declined::Unfit { reason, .. }) => reason.since(),
+            Self::Declined(_) => FIRST,
         };
-        if is_of_secrets { SECRETS.0 } else { FIRST.0 }
+        since.0
     }
 }

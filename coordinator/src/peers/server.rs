@@ -15,8 +15,8 @@ use super::leader::{LeaderError, LeaderLink};
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::agents::{Console, ConsoleError, Consoles};
 use crate::history::History;
-use crate::raft::Raft;
-use crate::raft::words::RaftError;
+use crate::raft::words::{AppendEntriesRequest, AppendEntriesResponse, RaftError};
+use crate::raft::{Raft, TypeConfig};
 use crate::secrets::keyring::{KeyText, Keyring};
 use crate::state::Fleet;
 use crate::state::member::MemberRecord;
@@ -108,11 +108,7 @@ impl PeerServer {
             return self.leader.call(request.call).await.map_err(Declined::from);
         }
         match request.call {
-            // A sign of life is taken; what there is no room for is not, and is sent again.
-            Call::Append(rpc) => {
-                self.require_room(!rpc.entries.is_empty())?;
-                not_fatal(self.raft.append_entries(rpc).await).map(Answer::Append)
-            }
+            Call::Append(rpc) => self.append(rpc).await,
             Call::Condition => Ok(self.leader.desk().condition()),
             Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
             Call::InstallSnapshot(rpc) => {
@@ -130,6 +126,23 @@ impl PeerServer {
             }
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve_member(request.from, call).await,
+        }
+    }
+
+    /// What there is no room for is declined, and sent again. The sign of life in it is taken all the same: openraft gives no
+    /// other while there is something to send, and a member that hears none calls elections.
+    async fn append(&self, mut rpc: AppendEntriesRequest<TypeConfig>) -> Result<Answer, Declined> {
+        let room = self.require_room(!rpc.entries.is_empty());
+        if room.is_err() {
+            rpc.entries.clear();
+        }
+        let answer = not_fatal(self.raft.append_entries(rpc).await)?;
+        match answer {
+            // Of those that came, none was taken.
+            Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) => {
+                room.map(|()| Answer::Append(answer))
+            }
+            _ => Ok(Answer::Append(answer)),
         }
     }
 

@@ -143,7 +143,9 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, command: Command) -> Result<Accepted, ProposeError> {
-        self.leader.desk().fitness().check_clock().map_err(ProposeError::Unfit)?;
+        let fitness = self.leader.desk().fitness();
+        // Without room this member would not see what becomes of it.
+        fitness.check_clock().and_then(|()| fitness.check_room()).map_err(ProposeError::Unfit)?;
         // A leader of an earlier release could not even read it.
         self.view.local(|fleet| fleet.check_since(&command.body))?;
         if codec::encoded_bytes(&command).is_none() {

@@ -196,7 +196,7 @@ impl Keyring {
         Ok(text_of(&keys))
     }
 
-    /// Encrypts a value for a place with a key, and marks it.
+    /// Encrypts a value for a place with a key, and marks it: equal for the same value at the same place only.
     ///
     /// # Errors
     /// [`KeyringError::Missing`], [`KeyringError::Value`].
@@ -209,8 +209,24 @@ impl Keyring {
     ) -> Result<(SealedValue, u64), KeyringError> {
         let vault = Vault::new(VALUE_PURPOSE, vec![self.find(key)?])?;
         let sealed = vault.seal(Salt::draw()?, &context(place, id), value.as_bytes())?;
-        let mark = vault.mark(b"", value.as_bytes());
+        let mark = vault.mark(&encoded(place), value.as_bytes());
         Ok((SealedValue { id, key, sealed }, mark))
+    }
+
+    /// What a value may have been marked with when the same request came before: with another of these keys, and without
+    /// its place, as builds before 0.1.0 did. Keys that are not here marked nothing that can be known again.
+    pub fn earlier_marks(
+        &self,
+        keys: impl Iterator<Item = SecretKeyId>,
+        place: &SecretPlace,
+        value: &str,
+    ) -> Vec<u64> {
+        let vaults =
+            keys.filter_map(|key| Vault::new(VALUE_PURPOSE, vec![self.find(key).ok()?]).ok());
+        let marks = vaults.flat_map(|vault| {
+            [&encoded(place)[..], b""].map(|context| vault.mark(context, value.as_bytes()))
+        });
+        marks.collect()
     }
 
     /// Decrypts a value of a place.
@@ -258,8 +274,12 @@ fn unlock(lock: Option<&(PathBuf, Vault)>, record: &[u8]) -> Result<String, Keyr
 
 /// What a value belongs to: neither another name nor an earlier value is taken for it.
 fn context(place: &SecretPlace, id: Uuid) -> Vec<u8> {
-    let place = crate::state::table::Key::encode(place);
+    let place = encoded(place);
     [&(place.len() as u32).to_le_bytes()[..], &place, id.as_bytes()].concat()
+}
+
+fn encoded(place: &SecretPlace) -> Vec<u8> {
+    crate::state::table::Key::encode(place)
 }
 
 #[cfg(test)]
@@ -319,6 +339,36 @@ mod tests {
         let keyring = Keyring::open(disk, None).unwrap();
         assert_eq!(keyring.missing([one, two].into_iter()), [one]);
         assert!(!format!("{keyring:?} {:?}", keyring.text(two)).contains("0202"));
+    }
+
+    #[test]
+    fn equal_values_in_two_places_have_different_marks() {
+        let keyring = Keyring::open(Arc::new(SimulatedDisk::new(1)), None).unwrap();
+        let keys: [SecretKeyId; 2] = [key(1).id().into(), key(2).id().into()];
+        for number in [1, 2] {
+            keyring.add(key(number), &keys).unwrap();
+        }
+        let of_project = |project: &str, name: &str| SecretPlace {
+            project: Some(project.parse().unwrap()),
+            ..place(name)
+        };
+        let places = [place("a"), place("b"), of_project("a", "b"), of_project("b", "b")];
+        let mark =
+            |key, place, value| keyring.seal(key, place, Uuid::from_u128(7), value).unwrap().1;
+        let marks = places.iter().flat_map(|place| {
+            ["x", "y"].into_iter().flat_map(move |value| keys.map(|key| (key, place, value)))
+        });
+        let marks: Vec<_> = marks.map(|(key, place, value)| mark(key, place, value)).collect();
+        let different: std::collections::BTreeSet<_> = marks.iter().collect();
+        assert_eq!((marks.len(), different.len()), (16, 16));
+        // What was marked with the key before, or without its place, is known again.
+        let known = keyring.earlier_marks(keys.into_iter(), &places[0], "x");
+        let without_place =
+            |number| Vault::new(VALUE_PURPOSE, vec![key(number)]).unwrap().mark(b"", b"x");
+        for earlier in [marks[0], marks[1], without_place(1), without_place(2)] {
+            assert!(known.contains(&earlier), "{earlier} of {known:?}");
+        }
+        assert!(!known.contains(&mark(keys[0], &places[1], "x")));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::clock::new_uuid;
 use crate::propose::{ProposeError, Proposer};
 use crate::state::secret::keys::{SecretKeys, Turn};
 use crate::state::secret::{SecretOrder, SecretPlace};
-use crate::state::{Accepted, Asker, Body, Command, Fleet, Origin};
+use crate::state::{Accepted, Asker, Body, Command, Fleet, Origin, Reply};
 use crate::view::View;
 
 /// Why something about a secret was not done.
@@ -92,8 +92,37 @@ impl Secrets {
         // This member may be behind; what is encrypted with the key before is taken, too.
         let key = self.view.local(Fleet::secret_keys).sealing.ok_or(SecretError::NoKeyYet)?;
         let id = new_uuid(self.proposer.clock().now());
-        let (value, mark) = self.keyring.seal(key, &place, id, value.expose())?;
-        self.propose(request, asker, SecretOrder::Put { place, value, mark }).await.map(drop)
+        let (sealed, mark) = self.keyring.seal(key, &place, id, value.expose())?;
+        let put = |mark| SecretOrder::Put { place: place.clone(), value: sealed.clone(), mark };
+        let order = put(mark);
+        // Its mark may have been another one when it came before: nobody is told that it is another request then.
+        let keys = self.view.local(Fleet::secret_keys).wanted();
+        let earlier = self.keyring.earlier_marks(keys, &place, value.expose());
+        let earlier = earlier.into_iter().filter(|earlier| *earlier != mark).map(put);
+        if let Some(reply) = self.answered(request, &asker, earlier) {
+            return reply.map(drop).map_err(|refusal| ProposeError::from(refusal).into());
+        }
+        self.propose(request, asker, order).await.map(drop)
+    }
+
+    /// What a request was answered, if it was one of these orders.
+    fn answered(
+        &self,
+        request: RequestId,
+        asker: &Asker,
+        mut orders: impl Iterator<Item = SecretOrder>,
+    ) -> Option<Reply> {
+        self.view.local(|fleet| {
+            // Hardly any request comes twice.
+            if fleet.answered(request).is_none() {
+                return None;
+            }
+            let at = self.proposer.clock().now();
+            orders.find_map(|order| {
+                let (origin, body) = (Origin::Asker(asker.clone()), Body::Secrets(order));
+                fleet.answer_to(&Command { request, at, origin, body })
+            })
+        })
     }
 
     /// Removes a secret.

@@ -7,6 +7,7 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::command::Command;
 use super::fleet::{Applying, Fleet};
 use super::reply::{Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
@@ -35,9 +36,15 @@ impl Message for Answered {
 }
 
 impl Fleet {
-    /// What a request was answered before, if it is kept still.
-    pub fn answer_to(&self, request: RequestId) -> Option<&Answered> {
+    /// What a request was answered before, whatever it asked, if that is kept still.
+    pub fn answered(&self, request: RequestId) -> Option<&Answered> {
         self.requests.get(&request)
+    }
+
+    /// The answer that this very command got before, if it did. Applying it again would answer the same.
+    pub fn answer_to(&self, command: &Command) -> Option<Reply> {
+        let before = self.requests.get(&command.request)?;
+        (command.fingerprint() == Some(before.fingerprint)).then(|| before.reply.clone())
     }
 
     /// The answer that a request got before, if it did.

@@ -1,14 +1,20 @@
 //! Members that found, join, lead, die and come back.
 
+use std::net::Ipv4Addr;
+
 use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::TestDiskConfig;
 use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::directory::{DataDirectory, MemberIdentity};
 use novacron_coordinator::founding;
+use novacron_coordinator::peers::{Call, PeerLinks};
 use novacron_coordinator::propose::ProposeError;
+use novacron_coordinator::raft::MemberNode;
 use novacron_coordinator::view::ReadError;
 use novacron_protocol::api::MemberRole;
 use novacron_protocol::ids::MemberId;
+use novacron_transport::{Endpoint, LinkSettings};
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,6 +47,39 @@ async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     assert_eq!(seen, Ok(true), "the old leader catches up");
     let hashes = hashes(&cluster).await;
     assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "all members have the same state");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_has_entered_and_never_came_to_vote_leaves_nothing_behind_when_it_is_removed() {
+    let mut cluster = TestCluster::start(1).await;
+    let MemberIdentity { member, incarnation, .. } = cluster.join("c2").await;
+    // It asks to take part, and is gone before it has caught up.
+    let credentials = {
+        let directory = DataDirectory::open(&cluster.configs["c2"].data_directory).unwrap();
+        directory.credentials().unwrap()
+    };
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let endpoint = Endpoint::client(any, &credentials, LinkSettings::control()).unwrap();
+    let links = PeerLinks::new(member, incarnation, endpoint);
+    let node = MemberNode::at(cluster.configs["c1"].peer_advertise.clone());
+    let entering = tokio::spawn(async move {
+        drop(links.call(MemberId(0), &node, Call::Enter { member }).await);
+    });
+    let app = cluster.app("c1");
+    let members = async || app.cluster.view().await.unwrap().members;
+    until("it is there and does not vote", async || {
+        let members = members().await;
+        let newcomer = members.iter().find(|one| one.id == member)?;
+        (newcomer.role == MemberRole::Learner).then_some(())
+    })
+    .await;
+    entering.abort();
+    app.cluster.remove(request(), by_operator(member)).await.unwrap();
+    let left: Vec<_> = members().await.into_iter().map(|one| one.id).collect();
+    assert_eq!(left, [MemberId(1)]);
+    assert!(app.view.local(|fleet| fleet.member(member).unwrap().has_left()));
+    create(app, "after").await.unwrap();
     cluster.shutdown().await;
 }
 

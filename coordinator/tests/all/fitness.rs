@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
@@ -89,6 +90,54 @@ async fn without_room_anywhere_changes_are_refused_and_reads_answered() {
     assert_eq!(read, Ok(true));
     fitness.note_room(4 * RESERVE_BYTES, RESERVE_BYTES);
     create(cluster.any(), "more").await.unwrap();
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_majority_has_no_room_changes_are_declined_at_once_and_nothing_of_them_happens() {
+    let cluster = cluster_without_disk_watch(3).await;
+    create(cluster.any(), "before").await.unwrap();
+    let leader = cluster.leader().await;
+    let others = cluster.followers().await;
+    for other in &others {
+        cluster.running[other].fitness().note_room(1000, RESERVE_BYTES);
+    }
+    // The leader may not have heard of it: then nobody knows what becomes of the first.
+    let first = create(cluster.app(&leader), "first").await.unwrap_err();
+    assert!(matches!(first.code(), Code::OutcomeUnknown | Code::StorageFull), "{first}");
+    for number in 0..3 {
+        let asked = Instant::now();
+        let name = format!("declined-{number}");
+        let declined = create(cluster.app(&leader), &name).await.unwrap_err();
+        assert_eq!(declined.code(), Code::StorageFull, "{declined}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "after {:?}", asked.elapsed());
+        let problem = declined.to_problem();
+        assert!(problem.detail.contains("1 of 3 coordinators"), "{problem:?}");
+    }
+    // It goes on leading, answers reads, and says what is missing.
+    until("reads are answered", async || {
+        let read = cluster.app(&leader).view.read(|fleet| fleet.find_vm("before").is_some()).await;
+        read.ok().filter(|found| *found)
+    })
+    .await;
+    let alerts = cluster.running[&leader].fitness().alerts(Clock::system().now());
+    assert!(alerts.iter().any(|alert| alert.contains("a majority has to")), "{alerts:?}");
+
+    cluster.running[&others[0]].fitness().note_room(4 * RESERVE_BYTES, RESERVE_BYTES);
+    let asked = request();
+    until("changes are taken again", async || {
+        match create_as(cluster.app(&leader), asked, "after").await {
+            Ok(_) => Some(()),
+            Err(error) => {
+                assert_eq!(error.code(), Code::StorageFull, "{error}");
+                None
+            }
+        }
+    })
+    .await;
+    let found = |name: &str| cluster.app(&leader).view.local(|fleet| fleet.find_vm(name).is_some());
+    assert!((0..3).all(|number| !found(&format!("declined-{number}"))));
+    assert_eq!(found("first"), first.code() == Code::OutcomeUnknown, "{first}");
     cluster.shutdown().await;
 }
 

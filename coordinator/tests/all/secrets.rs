@@ -9,11 +9,11 @@ use novacron_coordinator::app::App;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::restoring::{BackupFile, restore};
 use novacron_coordinator::secrets::{NewSecret, SecretError, keys_view};
-use novacron_coordinator::state::Fleet;
-use novacron_coordinator::state::secret::SecretPlace;
+use novacron_coordinator::state::secret::{SealedValue, SecretOrder, SecretPlace};
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
 use novacron_protocol::api::{Code, KeyTurn, SecretRevealed};
 use novacron_protocol::secret::SecretText;
-use novacron_vault::VaultKey;
+use novacron_vault::{Vault, VaultKey};
 use serde_json::json;
 
 use crate::access::town::keep_secret;
@@ -234,6 +234,45 @@ async fn the_key_turns_while_secrets_are_written_and_a_leader_goes() {
     })
     .await;
     assert_eq!(value_of(cluster.any(), "s-7").await, "value 7");
+    cluster.shutdown().await;
+}
+
+/// The key that a member with one key has.
+fn key_on_disk(cluster: &TestCluster, member: &str) -> VaultKey {
+    let path = cluster.configs[member].data_directory.join("keys/secrets.record");
+    let bytes = std::fs::read(path).unwrap();
+    let begin = bytes.windows(15).position(|window| window == b"novacron-key-1-").unwrap();
+    let line = bytes[begin..].split(|byte| *byte == b'\n').next().unwrap();
+    std::str::from_utf8(line).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_was_marked_as_builds_before_did_is_still_the_same_request() {
+    let cluster = TestCluster::start(1).await;
+    keep(cluster.any(), "other", "hunter2").await;
+    let app = cluster.any();
+    // A secret is kept as those builds did it: marked without its place.
+    let key = key_on_disk(&cluster, "c1");
+    let id = key.id().into();
+    let mark = Vault::new("novacron secret", vec![key]).unwrap().mark(b"", b"hunter2");
+    let sealed = vec![7; 100];
+    let value = SealedValue { id: uuid::Uuid::from_u128(7), key: id, sealed };
+    let order = SecretOrder::Put { place: place("password"), value, mark };
+    let (asked, at) = (request(), Clock::system().now());
+    let (order, asker) = by_operator(order).into_parts();
+    let (origin, body) = (Origin::Asker(asker), Body::Secrets(order));
+    let command = Command { request: asked, at, origin, body };
+    assert_eq!(app.proposer.propose(command).await, Ok(Accepted::Secret(1)));
+
+    let again = async |value: &str| {
+        let value = SecretText::new(value.to_owned());
+        app.secrets.put(asked, by_operator(NewSecret { place: place("password"), value })).await
+    };
+    again("hunter2").await.unwrap();
+    let version = app.view.local(|fleet| fleet.secret(&place("password")).unwrap().version);
+    assert_eq!(version, 1, "it was not done again");
+    let other = again("hunter3").await.unwrap_err().to_problem();
+    assert_eq!(other.code, Code::IdempotencyConflict);
     cluster.shutdown().await;
 }
 

@@ -132,8 +132,8 @@ impl Fleet {
         .await;
     }
 
-    /// Founds the cluster with the release before, and lets all join.
-    async fn found(&mut self) {
+    /// Founds the cluster with the release before.
+    async fn found_alone(&mut self) {
         let out = self.directory.path().join("admin");
         let mut init = self.command("c1", Release::Before, "init");
         let status = init.arg("--cluster-operators-out").arg(&out).status().unwrap();
@@ -141,27 +141,41 @@ impl Fleet {
         self.admin = Some(Credentials::load(Path::new(&out)).unwrap());
         self.start("c1", Release::Before);
         self.until_ready("c1").await;
-        for name in ["c2", "c3"] {
-            let body = json!({ "role": "coordinator", "name": name }).to_string();
-            let made = self.client("c1").post("/api/v1/tokens", &body).await;
-            assert_eq!(made.status, 201, "{made:?}");
-            let token = made.json();
-            let mut join = self.command(name, Release::Before, "join");
-            join.arg("--token").arg(token["token"].as_str().unwrap());
-            join.arg("--coordinator").arg(token["coordinators"][0].as_str().unwrap());
-            let status = spawn_blocking(move || join.status().unwrap()).await.unwrap();
-            assert!(status.success(), "{}", self.log(name));
-            self.start(name, Release::Before);
-            self.until_ready(name).await;
-        }
+    }
+
+    /// A member of the release before is given an id, and not started.
+    async fn admit(&self, name: &str) {
+        let body = json!({ "role": "coordinator", "name": name }).to_string();
+        let made = self.client("c1").post("/api/v1/tokens", &body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let token = made.json();
+        let mut join = self.command(name, Release::Before, "join");
+        join.arg("--token").arg(token["token"].as_str().unwrap());
+        join.arg("--coordinator").arg(token["coordinators"][0].as_str().unwrap());
+        let status = spawn_blocking(move || join.status().unwrap()).await.unwrap();
+        assert!(status.success(), "{}", self.log(name));
+    }
+
+    async fn until_voters(&self, voters: usize) {
         let client = self.client("c1");
         until("all vote", async || {
             let cluster = client.get("/api/v1/cluster").await.json();
             let members = cluster["members"].as_array()?;
             let votes = members.iter().filter(|member| member["role"] != "learner").count();
-            (votes == MEMBERS.len()).then_some(())
+            (votes == voters).then_some(())
         })
         .await;
+    }
+
+    /// Founds the cluster with the release before, and lets all join.
+    async fn found(&mut self) {
+        self.found_alone().await;
+        for name in ["c2", "c3"] {
+            self.admit(name).await;
+            self.start(name, Release::Before);
+            self.until_ready(name).await;
+        }
+        self.until_voters(MEMBERS.len()).await;
     }
 
     async fn formats(&self, name: &str) -> Option<u64> {
@@ -277,6 +291,29 @@ async fn members_are_replaced_one_by_one_under_load_and_then_the_cluster_goes_up
     if before < newest {
         there_is_no_way_back(&mut fleet).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_admitted_before_the_upgrade_and_upgraded_itself_enters_after_it() {
+    let newest = u64::from(NEWEST.0);
+    let mut fleet = Fleet::new();
+    fleet.found_alone().await;
+    fleet.admit("c2").await;
+    fleet.replace("c1", Release::This).await;
+    until("the cluster goes up", async || {
+        (fleet.formats("c1").await == Some(newest)).then_some(())
+    })
+    .await;
+    // With the program that it was admitted with it is told, and ends.
+    fleet.start("c2", Release::Before);
+    let before = fleet.running.get_mut("c2").unwrap();
+    until("it ends by itself", async || before.try_wait().unwrap()).await;
+    let log = fleet.log("c2");
+    assert!(log.contains("install the release that its other members"), "{log}");
+    fleet.start("c2", Release::This);
+    fleet.until_voters(2).await;
+    fleet.until_ready("c2").await;
+    assert_eq!(fleet.formats("c2").await, Some(newest));
 }
 
 /// The program of the release before says so, and does not start.

@@ -130,7 +130,8 @@ pub enum SecretOrder {
         place: SecretPlace,
         /// The value.
         value: SealedValue,
-        /// Equal for equal values, so that a request that comes again is known; says nothing without the key.
+        /// Equal for equal values of the same place, so that a request that comes again is known; says nothing without
+        /// the key.
         mark: u64,
     },
     /// Remove a secret.

@@ -17,7 +17,8 @@ use novacron_coordinator::app::App;
 use novacron_coordinator::auth::{Authorized, Grant, Presented};
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::config::Config;
-use novacron_coordinator::coordinator::Coordinator;
+use novacron_coordinator::coordinator::{Coordinator, StartError};
+use novacron_coordinator::directory::MemberIdentity;
 use novacron_coordinator::founding::{self, Invitation};
 use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::formats::Formats;
@@ -162,6 +163,13 @@ impl TestCluster {
     }
 
     pub async fn add(&mut self, name: &str) {
+        self.join(name).await;
+        self.run(name).await;
+        self.until_votes(name).await;
+    }
+
+    /// Gives a member its id and its data, and does not start it.
+    pub async fn join(&mut self, name: &str) -> MemberIdentity {
         let config = config_with(name, self.directory.path(), self.more);
         let create = TokenCreate {
             role: "coordinator".into(),
@@ -174,15 +182,23 @@ impl TestCluster {
             token: made.token.parse().unwrap(),
             coordinator: made.coordinators[0].clone(),
         };
-        founding::join(&config, Some(&invitation), Clock::system()).await.unwrap();
+        let joined = founding::join(&config, Some(&invitation), Clock::system()).await;
         self.configs.insert(name.to_owned(), config);
-        self.run(name).await;
-        self.until_votes(name).await;
+        joined.unwrap()
     }
 
     pub async fn run(&mut self, name: &str) {
         let clock = self.clock.clone();
-        let coordinator = Coordinator::start(&self.configs[name], clock).await.unwrap();
+        let config = &self.configs[name];
+        let coordinator = until("the socket of the one before is free", async || {
+            match Coordinator::start(config, clock.clone()).await {
+                Ok(coordinator) => Some(coordinator),
+                // A task of it that dialled somebody may hold the socket for a moment after it has stopped.
+                Err(StartError::Endpoint(_)) => None,
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
         self.running.insert(name.to_owned(), coordinator);
     }
 

@@ -67,6 +67,13 @@ impl SimulatedDisk {
         self.state().capacity_bytes = capacity_bytes;
     }
 
+    /// Bytes that are left of the capacity; without one, as many as a number can say.
+    pub fn free_bytes(&self) -> u64 {
+        let state = self.state();
+        let used_bytes = state.used_bytes();
+        state.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(used_bytes))
+    }
+
     /// Bytes of all files that have a name.
     pub fn used_bytes(&self) -> u64 {
         self.state().used_bytes()
