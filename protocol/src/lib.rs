@@ -7,6 +7,7 @@
 //! | [`vm`] [`annotation`] [`node`] [`region`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
+//! | [`metric`] [`sample`] | what is measured over time, and how it travels |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
@@ -27,12 +28,14 @@ pub mod effect;
 mod held_runs;
 pub mod ids;
 pub mod limits;
+pub mod metric;
 pub mod migration;
 pub mod node;
 pub mod pages;
 pub mod project;
 pub mod qemu;
 pub mod region;
+pub mod sample;
 pub mod secret;
 pub mod session;
 pub mod size;

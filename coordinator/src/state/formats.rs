@@ -32,6 +32,9 @@ pub const FIRST: FormatVersion = FormatVersion(1);
 /// Secrets and their keys: commands, tables 25 and 26, calls between members.
 pub const SECRETS: FormatVersion = FormatVersion(2);
 
+/// What agents measured, as the leader passes it on: a call between members.
+pub const SAMPLES: FormatVersion = SECRETS;
+
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
 

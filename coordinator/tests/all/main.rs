@@ -20,6 +20,7 @@ mod overview;
 mod projects;
 mod regions;
 mod replacing;
+mod samples;
 mod secrets;
 mod snapshots;
 mod stale;

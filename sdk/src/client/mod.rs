@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod batches;
 mod cluster;
+mod metrics;
 mod migrations;
 mod nodes;
 mod regions;
@@ -24,6 +25,7 @@ use crate::exchange::{Exchange, Notice, Request, Shared};
 use crate::query::Path;
 
 pub use audit::AuditFilter;
+pub use metrics::MetricQuery;
 pub use migrations::MigrationFilter;
 pub use nodes::NodeFilter;
 pub use usage::{InvoiceFilter, UsageFilter};
