@@ -129,10 +129,7 @@ mod tests {
     #[test]
     fn a_row_says_how_it_went() {
         let row = series("bytes/s", &[0.0, 1024.0, 2048.0, 1024.0]).row();
-        assert_eq!(
-            row,
-            ["disk_written disk0", "1.0 KiB/s", "1.0 KiB/s", "0 B/s", "4.0 KiB/s", "▁▅█▅"]
-        );
+        assert_eq!(row, ["disk_written disk0", "1 KiB/s", "1 KiB/s", "0 B/s", "4 KiB/s", "▁▅█▅"]);
         assert_eq!(series("bytes", &[]).row()[1..], ["-", "-", "-", "-", ""]);
         let long = curve(&(0..1_000).map(f64::from).collect::<Vec<_>>());
         assert_eq!(long.chars().count(), CURVE_WIDTH);
