@@ -24,6 +24,7 @@ use crate::metrics::{self, HostNumbers};
 use crate::migrate::Migrations;
 use crate::records::{Records, RecordsError};
 use crate::report::Reporter;
+use crate::sampling::Sampler;
 use crate::vm::{Machines, Settings};
 
 /// Why the agent cannot do what it was started for.
@@ -164,13 +165,16 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         let (recorder, unrecorded) = (recorder.clone(), unrecorded.clone());
         async move { recorder.run(unrecorded).await }
     });
+    let sampler = Sampler::new(machines.clone(), config.directories().machines());
     let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
     let pages = metrics::pages(HostNumbers {
         machines: machines.clone(),
         migrations: migrations.clone(),
         reporter: reporter.clone(),
         recorder: recorder.clone(),
+        sampler: sampler.clone(),
     });
+    watching.spawn(sampler.clone().run(unwatched.clone()));
     MetricsEndpoint::start(config.metrics_listen, pages, &watching, unwatched.clone()).await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());
     let node = config.node.clone();
@@ -181,6 +185,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
         machines: machines.clone(),
         reporter,
         recorder,
+        sampler,
         inbox: inbox.clone(),
     };
     tracing::info!(node = %config.node, "agent ready");

@@ -13,6 +13,7 @@
 //! | [`vm`] | its machines: states, records, processes, disks, consoles |
 //! | [`migrate`] | moving machines |
 //! | [`disk`] | disks of a machine that moves |
+//! | [`metering`], [`sampling`] | what machines use, for money; what they and the host do, for looking at |
 //! | [`report`], [`records`] | what is to be told, and what must not be forgotten |
 //! | [`qmp`] | how QEMU is told what to do |
 //! | [`sys`] | the only `unsafe`: guest memory shared with QEMU |
@@ -32,5 +33,6 @@ pub mod qmp;
 pub mod reason;
 pub mod records;
 pub mod report;
+pub mod sampling;
 pub mod sys;
 pub mod vm;

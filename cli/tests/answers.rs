@@ -552,3 +552,27 @@ fn alerts_are_listed_raised_and_changed_as_they_are_meant() {
     let wrong = place.run("alert show 7");
     assert!(wrong.code == 2 && wrong.stderr.contains("alert list"), "{}", wrong.stderr);
 }
+
+#[test]
+fn metrics_are_a_row_each_or_the_whole_answer() {
+    let history = r#"{"resource":"vm:0b8f5a66-8f4c-4a57-9d6e-000000000001","from":"2026-01-01T00:00:00Z",
+        "to":"2026-01-01T00:02:00Z","interval_s":60,"resolution_s":10,"series":[{"metric":"processor_used",
+        "unit":"processors","kind":"rate","points":[
+            {"at":"2026-01-01T00:00:00Z","average":0.5,"minimum":0.25,"maximum":0.75},
+            {"at":"2026-01-01T00:01:00Z","average":1.5,"minimum":1.0,"maximum":2.0}]}]}"#;
+    let place = Place::new(vec![answer("200 OK", history), answer("200 OK", history)]);
+    let line = "metrics vm web-01 --metric processor_used --since 30m --interval 1m";
+    let run = place.run(line);
+    let rows: Vec<Vec<_>> =
+        run.stdout.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!((run.code, rows.len()), (0, 2), "{}{}", run.stdout, run.stderr);
+    assert_eq!(rows[1], ["processor_used", "1.50", "1.00", "0.25", "2.00", "\u{2581}\u{2588}"]);
+    let json = place.run(&format!("{line} -o json"));
+    let found: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(found["series"][0]["points"][1]["maximum"], 2.0);
+    let asked = place.requests();
+    assert!(asked[0].contains("web-01") && asked[0].contains("interval_s=60"), "{asked:?}");
+    assert!(asked[0].contains("metric=processor_used") && asked[0].contains("from="), "{asked:?}");
+    let wrong = Place::new(vec![]).run("metrics vm web-01 --watch --since 1h");
+    assert_eq!(wrong.code, 2);
+}

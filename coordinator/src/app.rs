@@ -10,6 +10,7 @@ use crate::metrics::RequestMetrics;
 use crate::propose::Proposer;
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
+use crate::samples::Samples;
 use crate::secrets::Secrets;
 use crate::view::{View, Watchers};
 
@@ -30,6 +31,8 @@ pub struct App {
     pub cluster: Cluster,
     /// What is kept encrypted.
     pub secrets: Secrets,
+    /// What agents measured.
+    pub samples: Samples,
     /// The whole state, for a backup.
     pub backups: Backups,
     /// Whether this member can serve.

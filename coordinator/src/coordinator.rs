@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::agents::samples::SampleInlet;
 use crate::agents::{AgentServer, Consoles, Sessions};
 use crate::alerts::watch::AlertWatch;
 use crate::app::App;
@@ -36,6 +37,7 @@ use crate::leadership::{Duties, Leadership};
 use crate::ledger::Ledger;
 use crate::metrics::{
     self, ApplyMetrics, Consensus, Costs, FleetNumbers, ProjectNumbers, RequestMetrics,
+    SampleNumbers,
 };
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
@@ -49,6 +51,9 @@ use crate::raft::timing::{self, Timing};
 use crate::raft::{DiskWork, Haste, MemberNode, Raft};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
+use crate::samples::Samples;
+use crate::samples::keeper::Keeper;
+use crate::samples::passing::{Outbound, Passing, passing};
 use crate::secrets::keyring::Keyring;
 use crate::secrets::{Secrets, custody};
 use crate::state::Fleet;
@@ -113,6 +118,7 @@ pub(crate) struct Core {
     pub(crate) history: History,
     pub(crate) backlog: Backlog,
     pub(crate) keyring: Keyring,
+    pub(crate) samples: Samples,
 }
 
 impl Core {
@@ -134,6 +140,7 @@ impl Core {
         let history = History::new(machine.outgoing(), cell.clone(), work);
         let backlog = machine.backlog();
         let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
+        let samples = directory.open_samples()?;
         let pace = config.timing().config(member)?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
@@ -143,7 +150,7 @@ impl Core {
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(fitness);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring })
+        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring, samples })
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -189,7 +196,7 @@ impl Coordinator {
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
-        let parts = Parts::new(&core, config, identity.cluster, authority, clock);
+        let (parts, passing) = Parts::new(&core, config, identity.cluster, authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
@@ -208,6 +215,8 @@ impl Coordinator {
         tasks.spawn(refusals.run(proposer, stop.clone()));
         let (ledger, clock) = (parts.app.ledger.clone(), parts.clock.clone());
         tasks.spawn(parts.costs.clone().run(ledger, clock, stop.clone()));
+        tasks.spawn(passing.run(stop.clone()));
+        tasks.spawn(parts.keeper().run(stop.clone()));
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
@@ -304,6 +313,7 @@ struct Parts {
     status: OwnStatus,
     clock: Clock,
     costs: Costs,
+    outbound: Outbound,
 }
 
 impl Parts {
@@ -313,7 +323,7 @@ impl Parts {
         cluster: ClusterId,
         authority: Arc<ClusterAuthority>,
         clock: Clock,
-    ) -> Self {
+    ) -> (Self, Passing) {
         let (raft, cell, leader) = (core.raft.clone(), core.cell.clone(), core.leader.clone());
         let sessions = Sessions::default();
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
@@ -344,6 +354,7 @@ impl Parts {
             consoles,
             cluster,
             secrets,
+            samples: core.samples.clone(),
             backups,
             readiness,
             watchers,
@@ -353,7 +364,8 @@ impl Parts {
         };
         let leadership = Leadership::new();
         let costs = Costs::default();
-        Self {
+        let (outbound, passing) = passing(&core.samples, leader.clone(), app.view.clone());
+        let parts = Self {
             app,
             sessions,
             leadership,
@@ -365,7 +377,15 @@ impl Parts {
             status,
             clock,
             costs,
-        }
+            outbound,
+        };
+        (parts, passing)
+    }
+
+    fn keeper(&self) -> Keeper {
+        let (samples, view) = (self.app.samples.clone(), self.app.view.clone());
+        let (clock, fitness) = (self.clock.clone(), self.leader.desk().fitness().clone());
+        Keeper { samples, view, clock, fitness }
     }
 
     fn duties(&self, config: &Config) -> Duties {
@@ -394,7 +414,8 @@ impl Parts {
         let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
         let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
         let consensus = Consensus { raft, desk, applying, clock: self.clock.clone() };
-        metrics::pages(&self.app.requests, consensus, fleet, projects)
+        let samples = SampleNumbers(self.app.samples.clone());
+        metrics::pages(&self.app.requests, consensus, fleet, projects, samples)
     }
 
     /// Addresses of those that this member knows from the time when it took part.
@@ -421,6 +442,12 @@ impl Parts {
             leader: self.leader.clone(),
             view: self.app.view.clone(),
             clock: self.clock.clone(),
+            samples: SampleInlet {
+                samples: self.app.samples.clone(),
+                outbound: self.outbound.clone(),
+                view: self.app.view.clone(),
+                clock: self.clock.clone(),
+            },
         }
     }
 
@@ -436,6 +463,7 @@ impl Parts {
         )
         .with_status(self.status.clone())
         .with_keyring(self.keyring.clone())
+        .with_samples(self.app.samples.clone(), self.clock.clone())
     }
 
     async fn break_ties(self, timing: Timing, stop: CancellationToken) {

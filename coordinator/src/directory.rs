@@ -6,6 +6,7 @@
 //! log/           Raft's log and vote               snapshots/  tables/
 //! archive/       files that never change, named in the state
 //! keys/          the keys of secrets
+//! samples/       what agents measured, for a month
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig, are_tests_allowed};
 use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
+use crate::samples::Samples;
 use crate::secrets::keyring::{Keyring, KeyringError};
 
 const IDENTITY: &str = "identity";
@@ -278,6 +280,14 @@ impl DataDirectory {
     /// [`DirectoryError::Keyring`].
     pub fn open_keyring(&self, key_file: Option<&Path>) -> Result<Keyring, DirectoryError> {
         Ok(Keyring::open(Arc::clone(&self.disk), key_file)?)
+    }
+
+    /// What agents measured.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Disk`].
+    pub(crate) fn open_samples(&self) -> Result<Samples, DirectoryError> {
+        Ok(Samples::open(Arc::clone(&self.disk))?)
     }
 
     /// The snapshots, for whoever writes the first one.

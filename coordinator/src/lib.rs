@@ -15,6 +15,7 @@
 //! | [`alerts`] | what the leader has the fleet say that somebody has to look at |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
+//! | [`samples`] | what agents measured, over time; neither in the log nor in the state |
 //! | [`cluster`] [`status`] [`readiness`] | the coordinators themselves |
 //! | [`backup`] [`restoring`] | the whole state into a file, and a cluster out of it |
 //! | [`admission`] [`refusals`] | how much one client may ask; who was refused, for the audit log |
@@ -55,6 +56,7 @@ pub mod raft;
 pub mod readiness;
 pub mod refusals;
 pub mod restoring;
+pub mod samples;
 pub mod secrets;
 pub mod state;
 pub mod status;

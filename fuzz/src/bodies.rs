@@ -13,6 +13,7 @@ use novacron_protocol::qemu::item::Item;
 use novacron_protocol::qemu::multifd::{ChannelInit, PACKET_PAYLOAD_BYTES_MAX, PacketHeader};
 use novacron_protocol::qemu::return_path::ReturnPathParser;
 use novacron_protocol::qemu::{BlockName, MainParser, MainRewriter, Progress, StreamLimits};
+use novacron_protocol::sample::{SampleAnswer, SampleMessage};
 use novacron_protocol::session::main_stream::MainFrame;
 use novacron_protocol::session::message::{SourceMessage, StreamHeader, TargetMessage};
 use novacron_protocol::session::tunnel::{PIECE_BYTES_MAX, TunnelDecoder};
@@ -174,6 +175,8 @@ fn known_or_content(form: PageForm<'_>) -> (u64, &[u8]) {
 pub fn messages(input: &[u8]) {
     message::<AgentMessage>(input);
     message::<CoordinatorMessage>(input);
+    message::<SampleMessage>(input);
+    message::<SampleAnswer>(input);
     message::<StreamRequest>(input);
     message::<StreamResponse>(input);
     message::<SourceMessage>(input);

@@ -8,6 +8,7 @@
 //! | [`access`] | permissions and roles |
 //! | [`alert`] | what an alert is about |
 //! | [`api`] | the JSON that the world sees |
+//! | [`metric`] [`sample`] | what is measured over time, and how it travels |
 //! | [`audit`] | the chain of the audit log |
 //! | [`effect`] | coordinator to agent and back |
 //! | [`session`] | source agent to target agent: messages and the hand-over rule |
@@ -29,12 +30,14 @@ pub mod effect;
 mod held_runs;
 pub mod ids;
 pub mod limits;
+pub mod metric;
 pub mod migration;
 pub mod node;
 pub mod pages;
 pub mod project;
 pub mod qemu;
 pub mod region;
+pub mod sample;
 pub mod secret;
 pub mod session;
 pub mod size;

@@ -18,6 +18,12 @@ pub const REPORTS_PER_MESSAGE_MAX: usize = 512;
 /// Machines that one agent may run: bounds its hello.
 pub const MACHINES_PER_NODE_MAX: usize = 4096;
 
+/// Machines of which one message tells what was measured: with `SAMPLE_VALUES_MAX` values each they are 340 KiB.
+pub const SAMPLED_MACHINES_PER_PART_MAX: usize = 256;
+
+/// Values of one machine or host at one moment: four for each of `DISKS_MAX` disks, and some.
+pub const SAMPLE_VALUES_MAX: usize = 128;
+
 /// Bytes of one specification, encoded: labels, selectors and the kernel command line are bounded below.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 

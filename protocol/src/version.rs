@@ -10,7 +10,8 @@ pub const PROTOCOL_VERSION: &str = "3.0.0";
 
 /// The newest minor version of major 3 that this build speaks, and the oldest that it still understands.
 /// Version N talks to N−1: both ends send their range and use the highest common one.
-pub const MINOR_RANGE: MinorRange = MinorRange { oldest: 0, newest: 0 };
+/// 3.1 added the stream of samples ([`crate::sample`]).
+pub const MINOR_RANGE: MinorRange = MinorRange { oldest: 0, newest: 1 };
 
 /// The minor versions that one end speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! events from the last revision that was seen and passes over those of that revision that were seen already. So
 //! nothing is repeated and nothing is left out.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::time::Duration;
 
 use novacron_protocol::api::{Event, EventPage};
@@ -14,6 +14,7 @@ use ureq::BodyReader;
 use crate::client::{Client, PageRequest};
 use crate::error::Error;
 use crate::exchange::Request;
+use crate::lines::{parse, read_line};
 use crate::query::Path;
 
 /// Bytes of one event as JSON. Its texts are bounded by the coordinator to a fraction of this.
@@ -115,13 +116,13 @@ impl EventWatch {
                 None => self.open()?,
             };
             // A stream that breaks off is opened again; how long that is tried is the exchange's business.
-            let Ok(Some(line)) = read_line(&mut lines) else { continue };
+            let Ok(Some(line)) = read_line(&mut lines, EVENT_BYTES_MAX) else { continue };
             self.barren = false;
             self.lines = Some(lines);
             if line.is_empty() {
                 continue;
             }
-            let event = parse(&line)?;
+            let event: Event = parse(&line, "the event stream")?;
             let place = (event.revision, event.sequence);
             if self.last.is_none_or(|last| place > last) {
                 self.last = Some(place);
@@ -149,33 +150,5 @@ impl Iterator for EventWatch {
         let next = self.next_event();
         self.ended = next.is_err();
         Some(next)
-    }
-}
-
-/// The next line without its end; none if the stream ended, in the middle of a line too.
-fn read_line(lines: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    lines.take(EVENT_BYTES_MAX).read_until(b'\n', &mut line)?;
-    Ok((line.pop() == Some(b'\n')).then_some(line))
-}
-
-/// An event, or the problem with which a coordinator ends a stream that it cannot go on with.
-fn parse(line: &[u8]) -> Result<Event, Error> {
-    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice(line) {
-        Ok(problem) => Error::Problem(problem),
-        Err(_) => Error::Answer { endpoint: "the event stream".into(), detail: error.to_string() },
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_a_line_is_no_line() {
-        let mut stream: &[u8] = b"{}\n\n{\"half\":";
-        assert_eq!(read_line(&mut stream).unwrap(), Some(b"{}".to_vec()));
-        assert_eq!(read_line(&mut stream).unwrap(), Some(Vec::new()));
-        assert_eq!(read_line(&mut stream).unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`config`] | endpoints and credentials, from flags, environment and file |
 //! | [`client`] | the client, its methods by resource |
-//! | [`events`] [`console`] | streams that resume where they broke off |
+//! | [`events`] [`metrics`] [`console`] | streams that resume where they broke off |
 //! | [`wait`] | waiting for a machine or a migration |
 //! | [`error`] | what can go wrong, by what a caller can do about it |
 #![forbid(unsafe_code)]
@@ -22,6 +22,8 @@ mod credentials;
 pub mod error;
 pub mod events;
 mod exchange;
+mod lines;
+pub mod metrics;
 mod patience;
 mod peer;
 mod query;
@@ -29,13 +31,14 @@ pub mod wait;
 mod word;
 
 pub use client::{
-    AlertFilter, AuditFilter, Client, InvoiceFilter, MigrationFilter, NodeFilter, PageRequest,
-    Stale, UsageFilter, VmFilter,
+    AlertFilter, AuditFilter, Client, InvoiceFilter, MetricQuery, MigrationFilter, NodeFilter,
+    PageRequest, Stale, UsageFilter, VmFilter,
 };
 pub use config::{Config, Overrides};
 pub use console::ConsoleReader;
 pub use error::{ConfigError, Error};
 pub use events::{EventFilter, EventWatch};
 pub use exchange::Notice;
+pub use metrics::MetricWatch;
 pub use novacron_protocol::api;
 pub use word::word;

@@ -31,6 +31,26 @@ impl ProcessorLoad {
     }
 }
 
+/// What this host's processors have done since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessorTimes {
+    /// Ticks of 10 ms in which one of them did something.
+    pub busy_ticks: u64,
+    /// How many there are.
+    pub processors: u64,
+}
+
+/// What the processors have done, if the kernel says.
+pub fn processor_times() -> Option<ProcessorTimes> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let is_one = |line: &&str| {
+        let number = line.strip_prefix("cpu").and_then(|rest| rest.bytes().next());
+        number.is_some_and(|byte| byte.is_ascii_digit())
+    };
+    let processors = stat.lines().filter(is_one).count() as u64;
+    Some(ProcessorTimes { busy_ticks: Ticks::of(&stat)?.busy, processors })
+}
+
 impl Ticks {
     /// One small file, which the kernel makes up: nothing waits for a disk.
     fn now() -> Option<Self> {

@@ -10,7 +10,7 @@ use novacron_protocol::version::PROTOCOL_VERSION;
 
 pub use accelerator::{NoKvm, Verdict};
 pub use hypervisor::{Hypervisor, QemuProblem, Unfit, look_for_qemu};
-pub use load::ProcessorLoad;
+pub use load::{ProcessorLoad, ProcessorTimes, processor_times};
 
 use crate::config::Config;
 use crate::records::Records;

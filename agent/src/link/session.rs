@@ -18,8 +18,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::consoles;
 use super::inbox::Inbox;
 use super::life::{Life, NotFollowed};
+use super::samples;
 use crate::metering::{Batch, NotSent, Recorder};
 use crate::report::Reporter;
+use crate::sampling::Sampler;
 use crate::vm::Machines;
 
 /// A message and its version.
@@ -93,6 +95,8 @@ pub struct SessionContext {
     pub reporter: Reporter,
     /// What was used.
     pub recorder: Recorder,
+    /// What was measured.
+    pub sampler: Sampler,
     /// What is to be done.
     pub inbox: Inbox,
 }
@@ -102,6 +106,8 @@ pub struct SessionContext {
 pub struct Welcomed {
     /// Addresses of all coordinators.
     pub coordinators: Vec<String>,
+    /// The minor version that both speak.
+    minor: u16,
     link: Link,
 }
 
@@ -133,7 +139,7 @@ impl SessionContext {
             CoordinatorMessage::Welcome { incarnation, minor, coordinators, .. } => {
                 agree(MINOR_RANGE, MinorRange { oldest: minor, newest: minor })?;
                 self.life.follow(incarnation).await?;
-                Ok(Welcomed { coordinators, link })
+                Ok(Welcomed { coordinators, minor, link })
             }
             CoordinatorMessage::NotLeader { leader } => Err(SessionError::NotLeader { leader }),
             CoordinatorMessage::Refused { reason } => Err(SessionError::Refused { reason }),
@@ -149,7 +155,8 @@ impl SessionContext {
     /// Does what the leader says and tells it what there is to tell, until the link breaks or the leader changes.
     /// Everything that was not committed by then is told again in the next session.
     pub async fn run(&self, welcomed: Welcomed) -> SessionError {
-        let Link { connection, mut send, mut receive } = welcomed.link;
+        let Welcomed { minor, link, .. } = welcomed;
+        let Link { connection, mut send, mut receive } = link;
         self.reporter.begin_session();
         self.recorder.begin_session();
         // Each part owns what it uses, so the end of one drops the others in the middle of nothing.
@@ -158,6 +165,7 @@ impl SessionContext {
             error = self.listen(&mut receive) => error,
             error = self.talk(&mut send) => error,
             error = self.serve_consoles(&connection) => error,
+            never = samples::tell(&self.sampler, &connection, minor) => match never {},
         };
         connection.close(CloseCode::Done, "session over");
         error

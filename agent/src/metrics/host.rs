@@ -12,6 +12,7 @@ use crate::host::Hypervisor;
 use crate::metering::Recorder;
 use crate::migrate::Migrations;
 use crate::report::Reporter;
+use crate::sampling::Sampler;
 use crate::vm::Machines;
 
 /// Where the numbers of one host are to be found.
@@ -25,6 +26,8 @@ pub struct HostNumbers {
     pub reporter: Reporter,
     /// What it meters.
     pub recorder: Recorder,
+    /// What it measures.
+    pub sampler: Sampler,
 }
 
 impl Collector for HostNumbers {
@@ -39,7 +42,8 @@ impl Collector for HostNumbers {
             "Reports that the coordinators have not committed yet",
             whole(self.reporter.waiting()),
         )?;
-        self.usage(&mut moment)
+        self.usage(&mut moment)?;
+        self.samples(&mut moment)
     }
 }
 
@@ -85,6 +89,20 @@ impl HostNumbers {
             "novacron_usage_records_lost",
             "Records of usage that were lost because the disk failed for too long",
             numbers.lost,
+        )
+    }
+
+    fn samples(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let numbers = self.sampler.numbers();
+        moment.gauge(
+            "novacron_sample_ticks_waiting",
+            "Times that everything was measured and that were not sent yet, of the last ten minutes",
+            whole(numbers.waiting),
+        )?;
+        moment.counter(
+            "novacron_sample_ticks_dropped",
+            "Times that everything was measured and that were forgotten before they could be sent",
+            numbers.dropped,
         )
     }
 

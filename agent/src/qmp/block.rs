@@ -33,6 +33,40 @@ pub struct BlockJob {
     pub status: String,
 }
 
+/// What a guest has done with a disk since its process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct DiskCounters {
+    /// Bytes read.
+    #[serde(rename = "rd_bytes")]
+    pub read_bytes: u64,
+    /// Bytes written.
+    #[serde(rename = "wr_bytes")]
+    pub written_bytes: u64,
+    /// Reads.
+    #[serde(rename = "rd_operations")]
+    pub reads: u64,
+    /// Writes.
+    #[serde(rename = "wr_operations")]
+    pub writes: u64,
+}
+
+/// One device with a disk. Its place in QEMU's tree of objects names it, whatever block node is behind it now.
+#[derive(Debug, Deserialize)]
+pub(super) struct DeviceStatistics {
+    #[serde(default)]
+    qdev: String,
+    stats: DiskCounters,
+}
+
+impl DeviceStatistics {
+    /// Which disk, of `/machine/peripheral/blk0/…`.
+    fn index(&self) -> Option<u8> {
+        let name = self.qdev.strip_prefix("/machine/peripheral/blk")?;
+        name.split('/').next()?.parse().ok()
+    }
+}
+
+plain_command!(QueryBlockStats = "query-blockstats" -> Vec<DeviceStatistics>);
 plain_command!(QueryBlockJobs = "query-block-jobs" -> Vec<BlockJob>);
 plain_command!(NbdServerStop = "nbd-server-stop" -> Empty);
 
@@ -121,6 +155,18 @@ impl Command for DeleteSnapshot<'_> {
 }
 
 impl Qmp {
+    /// What the guest has done with each of its disks, by their number. QEMU has `deadline` to say so.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn disk_counters(
+        &self,
+        deadline: Duration,
+    ) -> Result<Vec<(u8, DiskCounters)>, QmpError> {
+        let devices = self.execute_within(&QueryBlockStats {}, deadline).await?;
+        Ok(devices.iter().filter_map(|device| Some((device.index()?, device.stats))).collect())
+    }
+
     /// Makes a snapshot called `name` within each of the nodes, in all of them or in none. The guest should stand still:
     /// then it is one moment for all.
     ///

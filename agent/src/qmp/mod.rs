@@ -13,7 +13,7 @@ mod lifecycle;
 mod line;
 mod migration;
 
-pub use block::{BlockJob, ExportId, NodeName};
+pub use block::{BlockJob, DiskCounters, ExportId, NodeName};
 pub use client::{Qmp, connect};
 pub use command::{Command, Empty};
 pub use error::QmpError;

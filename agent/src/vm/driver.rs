@@ -9,7 +9,7 @@ use std::time::Duration;
 use novacron_protocol::effect::{EffectOutcome, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, VmId};
 use novacron_protocol::limits::cut_reason;
-use novacron_protocol::vm::VmSpec;
+use novacron_protocol::vm::{Network, VmSpec};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::launch::Running;
 use super::lease::{IncomingGuest, LeaseRequest, Reply, SourceGuest};
 use super::machine::{IO_ERROR, Machine, Observation, POWER_BUTTON_INTERVAL, State, Step};
 use super::machines::{MachineOrder, Shared};
+use super::network::tap_name;
 use super::orders::OrderError;
 use super::process::{Ending, last_words, log_tail};
 use super::record::{Desired, Hardware, Role, SourceRole, TargetRole, VmRecord};
@@ -25,6 +26,7 @@ use crate::metering::{Held, signs};
 use crate::qmp::{Event, GuestStatus, Qmp};
 use crate::reason::reason;
 use crate::records::{RecordName, RecordsError};
+use crate::sampling::Measurable;
 use crate::sys::GuestMemory;
 
 /// How long to wait before a QEMU that closed its QMP connection, but lives, is asked again.
@@ -504,6 +506,7 @@ impl Driver {
             });
         self.shared.publish(self.vm, report);
         self.meter();
+        self.shared.note_measurable(self.vm, self.measurable());
     }
 
     /// Of a process that is gone: until when it lived, in case nobody saw it end.
@@ -515,6 +518,15 @@ impl Driver {
     /// Tells what there is to meter.
     fn meter(&self) {
         self.shared.recorder.hold(self.vm, self.metered().as_ref());
+    }
+
+    /// How the machine can be measured, while it is this agent's and has a process.
+    fn measurable(&self) -> Option<Measurable> {
+        self.metered()?;
+        let (running, spec) = (self.running.as_ref()?, &self.record.as_ref()?.spec);
+        let tap = matches!(spec.network, Network::Bridge { .. }).then(|| tap_name(self.vm));
+        let (pid, qmp) = (running.process.pid(), running.qmp.clone());
+        Some(Measurable { vm: self.vm, pid, qmp, memory_bytes: spec.memory_bytes, tap })
     }
 
     /// What this agent has of the machine: from the release on it is nobody's, then the target's.

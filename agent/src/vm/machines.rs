@@ -33,6 +33,7 @@ use crate::qmp::Qmp;
 use crate::reason::reason;
 use crate::records::{RecordName, Records, RecordsError};
 use crate::report::Reporter;
+use crate::sampling::Measurable;
 
 /// Requests that wait for one machine's driver: it may be busy with copying an image for minutes.
 const REQUESTS_WAITING_MAX: usize = 64;
@@ -98,6 +99,7 @@ pub(super) struct Shared {
     tasks: TaskTracker,
     drivers: Mutex<HashMap<VmId, Place>>,
     inventory: Mutex<BTreeMap<VmId, MachineReport>>,
+    measurable: Mutex<BTreeMap<VmId, Measurable>>,
 }
 
 #[derive(Debug)]
@@ -268,6 +270,11 @@ impl Machines {
         self.shared.inventory().values().cloned().collect()
     }
 
+    /// Every machine whose process is there and that is this agent's.
+    pub fn measurable(&self) -> Vec<Measurable> {
+        self.shared.measurable_now().values().cloned().collect()
+    }
+
     /// Tells once more how a machine stands: what was told before its arrival was known counted for nothing.
     pub fn report_again(&self, vm: VmId) {
         if let Some(report) = self.shared.inventory().get(&vm).cloned() {
@@ -288,6 +295,8 @@ impl Machines {
         self.shared.shutdown.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        // Connections to QEMU are the next agent's.
+        self.shared.measurable_now().clear();
     }
 }
 
@@ -329,6 +338,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             drivers: Mutex::default(),
             inventory: Mutex::default(),
+            measurable: Mutex::default(),
         }
     }
 
@@ -534,6 +544,19 @@ impl Shared {
 
     fn drivers(&self) -> MutexGuard<'_, HashMap<VmId, Place>> {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how a machine can be measured, if it can.
+    pub(super) fn note_measurable(&self, vm: VmId, found: Option<Measurable>) {
+        let mut measurable = self.measurable_now();
+        match found {
+            Some(found) => drop(measurable.insert(vm, found)),
+            None => drop(measurable.remove(&vm)),
+        }
+    }
+
+    fn measurable_now(&self) -> MutexGuard<'_, BTreeMap<VmId, Measurable>> {
+        self.measurable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inventory(&self) -> MutexGuard<'_, BTreeMap<VmId, MachineReport>> {

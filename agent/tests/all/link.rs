@@ -8,6 +8,8 @@ use bytes::Bytes;
 use novacron_agent::clock;
 use novacron_agent::link::{self, Inbox, Life, SessionContext};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::sampling::Sampler;
+use novacron_agent::sampling::rates::Rates;
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, ObservedState, Report,
@@ -16,6 +18,7 @@ use novacron_protocol::effect::{
 use novacron_protocol::ids::{ClusterId, EffectId, Generation, Incarnation, RequestId};
 use novacron_protocol::limits::CONTROL_MESSAGE_BYTES_MAX;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
+use novacron_protocol::sample::{SampleAnswer, SampleMessage, Tick};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::{Meter, RecordOutcome, Seconds, UsageRecord};
 use novacron_protocol::vm::Labels;
@@ -53,7 +56,7 @@ impl Cluster {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Endpoint::bind(any, &credentials, &[Role::Agent], LinkSettings::control());
         let (endpoint, acceptor) = bound.unwrap();
-        Coordinator { endpoint, acceptor, incarnation: Incarnation(1) }
+        Coordinator { endpoint, acceptor, incarnation: Incarnation(1), minor: 0 }
     }
 }
 
@@ -61,6 +64,7 @@ struct Coordinator {
     endpoint: Endpoint,
     acceptor: Acceptor,
     incarnation: Incarnation,
+    minor: u16,
 }
 
 /// A session, seen from the coordinator.
@@ -89,7 +93,7 @@ impl Coordinator {
         let welcome = CoordinatorMessage::Welcome {
             cluster: ClusterId(Uuid::from_u128(1)),
             incarnation: self.incarnation,
-            minor: 0,
+            minor: self.minor,
             coordinators: vec![self.address()],
         };
         session.say(&welcome).await;
@@ -100,6 +104,32 @@ impl Coordinator {
 async fn hear(stream: &mut FramedStream) -> AgentMessage {
     let frame = timeout(PATIENCE, stream.1.receive()).await.unwrap().unwrap().unwrap();
     codec::decode(&frame).unwrap()
+}
+
+/// Where an agent tells what it measured, seen from the coordinator.
+struct SampleStream(FramedStream);
+
+impl SampleStream {
+    async fn accept(session: &Session, behind: Tick) -> Self {
+        let frames = session.connection.accept_frames(FRAME_BYTES_MAX);
+        let mut stream = Self(timeout(PATIENCE, frames).await.unwrap().unwrap());
+        assert_eq!(stream.hear().await, SampleMessage::Begin);
+        let answer = codec::encode(&SampleAnswer::From { behind }).unwrap();
+        stream.0.0.send(Bytes::from(answer)).await.unwrap();
+        stream
+    }
+
+    async fn hear(&mut self) -> SampleMessage {
+        let frame = timeout(PATIENCE, self.0.1.receive()).await.unwrap().unwrap().unwrap();
+        codec::decode(&frame).unwrap()
+    }
+
+    async fn tick(&mut self) -> Tick {
+        match self.hear().await {
+            SampleMessage::Part(part) => part.tick,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl Session {
@@ -153,6 +183,7 @@ impl Session {
 struct Agent {
     host: Host,
     inbox: Inbox,
+    sampler: Sampler,
     linking: tokio::task::JoinHandle<()>,
     shutdown: CancellationToken,
 }
@@ -169,6 +200,9 @@ impl Agent {
         let (records, recorder) = (host.records.clone(), host.recording.recorder.clone());
         let (shutdown, orders) = (CancellationToken::new(), inbox.clone());
         let told = shutdown.clone();
+        let directory = host.directory.path().to_owned();
+        let sampler = Sampler::new(machines.clone(), directory);
+        let measured = sampler.clone();
         let linking = tokio::spawn(async move {
             let context = SessionContext {
                 node: "node-01".parse().unwrap(),
@@ -177,11 +211,12 @@ impl Agent {
                 machines,
                 reporter,
                 recorder,
+                sampler: measured,
                 inbox: orders,
             };
             link::run(context, credentials, &coordinators, told).await;
         });
-        Self { host, inbox, linking, shutdown }
+        Self { host, inbox, sampler, linking, shutdown }
     }
 
     /// The agent ends; its host stays.
@@ -429,4 +464,52 @@ async fn a_silent_agent_sends_heartbeats() {
         }
     };
     timeout(Duration::from_secs(10), three).await.expect("three heartbeats within ten seconds");
+}
+
+#[tokio::test]
+async fn what_was_measured_is_told_behind_what_the_coordinator_has() {
+    let cluster = Cluster::new();
+    let mut coordinator = cluster.coordinator("c1");
+    coordinator.minor = 1;
+    let agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
+    let mut rates = Rates::default();
+    for tick in 1..=3 {
+        agent.sampler.measure(Tick(tick), &mut rates).await;
+    }
+    let session = coordinator.welcome().await;
+    let mut stream = SampleStream::accept(&session, Tick(2)).await;
+    assert_eq!(stream.tick().await, Tick(3));
+    agent.sampler.measure(Tick(4), &mut rates).await;
+    assert_eq!(stream.tick().await, Tick(4));
+    // Another leader has less: it is told again.
+    session.connection.close(novacron_transport::CloseCode::Done, "a test");
+    let session = coordinator.welcome().await;
+    let mut stream = SampleStream::accept(&session, Tick(1)).await;
+    for tick in 2..=4 {
+        assert_eq!(stream.tick().await, Tick(tick));
+    }
+    assert_eq!(agent.sampler.numbers().waiting, 0);
+    drop(agent.end().await);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_older_than_samples_is_sent_none() {
+    let cluster = Cluster::new();
+    let mut coordinator = cluster.coordinator("c1");
+    let agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
+    agent.sampler.measure(Tick(1), &mut Rates::default()).await;
+    let mut session = coordinator.welcome().await;
+    let connection = session.connection.clone();
+    let beats = async {
+        for _ in 0..2 {
+            while hear(&mut session.stream).await != AgentMessage::Heartbeat {}
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = connection.accept_frames(FRAME_BYTES_MAX) => panic!("a stream of samples"),
+        () = beats => {}
+    }
+    assert_eq!(agent.sampler.numbers().waiting, 1);
+    drop(agent.end().await);
 }

@@ -12,5 +12,6 @@ mod memory_pipeline;
 mod metering;
 mod migration;
 mod qmp;
+mod sampling;
 mod snapshots;
 mod throttle;

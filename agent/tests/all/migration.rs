@@ -10,6 +10,7 @@ use novacron_agent::clock;
 use novacron_agent::metrics::{self, DWCP_PATH, HostNumbers};
 use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
+use novacron_agent::sampling::Sampler;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
 use novacron_metrics::lint;
 use novacron_metrics::pages::METRICS_PATH;
@@ -194,6 +195,7 @@ fn check_metrics(agent: &Agent, account: &MigrationAccount) {
         migrations: agent.migrations.clone(),
         reporter: agent.host.reporter.clone(),
         recorder: agent.host.recording.recorder.clone(),
+        sampler: Sampler::new(agent.host.machines.clone(), "/".into()),
     });
     let text = pages.text(METRICS_PATH).unwrap().unwrap();
     assert_eq!(lint::problems(&text), Vec::<String>::new());

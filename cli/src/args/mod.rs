@@ -6,6 +6,7 @@ mod audit;
 mod batch;
 mod cluster;
 mod dev;
+mod metrics;
 mod node;
 mod region;
 mod secret;
@@ -27,6 +28,7 @@ pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
+pub use metrics::{MetricsCommand, MetricsOf};
 pub use node::{NodeCommand, NodeDrain};
 pub use region::RegionCommand;
 pub use secret::{SecretCommand, SecretName};
@@ -129,6 +131,9 @@ pub enum Command {
     /// Hypervisor hosts.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// What was measured of machines, hosts and regions over time: processors, memory, disks, network.
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Shows the fleet in one document: machines, nodes, what this month costs, and what to look at.
     Overview,
     /// Regions: where nodes stand, and which machines may stand there.

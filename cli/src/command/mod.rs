@@ -8,6 +8,7 @@ mod cluster;
 mod completion;
 mod console;
 mod fleet;
+mod metrics;
 mod migrate;
 mod node;
 mod region;
@@ -37,6 +38,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Vm(command) => vm::run(command, &connect(&cli.global)?, printer),
         Command::Migrate(command) => migrate::run(command, &connect(&cli.global)?, printer),
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
+        Command::Metrics(command) => metrics::run(command, &connect(&cli.global)?, printer),
         Command::Overview => printer.one(&connect(&cli.global)?.overview()?),
         Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),

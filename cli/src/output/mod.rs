@@ -12,6 +12,7 @@ mod audit;
 mod batch;
 mod cluster;
 pub mod event;
+pub mod metrics;
 mod migration;
 mod node;
 mod overview;
@@ -92,6 +93,22 @@ impl Printer {
             }
             Format::Table => print(&table(T::HEADER, things.iter().map(Row::row))),
             _ => self.encoded(things),
+        }
+    }
+
+    /// Prints one thing; people see the list in it.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn whole<T: Serialize, R: Serialize + Row>(
+        self,
+        thing: &T,
+        things: &[R],
+        nothing: &str,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.list(things, nothing),
+            _ => self.encoded(thing),
         }
     }
 

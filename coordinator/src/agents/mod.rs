@@ -7,7 +7,8 @@
 //! | [`sessions`] | which agents are connected here |
 //! | `herald` | wakes the sessions that have something to send |
 //! | [`reports`] | what agents report, committed |
-//! | `usage` | what agents measured, into the ledger |
+//! | `usage` | what agents metered, into the ledger |
+//! | [`samples`] | what agents measured, into history |
 //! | [`liveness`] | whether nodes answer |
 //! | [`console`] | serial consoles, through this member or through the leader |
 
@@ -16,6 +17,7 @@ pub mod hello;
 pub(crate) mod herald;
 pub mod liveness;
 pub mod reports;
+pub mod samples;
 pub mod session;
 pub mod sessions;
 mod usage;

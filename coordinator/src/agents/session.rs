@@ -5,6 +5,7 @@
 //!       ──Reports─► │ committed ──► Committed
 //!       ──Usage──► │ committed ──► UsageCommitted with an outcome for each record
 //!       ──Heartbeat─► │ heard
+//!       ══samples═► │ noted, on a stream of their own
 //! ```
 //!
 //! Order of durability: a session exists for the agent once it is committed; reports are acknowledged once they
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hello;
 use super::reports::{NotCommitted, Reports};
+use super::samples::SampleInlet;
 use super::sessions::{Session, Sessions};
 use super::usage::{self, NotPosted};
 use crate::clock::{Clock, new_request};
@@ -55,6 +57,7 @@ pub struct AgentServer {
     pub(crate) leader: LeaderLink,
     pub(crate) view: View,
     pub(crate) clock: Clock,
+    pub(crate) samples: SampleInlet,
 }
 
 /// Why a session ended, as the agent is told.
@@ -128,7 +131,11 @@ impl AgentServer {
         };
         let live = Live { server: self, connection, node: &node, session, wake, reports };
         let ending = match say(send, &welcome).await {
-            Ok(()) => live.run(send, receive, stop).await,
+            Ok(()) => tokio::select! {
+                biased;
+                ending = live.run(send, receive, stop) => ending,
+                never = self.samples.serve(connection, &node) => match never {},
+            },
             Err(ending) => ending,
         };
         self.sessions.remove(&node, session);

@@ -197,13 +197,20 @@ impl Sight<'_> {
         self.permission.is_some_and(|permission| permission != Permission::VmRead)
     }
 
+    /// Refuses where another permission does not hold.
+    ///
+    /// # Errors
+    /// [`NotAllowed::Missing`].
+    pub fn check_other(&self, permission: Permission, scope: Scope) -> Result<(), NotAllowed> {
+        let need = Need { permission, place: Place::At(scope) };
+        Ok(self.fleet.check_need(self.principal, &need)?)
+    }
+
     /// Refuses where the route's permission does not hold.
     ///
     /// # Errors
     /// [`NotAllowed::Missing`].
     pub fn check(&self, scope: Scope) -> Result<(), NotAllowed> {
-        let Some(permission) = self.permission else { return Ok(()) };
-        let need = Need { permission, place: Place::At(scope) };
-        Ok(self.fleet.check_need(self.principal, &need)?)
+        self.permission.map_or(Ok(()), |permission| self.check_other(permission, scope))
     }
 }

@@ -15,6 +15,8 @@
 //! | `held` `unread` `leftover` | answers on their way, and not read; bodies that nobody read |
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
+//! | `metrics` | what was measured, over time |
+//! | `outlet` | streams and readers that do not read |
 //! | `overview` `alerts` | the fleet in one document; what somebody has to look at |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
@@ -38,9 +40,11 @@ mod invoices;
 mod ledger;
 mod leftover;
 pub mod lists;
+mod metrics;
 mod migrations;
 mod nodes;
 pub mod openapi;
+mod outlet;
 mod overview;
 pub mod parameters;
 mod principals;

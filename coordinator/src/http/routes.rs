@@ -3,8 +3,8 @@
 use super::route::Route;
 use super::{
     alerts, annotations, audit, backup, batches, cluster, console, events, health, invoices,
-    ledger, migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots,
-    tokens, usage, vms, whoami,
+    ledger, metrics, migrations, nodes, overview, principals, projects, rates, regions, secrets,
+    snapshots, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -32,6 +32,7 @@ pub fn table() -> Vec<Route> {
         principals::routes(),
         whoami::routes(),
         overview::routes(),
+        metrics::routes(),
         usage::routes(),
         invoices::routes(),
         rates::routes(),

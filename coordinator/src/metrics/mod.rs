@@ -6,6 +6,7 @@
 //! | `consensus` | Raft: term, log, leader, commits, applying |
 //! | `fleet` | nodes, machines, migrations and open effects, as this member has them |
 //! | `projects` | quotas and costs of projects |
+//! | `samples` | what agents measured, as far as it is kept |
 //!
 //! Labels are words of this program and names of projects, never names of machines, nodes, operators or addresses. Every member says
 //! what it sees; of the fleet the leader's word is the newest.
@@ -14,6 +15,7 @@ mod consensus;
 mod fleet;
 mod projects;
 mod requests;
+mod samples;
 
 use std::fmt;
 
@@ -29,6 +31,7 @@ pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus};
 pub use fleet::FleetNumbers;
 pub use projects::{Costs, ProjectNumbers};
 pub use requests::{RequestMetrics, SecurityRefusal};
+pub use samples::SampleNumbers;
 
 /// What runs here.
 #[derive(Debug)]
@@ -48,12 +51,14 @@ pub fn pages(
     consensus: Consensus,
     fleet: FleetNumbers,
     projects: ProjectNumbers,
+    samples: SampleNumbers,
 ) -> Pages {
     let mut registry = Registry::default();
     requests.register(&mut registry);
     consensus.register(&mut registry);
     registry.register_collector(Box::new(fleet));
     registry.register_collector(Box::new(projects));
+    registry.register_collector(Box::new(samples));
     registry.register_collector(Box::new(Info));
     registry.register_collector(Box::new(Process));
     Pages::default().with(METRICS_PATH, registry)

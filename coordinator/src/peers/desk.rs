@@ -125,6 +125,7 @@ impl Desk {
             | Call::SecretKey(_)
             | Call::HasSecretKey(_)
             | Call::Condition
+            | Call::Samples(_)
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }

@@ -12,8 +12,11 @@ use crate::raft::words::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotError, InstallSnapshotRequest,
     InstallSnapshotResponse, RaftError, VoteRequest, VoteResponse,
 };
+use crate::samples::NodePart;
 use crate::secrets::keyring::KeyText;
-use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SECRETS};
+use crate::state::formats::{
+    FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SAMPLES, SECRETS,
+};
 use crate::state::member::MemberFacts;
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::{Command, Origin, Reply};
@@ -96,6 +99,8 @@ pub enum Call {
     HasSecretKey(SecretKeyId),
     /// What time is it there, and is it fit?
     Condition,
+    /// What agents measured, from the leader.
+    Samples(Vec<NodePart>),
 }
 
 /// The answer to a call.
@@ -127,7 +132,7 @@ pub enum Answer {
         /// The life of the cluster that it is a member of.
         incarnation: Incarnation,
     },
-    /// To [`Call::Enter`] and [`Call::Remove`].
+    /// To [`Call::Enter`], [`Call::Remove`] and [`Call::Samples`].
     Done,
     /// To [`Call::Status`]: a [`MemberReport`](novacron_protocol::api::MemberReport) as JSON, which may grow.
     Status(String),
@@ -228,6 +233,7 @@ impl Call {
     fn since(&self) -> FormatVersion {
         match self {
             Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
+            Self::Samples(_) => SAMPLES,
             Self::Propose(command) => command.body.since(),
             _ => FIRST,
         }

@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::leader::{LeaderError, LeaderLink};
 use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest, PeerResponse};
 use crate::agents::{Console, ConsoleError, Consoles};
+use crate::clock::Clock;
 use crate::history::History;
 use crate::raft::words::{AppendEntriesRequest, AppendEntriesResponse, RaftError};
 use crate::raft::{Raft, TypeConfig};
+use crate::samples::{NodePart, Samples};
 use crate::secrets::keyring::{KeyText, Keyring};
 use crate::state::Fleet;
 use crate::state::member::MemberRecord;
@@ -35,6 +37,7 @@ pub struct PeerServer {
     cell: FleetCell,
     status: OwnStatus,
     keyring: Option<Keyring>,
+    samples: Option<(Samples, Clock)>,
 }
 
 impl PeerServer {
@@ -48,7 +51,7 @@ impl PeerServer {
     ) -> Self {
         let own = leader.links().own();
         let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone());
-        Self { own, raft, leader, consoles, history, cell, status, keyring: None }
+        Self { own, raft, leader, consoles, history, cell, status, keyring: None, samples: None }
     }
 
     /// The same, and it can say more of itself.
@@ -61,6 +64,12 @@ impl PeerServer {
     #[must_use]
     pub fn with_keyring(self, keyring: Keyring) -> Self {
         Self { keyring: Some(keyring), ..self }
+    }
+
+    /// The same, and it takes what the leader passes on of what agents measured.
+    #[must_use]
+    pub fn with_samples(self, samples: Samples, clock: Clock) -> Self {
+        Self { samples: Some((samples, clock)), ..self }
     }
 
     /// Answers on one connection until it ends or `stop` is cancelled. The peer's limit of open streams bounds
@@ -124,6 +133,7 @@ impl PeerServer {
                 let has = |keyring: &Keyring| keyring.missing([key].into_iter()).is_empty();
                 Ok(Answer::HasSecretKey(self.keyring.as_ref().is_some_and(has)))
             }
+            Call::Samples(parts) => Ok(self.take_samples(&parts)),
             Call::ArchivePart { name, offset } => self.archive_part(&name, offset).await,
             call => self.leader.desk().serve_member(request.from, call).await,
         }
@@ -155,6 +165,14 @@ impl PeerServer {
     fn secret_key(&self, from: MemberId, key: SecretKeyId) -> Option<KeyText> {
         let is_member = self.cell.look(|fleet| fleet.require_member(from).is_ok());
         self.keyring.as_ref().filter(|_| is_member)?.text(key)
+    }
+
+    fn take_samples(&self, parts: &[NodePart]) -> Answer {
+        if let Some((samples, clock)) = &self.samples {
+            let now = clock.now();
+            parts.iter().for_each(|part| samples.take(&part.node, &part.part, now));
+        }
+        Answer::Done
     }
 
     async fn archive_part(&self, name: &str, offset: u64) -> Result<Answer, Declined> {

@@ -35,6 +35,8 @@ pub const SECRETS: FormatVersion = FormatVersion(2);
 
 /// Alerts and budgets: commands, tables 27 and 28. Of the same release as secrets.
 pub const ALERTS: FormatVersion = SECRETS;
+/// What agents measured, as the leader passes it on: a call between members.
+pub const SAMPLES: FormatVersion = SECRETS;
 
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;

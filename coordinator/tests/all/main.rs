@@ -23,6 +23,7 @@ mod overview;
 mod projects;
 mod regions;
 mod replacing;
+mod samples;
 mod scans;
 mod secrets;
 mod snapshots;

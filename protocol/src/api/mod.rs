@@ -9,6 +9,7 @@ mod batch;
 mod event;
 mod findings;
 mod member;
+mod metric;
 mod migration;
 mod node;
 mod overview;
@@ -35,6 +36,9 @@ pub use findings::{FINDINGS_MAX, FieldCode, Findings, Validate, WrongField};
 pub use member::{
     ClusterSettings, ClusterStatus, ClusterView, MemberReport, MemberRole, MemberStatus,
     MemberView, SettingsChange,
+};
+pub use metric::{
+    METRIC_POINTS_MAX, MetricHistory, MetricList, MetricPoint, MetricSeries, MetricView,
 };
 pub use migration::{MigrationMetrics, MigrationView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};

@@ -9,6 +9,9 @@ use novacron_protocol::pages::{
     BatchEncoder, BatchHeader, Compression, PAGE_BYTES, PageHasher, PageTable,
 };
 use novacron_protocol::qemu::multifd::{CHANNEL_INIT_BYTES, PACKET_HEADER_BYTES};
+use novacron_protocol::sample::{
+    MachineSamples, Sample, SampleAnswer, SampleMessage, Tick, TickPart,
+};
 use novacron_protocol::session::main_stream::MainFrame;
 use novacron_protocol::session::message::{
     Digests, MemoryDigest, Sent, SourceMessage, StreamHeader, TargetMessage,
@@ -118,6 +121,8 @@ fn messages() {
         codec::encode(&AgentMessage::Reports { first_sequence: 1, reports: vec![] }).unwrap(),
         codec::encode(&usage()).unwrap(),
         codec::encode(&usage_answer()).unwrap(),
+        codec::encode(&SampleMessage::Part(part())).unwrap(),
+        codec::encode(&SampleAnswer::From { behind: Tick(7) }).unwrap(),
         codec::encode(&StreamResponse::Refused { reason: "no such machine".into() }).unwrap(),
         codec::encode(&SourceMessage::Sent(Sent { digests: digests.clone() })).unwrap(),
         codec::encode(&TargetMessage::Ready { digests, load_us: 3 }).unwrap(),
@@ -126,6 +131,13 @@ fn messages() {
     for seed in seeds {
         damage("message", &seed, 800, bodies::messages);
     }
+}
+
+fn part() -> TickPart {
+    let values = vec![Sample { metric: 11, device: 1, value: 4_096 }; 2];
+    let vm = "0190a5b2-7f4e-7000-8000-000000000002".parse().unwrap();
+    let machines = vec![MachineSamples { vm, values: values.clone() }];
+    TickPart { tick: Tick(180_000_000), machines, host: Some(values) }
 }
 
 fn usage() -> AgentMessage {

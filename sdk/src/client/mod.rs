@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod batches;
 mod cluster;
+mod metrics;
 mod migrations;
 mod nodes;
 mod regions;
@@ -26,6 +27,7 @@ use crate::query::Path;
 
 pub use alerts::AlertFilter;
 pub use audit::AuditFilter;
+pub use metrics::MetricQuery;
 pub use migrations::MigrationFilter;
 pub use nodes::NodeFilter;
 pub use usage::{InvoiceFilter, UsageFilter};

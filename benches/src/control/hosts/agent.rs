@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use novacron_protocol::effect::{AgentMessage, CoordinatorMessage, Effect, Hello, Report};
-use novacron_protocol::ids::{Incarnation, NodeName};
+use novacron_protocol::ids::{Incarnation, NodeName, VmId};
 use novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX;
+use novacron_protocol::metric::{Metric, ResourceKind};
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
+use novacron_protocol::sample::{
+    MachineSamples, Sample, SampleMessage, TICK_S, Tick, TickPart, parts,
+};
+use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::{RecordOutcome, UsageRecord};
 use novacron_protocol::version::MINOR_RANGE;
 use novacron_protocol::vm::Labels;
@@ -56,6 +61,9 @@ struct Metered {
 struct Link {
     // Open as long as its streams are.
     _connection: Connection,
+    /// What is measured goes on a stream of its own.
+    samples: FramedSend<SendStream>,
+    _answers: FramedRecv<RecvStream>,
     send: FramedSend<SendStream>,
     receive: FramedRecv<RecvStream>,
     next_report: u64,
@@ -128,8 +136,16 @@ impl Agent {
         let expected = ExpectedPeer::any(Role::Coordinator);
         let connection = endpoint.connect(address, &expected).await?;
         let (send, receive) = connection.open_frames(CoordinatorMessage::BYTES_MAX + 2).await?;
-        let mut link =
-            Link { _connection: connection, send, receive, next_report: 1, next_usage: 1 };
+        let (samples, answers) = connection.open_frames(SampleMessage::BYTES_MAX + 2).await?;
+        let mut link = Link {
+            _connection: connection,
+            samples,
+            _answers: answers,
+            send,
+            receive,
+            next_report: 1,
+            next_usage: 1,
+        };
         let hello = Hello {
             versions: MINOR_RANGE,
             node: self.node.clone(),
@@ -144,6 +160,9 @@ impl Agent {
     async fn converse(&mut self, link: &mut Link, phase: Duration) -> Result<Ending> {
         let mut beats = interval_at(Instant::now() + phase, HEARTBEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval_at(Instant::now() + phase, Duration::from_secs(TICK_S));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        link.measure(SampleMessage::Begin).await?;
         let mut orders = self.shared.orders.clone();
         orders.mark_unchanged();
         self.send_again(link).await?;
@@ -159,6 +178,7 @@ impl Agent {
                     }
                 }
                 changed = orders.changed() => changed?,
+                _ = ticks.tick() => self.measure(link).await?,
                 _ = beats.tick() => link.say(&AgentMessage::Heartbeat).await?,
             }
         }
@@ -206,6 +226,16 @@ impl Agent {
         self.send_next(link).await
     }
 
+    /// What a host measures, as if all of its machines ran: one disk and a card in a bridge each.
+    async fn measure(&self, link: &mut Link) -> Result<()> {
+        let tick = Tick::of(now()?);
+        for part in measured(tick, self.care.machines().into_iter().map(|(vm, _)| vm)) {
+            Counts::add(&self.shared.counts.sample_parts, 1);
+            link.measure(SampleMessage::Part(part)).await?;
+        }
+        Ok(())
+    }
+
     async fn send_next(&mut self, link: &mut Link) -> Result<()> {
         let Some(metered) = &mut self.metered else { return Ok(()) };
         metered.batch = metered.tape.by_ref().take(USAGE_RECORDS_PER_BATCH_MAX).collect();
@@ -246,6 +276,10 @@ impl Link {
         Ok(self.send.send(Bytes::from(codec::encode(message)?)).await?)
     }
 
+    async fn measure(&mut self, message: SampleMessage) -> Result<()> {
+        Ok(self.samples.send(Bytes::from(codec::encode(&message)?)).await?)
+    }
+
     async fn report(&mut self, reports: Vec<Report>) -> Result<()> {
         let first_sequence = self.next_report;
         self.next_report += reports.len() as u64;
@@ -257,6 +291,29 @@ impl Link {
         self.next_usage += 1;
         self.say(&AgentMessage::Usage { sequence, records }).await
     }
+}
+
+fn now() -> Result<Timestamp> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(Timestamp::from_unix_ms(u64::try_from(since_1970.as_millis())?))
+}
+
+/// Values that change with every tick, of every metric that a machine and a host have.
+fn measured(tick: Tick, machines: impl Iterator<Item = VmId>) -> Vec<TickPart> {
+    let of = |kind, seed: u64| {
+        let metrics = Metric::ALL.iter().filter(|metric| metric.is_of(kind));
+        let value = |metric: &Metric| {
+            let value = seed.wrapping_mul(u64::from(metric.number())) % 100_000_000;
+            Sample { metric: metric.number(), device: 0, value }
+        };
+        metrics.map(value).collect::<Vec<_>>()
+    };
+    let at = u64::from(tick.0);
+    let machines = machines.map(|vm| {
+        let seed = at.wrapping_mul(vm.0.as_u64_pair().1 | 1);
+        MachineSamples { vm, values: of(ResourceKind::Vm, seed) }
+    });
+    parts(tick, machines.collect(), of(ResourceKind::Node, at))
 }
 
 /// What a message says that ends a session.

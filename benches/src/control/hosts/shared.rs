@@ -38,6 +38,8 @@ pub struct Counts {
     pub records: AtomicU64,
     /// Records of these that it had before, because an answer was lost.
     pub repeated: AtomicU64,
+    /// Parts of what was measured that were sent.
+    pub sample_parts: AtomicU64,
     /// Spans that a host has sent whole.
     pub spans: AtomicU64,
 }

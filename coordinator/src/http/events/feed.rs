@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
 use novacron_protocol::api::Problem;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::filter::{Filter, is_seen};
 use super::form::Form;
 use super::position::{Position, after, check};
 use crate::auth::Grant;
 use crate::http::Api;
+use crate::http::outlet::{Lost, Outlet};
 
 /// A sign of life after this much silence tells both ends that the other is still there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -63,6 +63,15 @@ enum Ending {
     Problem(Problem),
 }
 
+impl From<Lost> for Ending {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Gone => Self::Gone,
+            Lost::Slow => Self::Slow,
+        }
+    }
+}
+
 impl Feed {
     /// The stream as a body.
     ///
@@ -71,13 +80,9 @@ impl Feed {
     pub(super) fn open(self) -> Result<Body, Problem> {
         let watchers = self.api.app.watchers.clone();
         let place = watchers.admit(&self.grant.asker().name).map_err(|none| none.to_problem())?;
-        let (outlet, inlet) = mpsc::channel(1);
-        let outlet = Outlet { sender: outlet, patience: watchers.limits().slow_reader_after };
+        let (outlet, body) = Outlet::new(watchers.limits().slow_reader_after);
         watchers.run(place, self.run(outlet));
-        Ok(Body::from_stream(stream::unfold(inlet, async |mut inlet| {
-            let bytes: Bytes = inlet.recv().await?;
-            Some((Ok::<_, Infallible>(bytes), inlet))
-        })))
+        Ok(body)
     }
 
     async fn run(mut self, outlet: Outlet) {
@@ -174,22 +179,8 @@ async fn wait(
 ) -> Result<bool, Ending> {
     tokio::select! {
         biased;
-        () = outlet.sender.closed() => Err(Ending::Gone),
+        () = outlet.closed() => Err(Ending::Gone),
         changed = changes.changed() => changed.map(|()| true).map_err(|_| Ending::Stopping),
         () = sleep_until(due) => Ok(false),
-    }
-}
-
-/// Where a stream hands over what it has.
-struct Outlet {
-    sender: mpsc::Sender<Bytes>,
-    patience: Duration,
-}
-
-impl Outlet {
-    /// Hands over once the reader has taken what came before.
-    async fn hand_over(&self, text: Bytes) -> Result<(), Ending> {
-        let handed = timeout(self.patience, self.sender.send(text)).await;
-        handed.map_err(|_| Ending::Slow)?.map_err(|_| Ending::Gone)
     }
 }

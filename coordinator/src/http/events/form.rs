@@ -2,18 +2,19 @@
 
 use http::{HeaderMap, header};
 use novacron_protocol::api::{Event, Problem};
+use serde::Serialize;
 
 use super::position::Position;
 
-pub(super) const LINES: &str = "application/x-ndjson";
-pub(super) const SERVER_SENT: &str = "text/event-stream";
+pub(in crate::http) const LINES: &str = "application/x-ndjson";
+pub(in crate::http) const SERVER_SENT: &str = "text/event-stream";
 
 /// How long a browser waits before it opens a stream again that broke off, in milliseconds.
 const RETRY_MS: u32 = 1_000;
 
 /// How a stream is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::http) enum Form {
     /// An event a line. An empty line is a sign of life.
     Lines,
     /// The position of each event is its `id`, so that a browser goes on behind the last one that it got. A sign of life
@@ -24,7 +25,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Server-Sent Events for those who accept them.
-    pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
+    pub(in crate::http) fn wanted(headers: &HeaderMap) -> Option<Self> {
         let accepted =
             headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let mut ranges = accepted.flat_map(|value| value.split(','));
@@ -35,7 +36,7 @@ impl Form {
         ranges.any(is_it).then_some(Self::ServerSent)
     }
 
-    pub(super) fn media_type(self) -> &'static str {
+    pub(in crate::http) fn media_type(self) -> &'static str {
         match self {
             Self::Lines => LINES,
             Self::ServerSent => SERVER_SENT,
@@ -43,7 +44,7 @@ impl Form {
     }
 
     /// What a stream begins with.
-    pub(super) fn beginning(self) -> String {
+    pub(in crate::http) fn beginning(self) -> String {
         match self {
             Self::Lines => String::new(),
             Self::ServerSent => format!("retry: {RETRY_MS}\n\n"),
@@ -51,15 +52,22 @@ impl Form {
     }
 
     pub(super) fn write(self, event: &Event, into: &mut Vec<u8>) {
+        self.write_document(&Position::of(event).to_text(), event, into);
+    }
+
+    /// One document of a stream; `id` says where a reader goes on behind it.
+    pub(in crate::http) fn write_document(
+        self,
+        id: &str,
+        document: &impl Serialize,
+        into: &mut Vec<u8>,
+    ) {
         match self {
             Self::Lines => {}
-            Self::ServerSent => {
-                let id = format!("id: {}\ndata: ", Position::of(event).to_text());
-                into.extend_from_slice(id.as_bytes());
-            }
+            Self::ServerSent => into.extend_from_slice(format!("id: {id}\ndata: ").as_bytes()),
         }
-        // JSON has no line breaks, and an event nothing that could not be written.
-        into.extend(serde_json::to_vec(event).unwrap_or_default());
+        // JSON has no line breaks, and a document of the API nothing that could not be written.
+        into.extend(serde_json::to_vec(document).unwrap_or_default());
         into.extend_from_slice(self.end());
     }
 
@@ -71,7 +79,7 @@ impl Form {
     }
 
     /// A sign of life of a reader that has been shown everything up to a position.
-    pub(super) fn sign_of_life(self, seen: Option<Position>) -> String {
+    pub(in crate::http) fn sign_of_life(self, seen: Option<Position>) -> String {
         match (self, seen) {
             (Self::Lines, _) => "\n".to_owned(),
             (Self::ServerSent, None) => ":\n\n".to_owned(),
@@ -80,7 +88,7 @@ impl Form {
     }
 
     /// Why a stream ends.
-    pub(super) fn problem(self, problem: &Problem) -> Vec<u8> {
+    pub(in crate::http) fn problem(self, problem: &Problem) -> Vec<u8> {
         let mut text = match self {
             Self::Lines => Vec::new(),
             Self::ServerSent => b"event: problem\ndata: ".to_vec(),

@@ -9,7 +9,7 @@
 
 mod feed;
 mod filter;
-mod form;
+pub(super) mod form;
 mod position;
 
 use axum::body::Body;

@@ -7,7 +7,7 @@ use crate::state::Fleet;
 
 /// Where an event stands: its revision, and its number there. Written `57.2`, and `57` behind all events of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(in crate::http) struct Position {
     pub(super) revision: Revision,
     sequence: u32,
 }

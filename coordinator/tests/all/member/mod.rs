@@ -28,6 +28,7 @@ pub struct Member {
     coordinator: Coordinator,
     authority: ClusterAuthority,
     address: SocketAddr,
+    peer_address: SocketAddr,
     _directory: TempDir,
 }
 
@@ -51,7 +52,8 @@ impl Member {
         founding::init(&config, None, Clock::system()).await.unwrap();
         let authority = ClusterAuthority::load(&config.data_directory.join("authority")).unwrap();
         let coordinator = Coordinator::start(&config, clock).await.unwrap();
-        Self { coordinator, authority, address, _directory: directory }
+        let peer_address = config.peer_listen;
+        Self { coordinator, authority, address, peer_address, _directory: directory }
     }
 
     /// Stops it and waits until everything has ended.
@@ -65,6 +67,10 @@ impl Member {
 
     pub fn metrics_address(&self) -> SocketAddr {
         self.coordinator.metrics_address().unwrap()
+    }
+
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer_address
     }
 
     pub fn api_address(&self) -> SocketAddr {

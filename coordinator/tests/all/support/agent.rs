@@ -9,6 +9,7 @@ use novacron_protocol::effect::{
 };
 use novacron_protocol::ids::Incarnation;
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
+use novacron_protocol::sample::{SampleAnswer, SampleMessage, Tick, TickPart};
 use novacron_protocol::usage::UsageRecord;
 use novacron_protocol::version::MINOR_RANGE;
 use novacron_protocol::vm::Labels;
@@ -41,6 +42,22 @@ pub struct Agent {
     send: FramedSend<SendStream>,
     receive: FramedRecv<RecvStream>,
     next_sequence: u64,
+}
+
+/// Where an agent tells what it measured.
+pub struct SampleStream {
+    send: FramedSend<SendStream>,
+    // Open as long as the other direction.
+    _receive: FramedRecv<RecvStream>,
+    /// What the coordinator has already.
+    pub behind: Tick,
+}
+
+impl SampleStream {
+    pub async fn say(&mut self, part: TickPart) {
+        let bytes = codec::encode(&SampleMessage::Part(part)).unwrap();
+        self.send.send(Bytes::from(bytes)).await.unwrap();
+    }
 }
 
 /// What a coordinator said to a hello.
@@ -180,6 +197,17 @@ impl Agent {
                 None => panic!("the link ended"),
             }
         }
+    }
+
+    /// The stream on which it tells what it measured.
+    pub async fn sample_stream(&self) -> SampleStream {
+        let frames = self.connection.open_frames(SampleMessage::BYTES_MAX + 2).await;
+        let (mut send, mut receive) = frames.unwrap();
+        let begin = codec::encode(&SampleMessage::Begin).unwrap();
+        send.send(Bytes::from(begin)).await.unwrap();
+        let answer = timeout(DEADLINE, receive.receive()).await.expect("silence").unwrap().unwrap();
+        let SampleAnswer::From { behind } = codec::decode(&answer).unwrap();
+        SampleStream { send, _receive: receive, behind }
     }
 
     /// Says that an effect is done.
