@@ -133,7 +133,7 @@ async fn list(call: Call<Nothing, AlertsQuery, NoBody>) -> Result<Found<Page<Ale
         Ok::<_, Problem>(page.look(fleet.revision(), rows, |alert| alert.id, show))
     };
     while !call.read(&mut look).await?? {}
-    Ok(Found(page.into_page(|alert| CURSORS.write(alert))))
+    page.into_page(|alert| CURSORS.write(alert)).map(Found)
 }
 
 /// Those of this list.

@@ -133,7 +133,7 @@ async fn accepted<P, Q, B>(
     };
     let (request, called) = (call.request, name.to_string());
     let view = call.read(move |fleet, _| {
-        let asked_at = fleet.answered(request).map_or(fleet.clock(), |answered| answered.at);
+        let asked_at = fleet.kept_answer(request).map_or(fleet.clock(), |answered| answered.at);
         match fleet.snapshot(snapshot) {
             Some(row) => snapshot_view(fleet, row),
             None => fleet.vm(vm).map(|vm| gone_view(fleet, vm, snapshot, &name, asked_at)),

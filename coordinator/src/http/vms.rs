@@ -256,7 +256,7 @@ async fn meant<B>(call: &Call<VmPath, Nothing, B>) -> Result<VmId, Problem> {
 
 /// The machine of that name that the request was about when it came before.
 fn repeated<'fleet>(fleet: &'fleet Fleet, request: RequestId, name: &str) -> Option<&'fleet Vm> {
-    let Ok(Applied::Vm(vm)) = fleet.answered(request)?.reply else { return None };
+    let Ok(Applied::Vm(vm)) = fleet.kept_answer(request)?.reply else { return None };
     fleet.vm(vm).filter(|vm| vm.spec.name.as_str() == name)
 }
 

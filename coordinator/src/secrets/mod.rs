@@ -114,9 +114,7 @@ impl Secrets {
     ) -> Option<Reply> {
         self.view.local(|fleet| {
             // Hardly any request comes twice.
-            if fleet.answered(request).is_none() {
-                return None;
-            }
+            fleet.kept_answer(request)?;
             let at = self.proposer.clock().now();
             orders.find_map(|order| {
                 let (origin, body) = (Origin::Asker(asker.clone()), Body::Secrets(order));

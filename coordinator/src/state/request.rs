@@ -37,7 +37,7 @@ impl Message for Answered {
 
 impl Fleet {
     /// What a request was answered before, whatever it asked, if that is kept still.
-    pub fn answered(&self, request: RequestId) -> Option<&Answered> {
+    pub fn kept_answer(&self, request: RequestId) -> Option<&Answered> {
         self.requests.get(&request)
     }
 

@@ -120,9 +120,9 @@ impl Region {
         Ok(fault)
     }
 
-    /// How many blocks an earlier boot left whole, and how many look like ours but are not whole.
-    fn survey(&mut self) -> io::Result<(usize, usize)> {
-        let (mut whole, mut broken) = (0, 0);
+    /// What an earlier boot left.
+    fn survey(&mut self) -> io::Result<Survey> {
+        let mut survey = Survey::default();
         for block in 0..self.shadow.len() {
             self.file.read_exact_at(&mut self.buffer.bytes[..4096], offset(block))?;
             if self.buffer.word(0) != MAGIC {
@@ -131,11 +131,29 @@ impl Region {
             self.file.read_exact_at(&mut self.buffer.bytes, offset(block))?;
             let sequence = self.buffer.word(2);
             match self.buffer.compare(block, sequence) {
-                None => whole += 1,
-                Some(_) => broken += 1,
+                None => survey.note_whole(sequence),
+                Some(_) => survey.broken += 1,
             }
         }
-        Ok((whole, broken))
+        Ok(survey)
+    }
+}
+
+/// What an earlier boot left.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Survey {
+    /// Blocks that are whole.
+    whole: usize,
+    /// Blocks that look like ours and are not whole.
+    broken: usize,
+    /// The sequence of the last write that arrived.
+    newest: u64,
+}
+
+impl Survey {
+    fn note_whole(&mut self, sequence: u64) {
+        self.whole += 1;
+        self.newest = self.newest.max(sequence);
     }
 }
 
@@ -223,9 +241,9 @@ fn work(
 }
 
 fn say_what_is_there(region: &mut Region) -> io::Result<()> {
-    let (whole, broken) = region.survey()?;
+    let Survey { whole, broken, newest } = region.survey()?;
     report::line(format_args!(
-        "disk blocks={} from_earlier_boot={whole} broken_by_earlier_boot={broken}",
+        "disk blocks={} from_earlier_boot={whole} broken_by_earlier_boot={broken} newest={newest}",
         region.shadow.len()
     ));
     Ok(())
@@ -275,6 +293,10 @@ mod tests {
         Region::over(file, (BLOCKS * BLOCK_BYTES) as u64).unwrap()
     }
 
+    fn survey(whole: usize, broken: usize, newest: u64) -> Survey {
+        Survey { whole, broken, newest }
+    }
+
     fn check_block(region: &mut Region, block: usize) -> Option<Fault> {
         let expected = region.shadow[block];
         region.file.read_exact_at(&mut region.buffer.bytes, offset(block)).unwrap();
@@ -286,14 +308,14 @@ mod tests {
         let mut region = region("whole");
         (0..20).for_each(|_| region.write_next().unwrap());
         assert!((0..BLOCKS).all(|block| check_block(&mut region, block).is_none()));
-        assert_eq!(region.survey().unwrap(), (BLOCKS, 0));
+        assert_eq!(region.survey().unwrap(), survey(BLOCKS, 0, 20));
     }
 
     #[test]
     fn a_region_that_was_filled_is_whole_and_a_sweep_finds_what_is_not() {
         let mut region = region("filled");
         region.fill().unwrap();
-        assert_eq!(region.survey().unwrap(), (BLOCKS, 0));
+        assert_eq!(region.survey().unwrap(), survey(BLOCKS, 0, 8));
         let tally = Tally::default();
         sweep(&mut region, &tally).unwrap();
         assert_eq!(tally.counts().faults, 0);
@@ -323,6 +345,6 @@ mod tests {
         region.file.write_all_at(&other, offset(6)).unwrap();
         assert!(check_block(&mut region, 3).is_some());
         assert!(check_block(&mut region, 6).is_some());
-        assert_eq!(region.survey().unwrap(), (BLOCKS - 2, 2));
+        assert_eq!(region.survey().unwrap(), survey(BLOCKS - 2, 2, 8));
     }
 }
