@@ -91,6 +91,10 @@ permissions! {
     SecretReveal = "secret.reveal",
     /// Make, restore and delete snapshots of machines.
     VmSnapshot = "vm.snapshot",
+    /// See networks that machines of one's projects may be in.
+    NetworkRead = "network.read",
+    /// Make, change and remove networks.
+    NetworkAdmin = "network.admin",
 }
 
 impl fmt::Display for Permission {
@@ -192,6 +196,7 @@ const VIEWER: &[PermissionPattern] = &[
     PermissionPattern::of("project.read"),
     PermissionPattern::of("cluster.read"),
     PermissionPattern::of("region.read"),
+    PermissionPattern::of("network.read"),
 ];
 const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("vm.*"),
@@ -202,6 +207,7 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
     PermissionPattern::of("secret.write"),
+    PermissionPattern::of("network.read"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -212,6 +218,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("principal.read"),
     PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
+    PermissionPattern::of("network.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`annotation`] [`node`] [`region`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`vm`] [`annotation`] [`node`] [`region`] [`network`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
 //! | [`api`] | the JSON that the world sees |
 //! | [`audit`] | the chain of the audit log |
@@ -28,6 +28,7 @@ mod held_runs;
 pub mod ids;
 pub mod limits;
 pub mod migration;
+pub mod network;
 pub mod node;
 pub mod pages;
 pub mod project;

@@ -5,6 +5,7 @@ mod audit;
 mod batch;
 mod cluster;
 mod dev;
+mod network;
 mod node;
 mod region;
 mod secret;
@@ -25,6 +26,7 @@ pub use audit::{AuditCommand, AuditList, AuditVerify};
 pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
+pub use network::NetworkCommand;
 pub use node::{NodeCommand, NodeDrain};
 pub use region::RegionCommand;
 pub use secret::{SecretCommand, SecretName};
@@ -132,6 +134,9 @@ pub enum Command {
     /// Regions: where nodes stand, and which machines may stand there.
     #[command(subcommand)]
     Region(RegionCommand),
+    /// Networks: bridges under one name, and whose machines may be in them.
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// What happened, in order.
     Events(Events),
     /// Projects: whose machines are whose, and how much they may take.

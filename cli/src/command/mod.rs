@@ -8,6 +8,7 @@ mod completion;
 mod console;
 mod fleet;
 mod migrate;
+mod network;
 mod node;
 mod region;
 mod secret;
@@ -38,6 +39,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Node(command) => node::run(command, &connect(&cli.global)?, printer),
         Command::Overview => printer.one(&connect(&cli.global)?.overview()?),
         Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
+        Command::Network(command) => network::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),
         Command::Usage(args) => usage::usage(args, &connect(&cli.global)?, printer),

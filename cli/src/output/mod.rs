@@ -12,6 +12,7 @@ mod batch;
 mod cluster;
 pub mod event;
 mod migration;
+mod network;
 mod node;
 mod overview;
 mod region;

@@ -37,6 +37,7 @@ mod ledger;
 mod leftover;
 pub mod lists;
 mod migrations;
+mod networks;
 mod nodes;
 pub mod openapi;
 mod overview;

@@ -3,7 +3,7 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
+    migrations, networks, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
     usage, vms, whoami,
 };
 
@@ -21,6 +21,7 @@ pub fn table() -> Vec<Route> {
         batches::routes(),
         nodes::routes(),
         regions::routes(),
+        networks::routes(),
         events::routes(),
         audit::routes(),
         cluster::routes(),

@@ -11,8 +11,8 @@
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName, RegionCode,
-    RequestId, SnapshotName, VmId,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NetworkName, NodeName, ProjectName,
+    RegionCode, RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 
 use super::api_key::ApiKey;
 use super::archive::ArchiveName;
-use super::command::{Body, Command};
+use super::command::{Body, Command, CreateVmIn};
 use super::fleet::{Applying, Fleet};
 use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
@@ -101,6 +101,7 @@ pub(super) enum Subject {
     Secret(SecretPlace),
     SecretKeys,
     Snapshot(VmId, SnapshotName),
+    Network(NetworkName),
 }
 
 /// A record as it is written.
@@ -298,6 +299,7 @@ impl Fleet {
                 text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
             }
             Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
+            Subject::Network(network) => text(self.networks.get(network)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -402,6 +404,7 @@ impl Subject {
             Self::Secret(place) => ("secret", Some(place.to_string())),
             Self::SecretKeys => ("secret-keys", None),
             Self::Snapshot(vm, name) => ("snapshot", Some(format!("{vm}/{name}"))),
+            Self::Network(network) => ("network", Some(network.to_string())),
         };
         Object { kind, id }
     }
@@ -452,7 +455,7 @@ impl Body {
     /// What the audit log calls a command; `None` for what agents report, which events tell.
     pub fn action(&self) -> Option<&'static str> {
         Some(match self {
-            Self::CreateVm(_) => "vm.create",
+            Self::CreateVm(_) | Self::CreateVmIn(_) => "vm.create",
             Self::PlaceVm { .. } => "vm.place",
             Self::StartVm { .. } => "vm.start",
             Self::StopVm { force: false, .. } => "vm.stop",
@@ -483,6 +486,7 @@ impl Body {
             Self::Regions(order) => order.action(),
             Self::Secrets(order) => return order.action(),
             Self::Snapshots(order) => order.deed.action(),
+            Self::Networks(order) => order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -497,7 +501,9 @@ impl Body {
     fn subjects(&self) -> Vec<Option<Subject>> {
         let one = |subject| vec![Some(subject)];
         match self {
-            Self::CreateVm(create) => one(Subject::Vm(create.vm)),
+            Self::CreateVm(create) | Self::CreateVmIn(CreateVmIn { create, .. }) => {
+                one(Subject::Vm(create.vm))
+            }
             Self::PlaceVm { vm, .. }
             | Self::StartVm { vm }
             | Self::StopVm { vm, .. }
@@ -532,6 +538,7 @@ impl Body {
                 one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
             }
             Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
+            Self::Networks(order) => one(Subject::Network(order.network().clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

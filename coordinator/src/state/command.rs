@@ -6,8 +6,8 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName,
-    ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NetworkName, NodeName,
+    PlanName, ProjectName, RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
@@ -26,6 +26,7 @@ use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
 use super::ledger::rate::RateCard;
 use super::member::MemberFacts;
+use super::network::NetworkOrder;
 use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
@@ -262,6 +263,10 @@ pub enum Body {
     NoteFormats(Vec<(MemberId, Formats)>),
     /// Something with a snapshot of a machine.
     Snapshots(SnapshotOrder),
+    /// Something with networks.
+    Networks(NetworkOrder),
+    /// Take a new machine into the fleet, and into a network.
+    CreateVmIn(CreateVmIn),
 }
 
 /// What a client asks of many machines at once.
@@ -306,6 +311,16 @@ pub struct CreateVm {
     pub placement: Placement,
     /// Whether to start it once it is made.
     pub start: bool,
+}
+
+/// A machine to take into the fleet that names a network. A body of its own, because what a log holds of [`CreateVm`]
+/// keeps its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateVmIn {
+    /// The machine; what its specification says of the network is replaced.
+    pub create: CreateVm,
+    /// The network.
+    pub network: NetworkName,
 }
 
 /// What the planner said about a machine.
@@ -393,6 +408,11 @@ impl Body {
             Self::Secrets(order) => canonical(&(25u8, asked_secret(order)?)),
             Self::Snapshots(SnapshotOrder { vm, name, deed }) => {
                 canonical(&(19u8, vm, name, deed.number()))
+            }
+            Self::Networks(order) => canonical(&(26u8, order)),
+            Self::CreateVmIn(CreateVmIn { create, network }) => {
+                let CreateVm { spec, requested_node, start, .. } = create;
+                canonical(&(27u8, spec, requested_node, start, network))
             }
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }

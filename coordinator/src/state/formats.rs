@@ -32,6 +32,9 @@ pub const FIRST: FormatVersion = FormatVersion(1);
 /// Secrets and their keys: commands, tables 25 and 26, calls between members.
 pub const SECRETS: FormatVersion = FormatVersion(2);
 
+/// Networks and machines in them: commands, tables 16 and 17. Of the same release as secrets.
+pub const NETWORKS: FormatVersion = SECRETS;
+
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
 
@@ -98,6 +101,7 @@ impl Body {
     pub fn since(&self) -> FormatVersion {
         match self {
             Self::Secrets(_) => SECRETS,
+            Self::Networks(_) | Self::CreateVmIn(_) => NETWORKS,
             _ => FIRST,
         }
     }
@@ -155,8 +159,9 @@ impl Fleet {
         let wrong = members.find(|member| {
             member.part == MemberPart::Entered && member.facts.formats.check(active).is_err()
         });
-        let is_early =
-            active < SECRETS && !(self.secrets.is_empty() && self.secret_keys.is_empty());
+        let has_secrets = !(self.secrets.is_empty() && self.secret_keys.is_empty());
+        let has_networks = !(self.networks.is_empty() && self.attachments.is_empty());
+        let is_early = (active < SECRETS && has_secrets) || (active < NETWORKS && has_networks);
         // Before a cluster is founded, tests make what they like.
         let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
         is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))

@@ -15,6 +15,7 @@ use super::binding::Binding;
 use super::fleet::Fleet;
 use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
+use super::network::attachment::Attached;
 use super::snapshot::Snapshot;
 use super::vm::{Rest, Vm};
 
@@ -45,6 +46,8 @@ pub(super) struct Index {
     snapshots: BTreeSet<(VmId, SnapshotId)>,
     /// Seconds of machines' meters in windows that are not sealed.
     pub(super) ledger_open: OpenCoverage,
+    /// Machines by the networks that they are in.
+    pub(super) attached: Attached,
     /// Bytes of all annotations.
     pub(super) annotation_bytes: usize,
     /// Bytes of all encrypted values.
@@ -64,6 +67,7 @@ impl Index {
             let project = fleet.project_of_vm(snapshot.vm).cloned().unwrap_or_default();
             index.add_snapshot(&project, snapshot);
         }
+        index.attached = fleet.build_attached();
         index.ledger_open = fleet.build_open_coverage();
         index.annotation_bytes = fleet.all_annotation_bytes();
         index.secret_bytes = fleet.all_secret_bytes();

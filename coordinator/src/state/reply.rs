@@ -4,8 +4,8 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
-    RegionCode, SnapshotId, SnapshotName, VmId, VmName,
+    ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NetworkName, NodeName, PlanName,
+    ProjectName, RegionCode, SnapshotId, SnapshotName, VmId, VmName,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -65,6 +65,8 @@ pub enum Accepted {
     Snapshot(SnapshotId),
     /// The value of a secret that it was about.
     SecretValue(Uuid),
+    /// The network that it was about.
+    Network(NetworkName),
 }
 
 /// A command changed nothing, and why.
@@ -272,6 +274,9 @@ pub enum Refusal {
         /// How many.
         count: usize,
     },
+    /// There is no such network.
+    #[error("there is no network `{0}`")]
+    NoSuchNetwork(NetworkName),
 }
 
 /// What has a name of its own, machines apart.
@@ -285,6 +290,8 @@ pub enum Named {
     Region,
     /// A snapshot.
     Snapshot,
+    /// A network.
+    Network,
 }
 
 impl fmt::Display for Named {
@@ -294,6 +301,7 @@ impl fmt::Display for Named {
             Self::Principal => "principal",
             Self::Region => "region",
             Self::Snapshot => "snapshot",
+            Self::Network => "network",
         })
     }
 }
@@ -338,7 +346,8 @@ impl Refusal {
             | Self::NoSuchAnnotation { .. }
             | Self::NoSuchRegion(_)
             | Self::NoSuchSecret(_)
-            | Self::NoSuchSnapshot { .. } => Code::NotFound,
+            | Self::NoSuchSnapshot { .. }
+            | Self::NoSuchNetwork(_) => Code::NotFound,
             Self::SnapshotNeeded { .. } => Code::SnapshotNeeded,
             Self::HasSnapshots { .. } => Code::HasSnapshots,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
@@ -371,6 +380,7 @@ impl Refusal {
             Self::NoSuchPrincipal(_) => Some("principal"),
             Self::NoSuchRegion(_) => Some("region"),
             Self::NoSuchSnapshot { .. } => Some("snapshot"),
+            Self::NoSuchNetwork(_) => Some("network"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,

@@ -5,6 +5,7 @@ mod cell;
 mod currency;
 pub mod drain;
 pub mod overview;
+pub mod network;
 pub mod region;
 pub mod resource;
 mod rounds;

@@ -98,11 +98,14 @@ pub enum EventKind {
     /// A snapshot was asked for, is ready, restored, deleted, or failed.
     #[serde(rename = "snapshot.changed")]
     SnapshotChanged,
+    /// A network was made, changed or deleted.
+    #[serde(rename = "network.changed")]
+    NetworkChanged,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -123,6 +126,7 @@ impl EventKind {
         Self::RegionChanged,
         Self::ResidencyViolation,
         Self::SnapshotChanged,
+        Self::NetworkChanged,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -148,6 +152,7 @@ impl EventKind {
             Self::RegionChanged => "region.changed",
             Self::ResidencyViolation => "residency.violation",
             Self::SnapshotChanged => "snapshot.changed",
+            Self::NetworkChanged => "network.changed",
         }
     }
 

@@ -9,6 +9,7 @@ mod event;
 mod findings;
 mod member;
 mod migration;
+mod network;
 mod node;
 mod overview;
 mod principal;
@@ -32,6 +33,7 @@ pub use member::{
     MemberView, SettingsChange,
 };
 pub use migration::{MigrationMetrics, MigrationView};
+pub use network::{NetworkChange, NetworkChoice, NetworkCreate, NetworkView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use overview::{
     Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,

@@ -5,6 +5,7 @@ mod audit;
 mod batches;
 mod cluster;
 mod migrations;
+mod networks;
 mod nodes;
 mod regions;
 mod secrets;

@@ -13,6 +13,7 @@ mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;
+mod networks;
 mod projects;
 mod random;
 mod regions;
