@@ -36,12 +36,11 @@ impl NetworkUsers {
 
     /// The projects that are named.
     pub fn named(&self) -> impl Iterator<Item = &ProjectName> {
-        match self {
+        let projects = match self {
             Self::All => None,
             Self::Projects(projects) => Some(projects),
-        }
-        .into_iter()
-        .flatten()
+        };
+        projects.into_iter().flatten()
     }
 }
 
@@ -49,9 +48,7 @@ impl NetworkUsers {
 pub fn is_interface_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_directory = matches!(text, "." | "..");
-    (1..=INTERFACE_NAME_BYTES_MAX).contains(&text.len())
-        && !is_directory
-        && text.bytes().all(plain)
+    (1..=INTERFACE_NAME_BYTES_MAX).contains(&text.len()) && !is_directory && text.bytes().all(plain)
 }
 
 /// What is wrong with the name of a network that is to be made.

@@ -254,7 +254,7 @@ pub fn parse_annotation(text: &str) -> Result<AnnotationChange, String> {
     Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
 }
 
-/// `none`, `user`, `bridge=NAME` or the name of a network.
+/// `none`, `user`, `bridge=INTERFACE` or the name of a network.
 pub fn parse_network(text: &str) -> Result<NetworkChoice, String> {
     let is_name = || text != "bridge" && text.parse::<NetworkName>().is_ok();
     match text.split_once('=') {

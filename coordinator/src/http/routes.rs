@@ -3,8 +3,8 @@
 use super::route::Route;
 use super::{
     annotations, audit, backup, batches, cluster, console, events, health, invoices, ledger,
-    migrations, networks, nodes, overview, principals, projects, rates, regions, secrets, snapshots, tokens,
-    usage, vms, whoami,
+    migrations, networks, nodes, overview, principals, projects, rates, regions, secrets,
+    snapshots, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.

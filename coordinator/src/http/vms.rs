@@ -133,9 +133,8 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
     let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
         // The first id of all is no machine's.
         let after = page.after().copied().unwrap_or(VmId(uuid::Uuid::nil()));
-        let is_shown = |fleet: &Fleet, vm: &Vm| {
-            sight.sees(&vm.spec.project) && filter.lets_through(fleet, vm)
-        };
+        let is_shown =
+            |fleet: &Fleet, vm: &Vm| sight.sees(&vm.spec.project) && filter.lets_through(fleet, vm);
         let show = |vm: &Vm| is_shown(fleet, vm).then(|| vm_view(fleet, vm));
         page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show)
     };

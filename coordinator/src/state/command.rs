@@ -6,8 +6,8 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NetworkName, NodeName,
-    PlanName, ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NetworkName,
+    NodeName, PlanName, ProjectName, RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};

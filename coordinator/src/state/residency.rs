@@ -9,9 +9,7 @@
 use std::collections::BTreeSet;
 
 use novacron_protocol::api::EventKind;
-use novacron_protocol::ids::{
-    MigrationId, NetworkName, NodeName, ProjectName, RegionCode, VmId,
-};
+use novacron_protocol::ids::{MigrationId, NetworkName, NodeName, ProjectName, RegionCode, VmId};
 use novacron_protocol::region::{Certification, RegionStatus};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;

@@ -2,6 +2,7 @@
 
 use novacron_protocol::access::Scope;
 use novacron_protocol::api::NetworkView;
+use novacron_protocol::ids::ProjectName;
 use novacron_protocol::network::NetworkUsers;
 
 use super::resource::links;
@@ -12,7 +13,8 @@ use crate::state::network::Network;
 /// A network as the API shows it to somebody who may read networks there.
 pub fn network_view(fleet: &Fleet, network: &Network, reach: &Reach) -> NetworkView {
     let name = &network.name;
-    let is_told = |project: &_| reach.covers(&Scope::Fleet) || reach.covers_project(project);
+    let is_told =
+        |project: &ProjectName| reach.covers(&Scope::Fleet) || reach.covers_project(project);
     let users = match &network.users {
         NetworkUsers::All => NetworkUsers::All,
         NetworkUsers::Projects(projects) => {

@@ -68,12 +68,12 @@ fn rows() -> Vec<Row> {
         (
             "networks",
             json!({ "name": "user", "bridge": "a b", "users": { "project": [] }, "vlan": 7, "regions": ["A"] }),
-            &["users type", "vlan unknown", "regions[0] format", "name conflict", "bridge format"],
+            &["vlan unknown", "regions[0] format", "users type", "name conflict", "bridge format"],
         ),
         (
             "networks/office/settings",
             json!({ "bridge": "", "description": "a\nb", "users": { "projects": ["A"] } }),
-            &["users.projects[0] format", "description length", "bridge format"],
+            &["users type", "description length", "bridge format"],
         ),
         (
             "principals",

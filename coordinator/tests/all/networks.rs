@@ -125,8 +125,9 @@ async fn tenants_see_and_use_what_is_theirs_and_no_bridge_by_its_name() {
         let field = Some("network.named".to_owned());
         assert_eq!(refused.problem(), (400, "invalid_request".to_owned(), field), "{refused:?}");
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
-        let words =
-            format!("there is no network `{network}` for project `shop`; there is `both`, `shared`");
+        let words = format!(
+            "there is no network `{network}` for project `shop`; there is `both`, `shared`"
+        );
         assert!(detail.contains(&words), "{detail}");
     }
     let by_name = json!({ "bridge": { "bridge": "br0" } });

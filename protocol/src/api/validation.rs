@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use super::{
     AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, CorrectionPost, FieldCode, Findings,
-    NetworkChange, NetworkCreate, NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView, PrincipalChange,
-    PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange, RegionCreate,
-    SecretWrite, SettingsChange, SnapshotCreate, TokenCreate, UsagePost, Validate, VmCreate,
-    VmMigrate, VmStop,
+    NetworkChange, NetworkCreate, NodeDrain, NodeRegionChange, NodeUndrain, PlanChange, PricesView,
+    PrincipalChange, PrincipalCreate, ProjectChange, ProjectCreate, RateCardView, RegionChange,
+    RegionCreate, SecretWrite, SettingsChange, SnapshotCreate, TokenCreate, UsagePost, Validate,
+    VmCreate, VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::annotation::check_value;

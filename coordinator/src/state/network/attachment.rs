@@ -30,12 +30,10 @@ impl Message for Attachment {
 
 /// The machines of each network, by their projects. Networks and projects without any are not in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::state) struct Attached(
-    BTreeMap<NetworkName, BTreeMap<ProjectName, BTreeSet<VmId>>>,
-);
+pub(in crate::state) struct Attached(BTreeMap<NetworkName, BTreeMap<ProjectName, BTreeSet<VmId>>>);
 
 impl Attached {
-    pub(in crate::state) fn add(&mut self, network: &NetworkName, project: &ProjectName, vm: VmId) {
+    fn add(&mut self, network: &NetworkName, project: &ProjectName, vm: VmId) {
         let projects = self.0.entry(network.clone()).or_default();
         projects.entry(project.clone()).or_default().insert(vm);
     }
@@ -62,7 +60,12 @@ impl Attached {
         network: &NetworkName,
         project: &ProjectName,
     ) -> impl Iterator<Item = VmId> + use<'_> {
-        self.0.get(network).and_then(|projects| projects.get(project)).into_iter().flatten().copied()
+        self.0
+            .get(network)
+            .and_then(|projects| projects.get(project))
+            .into_iter()
+            .flatten()
+            .copied()
     }
 
     /// The machines in a network.

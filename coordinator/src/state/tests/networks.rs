@@ -106,13 +106,7 @@ fn create(
     }
 }
 
-fn running(
-    scene: &mut Scene,
-    project: &ProjectName,
-    vm: &str,
-    network: &str,
-    node: &str,
-) -> VmId {
+fn running(scene: &mut Scene, project: &ProjectName, vm: &str, network: &str, node: &str) -> VmId {
     let vm = create(scene, project, vm, network, Some(node)).unwrap();
     scene.settle_all(node);
     scene.settle_all(node);
@@ -137,7 +131,7 @@ fn a_machine_gets_the_bridge_that_its_network_has_when_it_is_made() {
     change_bridge(&mut scene, "office", "br7").unwrap();
     let vm = create(&mut scene, &bank, "web", "office", Some("eu-1")).unwrap();
     let effect = scene.effect("eu-1", |action| matches!(action, Action::Create { .. }));
-    let Action::Create { spec } = effect.action else { panic!("{effect:?}") };
+    let Action::Create { spec } = effect.action else { panic!("not created") };
     assert_eq!((&spec.network, &scene.vm(vm).spec.network), (&bridge("br7"), &bridge("br7")));
     assert_eq!(scene.fleet.network_of(vm), Some(&network("office")));
     assert_eq!(scene.fleet.machines_in(&network("office"), |project| *project == bank), 1);
@@ -246,7 +240,7 @@ fn what_waits_is_placed_when_hosts_have_its_network() {
     let reason = &scene.vm(vm).reason;
     assert!(reason.contains("network `office` is only in region `mars`"), "{reason}");
     let due = |scene: &Scene| reconcile::due(&scene.fleet, scene.now, || unreachable!());
-    assert_eq!(due(&scene), []);
+    assert!(due(&scene).is_empty());
     assign(&mut scene, "us-1", Some("mars"));
     for body in due(&scene) {
         scene.apply(body).unwrap();
@@ -263,14 +257,13 @@ fn a_network_that_leaves_a_region_gives_up_migrations_and_lists_who_stands_there
     let migration = scene.migrate(goes, "us-1", MigrationMode::Live).unwrap();
     change_regions(&mut scene, "office", &["eu"]).unwrap();
     assert_eq!(scene.migration(migration).status(), MigrationStatus::Failed);
-    let listed = |scene: &Scene| {
-        Vec::from_iter(scene.fleet.violations_after(None).map(|(vm, _)| vm.id))
-    };
+    let listed =
+        |scene: &Scene| Vec::from_iter(scene.fleet.violations_after(None).map(|(vm, _)| vm.id));
     assert_eq!(listed(&scene), [stays]);
     let reason = scene.fleet.rule_broken_by(scene.vm(stays)).unwrap().to_string();
     assert_eq!(reason, "network `office` is only in region `eu`, and it stands in `us`");
     change_regions(&mut scene, "office", &["eu", "us"]).unwrap();
-    assert_eq!(listed(&scene), []);
+    assert!(listed(&scene).is_empty());
     let region = "us".parse().unwrap();
     let refusal = scene.apply(Body::Regions(RegionOrder::Delete { region })).unwrap_err();
     assert_eq!(refusal.code(), Code::Conflict);
@@ -412,12 +405,7 @@ impl World {
             4 | 5 => self.create(network, project, one, two)?,
             6 => self.destroy(one),
             7 => NODES.iter().for_each(|node| self.scene.settle_all(node)),
-            8 => {
-                if let Some(vm) = self.vm(one) {
-                    let target = NODES[usize::from(two) % 2];
-                    let _ = self.scene.migrate(vm, target, MigrationMode::Cold);
-                }
-            }
+            8 => self.migrate(one, NODES[usize::from(two) % 2]),
             _ => {
                 let region = ["eu", "us"][usize::from(two) % 2];
                 assign(&mut self.scene, NODES[usize::from(one) % 2], Some(region));
@@ -436,7 +424,12 @@ impl World {
     }
 
     fn regions(bits: u8) -> &'static [&'static str] {
-        [&[][..], &["eu"], &["us"], &["eu", "us"]][usize::from(bits / 8) % 4]
+        match bits / 8 % 4 {
+            0 => &[],
+            1 => &["eu"],
+            2 => &["us"],
+            _ => &["eu", "us"],
+        }
     }
 
     fn make(&mut self, network: &str, bits: u8) -> Result<(), TestCaseError> {
@@ -472,12 +465,14 @@ impl World {
         };
         let is_changed = change(&mut self.scene, network, edit).is_ok();
         let used = self.book.users(network);
-        let keeps = used.iter().all(|project| {
-            named.as_ref().is_none_or(|all| all.iter().any(|one| one == project))
-        });
-        let may = self.book.networks.get(network).is_some_and(|(before, _, _)| {
-            keeps && (used.is_empty() || *before == bridge)
-        });
+        let keeps = used
+            .iter()
+            .all(|project| named.as_ref().is_none_or(|all| all.iter().any(|one| one == project)));
+        let may = self
+            .book
+            .networks
+            .get(network)
+            .is_some_and(|(before, _, _)| keeps && (used.is_empty() || *before == bridge));
         prop_assert_eq!(is_changed, may);
         if may {
             let regions = regions.iter().map(|region| (*region).to_owned()).collect();
@@ -514,6 +509,17 @@ impl World {
     fn vm(&self, number: u8) -> Option<VmId> {
         let all = Vec::from_iter(self.book.machines.keys().copied());
         all.get(usize::from(number) % all.len().max(1)).copied()
+    }
+
+    /// Ends the oldest migration under way, and begins another.
+    fn migrate(&mut self, number: u8, target: &str) {
+        let open = self.scene.fleet.open_migrations().next();
+        if let Some((migration, target)) = open.map(|row| (row.id, row.target.to_string())) {
+            self.scene.hand_over(&target, migration);
+        }
+        if let Some(vm) = self.vm(number) {
+            let _ = self.scene.migrate(vm, target, MigrationMode::Live);
+        }
     }
 
     fn destroy(&mut self, number: u8) {

@@ -241,8 +241,7 @@ impl Walk {
         match what % 6 {
             0 | 1 => {
                 let description = String::new();
-                let create =
-                    NetworkOrder::Create { network, description, bridge, users, regions };
+                let create = NetworkOrder::Create { network, description, bridge, users, regions };
                 Body::Networks(create)
             }
             2 => {
