@@ -260,7 +260,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 5861;
-const LOG_HASH: u64 = 13_765_073_405_887_905_227;
-const ROWS_BYTES: usize = 6575;
-const ROWS_HASH: u64 = 16_374_518_494_548_253_050;
+const LOG_BYTES: usize = 6439;
+const LOG_HASH: u64 = 1_297_935_815_104_928_669;
+const ROWS_BYTES: usize = 7471;
+const ROWS_HASH: u64 = 4_884_682_812_655_738_301;
