@@ -358,19 +358,26 @@ const NETWORKS: [&str; 3] = ["red", "green", "blue"];
 const PROJECTS: [&str; 3] = ["default", "one", "two"];
 const NODES: [&str; 2] = ["eu-1", "us-1"];
 
+/// What was said of a network.
+struct Said {
+    bridge: String,
+    /// `None` is all of them.
+    projects: Option<Vec<String>>,
+    regions: Vec<String>,
+}
+
 /// What the rules say, in other words than the program's.
 #[derive(Default)]
 struct Book {
-    /// Bridge, projects (`None`: all) and regions of each network.
-    networks: BTreeMap<String, (String, Option<Vec<String>>, Vec<String>)>,
+    networks: BTreeMap<String, Said>,
     /// Project and network of each machine that is there.
     machines: BTreeMap<VmId, (String, String)>,
 }
 
 impl Book {
     fn is_for(&self, network: &str, project: &str) -> bool {
-        self.networks.get(network).is_some_and(|(_, projects, _)| {
-            projects.as_ref().is_none_or(|all| all.iter().any(|one| one == project))
+        self.networks.get(network).is_some_and(|said| {
+            said.projects.as_ref().is_none_or(|all| all.iter().any(|one| one == project))
         })
     }
 
@@ -439,7 +446,8 @@ impl World {
         prop_assert_eq!(made, !self.book.networks.contains_key(network));
         if made {
             let regions = regions.iter().map(|region| (*region).to_owned()).collect();
-            self.book.networks.insert(network.to_owned(), ("br0".to_owned(), named, regions));
+            let said = Said { bridge: "br0".to_owned(), projects: named, regions };
+            self.book.networks.insert(network.to_owned(), said);
         }
         Ok(())
     }
@@ -472,11 +480,12 @@ impl World {
             .book
             .networks
             .get(network)
-            .is_some_and(|(before, _, _)| keeps && (used.is_empty() || *before == bridge));
+            .is_some_and(|before| keeps && (used.is_empty() || before.bridge == bridge));
         prop_assert_eq!(is_changed, may);
         if may {
             let regions = regions.iter().map(|region| (*region).to_owned()).collect();
-            self.book.networks.insert(network.to_owned(), (bridge, named, regions));
+            let said = Said { bridge, projects: named, regions };
+            self.book.networks.insert(network.to_owned(), said);
         }
         Ok(())
     }
@@ -535,15 +544,16 @@ impl World {
         let listed: BTreeSet<VmId> = fleet.violations_after(None).map(|(vm, _)| vm.id).collect();
         for (vm, (project, network)) in &self.book.machines {
             prop_assert!(self.book.is_for(network, project), "{} in {}", project, network);
-            let (bridge_name, _, regions) = &self.book.networks[network];
+            let said = &self.book.networks[network];
             let row = fleet.vm(*vm).unwrap();
-            prop_assert_eq!(&row.spec.network, &bridge(bridge_name));
+            prop_assert_eq!(&row.spec.network, &bridge(&said.bridge));
             prop_assert_eq!(fleet.network_of(*vm).unwrap().as_str(), network);
             let node = row.node.as_ref().and_then(|node| fleet.node(node));
             let region = node.and_then(|node| node.region.as_ref());
             let is_right = node.is_none()
-                || regions.is_empty()
-                || region.is_some_and(|region| regions.iter().any(|one| one == region.as_str()));
+                || said.regions.is_empty()
+                || region
+                    .is_some_and(|region| said.regions.iter().any(|one| one == region.as_str()));
             prop_assert_eq!(!is_right, listed.contains(vm), "{} on {:?}", vm, row.node);
         }
         let attached = fleet.vms().filter(|vm| fleet.network_of(vm.id).is_some()).count();
