@@ -141,7 +141,7 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
         ("vm migrate a --target b --warm --auto-converge", "cannot be used with"),
         ("vm create a --memory 1.5G", "`1.5G` is not a size"),
         ("vm create a --disk format=vmdk", "write raw or qcow2"),
-        ("vm create a --network wifi", "write none, user or bridge=NAME"),
+        ("vm create a --network Wifi", "bridge=INTERFACE or the name of a network"),
         ("vm create a --label x", "write KEY=VALUE"),
         ("vm start a --timeout soon", "`soon` is not a duration"),
         ("vm list --state happy", "`happy` is not a state"),
