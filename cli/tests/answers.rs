@@ -464,6 +464,28 @@ fn a_snapshot_is_waited_for_and_what_went_wrong_is_the_exit_code() {
     }
 }
 
+const NETWORK: &str = r#"{"name":"office","bridge":"br0","users":{"projects":["web"]},"regions":["eu"],"vms":2,
+    "created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
+
+#[test]
+fn networks_are_made_changed_and_deleted() {
+    let network = || answer("200 OK", NETWORK);
+    let place = Place::new(vec![network(), network(), answer("204 No Content", "")]);
+    let made = place.run("network create office --bridge br0 --projects web --regions eu");
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert!(made.stdout.contains("bridge    br0"), "{}", made.stdout);
+    assert_eq!(place.run("network set office --projects all").code, 0);
+    assert_eq!(place.run("network delete office").stderr, "network office is deleted\n");
+    let wanted = [
+        "POST /api/v1/networks",
+        "POST /api/v1/networks/office/settings",
+        "DELETE /api/v1/networks/office",
+    ];
+    assert_eq!(place.requests(), wanted);
+    let wrong = place.run("network create office --bridge br0 --projects Web");
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+}
+
 const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
     "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
 

@@ -97,6 +97,10 @@ permissions! {
     AlertRaise = "alert.raise",
     /// Acknowledge and resolve alerts.
     AlertManage = "alert.manage",
+    /// See networks that machines of one's projects may be in.
+    NetworkRead = "network.read",
+    /// Make, change and remove networks.
+    NetworkAdmin = "network.admin",
 }
 
 impl fmt::Display for Permission {
@@ -199,6 +203,7 @@ const VIEWER: &[PermissionPattern] = &[
     PermissionPattern::of("cluster.read"),
     PermissionPattern::of("region.read"),
     PermissionPattern::of("alert.read"),
+    PermissionPattern::of("network.read"),
 ];
 const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("vm.*"),
@@ -210,6 +215,7 @@ const OPERATOR: &[PermissionPattern] = &[
     PermissionPattern::of("secret.read"),
     PermissionPattern::of("secret.write"),
     PermissionPattern::of("alert.*"),
+    PermissionPattern::of("network.read"),
 ];
 const ADMIN: &[PermissionPattern] = &[PermissionPattern::EVERYTHING];
 const AUDITOR: &[PermissionPattern] = &[
@@ -221,6 +227,7 @@ const AUDITOR: &[PermissionPattern] = &[
     PermissionPattern::of("region.read"),
     PermissionPattern::of("secret.read"),
     PermissionPattern::of("alert.read"),
+    PermissionPattern::of("network.read"),
 ];
 const BILLING: &[PermissionPattern] = &[
     PermissionPattern::of("ledger.*"),

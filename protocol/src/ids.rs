@@ -139,6 +139,10 @@ name_type! {
     /// The code of a region, such as `eu-central`, unique in the fleet.
     RegionCode
 }
+name_type! {
+    /// The name of a network, unique in the fleet.
+    NetworkName
+}
 
 name_type! {
     /// The name of a secret, unique in its project or, for those of no project, in the fleet.

@@ -4,7 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`ids`] [`limits`] [`version`] [`time`] [`size`] | the words every other module uses |
-//! | [`vm`] [`annotation`] [`node`] [`region`] [`migration`] [`project`] [`usage`] | the nouns |
+//! | [`vm`] [`annotation`] [`node`] [`region`] [`network`] [`migration`] [`project`] [`usage`] | the nouns |
 //! | [`access`] | permissions and roles |
 //! | [`alert`] | what an alert is about |
 //! | [`api`] | the JSON that the world sees |
@@ -32,6 +32,7 @@ pub mod ids;
 pub mod limits;
 pub mod metric;
 pub mod migration;
+pub mod network;
 pub mod node;
 pub mod pages;
 pub mod project;

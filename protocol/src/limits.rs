@@ -115,6 +115,16 @@ pub const SNAPSHOTS_PER_VM_MAX: usize = 32;
 /// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
 pub const REGIONS_MAX: usize = 256;
 
+/// Networks of one fleet. With as many projects and regions as it may name, one is 32 KiB: all of them are at most 32 MiB,
+/// and some 200 KiB where they name few.
+pub const NETWORKS_MAX: usize = 1_000;
+
+/// Projects that a network names; one for more is for all.
+pub const NETWORK_PROJECTS_MAX: usize = 256;
+
+/// Bytes of the name of a network interface of Linux.
+pub const INTERFACE_NAME_BYTES_MAX: usize = 15;
+
 /// Certifications of a region, and those that a project asks for.
 pub const CERTIFICATIONS_MAX: usize = 32;
 

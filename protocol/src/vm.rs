@@ -12,6 +12,7 @@ use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, PATH_BYTES_MAX, VM_CPUS_MAX, VM_MEMORY_BYTES_MAX,
     VM_MEMORY_BYTES_MIN, cut,
 };
+use crate::network::wrong_bridge;
 
 /// Labels of a machine or node, and node selectors.
 pub type Labels = BTreeMap<String, String>;
@@ -181,11 +182,8 @@ impl VmSpec {
 
     fn examine_network(&self, findings: &mut Findings) {
         let Network::Bridge { bridge } = &self.network else { return };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        // Linux bounds interface names at 15 bytes.
-        if !(1..=15).contains(&bridge.len()) || !bridge.bytes().all(plain) {
-            let reason = format!("`{bridge}` is not an interface name");
-            findings.add("network.bridge", FieldCode::Format, reason);
+        if let Some(wrong) = wrong_bridge("network.bridge", bridge) {
+            findings.add(&wrong.field, FieldCode::Format, wrong.problem);
         }
     }
 

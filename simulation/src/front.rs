@@ -9,6 +9,7 @@ use novacron_coordinator::planner;
 use novacron_coordinator::propose::{ProposeError, Proposer};
 use novacron_coordinator::state::command::{CreateVm, OpenSession, SessionReports};
 use novacron_coordinator::state::node::SessionId;
+use novacron_coordinator::state::placement::Wanted;
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_coordinator::view::View;
 use novacron_protocol::api::SettingsChange;
@@ -87,7 +88,8 @@ impl Front {
         match wish {
             Wish::Create(name) => {
                 let spec = spec(name.clone());
-                let placement = self.view.local(|fleet| planner::place(fleet, &spec));
+                let machine = Wanted::without_network(&spec);
+                let placement = self.view.local(|fleet| planner::place(fleet, machine));
                 let vm = VmId(new_uuid(self.clock.now()));
                 let requested_node = None;
                 Body::CreateVm(CreateVm { vm, spec, requested_node, placement, start: true })

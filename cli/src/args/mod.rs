@@ -7,6 +7,7 @@ mod batch;
 mod cluster;
 mod dev;
 mod metrics;
+mod network;
 mod node;
 mod region;
 mod secret;
@@ -29,6 +30,7 @@ pub use batch::BatchMigrate;
 pub use cluster::{ClusterCommand, ClusterRestore, TokenCommand};
 pub use dev::{DevCommand, DevDir, DevLink, DevUp, LinkChange, SignalName};
 pub use metrics::{MetricsCommand, MetricsOf};
+pub use network::NetworkCommand;
 pub use node::{NodeCommand, NodeDrain};
 pub use region::RegionCommand;
 pub use secret::{SecretCommand, SecretName};
@@ -139,6 +141,9 @@ pub enum Command {
     /// Regions: where nodes stand, and which machines may stand there.
     #[command(subcommand)]
     Region(RegionCommand),
+    /// Networks: bridges under one name, and whose machines may be in them.
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// What happened, in order.
     Events(Events),
     /// Alerts: what somebody has to look at.

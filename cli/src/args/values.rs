@@ -5,15 +5,15 @@ use std::str::FromStr;
 
 use novacron_protocol::access::AccessRole;
 use novacron_protocol::annotation::{check_key, check_value};
-use novacron_protocol::api::{PriceView, VmDisk, Whole};
+use novacron_protocol::api::{NetworkChoice, PriceView, VmDisk, Whole};
 use novacron_protocol::ids::{
-    AlertId, ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, PlanName, ProjectName,
-    Revision,
+    AlertId, ApiKeyId, BatchId, BindingId, InvalidName, MigrationId, NetworkName, PlanName,
+    ProjectName, Revision,
 };
 use novacron_protocol::size::parse_size_bytes;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
-use novacron_protocol::vm::{DiskFormat, Network, VmState};
+use novacron_protocol::vm::{DiskFormat, VmState};
 use serde::de::DeserializeOwned;
 
 use crate::dev::cluster::NODES_MAX;
@@ -279,15 +279,19 @@ pub fn parse_annotation(text: &str) -> Result<AnnotationChange, String> {
     Ok(AnnotationChange { key: key.to_owned(), value: value.map(str::to_owned) })
 }
 
-/// `none`, `user` or `bridge=NAME`.
-pub fn parse_network(text: &str) -> Result<Network, String> {
+/// `none`, `user`, `bridge=INTERFACE` or the name of a network.
+pub fn parse_network(text: &str) -> Result<NetworkChoice, String> {
+    let is_name = || text != "bridge" && text.parse::<NetworkName>().is_ok();
     match text.split_once('=') {
-        None if text == "none" => Ok(Network::None),
-        None if text == "user" => Ok(Network::User),
+        None if text == "none" => Ok(NetworkChoice::None),
+        None if text == "user" => Ok(NetworkChoice::User),
+        None if is_name() => Ok(NetworkChoice::Named(text.to_owned())),
         Some(("bridge", bridge)) if !bridge.is_empty() => {
-            Ok(Network::Bridge { bridge: bridge.to_owned() })
+            Ok(NetworkChoice::Bridge { bridge: bridge.to_owned() })
         }
-        _ => Err(format!("`{text}` is not a network: write none, user or bridge=NAME")),
+        _ => Err(format!(
+            "`{text}` is not a network: write none, user, bridge=INTERFACE or the name of a network"
+        )),
     }
 }
 
@@ -525,8 +529,10 @@ mod tests {
 
     #[test]
     fn networks_labels_and_states_are_checked() {
-        assert_eq!(parse_network("bridge=br0"), Ok(Network::Bridge { bridge: "br0".into() }));
-        assert_eq!(parse_network("none"), Ok(Network::None));
+        assert_eq!(parse_network("bridge=br0"), Ok(NetworkChoice::Bridge { bridge: "br0".into() }));
+        assert_eq!(parse_network("none"), Ok(NetworkChoice::None));
+        assert_eq!(parse_network("office"), Ok(NetworkChoice::Named("office".into())));
+        assert!(parse_network("Office").is_err());
         assert!(parse_network("bridge").is_err() && parse_network("none=1").is_err());
         assert_eq!(parse_label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(parse_label("=b").is_err() && parse_label("a").is_err());

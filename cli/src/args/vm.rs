@@ -1,9 +1,9 @@
 //! `novacron vm`.
 
 use clap::{Args, Subcommand};
-use novacron_protocol::api::{self, VmDisk};
+use novacron_protocol::api::{self, NetworkChoice, VmDisk};
 use novacron_protocol::migration::MigrationMode;
-use novacron_protocol::vm::{Network, VmState};
+use novacron_protocol::vm::VmState;
 use novacron_sdk::VmFilter;
 
 use super::Wait;
@@ -104,6 +104,9 @@ pub struct VmList {
     /// Only those on this node.
     #[arg(long)]
     pub node: Option<String>,
+    /// Only those in this network.
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
     /// Only those in this state.
     #[arg(long, value_parser = parse_state)]
     pub state: Option<VmState>,
@@ -118,6 +121,7 @@ impl VmList {
             labels: self.labels.iter().cloned().collect(),
             project: self.project.clone(),
             node: self.node.clone(),
+            network: self.network.clone(),
             state: self.state,
         }
     }
@@ -150,9 +154,9 @@ pub struct VmCreate {
     /// Kernel command line.
     #[arg(long, value_name = "TEXT", requires = "kernel", allow_hyphen_values = true)]
     pub append: Option<String>,
-    /// Network: none, user or bridge=NAME [default: user].
+    /// Network: the name of one, none, user, or bridge=INTERFACE for operators of the whole fleet [default: user].
     #[arg(long, value_parser = parse_network)]
-    pub network: Option<Network>,
+    pub network: Option<NetworkChoice>,
     /// Project that it shall belong to, for ever [default: default].
     #[arg(long, value_name = "NAME")]
     pub project: Option<String>,

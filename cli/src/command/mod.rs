@@ -10,6 +10,7 @@ mod console;
 mod fleet;
 mod metrics;
 mod migrate;
+mod network;
 mod node;
 mod region;
 mod secret;
@@ -41,6 +42,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Metrics(command) => metrics::run(command, &connect(&cli.global)?, printer),
         Command::Overview => printer.one(&connect(&cli.global)?.overview()?),
         Command::Region(command) => region::run(command, &connect(&cli.global)?, printer),
+        Command::Network(command) => network::run(command, &connect(&cli.global)?, printer),
         Command::Events(events) => fleet::events(events, &connect(&cli.global)?, printer),
         Command::Alert(command) => alert::run(command, &connect(&cli.global)?, printer),
         Command::Audit(command) => audit::run(command, || connect(&cli.global), printer),

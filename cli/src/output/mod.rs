@@ -14,6 +14,7 @@ mod cluster;
 pub mod event;
 pub mod metrics;
 mod migration;
+mod network;
 mod node;
 mod overview;
 mod region;

@@ -9,7 +9,7 @@ use super::text::{or_dash, word};
 use super::{Fields, Row, Show};
 
 /// `a,b`.
-fn words<T: ToString>(items: &BTreeSet<T>) -> String {
+pub(super) fn words<T: ToString>(items: &BTreeSet<T>) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

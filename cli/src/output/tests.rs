@@ -77,6 +77,14 @@ fn a_machine_alone() {
 }
 
 #[test]
+fn a_machine_names_its_network_beside_the_bridge() {
+    let mut vm = vm();
+    vm.network_name = Some("office".parse().unwrap());
+    let shown = fields(&vm.fields());
+    assert!(shown.contains("network  office (bridge br0)\n"), "{shown}");
+}
+
+#[test]
 fn the_record_of_a_migration_accounts_for_its_downtime() {
     let shown = fields(&migration("completed").fields());
     for line in [

@@ -39,7 +39,7 @@ impl Show for VmView {
             ("memory", display_size(self.memory)),
             ("disks", lines(self.disks.iter().map(disk))),
             ("boot", boot(&self.boot)),
-            ("network", network(&self.network)),
+            ("network", network(self)),
             ("tpm", if self.enable_tpm { "yes".into() } else { String::new() }),
             ("labels", labels(&self.labels)),
             ("node selector", labels(&self.node_selector)),
@@ -85,10 +85,11 @@ fn boot(boot: &Boot) -> String {
     }
 }
 
-fn network(network: &Network) -> String {
-    match network {
-        Network::None => "none".to_owned(),
-        Network::User => "user".to_owned(),
-        Network::Bridge { bridge } => format!("bridge {bridge}"),
+fn network(vm: &VmView) -> String {
+    match (&vm.network, &vm.network_name) {
+        (Network::Bridge { bridge }, Some(name)) => format!("{name} (bridge {bridge})"),
+        (Network::Bridge { bridge }, None) => format!("bridge {bridge}"),
+        (Network::None, _) => "none".to_owned(),
+        (Network::User, _) => "user".to_owned(),
     }
 }

@@ -42,6 +42,7 @@ mod leftover;
 pub mod lists;
 mod metrics;
 mod migrations;
+mod networks;
 mod nodes;
 pub mod openapi;
 mod outlet;

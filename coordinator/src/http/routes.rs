@@ -3,8 +3,8 @@
 use super::route::Route;
 use super::{
     alerts, annotations, audit, backup, batches, cluster, console, events, health, invoices,
-    ledger, metrics, migrations, nodes, overview, principals, projects, rates, regions, secrets,
-    snapshots, tokens, usage, vms, whoami,
+    ledger, metrics, migrations, networks, nodes, overview, principals, projects, rates, regions,
+    secrets, snapshots, tokens, usage, vms, whoami,
 };
 
 /// Where the API's resources live; what is outside is for probes.
@@ -21,6 +21,7 @@ pub fn table() -> Vec<Route> {
         batches::routes(),
         nodes::routes(),
         regions::routes(),
+        networks::routes(),
         events::routes(),
         alerts::routes(),
         audit::routes(),

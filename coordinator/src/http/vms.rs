@@ -100,6 +100,9 @@ struct VmsQuery {
     /// Only machines on this node.
     #[serde(default)]
     node: Option<String>,
+    /// Only machines in this network.
+    #[serde(default)]
+    network: Option<String>,
     /// Only machines in this state. Deleted ones are listed only when they are asked for.
     #[serde(default)]
     state: Option<VmState>,
@@ -126,13 +129,14 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
         labels: labels(&query.label)?,
         project: query.project,
         node: query.node,
+        network: query.network,
         state: query.state,
     };
     let look = |fleet: &Fleet, sight: &Sight<'_>| {
         // The first id of all is no machine's.
         let after = page.after().copied().unwrap_or(VmId(uuid::Uuid::nil()));
-        let is_shown = |vm: &Vm| sight.sees(&vm.spec.project) && filter.lets_through(vm);
-        let show = |vm: &Vm| is_shown(vm).then(|| vm_view(vm));
+        let is_shown = |vm: &Vm| sight.sees(&vm.spec.project) && filter.lets_through(fleet, vm);
+        let show = |vm: &Vm| is_shown(vm).then(|| vm_view(fleet, vm));
         Ok::<_, Problem>(page.look(fleet.revision(), fleet.vms_after(after), |vm| vm.id, show))
     };
     call.survey(is_scan, look).await?;
@@ -149,11 +153,12 @@ struct Filter {
     labels: Labels,
     project: Option<String>,
     node: Option<String>,
+    network: Option<String>,
     state: Option<VmState>,
 }
 
 impl Filter {
-    fn lets_through(&self, vm: &Vm) -> bool {
+    fn lets_through(&self, fleet: &Fleet, vm: &Vm) -> bool {
         let state = vm.state();
         let is_state = match self.state {
             Some(wanted) => state == wanted,
@@ -168,8 +173,14 @@ impl Filter {
             && is(&self.name, vm.spec.name.as_str())
             && is_state
             && is_there
+            && self.is_in_network(fleet, vm)
             && vm.has_labels(&self.labels)
             && self.text.as_ref().is_none_or(|text| text.is_in_machine(vm))
+    }
+
+    fn is_in_network(&self, fleet: &Fleet, vm: &Vm) -> bool {
+        let in_network = || fleet.network_of(vm.id).map(|network| network.as_str());
+        self.network.as_deref().is_none_or(|wanted| in_network() == Some(wanted))
     }
 }
 
@@ -190,7 +201,8 @@ async fn create(call: Call<Nothing, Nothing, Json<VmCreate>>) -> Result<Created<
     let start = asked.start.unwrap_or(true);
     let project = spec.project.clone();
     call.foresee(|_, sight| Ok(sight.check(Scope::Project(project.clone()))?)).await?;
-    let intent = call.authorize(Intent::CreateVm { spec, node, start })?;
+    let network = asked.network_name();
+    let intent = call.authorize(Intent::CreateVm { spec, network, node, start })?;
     accepted_vm(&call, intent).await.map(Created)
 }
 
@@ -236,7 +248,7 @@ async fn accepted_vm<P, Q, B>(
         Applied::Vm(vm) => vm,
         other => return Err(super::unexpected("a machine", &other)),
     };
-    let view = call.read(move |fleet, _| fleet.vm(vm).map(vm_view)).await?;
+    let view = call.read(move |fleet, _| fleet.vm(vm).map(|vm| vm_view(fleet, vm))).await?;
     view.ok_or_else(|| not_found(&vm.to_string()))
 }
 

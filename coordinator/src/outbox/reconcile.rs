@@ -45,7 +45,7 @@ pub fn due(
 
 /// Two machines may be given the same room; the second is refused when it is applied, and waits on.
 fn placements(fleet: &Fleet) -> impl Iterator<Item = (VmId, NodeName)> {
-    fleet.pending_vms().filter_map(|vm| match planner::place(fleet, &vm.spec) {
+    fleet.pending_vms().filter_map(|vm| match planner::place(fleet, fleet.wanted(vm)) {
         Placement::Node(node) => Some((vm.id, node)),
         Placement::Nowhere { .. } => None,
     })

@@ -4,12 +4,11 @@
 use std::cmp::Reverse;
 
 use novacron_protocol::ids::NodeName;
-use novacron_protocol::vm::VmSpec;
 
 use crate::state::Fleet;
 use crate::state::command::Placement;
 use crate::state::node::Node;
-use crate::state::placement::Misfit;
+use crate::state::placement::{Misfit, Wanted};
 
 /// Nodes that a reason names; the rest is counted.
 const REASONS_MAX: usize = 5;
@@ -24,19 +23,19 @@ pub struct NodeMisfit {
 }
 
 /// The node for a machine, or why there is none.
-pub fn place(fleet: &Fleet, spec: &VmSpec) -> Placement {
-    let fitting = fleet.nodes().filter(|node| fleet.fit(node, spec).is_ok());
+pub fn place(fleet: &Fleet, machine: Wanted<'_>) -> Placement {
+    let fitting = fleet.nodes().filter(|node| fleet.fit(node, machine).is_ok());
     let best = fitting.min_by_key(|node| Reverse(free_memory_bytes(fleet, node)));
     match best {
         Some(node) => Placement::Node(node.name.clone()),
-        None => Placement::Nowhere { reason: explain_misfits(&reasons(fleet, spec)) },
+        None => Placement::Nowhere { reason: explain_misfits(&reasons(fleet, machine)) },
     }
 }
 
 /// Why each node does not fit, in the order of their names; nodes that do are left out.
-pub fn reasons(fleet: &Fleet, spec: &VmSpec) -> Vec<NodeMisfit> {
+pub fn reasons(fleet: &Fleet, machine: Wanted<'_>) -> Vec<NodeMisfit> {
     let misfit = |node: &Node| {
-        let misfit = fleet.fit(node, spec).err()?;
+        let misfit = fleet.fit(node, machine).err()?;
         Some(NodeMisfit { node: node.name.clone(), misfit })
     };
     fleet.nodes().filter_map(misfit).collect()
@@ -71,6 +70,11 @@ pub(super) fn explain(reasons: Vec<(&NodeName, String)>) -> String {
 mod tests {
     use super::*;
     use crate::state::testing::{Scene, spec};
+    use novacron_protocol::vm::VmSpec;
+
+    fn place_plain(scene: &Scene, spec: &VmSpec) -> Placement {
+        place(&scene.fleet, Wanted::without_network(spec))
+    }
 
     #[test]
     fn the_most_free_memory_wins_and_ties_go_by_name() {
@@ -78,7 +82,7 @@ mod tests {
         scene.join("node-02", 8);
         scene.join("node-01", 8);
         scene.join("node-03", 4);
-        let chosen = |scene: &Scene| place(&scene.fleet, &spec("web"));
+        let chosen = |scene: &Scene| place_plain(scene, &spec("web"));
         assert_eq!(chosen(&scene), Placement::Node("node-01".parse().unwrap()));
         scene.create("one");
         assert_eq!(chosen(&scene), Placement::Node("node-02".parse().unwrap()));
@@ -88,17 +92,17 @@ mod tests {
     fn every_node_says_why_not() {
         let mut scene = Scene::new();
         assert_eq!(
-            place(&scene.fleet, &spec("web")),
+            place_plain(&scene, &spec("web")),
             Placement::Nowhere { reason: "no node has joined the cluster yet".into() }
         );
         scene.join("node-01", 8);
         let mut picky = spec("web");
         picky.node_selector.insert("zone".into(), "a".into());
-        let Placement::Nowhere { reason } = place(&scene.fleet, &picky) else { panic!("placed") };
+        let Placement::Nowhere { reason } = place_plain(&scene, &picky) else { panic!("placed") };
         assert_eq!(reason, "no node fits: node-01: it does not have the label `zone=a`");
         let mut large = spec("web");
         large.memory_bytes = 9 << 30;
-        let Placement::Nowhere { reason } = place(&scene.fleet, &large) else { panic!("placed") };
+        let Placement::Nowhere { reason } = place_plain(&scene, &large) else { panic!("placed") };
         assert_eq!(reason, "no node fits: node-01: 9 GiB of memory needed, 8 GiB free");
     }
 }

@@ -4,7 +4,7 @@ use novacron_protocol::access::{BindingEffect, Scope};
 use novacron_protocol::alert::AlertKey;
 use novacron_protocol::api::{SettingsChange, Severity};
 use novacron_protocol::ids::{
-    AlertId, BatchId, MigrationId, NodeName, PlanName, ProjectName, SnapshotName, VmId,
+    AlertId, BatchId, MigrationId, NetworkName, NodeName, PlanName, ProjectName, SnapshotName, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::usage::UsageRecord;
@@ -17,6 +17,7 @@ use crate::state::ledger::correct::Original;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::RateCard;
+use crate::state::network::NetworkOrder;
 use crate::state::principal::AccessOrder;
 use crate::state::project::ProjectOrder;
 use crate::state::region::RegionOrder;
@@ -28,6 +29,8 @@ pub enum Intent {
     CreateVm {
         /// What it is made of; [`VmSpec::check`]ed.
         spec: VmSpec,
+        /// The network of the fleet that it shall be in, if one is named.
+        network: Option<NetworkName>,
         /// The node that shall run it; the planner picks one unless said.
         node: Option<NodeName>,
         /// Whether to start it once it is made.
@@ -154,6 +157,8 @@ pub enum Intent {
         /// What to write beside it.
         note: String,
     },
+    /// Do something with networks.
+    Networks(NetworkOrder),
     /// Change who may do what, bindings apart.
     Access(AccessOrder),
     /// Say what a principal may, or may not, do.

@@ -20,9 +20,10 @@ use crate::peers::{Answer, Call, Committed, LeaderError, LeaderLink};
 use crate::planner;
 use crate::state::alert::{AlertOrder, Raise};
 use crate::state::binding::NewBinding;
-use crate::state::command::{CreateVm, MigrateBatch};
+use crate::state::command::{CreateVm, CreateVmIn, MigrateBatch};
 use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::hour::Hour;
+use crate::state::placement::Wanted;
 use crate::state::principal::AccessOrder;
 use crate::state::snapshot::{SnapshotDeed, SnapshotOrder};
 use crate::state::{Accepted, Asker, Body, Command, Origin};
@@ -62,10 +63,15 @@ impl Proposer {
     /// was chosen is checked again when it is applied.
     fn decide(&self, intent: Intent, asker: &Asker) -> Body {
         match intent {
-            Intent::CreateVm { spec, node, start } => {
-                let placement = self.view.local(|fleet| planner::place(fleet, &spec));
+            Intent::CreateVm { spec, network, node, start } => {
+                let machine = Wanted { spec: &spec, network: network.as_ref() };
+                let placement = self.view.local(|fleet| planner::place(fleet, machine));
                 let vm = VmId(new_uuid(self.clock.now()));
-                Body::CreateVm(CreateVm { vm, spec, requested_node: node, placement, start })
+                let create = CreateVm { vm, spec, requested_node: node, placement, start };
+                match network {
+                    Some(network) => Body::CreateVmIn(CreateVmIn { create, network }),
+                    None => Body::CreateVm(create),
+                }
             }
             Intent::StartVm { vm } => Body::StartVm { vm },
             Intent::StopVm { vm, force } => Body::StopVm { vm, force },
@@ -99,6 +105,7 @@ impl Proposer {
             Intent::ResolveAlert { alert, note } => {
                 Body::Alerts(AlertOrder::Resolve { alert, note })
             }
+            Intent::Networks(order) => Body::Networks(order),
             Intent::CreateSnapshot { vm, name } => {
                 let id = SnapshotId(new_uuid(self.clock.now()));
                 Body::Snapshots(SnapshotOrder { vm, name, deed: SnapshotDeed::Create(id) })

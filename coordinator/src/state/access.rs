@@ -9,11 +9,13 @@ use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{PrincipalKind, PrincipalState};
 use novacron_protocol::ids::{ApiKeyId, BatchId, MigrationId, ProjectName, VmId};
 use novacron_protocol::time::Timestamp;
+use novacron_protocol::vm::{Network, VmSpec};
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
-use super::command::{Body, Command};
+use super::command::{Body, Command, CreateVmIn};
 use super::fleet::Fleet;
+use super::formats::NETWORKS;
 use super::origin::{Asker, Credential};
 use super::principal::Principal;
 use super::reply::Refusal;
@@ -101,7 +103,37 @@ impl Fleet {
             principal: principal.name.clone(),
             what: "this, which only the cluster itself does".to_owned(),
         })?;
-        needs.iter().try_for_each(|need| self.check_need(principal, need))
+        needs.iter().try_for_each(|need| self.check_need(principal, need))?;
+        match body {
+            Body::CreateVm(create) => self.check_bridge_by_name(principal, &create.spec),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a principal may connect a machine to a bridge without a network of the fleet: a bridge's name says nothing
+    /// of whose it is, so that is for those who make machines in the whole fleet.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`], with the networks that there are instead.
+    pub fn check_bridge_by_name(
+        &self,
+        principal: &Principal,
+        spec: &VmSpec,
+    ) -> Result<(), Refusal> {
+        let is_by_name = matches!(spec.network, Network::Bridge { .. });
+        let may = || self.reach(&principal.name, Permission::VmCreate).covers(&Scope::Fleet);
+        // What logs of the release before say of it stays true.
+        if !is_by_name || self.formats() < NETWORKS || may() {
+            return Ok(());
+        }
+        let what = format!(
+            "`{}` on {}, which a bridge by its name needs: name a network; for project `{}` there is {}",
+            Permission::VmCreate,
+            Scope::Fleet,
+            spec.project,
+            self.networks_for(&spec.project)
+        );
+        Err(Refusal::NotAllowed { principal: principal.name.clone(), what })
     }
 
     /// Whether a principal has what is needed.
@@ -130,7 +162,9 @@ impl Fleet {
         let of_vm = |permission, vm| in_project(permission, self.project_of_vm(vm));
         let of_fleet = |permission| Some(vec![Need { permission, place: Place::At(Scope::Fleet) }]);
         match body {
-            Body::CreateVm(create) => in_project(Permission::VmCreate, Some(&create.spec.project)),
+            Body::CreateVm(create) | Body::CreateVmIn(CreateVmIn { create, .. }) => {
+                in_project(Permission::VmCreate, Some(&create.spec.project))
+            }
             Body::StartVm { vm } | Body::StopVm { vm, .. } | Body::Annotate { vm, .. } => {
                 of_vm(Permission::VmOperate, *vm)
             }
@@ -157,6 +191,7 @@ impl Fleet {
             Body::SetRate(_) | Body::SetPlan { .. } => of_fleet(Permission::RateAdmin),
             Body::Projects(_) => of_fleet(Permission::ProjectAdmin),
             Body::Regions(_) => of_fleet(Permission::RegionAdmin),
+            Body::Networks(_) => of_fleet(Permission::NetworkAdmin),
             Body::Access(_) => of_fleet(Permission::PrincipalAdmin),
             Body::Secrets(order) => needs_of_secret(order),
             Body::Alerts(order) => self.needs_of_alert(order),

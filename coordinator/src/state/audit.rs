@@ -12,8 +12,8 @@ use novacron_protocol::alert::AlertKey;
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
 use novacron_protocol::ids::{
-    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, ProjectName,
-    RegionCode, RequestId, SnapshotName, VmId,
+    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NetworkName, NodeName,
+    ProjectName, RegionCode, RequestId, SnapshotName, VmId,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -26,7 +26,7 @@ use super::alert::AlertOrder;
 use super::alert::retention::OBSERVED_MAX;
 use super::api_key::ApiKey;
 use super::archive::ArchiveName;
-use super::command::{Body, Command};
+use super::command::{Body, Command, CreateVmIn};
 use super::fleet::{Applying, Fleet};
 use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
@@ -108,6 +108,7 @@ pub(super) enum Subject {
     Alert(AlertId),
     AlertKey(AlertKey),
     Budget(ProjectName),
+    Network(NetworkName),
 }
 
 /// A record as it is written.
@@ -308,6 +309,7 @@ impl Fleet {
             Subject::Alert(alert) => text(self.alerts.get(alert)?),
             Subject::AlertKey(key) => text(self.open_alert(key)?),
             Subject::Budget(project) => text(self.budgets.get(project)?),
+            Subject::Network(network) => text(self.networks.get(network)?),
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
@@ -415,6 +417,7 @@ impl Subject {
             Self::Alert(alert) => ("alert", Some(alert.to_string())),
             Self::AlertKey(key) => ("alert", Some(key.to_string())),
             Self::Budget(project) => ("budget", Some(project.to_string())),
+            Self::Network(network) => ("network", Some(network.to_string())),
         };
         Object { kind, id }
     }
@@ -487,7 +490,7 @@ impl Body {
     /// What the audit log calls a command; `None` for what agents report, which events tell.
     pub fn action(&self) -> Option<&'static str> {
         Some(match self {
-            Self::CreateVm(_) => "vm.create",
+            Self::CreateVm(_) | Self::CreateVmIn(_) => "vm.create",
             Self::PlaceVm { .. } => "vm.place",
             Self::StartVm { .. } => "vm.start",
             Self::StopVm { force: false, .. } => "vm.stop",
@@ -519,6 +522,7 @@ impl Body {
             Self::Secrets(order) => return order.action(),
             Self::Snapshots(order) => order.deed.action(),
             Self::Alerts(order) => order.action(),
+            Self::Networks(order) => order.action(),
             Self::OpenSession(_)
             | Self::Reports(_)
             | Self::ExpireEffects(_)
@@ -533,7 +537,9 @@ impl Body {
     fn subjects(&self) -> Vec<Option<Subject>> {
         let one = |subject| vec![Some(subject)];
         match self {
-            Self::CreateVm(create) => one(Subject::Vm(create.vm)),
+            Self::CreateVm(create) | Self::CreateVmIn(CreateVmIn { create, .. }) => {
+                one(Subject::Vm(create.vm))
+            }
             Self::PlaceVm { vm, .. }
             | Self::StartVm { vm }
             | Self::StopVm { vm, .. }
@@ -569,6 +575,7 @@ impl Body {
                 one(order.place().cloned().map_or(Subject::SecretKeys, Subject::Secret))
             }
             Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
+            Self::Networks(order) => one(Subject::Network(order.network().clone())),
             Self::FoundCluster { .. }
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }

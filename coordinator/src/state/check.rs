@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use novacron_protocol::access::Scope;
 use novacron_protocol::ids::ProjectName;
-use novacron_protocol::limits::{MIGRATIONS_PER_NODE_RANGE, REGIONS_MAX};
+use novacron_protocol::limits::{MIGRATIONS_PER_NODE_RANGE, NETWORKS_MAX, REGIONS_MAX};
 use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::vm::VmState;
 
@@ -42,6 +42,7 @@ impl Fleet {
         self.check_audit()?;
         self.check_annotations()?;
         self.check_regions()?;
+        self.check_networks()?;
         self.check_residency()?;
         self.check_secrets()?;
         self.check_formats()?;
@@ -243,6 +244,7 @@ impl Fleet {
             (self.api_keys.len(), API_KEYS_MAX, "API keys"),
             (self.regions.len(), REGIONS_MAX, "regions"),
             (self.snapshots.len(), SNAPSHOTS_MAX, "snapshots"),
+            (self.networks.len(), NETWORKS_MAX, "networks"),
         ];
         bounds.into_iter().try_for_each(|(count, most, what)| {
             ensure(count <= most, || format!("{count} {what}, at most {most}"))

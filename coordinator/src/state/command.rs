@@ -6,8 +6,8 @@
 use novacron_protocol::api::SettingsChange;
 use novacron_protocol::effect::{MachineReport, Report};
 use novacron_protocol::ids::{
-    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NodeName, PlanName,
-    ProjectName, RequestId, VmId,
+    ApiKeyId, BatchId, BindingId, ClusterId, EffectId, MemberId, MigrationId, NetworkName,
+    NodeName, PlanName, ProjectName, RequestId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{NodeFacts, NodeState};
@@ -27,6 +27,7 @@ use super::ledger::correct::CorrectUsage;
 use super::ledger::hour::Hour;
 use super::ledger::rate::RateCard;
 use super::member::MemberFacts;
+use super::network::NetworkOrder;
 use super::node::SessionId;
 use super::origin::Origin;
 use super::principal::AccessOrder;
@@ -265,6 +266,10 @@ pub enum Body {
     Snapshots(SnapshotOrder),
     /// Something with alerts.
     Alerts(AlertOrder),
+    /// Something with networks.
+    Networks(NetworkOrder),
+    /// Take a new machine into the fleet, and into a network.
+    CreateVmIn(CreateVmIn),
 }
 
 /// What a client asks of many machines at once.
@@ -309,6 +314,16 @@ pub struct CreateVm {
     pub placement: Placement,
     /// Whether to start it once it is made.
     pub start: bool,
+}
+
+/// A machine to take into the fleet that names a network. A body of its own, because what a log holds of [`CreateVm`]
+/// keeps its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateVmIn {
+    /// The machine; what its specification says of the network is replaced.
+    pub create: CreateVm,
+    /// The network.
+    pub network: NetworkName,
 }
 
 /// What the planner said about a machine.
@@ -398,6 +413,11 @@ impl Body {
                 canonical(&(19u8, vm, name, deed.number()))
             }
             Self::Alerts(order) => canonical(&(47u8, order.asked()?)),
+            Self::Networks(order) => canonical(&(26u8, order)),
+            Self::CreateVmIn(CreateVmIn { create, network }) => {
+                let CreateVm { spec, requested_node, start, .. } = create;
+                canonical(&(27u8, spec, requested_node, start, network))
+            }
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -3,7 +3,7 @@
 use novacron_protocol::effect::Report;
 use novacron_protocol::ids::{
     AlertId, ApiKeyId, BatchId, BindingId, ClusterId, EffectId, Incarnation, MemberId, MigrationId,
-    NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
+    NetworkName, NodeName, ProjectName, RegionCode, RequestId, Revision, SnapshotId, VmId, VmName,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::VmState;
@@ -37,6 +37,8 @@ use super::ledger::seal::WindowHeader;
 use super::ledger::subject::Subject;
 use super::member::{MemberPart, MemberRecord};
 use super::migration::{Asked, Migration};
+use super::network::Network;
+use super::network::attachment::Attachment;
 use super::node::Node;
 use super::outbox::OutboxRow;
 use super::principal::Principal;
@@ -200,7 +202,7 @@ impl Fleet {
     fn perform(&mut self, now: &mut Applying, command: &Command) -> Reply {
         let request = command.request;
         match &command.body {
-            Body::CreateVm(create) => self.create_vm(now, request, create),
+            Body::CreateVm(create) => self.create_vm(now, request, create, None),
             Body::PlaceVm { vm, node } => self.place_vm(now, *vm, node),
             Body::StartVm { vm } => self.start_vm(now, request, *vm),
             Body::StopVm { vm, force } => self.stop_vm(now, request, *vm, *force),
@@ -247,6 +249,8 @@ impl Fleet {
             Body::Secrets(order) => self.order_secret(now, &command.origin, order),
             Body::Snapshots(order) => self.order_snapshot(now, request, order),
             Body::Alerts(order) => self.order_alert(now, &command.origin, order),
+            Body::Networks(order) => self.order_network(now, order),
+            Body::CreateVmIn(asked) => self.create_vm_in(now, request, asked),
         }
     }
 

@@ -37,6 +37,8 @@ pub const SECRETS: FormatVersion = FormatVersion(2);
 pub const ALERTS: FormatVersion = SECRETS;
 /// What agents measured, as the leader passes it on: a call between members.
 pub const SAMPLES: FormatVersion = SECRETS;
+/// Networks and machines in them: commands, tables 16 and 17. Of the same release as secrets.
+pub const NETWORKS: FormatVersion = SECRETS;
 
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
@@ -105,6 +107,7 @@ impl Body {
         match self {
             Self::Secrets(_) => SECRETS,
             Self::Alerts(_) | Self::Projects(ProjectOrder::SetBudget { .. }) => ALERTS,
+            Self::Networks(_) | Self::CreateVmIn(_) => NETWORKS,
             _ => FIRST,
         }
     }
@@ -164,7 +167,10 @@ impl Fleet {
         });
         let has_secrets = !(self.secrets.is_empty() && self.secret_keys.is_empty());
         let has_alerts = !(self.alerts.is_empty() && self.budgets.is_empty());
-        let is_early = (active < SECRETS && has_secrets) || (active < ALERTS && has_alerts);
+        let has_networks = !(self.networks.is_empty() && self.attachments.is_empty());
+        let is_early = (active < SECRETS && has_secrets)
+            || (active < ALERTS && has_alerts)
+            || (active < NETWORKS && has_networks);
         // Before a cluster is founded, tests make what they like.
         let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
         is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))

@@ -16,6 +16,7 @@ use super::binding::Binding;
 use super::fleet::Fleet;
 use super::ledger::coverage::OpenCoverage;
 use super::migration::Migration;
+use super::network::attachment::Attached;
 use super::snapshot::Snapshot;
 use super::vm::{Rest, Vm};
 
@@ -50,6 +51,8 @@ pub(super) struct Index {
     pub(super) unwell: BTreeSet<VmId>,
     /// Alerts.
     pub(super) alerts: AlertIndex,
+    /// Machines by the networks that they are in.
+    pub(super) attached: Attached,
     /// Bytes of all annotations.
     pub(super) annotation_bytes: usize,
     /// Bytes of all encrypted values.
@@ -70,6 +73,7 @@ impl Index {
             index.add_snapshot(&project, snapshot);
         }
         fleet.alerts.values().for_each(|alert| index.alerts.add(alert));
+        index.attached = fleet.build_attached();
         index.ledger_open = fleet.build_open_coverage();
         index.annotation_bytes = fleet.all_annotation_bytes();
         index.secret_bytes = fleet.all_secret_bytes();

@@ -16,6 +16,7 @@
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
 //! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
+//! | [`network`] | bridges under one name, and which machines are in them |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`secret`] | what is kept encrypted |
 //! | [`alert`] | what somebody has to look at |
@@ -48,6 +49,7 @@ mod index;
 pub mod ledger;
 pub mod member;
 pub mod migration;
+pub mod network;
 pub mod node;
 pub mod origin;
 pub mod outbox;

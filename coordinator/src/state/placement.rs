@@ -1,7 +1,7 @@
 //! Whether a machine fits a node. The planner asks before a proposal, `apply` asks again: the fleet may have
 //! changed in between.
 
-use novacron_protocol::ids::NodeName;
+use novacron_protocol::ids::{NetworkName, NodeName};
 use novacron_protocol::node::{NodeCapacity, NodeState};
 use novacron_protocol::size::display_size;
 use novacron_protocol::vm::VmSpec;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::fleet::Fleet;
 use super::node::Node;
 use super::residency::RuleBroken;
+use super::vm::Vm;
 
 /// Virtual CPUs that may be promised per virtual CPU that a node lends. Memory is never promised twice.
 pub const CPU_OVERCOMMIT: u32 = 4;
@@ -99,7 +100,28 @@ impl From<Allocation> for NodeCapacity {
     }
 }
 
+/// A machine for which a place is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it is made of.
+    pub spec: &'a VmSpec,
+    /// The network of the fleet that it is in, or shall be.
+    pub network: Option<&'a NetworkName>,
+}
+
+impl<'a> Wanted<'a> {
+    /// One in no network of the fleet.
+    pub fn without_network(spec: &'a VmSpec) -> Self {
+        Self { spec, network: None }
+    }
+}
+
 impl Fleet {
+    /// A machine that there is, as something that wants a place.
+    pub fn wanted<'a>(&'a self, vm: &'a Vm) -> Wanted<'a> {
+        Wanted { spec: &vm.spec, network: self.network_of(vm.id) }
+    }
+
     /// What the machines of a node, and those on their way to it, take of it.
     pub fn allocation(&self, node: &NodeName) -> Allocation {
         let mut sum = Allocation::default();
@@ -115,8 +137,8 @@ impl Fleet {
     ///
     /// # Errors
     /// The first thing that is missing.
-    pub fn fit(&self, node: &Node, spec: &VmSpec) -> Result<(), Misfit> {
-        self.fit_beside(node, spec, self.allocation(&node.name), None)
+    pub fn fit(&self, node: &Node, machine: Wanted<'_>) -> Result<(), Misfit> {
+        self.fit_beside(node, machine, self.allocation(&node.name), None)
     }
 
     /// The same for a machine that comes from `source`, or is new, where it is known what other machines take of the node.
@@ -126,11 +148,12 @@ impl Fleet {
     pub fn fit_beside(
         &self,
         node: &Node,
-        spec: &VmSpec,
+        machine: Wanted<'_>,
         taken: Allocation,
         source: Option<&NodeName>,
     ) -> Result<(), Misfit> {
-        self.check_entry(node, &spec.project, source)?;
+        let Wanted { spec, network } = machine;
+        self.check_entry(node, &spec.project, network, source)?;
         if node.state != NodeState::Ready {
             return Err(Misfit::NotReady);
         }

@@ -272,6 +272,7 @@ impl Fleet {
         self.forget_bindings_on(name);
         self.forget_secrets(name);
         self.forget_alerts(name);
+        self.take_from_networks(now, name);
         self.projects.remove(name);
         self.emit_project(now, name, "was deleted");
         Ok(Accepted::Project(name.clone()))

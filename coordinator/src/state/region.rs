@@ -255,8 +255,11 @@ impl Fleet {
             let named = other.rules.may_leave_to.as_ref();
             other.code != *code && named.is_some_and(|named| named.contains(code))
         };
-        let other = self.regions.values().find(leads)?;
-        Some(format!("the rules of region `{}` name it", other.code))
+        if let Some(other) = self.regions.values().find(leads) {
+            return Some(format!("the rules of region `{}` name it", other.code));
+        }
+        let network = self.networks.values().find(|network| network.regions.contains(code))?;
+        Some(format!("hosts in it have network `{}`", network.name))
     }
 
     fn assign_node(

@@ -4,8 +4,8 @@ use std::fmt;
 
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::{
-    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NodeName, PlanName, ProjectName,
-    RegionCode, SnapshotId, SnapshotName, VmId, VmName,
+    AlertId, ApiKeyId, BatchId, BindingId, MemberId, MigrationId, NetworkName, NodeName, PlanName,
+    ProjectName, RegionCode, SnapshotId, SnapshotName, VmId, VmName,
 };
 use novacron_protocol::project::Quota;
 use novacron_protocol::size::display_size;
@@ -67,6 +67,8 @@ pub enum Accepted {
     SecretValue(Uuid),
     /// The alert that it was about.
     Alert(AlertId),
+    /// The network that it was about.
+    Network(NetworkName),
 }
 
 /// A command changed nothing, and why.
@@ -277,6 +279,9 @@ pub enum Refusal {
     /// There is no such alert.
     #[error("there is no alert {0}")]
     NoSuchAlert(AlertId),
+    /// There is no such network.
+    #[error("there is no network `{0}`")]
+    NoSuchNetwork(NetworkName),
 }
 
 /// What has a name of its own, machines apart.
@@ -290,6 +295,8 @@ pub enum Named {
     Region,
     /// A snapshot.
     Snapshot,
+    /// A network.
+    Network,
 }
 
 impl fmt::Display for Named {
@@ -299,6 +306,7 @@ impl fmt::Display for Named {
             Self::Principal => "principal",
             Self::Region => "region",
             Self::Snapshot => "snapshot",
+            Self::Network => "network",
         })
     }
 }
@@ -344,7 +352,8 @@ impl Refusal {
             | Self::NoSuchRegion(_)
             | Self::NoSuchSecret(_)
             | Self::NoSuchSnapshot { .. }
-            | Self::NoSuchAlert(_) => Code::NotFound,
+            | Self::NoSuchAlert(_)
+            | Self::NoSuchNetwork(_) => Code::NotFound,
             Self::SnapshotNeeded { .. } => Code::SnapshotNeeded,
             Self::HasSnapshots { .. } => Code::HasSnapshots,
             Self::MemberIdUsed(_) => Code::MemberIdUsed,
@@ -377,6 +386,7 @@ impl Refusal {
             Self::NoSuchPrincipal(_) => Some("principal"),
             Self::NoSuchRegion(_) => Some("region"),
             Self::NoSuchSnapshot { .. } => Some("snapshot"),
+            Self::NoSuchNetwork(_) => Some("network"),
             Self::Invalid { field, .. } => Some(field),
             Self::TooManyRecords(_) => Some("records"),
             _ => None,

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use novacron_protocol::api::EventKind;
-use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, RegionCode, VmId};
+use novacron_protocol::ids::{MigrationId, NetworkName, NodeName, ProjectName, RegionCode, VmId};
 use novacron_protocol::region::{Certification, RegionStatus};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -65,6 +65,16 @@ pub enum RuleBroken {
         /// Where the host stands.
         region: RegionCode,
     },
+    /// Hosts there do not have the machine's network.
+    #[error("network `{network}` is only in region {allowed}, and it stands in {}", place(.region))]
+    NoNetwork {
+        /// The network.
+        network: NetworkName,
+        /// Where it is, in words.
+        allowed: String,
+        /// Where the host stands.
+        region: Option<RegionCode>,
+    },
 }
 
 impl RuleBroken {
@@ -79,7 +89,7 @@ fn place(region: &Option<RegionCode>) -> String {
 }
 
 /// `a, b or c`, of many the first few; `none` is what no word at all means.
-fn words<T: ToString>(items: impl Iterator<Item = T>, none: &str) -> String {
+pub(super) fn words<T: ToString>(items: impl Iterator<Item = T>, none: &str) -> String {
     let all: Vec<String> = items.map(|item| format!("`{}`", item.to_string())).collect();
     let named = all.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(NAMED_MAX) {
@@ -103,7 +113,7 @@ impl Message for Violation {
 }
 
 impl Fleet {
-    /// Whether a machine of a project may come to a node: from another, or newly made.
+    /// Whether a machine of a project and in a network may come to a node: from another, or newly made.
     ///
     /// # Errors
     /// The first rule that says no.
@@ -111,9 +121,10 @@ impl Fleet {
         &self,
         node: &Node,
         project: &ProjectName,
+        network: Option<&NetworkName>,
         source: Option<&NodeName>,
     ) -> Result<(), RuleBroken> {
-        self.check_standing(node, project)?;
+        self.check_standing(node, project, network)?;
         let source = source.and_then(|source| self.nodes.get(source));
         let left = source.and_then(|source| self.region_of(source));
         if left.is_some_and(|left| Some(&left.code) == node.region.as_ref()) {
@@ -126,8 +137,33 @@ impl Fleet {
         }
     }
 
-    /// Whether machines of a project may stand on a node.
-    fn check_standing(&self, node: &Node, project: &ProjectName) -> Result<(), RuleBroken> {
+    /// Whether machines of a project and in a network may stand on a node.
+    fn check_standing(
+        &self,
+        node: &Node,
+        project: &ProjectName,
+        network: Option<&NetworkName>,
+    ) -> Result<(), RuleBroken> {
+        self.check_residency_of(node, project)?;
+        self.check_network_at(node, network)
+    }
+
+    /// Whether a node's region has a network.
+    fn check_network_at(
+        &self,
+        node: &Node,
+        network: Option<&NetworkName>,
+    ) -> Result<(), RuleBroken> {
+        let Some(row) = network.and_then(|network| self.network(network)) else { return Ok(()) };
+        let region = node.region.clone();
+        if row.is_in(region.as_ref()) {
+            return Ok(());
+        }
+        let allowed = words(row.regions.iter(), "");
+        Err(RuleBroken::NoNetwork { network: row.name.clone(), allowed, region })
+    }
+
+    fn check_residency_of(&self, node: &Node, project: &ProjectName) -> Result<(), RuleBroken> {
         let Some(row) = self.projects.get(project) else { return Ok(()) };
         let rules = &row.residency;
         let region = node.region.clone();
@@ -154,7 +190,8 @@ impl Fleet {
     pub fn rule_broken_by(&self, vm: &Vm) -> Option<RuleBroken> {
         let node = vm.node.as_ref().and_then(|node| self.nodes.get(node))?;
         let is_there = vm.rest != Rest::Deleted;
-        self.check_standing(node, &vm.spec.project).err().filter(|_| is_there)
+        let network = self.network_of(vm.id);
+        self.check_standing(node, &vm.spec.project, network).err().filter(|_| is_there)
     }
 
     /// Machines that stand against a rule, behind one of them, in the order of their creation.
@@ -194,7 +231,8 @@ impl Fleet {
     /// Why a migration must not go on. A region that is drained stops only what has not begun.
     fn rule_against(&self, migration: &Migration) -> Option<RuleBroken> {
         let target = self.nodes.get(&migration.target)?;
-        let entry = self.check_entry(target, &migration.project, Some(&migration.source));
+        let network = self.network_of(migration.vm);
+        let entry = self.check_entry(target, &migration.project, network, Some(&migration.source));
         entry.err().filter(|rule| rule.is_residency() || migration.step == Step::Queued)
     }
 

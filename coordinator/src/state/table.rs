@@ -6,8 +6,8 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use novacron_protocol::ids::{
-    AlertId, ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NodeName, ProjectName,
-    RegionCode, RequestId, SnapshotId, VmId,
+    AlertId, ApiKeyId, BatchId, BindingId, EffectId, MemberId, MigrationId, NetworkName, NodeName,
+    ProjectName, RegionCode, RequestId, SnapshotId, VmId,
 };
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use uuid::Uuid;
@@ -223,7 +223,7 @@ macro_rules! name_key {
     )*};
 }
 
-name_key!(NodeName, ProjectName, RegionCode);
+name_key!(NodeName, ProjectName, RegionCode, NetworkName);
 
 /// The key of a table with one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

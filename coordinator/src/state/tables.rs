@@ -36,6 +36,10 @@ macro_rules! for_each_table {
             14 ResidencyViolations residency_violations (VmId => Violation),
             /// How disks of machines were.
             15 Snapshots snapshots (SnapshotId => Snapshot),
+            /// Bridges under one name.
+            16 Networks networks (NetworkName => Network),
+            /// Machines that are in networks.
+            17 Attachments attachments (VmId => Attachment),
             /// Whose machines are whose.
             20 Projects projects (ProjectName => Project),
             /// Who may ask for anything.

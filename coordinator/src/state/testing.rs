@@ -7,7 +7,8 @@ use novacron_protocol::effect::{
     SourceResult,
 };
 use novacron_protocol::ids::{
-    BindingId, ClusterId, MigrationId, NodeName, ProjectName, RequestId, Revision, VmId,
+    BindingId, ClusterId, MigrationId, NetworkName, NodeName, ProjectName, RequestId, Revision,
+    VmId,
 };
 use novacron_protocol::migration::{
     DowntimeParts, MemoryPath, MigrationAccount, MigrationMode, MigrationOptions, MigrationPhase,
@@ -22,12 +23,13 @@ use novacron_protocol::wire::codec;
 use uuid::Uuid;
 
 use super::binding::{NewBinding, Right};
-use super::command::{CreateVm, OpenSession, SessionReports};
+use super::command::{CreateVm, CreateVmIn, OpenSession, SessionReports};
 use super::formats::Formats;
 use super::incarnation::Restored;
 use super::member::MemberFacts;
 use super::migration::Migration;
 use super::node::SessionId;
+use super::placement::Wanted;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
 use super::vm::Vm;
@@ -223,9 +225,24 @@ impl Scene {
     }
 
     pub(crate) fn create_body(&mut self, spec: VmSpec, node: Option<&str>, start: bool) -> Body {
-        let placement = crate::planner::place(&self.fleet, &spec);
+        let placement = crate::planner::place(&self.fleet, Wanted::without_network(&spec));
         let requested_node = node.map(name);
         Body::CreateVm(CreateVm { vm: VmId(self.id()), spec, requested_node, placement, start })
+    }
+
+    /// The same in a network.
+    pub(crate) fn create_in_body(
+        &mut self,
+        spec: VmSpec,
+        network: &str,
+        node: Option<&str>,
+    ) -> Body {
+        let network: NetworkName = network.parse().unwrap();
+        let machine = Wanted { spec: &spec, network: Some(&network) };
+        let placement = crate::planner::place(&self.fleet, machine);
+        let (vm, requested_node) = (VmId(self.id()), node.map(name));
+        let create = CreateVm { vm, spec, requested_node, placement, start: true };
+        Body::CreateVmIn(CreateVmIn { create, network })
     }
 
     /// Creates a machine, not started; answers its id.

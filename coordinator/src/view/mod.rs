@@ -5,6 +5,7 @@ pub mod alert;
 mod cell;
 mod currency;
 pub mod drain;
+pub mod network;
 pub mod overview;
 pub mod region;
 pub mod resource;

@@ -409,7 +409,7 @@ pub(crate) mod tests {
     /// Recomputes every number of the document from what the API shows of each thing.
     pub(crate) fn check(fleet: &Fleet) {
         let found = overview(fleet, &everything());
-        let vms: Vec<VmView> = fleet.vms().map(vm_view).collect();
+        let vms: Vec<VmView> = fleet.vms().map(|vm| vm_view(fleet, vm)).collect();
         let vms: Vec<_> = vms.iter().filter(|vm| vm.state != VmState::Deleted).collect();
         assert_eq!(found.machines.total, vms.len() as u64);
         assert_eq!(found.machines.by_state.len(), 10);

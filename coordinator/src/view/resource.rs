@@ -31,11 +31,11 @@ pub(super) fn links(entries: &[(&str, String)]) -> Links {
 
 /// A machine as the API shows it by itself.
 pub fn whole_vm_view(fleet: &Fleet, vm: &Vm) -> VmView {
-    VmView { annotations: fleet.annotations(vm.id), ..vm_view(vm) }
+    VmView { annotations: fleet.annotations(vm.id), ..vm_view(fleet, vm) }
 }
 
 /// A machine as lists show it.
-pub fn vm_view(vm: &Vm) -> VmView {
+pub fn vm_view(fleet: &Fleet, vm: &Vm) -> VmView {
     let first = vm.spec.disks.first();
     let mut links = links(&[
         ("self", format!("/vms/{}", vm.id)),
@@ -43,6 +43,10 @@ pub fn vm_view(vm: &Vm) -> VmView {
     ]);
     if let Some(node) = &vm.node {
         links.insert("node".to_owned(), format!("{ROOT}/nodes/{node}"));
+    }
+    let network = fleet.network_of(vm.id);
+    if let Some(network) = network {
+        links.insert("network".to_owned(), format!("{ROOT}/networks/{network}"));
     }
     if let Some(migration) = vm.migration() {
         links.insert("migration".to_owned(), format!("{ROOT}/migrations/{migration}"));
@@ -63,6 +67,7 @@ pub fn vm_view(vm: &Vm) -> VmView {
         disks: vm.spec.disks.clone(),
         boot: vm.spec.boot.clone(),
         network: vm.spec.network.clone(),
+        network_name: network.cloned(),
         labels: vm.spec.labels.clone(),
         annotations: Annotations::new(),
         node_selector: vm.spec.node_selector.clone(),

@@ -66,6 +66,16 @@ fn rows() -> Vec<Row> {
             &["quotas.cpus type", "state type", "display_name length"],
         ),
         (
+            "networks",
+            json!({ "name": "user", "bridge": "a b", "users": { "project": [] }, "vlan": 7, "regions": ["A"] }),
+            &["vlan unknown", "regions[0] format", "users type", "name conflict", "bridge format"],
+        ),
+        (
+            "networks/office/settings",
+            json!({ "bridge": "", "description": "a\nb", "users": { "projects": ["A"] } }),
+            &["users type", "description length", "bridge format"],
+        ),
+        (
             "principals",
             json!({ "name": "A", "display_name": "x".repeat(129) }),
             &["kind missing", "name format", "display_name length"],

@@ -19,6 +19,7 @@ mod ledger;
 mod limits;
 mod member;
 mod metrics;
+mod networks;
 mod overview;
 mod projects;
 mod regions;

@@ -37,7 +37,7 @@ async fn make_project(app: &App, name: &str, quotas: Quotas) -> ProjectName {
 
 fn creation(project: &ProjectName, name: String) -> Intent {
     let spec = VmSpec { project: project.clone(), ..spec(&name) };
-    Intent::CreateVm { spec, node: None, start: false }
+    Intent::CreateVm { spec, network: None, node: None, start: false }
 }
 
 /// Of clients that ask all members at once, exactly as many get a machine as the quota has room for.

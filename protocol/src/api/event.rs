@@ -107,11 +107,14 @@ pub enum EventKind {
     /// What an alert said is over.
     #[serde(rename = "alert.resolved")]
     AlertResolved,
+    /// A network was made, changed or deleted.
+    #[serde(rename = "network.changed")]
+    NetworkChanged,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -135,6 +138,7 @@ impl EventKind {
         Self::AlertRaised,
         Self::AlertAcknowledged,
         Self::AlertResolved,
+        Self::NetworkChanged,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -163,6 +167,7 @@ impl EventKind {
             Self::AlertRaised => "alert.raised",
             Self::AlertAcknowledged => "alert.acknowledged",
             Self::AlertResolved => "alert.resolved",
+            Self::NetworkChanged => "network.changed",
         }
     }
 

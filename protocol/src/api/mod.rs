@@ -11,6 +11,7 @@ mod findings;
 mod member;
 mod metric;
 mod migration;
+mod network;
 mod node;
 mod overview;
 mod principal;
@@ -41,6 +42,7 @@ pub use metric::{
     METRIC_POINTS_MAX, MetricHistory, MetricList, MetricPoint, MetricSeries, MetricView,
 };
 pub use migration::{MigrationMetrics, MigrationView};
+pub use network::{NetworkChange, NetworkChoice, NetworkCreate, NetworkView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use overview::{
     Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,

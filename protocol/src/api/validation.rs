@@ -5,21 +5,23 @@ use std::collections::BTreeSet;
 
 use super::{
     AlertNote, AlertRaise, AnnotationWrite, ApiKeyCreate, BatchCreate, BindingCreate, BudgetChange,
-    CorrectionPost, FieldCode, Findings, NodeDrain, NodeRegionChange, NodeUndrain, PlanChange,
-    PricesView, PrincipalChange, PrincipalCreate, ProjectChange, ProjectCreate, RateCardView,
-    RegionChange, RegionCreate, SecretWrite, SettingsChange, SnapshotCreate, TokenCreate,
-    UsagePost, Validate, VmCreate, VmMigrate, VmStop,
+    CorrectionPost, FieldCode, Findings, NetworkChange, NetworkCreate, NodeDrain, NodeRegionChange,
+    NodeUndrain, PlanChange, PricesView, PrincipalChange, PrincipalCreate, ProjectChange,
+    ProjectCreate, RateCardView, RegionChange, RegionCreate, SecretWrite, SettingsChange,
+    SnapshotCreate, TokenCreate, UsagePost, Validate, VmCreate, VmMigrate, VmStop,
 };
 use crate::access::PermissionPattern;
 use crate::alert::{AlertObject, Condition};
 use crate::annotation::check_value;
 use crate::ids::{AlertName, NodeName, ProjectName, RegionCode, SnapshotName, VmName};
+use crate::ids::{NetworkName, NodeName, ProjectName, RegionCode, SnapshotName};
 use crate::limits::{
     ALERT_NOTE_BYTES_MAX, ALERT_SUMMARY_BYTES_MAX, API_KEY_TTL_S_RANGE, BUDGET_MICRO_DOLLARS_RANGE,
     CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, MIGRATIONS_PER_NODE_RANGE,
     PRICE_MICRO_DOLLARS_MAX, TOKEN_TTL_S_RANGE,
 };
 use crate::migration::MigrationMode;
+use crate::network::{NetworkUsers, wrong_bridge, wrong_name, wrong_regions, wrong_users};
 use crate::region::{Certification, Residency, check_certifications};
 use crate::time::Timestamp;
 use crate::usage::HOUR_S;
@@ -96,6 +98,30 @@ impl Validate for RegionChange {
         certifications.for_each(|all| examine_certifications(all, findings));
         let rules = self.residency_rules.iter();
         rules.for_each(|rules| examine_problems(rules.problems("residency_rules"), findings));
+    }
+}
+
+impl Validate for NetworkCreate {
+    fn validate(&self, findings: &mut Findings) {
+        let name = findings.parse("name", self.name.parse::<NetworkName>());
+        let reserved = name.and_then(|name| wrong_name("name", &name));
+        let name = reserved.into_iter().map(|wrong| (wrong, FieldCode::Conflict));
+        name.for_each(|(wrong, code)| findings.add(&wrong.field, code, wrong.problem));
+        examine_network(
+            Some(&self.description),
+            Some(&self.bridge),
+            Some(&self.users),
+            Some(&self.regions),
+            findings,
+        );
+    }
+}
+
+impl Validate for NetworkChange {
+    fn validate(&self, findings: &mut Findings) {
+        let (description, bridge) = (self.description.as_deref(), self.bridge.as_deref());
+        let (users, regions) = (self.users.as_ref(), self.regions.as_ref());
+        examine_network(description, bridge, users, regions, findings);
     }
 }
 
@@ -310,6 +336,23 @@ fn examine_residency(residency: &Residency, findings: &mut Findings) {
     examine_problems(residency.problems("residency"), findings);
 }
 
+/// What was said of a network.
+fn examine_network(
+    description: Option<&str>,
+    bridge: Option<&str>,
+    users: Option<&NetworkUsers>,
+    regions: Option<&BTreeSet<RegionCode>>,
+    findings: &mut Findings,
+) {
+    examine_display_name("description", description.unwrap_or_default(), findings);
+    if let Some(wrong) = bridge.and_then(|bridge| wrong_bridge("bridge", bridge)) {
+        findings.add(&wrong.field, FieldCode::Format, wrong.problem);
+    }
+    let users = users.and_then(|users| wrong_users("users", users));
+    let regions = regions.and_then(|regions| wrong_regions("regions", regions));
+    examine_problems(users.into_iter().chain(regions).collect(), findings);
+}
+
 fn examine_problems(problems: Vec<InvalidField>, findings: &mut Findings) {
     for wrong in problems {
         findings.add(&wrong.field, FieldCode::Length, wrong.problem);
@@ -384,6 +427,19 @@ mod tests {
         assert_eq!(fields::<BatchCreate>(batch), ["labels", "downtime_limit_ms"]);
         let drain = json!({ "downtime_limit_ms": 0, "bandwidth_bits_per_second": 0 });
         assert_eq!(fields::<NodeDrain>(drain).len(), 2);
+
+        let named = json!({ "name": "a", "network": { "named": "Not Good" } });
+        assert_eq!(fields::<VmCreate>(named), ["network.named"]);
+        let many = Vec::from_iter((0..257).map(|number| format!("n{number}")));
+        let network = json!({
+            "name": "user", "description": long, "bridge": "a b",
+            "users": { "projects": many }, "regions": many,
+        });
+        let expected = ["name", "description", "bridge", "users.projects", "regions"];
+        assert_eq!(fields::<NetworkCreate>(network.clone()), expected);
+        let mut change = network;
+        change.as_object_mut().unwrap().remove("name");
+        assert_eq!(fields::<NetworkChange>(change), expected[1..]);
 
         let project = json!({ "name": "-", "display_name": long, "labels": { "k": long } });
         assert_eq!(fields::<ProjectCreate>(project), ["name", "display_name", "labels"]);

@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FieldCode, Findings, Links};
+use super::{FieldCode, Findings, Links, NetworkChoice};
 use crate::annotation::Annotations;
-use crate::ids::{Generation, MigrationId, NodeName, ProjectName, Revision, VmId, VmName};
+use crate::ids::{
+    Generation, MigrationId, NetworkName, NodeName, ProjectName, Revision, VmId, VmName,
+};
 use crate::migration::{MigrationMode, MigrationOptions};
 use crate::time::Timestamp;
 use crate::vm::{Boot, DiskFormat, DiskSpec, InvalidField, Labels, Network, VmSpec, VmState};
@@ -55,7 +57,7 @@ pub struct VmCreate {
     pub append: Option<String>,
     /// Network; `user` unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Network>,
+    pub network: Option<NetworkChoice>,
     /// Labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -109,9 +111,20 @@ impl VmCreate {
         // Any name will do to look at the rest.
         let spec = self.spec_of(name.clone().or_else(|| "a".parse().ok())?, project.clone());
         spec.examine(findings);
+        let network = self.named_network().map(str::parse::<NetworkName>).transpose();
+        findings.parse("network.named", network);
         self.examine_together(findings);
         self.examine_each_disk(&spec, findings);
         (name.is_some() && project.is_some()).then_some(spec)
+    }
+
+    /// The network of the fleet that it shall be in, if it names one.
+    pub fn network_name(&self) -> Option<NetworkName> {
+        self.named_network()?.parse().ok()
+    }
+
+    fn named_network(&self) -> Option<&str> {
+        self.network.as_ref().and_then(NetworkChoice::named)
     }
 
     fn spec_of(&self, name: VmName, project: Option<Option<ProjectName>>) -> VmSpec {
@@ -122,7 +135,7 @@ impl VmCreate {
             cpus: self.cpus.unwrap_or(CPUS_DEFAULT),
             disks: self.disk_specs(),
             boot: self.boot(),
-            network: self.network.clone().unwrap_or_default(),
+            network: self.network.clone().unwrap_or_default().to_network(),
             labels: self.labels.clone(),
             node_selector: self.node_selector.clone(),
             enable_tpm: self.enable_tpm,
@@ -298,6 +311,9 @@ pub struct VmView {
     pub boot: Boot,
     /// Network.
     pub network: Network,
+    /// The network of the fleet that it is in, whose bridge is that of `network`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_name: Option<NetworkName>,
     /// Labels.
     pub labels: Labels,
     /// What people and tools keep beside it. Lists leave it out.

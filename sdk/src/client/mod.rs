@@ -7,6 +7,7 @@ mod batches;
 mod cluster;
 mod metrics;
 mod migrations;
+mod networks;
 mod nodes;
 mod regions;
 mod secrets;

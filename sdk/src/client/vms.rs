@@ -24,6 +24,8 @@ pub struct VmFilter {
     pub project: Option<String>,
     /// Only those on this node.
     pub node: Option<String>,
+    /// Only those in this network.
+    pub network: Option<String>,
     /// Only those in this state.
     pub state: Option<VmState>,
 }
@@ -37,6 +39,7 @@ impl VmFilter {
             .query_if("name", self.name.as_deref())
             .query_if("project", self.project.as_deref())
             .query_if("node", self.node.as_deref())
+            .query_if("network", self.network.as_deref())
             .query_if("state", state);
         self.labels
             .iter()

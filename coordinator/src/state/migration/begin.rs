@@ -98,7 +98,7 @@ impl Fleet {
         }
         let node = self.nodes.get(target).ok_or_else(|| Refusal::NoSuchNode(target.clone()))?;
         let misfit = |misfit| Refusal::NoRoom { node: target.clone(), misfit };
-        self.fit_beside(node, &vm.spec, taken, Some(source)).map_err(misfit)?;
+        self.fit_beside(node, self.wanted(vm), taken, Some(source)).map_err(misfit)?;
         if mode == MigrationMode::Live {
             self.check_alike(source, target)?;
         }

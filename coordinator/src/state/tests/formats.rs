@@ -1,13 +1,21 @@
 //! The active version: what is newer is refused, and it goes up when all members understand more.
 
+use std::collections::BTreeSet;
+
+use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::Code;
 use novacron_protocol::ids::MemberId;
+use novacron_protocol::network::NetworkUsers;
+use novacron_protocol::project::Quotas;
+use novacron_protocol::vm::{Network, VmSpec};
 
+use crate::state::binding::Right;
 use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OLDEST, SECRETS};
 use crate::state::member::MemberFacts;
+use crate::state::network::NetworkOrder;
 use crate::state::secret::SecretOrder;
 use crate::state::secret::keys::SecretKeyId;
-use crate::state::testing::{Scene, member_facts};
+use crate::state::testing::{Scene, member_facts, spec_in};
 use crate::state::{Accepted, Body, Fleet, Refusal};
 
 const OLD: Formats = Formats { oldest: FIRST, newest: FIRST };
@@ -61,6 +69,42 @@ fn what_is_newer_is_refused_until_all_members_understand_it() {
     note(&mut scene, &[(1, new), (2, new)]).unwrap();
     assert_eq!(scene.fleet.formats(), NEWEST);
     scene.apply(announce()).unwrap();
+}
+
+/// A log of the release before says of a bridge by its name what it said then.
+#[test]
+fn until_then_there_are_no_networks_and_bridges_are_as_they_were() {
+    let (new, mut scene) = (Formats::default(), scene());
+    let project = scene.make_project("bank", Quotas::default());
+    let tenant = scene.operator("tenant");
+    let (right, scope) = (Right::Role(AccessRole::Operator), Scope::Project(project.clone()));
+    scene.bind(&tenant, right, scope, BindingEffect::Allow).unwrap();
+    let by_name = |scene: &mut Scene, name: &str| {
+        let network = Network::Bridge { bridge: "br0".to_owned() };
+        let spec = VmSpec { network, ..spec_in(&project, name) };
+        scene.create_body(spec, None, true)
+    };
+    let make = || {
+        Body::Networks(NetworkOrder::Create {
+            network: "office".parse().unwrap(),
+            description: String::new(),
+            bridge: "br0".to_owned(),
+            users: NetworkUsers::All,
+            regions: BTreeSet::new(),
+        })
+    };
+    let inside = scene.create_in_body(spec_in(&project, "inside"), "office", None);
+    for body in [make(), inside.clone()] {
+        assert_eq!(scene.apply(body).unwrap_err().code(), Code::UpgradeNeeded);
+    }
+    let body = by_name(&mut scene, "before");
+    scene.ask(&tenant, body).unwrap();
+    note(&mut scene, &[(1, new), (2, new)]).unwrap();
+    let body = by_name(&mut scene, "after");
+    assert_eq!(scene.ask(&tenant, body).unwrap_err().code(), Code::NotAllowed);
+    for body in [make(), inside] {
+        scene.apply(body).unwrap();
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use novacron_protocol::ids::{
     AlertId, ApiKeyId, BatchId, MemberId, MigrationId, ProjectName, RegionCode, SnapshotId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::network::NetworkUsers;
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
 use novacron_protocol::vm::{DiskFormat, Labels};
@@ -24,6 +25,7 @@ use crate::state::api_key::ApiKey;
 use crate::state::binding::Right;
 use crate::state::command::{BatchOrder, MigrateBatch};
 use crate::state::formats::Formats;
+use crate::state::network::{NetworkEdit, NetworkOrder};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::region::{RegionEdit, RegionOrder};
@@ -80,6 +82,7 @@ fn scene() -> Scene {
     formats(&mut scene);
     snapshots(&mut scene);
     alerts(&mut scene);
+    networks(&mut scene);
     scene
 }
 
@@ -124,6 +127,33 @@ fn alerts(scene: &mut Scene) {
     let (project, micro_dollars_per_month) = (ProjectName::default(), Some(7));
     let order = ProjectOrder::SetBudget { project, micro_dollars_per_month };
     scene.apply(Body::Projects(order)).unwrap();
+}
+
+/// A network with everything and a machine in it, one that is gone, and the machine's rule.
+fn networks(scene: &mut Scene) {
+    let create = |network: &str| NetworkOrder::Create {
+        network: network.parse().unwrap(),
+        description: "Desks".to_owned(),
+        bridge: "br0".to_owned(),
+        users: NetworkUsers::All,
+        regions: BTreeSet::from(["eu".parse().unwrap()]),
+    };
+    let edit = NetworkEdit {
+        bridge: Some("br1".to_owned()),
+        users: Some(NetworkUsers::Projects(BTreeSet::from(["other".parse().unwrap()]))),
+        ..NetworkEdit::default()
+    };
+    for order in [
+        create("office"),
+        create("guests"),
+        NetworkOrder::Change { network: "office".parse().unwrap(), edit },
+        NetworkOrder::Delete { network: "guests".parse().unwrap() },
+    ] {
+        scene.apply(Body::Networks(order)).unwrap();
+    }
+    let spec = spec_in(&"other".parse().unwrap(), "desk");
+    let body = scene.create_in_body(spec, "office", Some("node-01"));
+    scene.apply(body).unwrap();
 }
 
 /// What all members understand, as they would say in an upgrade.

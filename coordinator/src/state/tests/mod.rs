@@ -14,6 +14,7 @@ mod incarnations;
 mod inventory;
 mod lifecycle;
 mod migrations;
+mod networks;
 mod projects;
 mod random;
 mod regions;

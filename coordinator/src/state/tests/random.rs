@@ -9,10 +9,11 @@ use novacron_protocol::effect::{
     EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report, SourceResult,
 };
 use novacron_protocol::ids::{
-    AlertId, ApiKeyId, BindingId, Generation, MigrationId, PlanName, ProjectName, RegionCode,
-    SnapshotId, VmId,
+    AlertId, ApiKeyId, BindingId, Generation, MigrationId, NetworkName, PlanName, ProjectName,
+    RegionCode, SnapshotId, VmId,
 };
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
+use novacron_protocol::network::NetworkUsers;
 use novacron_protocol::node::NodeState;
 use novacron_protocol::project::{ProjectState, Quota, Quotas};
 use novacron_protocol::region::{RegionStatus, Residency, ResidencyRules};
@@ -31,6 +32,7 @@ use crate::state::ledger::correct::CorrectUsage;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
+use crate::state::network::{NetworkEdit, NetworkOrder};
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::refused::RefusedRow;
@@ -78,6 +80,7 @@ enum Step {
     Formats { newest: u8, leaves_one_out: bool },
     Snapshot { vm: u8, name: u8, what: u8 },
     Alert { what: u8, object: u8, number: u8 },
+    Network { what: u8, network: u8, other: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -122,6 +125,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (n(), n(), n()).prop_map(|(what, place, key)| Step::Secret { what, place, key }),
         4 => (n(), n(), n()).prop_map(|(vm, name, what)| Step::Snapshot { vm, name, what }),
         4 => (n(), n(), n()).prop_map(|(what, object, number)| Step::Alert { what, object, number }),
+        3 => (n(), n(), n())
+            .prop_map(|(what, network, other)| Step::Network { what, network, other }),
     ]
 }
 
@@ -223,6 +228,38 @@ struct Walk {
 impl Walk {
     fn vm(&self, number: u8) -> Option<VmId> {
         pick(&self.scene.fleet.vms().map(|vm| vm.id).collect::<Vec<_>>(), number)
+    }
+
+    fn network_body(&mut self, what: u8, number: u8, other: u8) -> Body {
+        let text = ["a", "b"][usize::from(number) % 2];
+        let network: NetworkName = text.parse().unwrap();
+        let users = match other % 3 {
+            0 => NetworkUsers::All,
+            _ => NetworkUsers::Projects(BTreeSet::from([project_named(other)])),
+        };
+        let regions: BTreeSet<RegionCode> = match other / 3 % 3 {
+            0 => BTreeSet::new(),
+            more => BTreeSet::from([["eu", "us"][usize::from(more) % 2].parse().unwrap()]),
+        };
+        let bridge = format!("br{}", other % 2);
+        match what % 6 {
+            0 | 1 => {
+                let description = String::new();
+                let create = NetworkOrder::Create { network, description, bridge, users, regions };
+                Body::Networks(create)
+            }
+            2 => {
+                let (regions, users) = (Some(regions), Some(users));
+                let bridge = (number / 2).is_multiple_of(4).then_some(bridge);
+                let edit = NetworkEdit { description: None, bridge, users, regions };
+                Body::Networks(NetworkOrder::Change { network, edit })
+            }
+            3 => Body::Networks(NetworkOrder::Delete { network }),
+            _ => {
+                let spec = spec_in(&project_named(other), &format!("vm-{}", other % 8));
+                self.scene.create_in_body(spec, text, None)
+            }
+        }
     }
 
     fn migration(&self, number: u8) -> Option<MigrationId> {
@@ -385,6 +422,10 @@ impl Walk {
             }
             Step::Alert { what, object, number } => {
                 let body = self.alert_body(what, object, number)?;
+                let _ = self.scene.apply(body);
+            }
+            Step::Network { what, network, other } => {
+                let body = self.network_body(what, network, other);
                 let _ = self.scene.apply(body);
             }
             Step::Region { what, region, other } => {

@@ -2,13 +2,14 @@
 
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::Action;
-use novacron_protocol::ids::{EffectId, Generation, NodeName, RequestId, VmId};
-use novacron_protocol::vm::{VmSpec, VmState};
+use novacron_protocol::ids::{EffectId, Generation, NetworkName, NodeName, RequestId, VmId};
+use novacron_protocol::vm::VmState;
 
 use super::{Move, Rest, Task, VMS_MAX, Vm, bounded};
 use crate::state::command::{CreateVm, Placement};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
+use crate::state::placement::Wanted;
 use crate::state::reply::{Accepted, Refusal, Reply};
 
 impl Fleet {
@@ -17,14 +18,17 @@ impl Fleet {
         now: &mut Applying,
         request: RequestId,
         create: &CreateVm,
+        network: Option<&NetworkName>,
     ) -> Reply {
         self.check_new_vm(create)?;
         self.check_plan(now.at, &create.spec.project)?;
-        let placement = self.confirm_placement(create)?;
+        let placement = self.confirm_placement(create, network)?;
         let vm = new_vm(now, request, create);
         self.index.add_vm(&vm);
         self.vms.insert(vm.id, vm);
-        let message = format!("machine {} accepted", create.spec.name);
+        network.into_iter().for_each(|network| self.attach(create.vm, network));
+        let place = network.map(|name| format!(" in network {name}")).unwrap_or_default();
+        let message = format!("machine {} accepted{place}", create.spec.name);
         self.emit(now, EventKind::VmCreated, About::vm(create.vm, None), message);
         match placement {
             Placement::Node(node) => self.make_vm(now, create.vm, node),
@@ -57,13 +61,18 @@ impl Fleet {
 
     /// The planner's choice, if it still holds. A node that was asked for and does not fit is a refusal; one
     /// that the planner chose and that was taken in the meantime leaves the machine pending.
-    fn confirm_placement(&self, create: &CreateVm) -> Result<Placement, Refusal> {
+    fn confirm_placement(
+        &self,
+        create: &CreateVm,
+        network: Option<&NetworkName>,
+    ) -> Result<Placement, Refusal> {
+        let machine = Wanted { spec: &create.spec, network };
         if let Some(node) = &create.requested_node {
-            self.check_fit(node, &create.spec)?;
+            self.check_fit(node, machine)?;
             return Ok(Placement::Node(node.clone()));
         }
         let Placement::Node(node) = &create.placement else { return Ok(create.placement.clone()) };
-        match self.check_fit(node, &create.spec) {
+        match self.check_fit(node, machine) {
             Ok(()) => Ok(Placement::Node(node.clone())),
             Err(refusal) => Ok(Placement::Nowhere { reason: refusal.to_string() }),
         }
@@ -72,11 +81,11 @@ impl Fleet {
     pub(in crate::state) fn check_fit(
         &self,
         name: &NodeName,
-        spec: &VmSpec,
+        machine: Wanted<'_>,
     ) -> Result<(), Refusal> {
         let node = self.nodes.get(name).ok_or_else(|| Refusal::NoSuchNode(name.clone()))?;
         let misfit = |misfit| Refusal::NoRoom { node: name.clone(), misfit };
-        self.fit(node, spec).map_err(misfit)
+        self.fit(node, machine).map_err(misfit)
     }
 
     pub(in crate::state) fn place_vm(
@@ -89,7 +98,7 @@ impl Fleet {
         if machine.state() != VmState::Pending {
             return Err(Refusal::Conflict(format!("machine {vm} is not pending")));
         }
-        self.check_fit(node, &machine.spec)?;
+        self.check_fit(node, self.wanted(machine))?;
         self.make_vm(now, vm, node.clone());
         Ok(Accepted::Vm(vm))
     }

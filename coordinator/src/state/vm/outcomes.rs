@@ -68,6 +68,7 @@ impl Fleet {
             vm.reason.clear();
         });
         self.forget_annotations(vm);
+        self.detach(vm);
         while self.index.deleted.len() > VMS_DELETED_MAX
             && let Some((_, oldest)) = self.index.deleted.pop_first()
         {

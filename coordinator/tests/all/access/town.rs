@@ -48,6 +48,7 @@ impl Town {
         }
         let admin = member.client(Role::Operator);
         post(&admin, "regions", json!({ "code": "eu" })).await;
+        post(&admin, "networks", json!({ "name": "office", "bridge": "br0" })).await;
         for project in PROJECTS {
             post(&admin, "projects", json!({ "name": project })).await;
             for number in 1..=3 {
@@ -121,6 +122,7 @@ impl Town {
             // Of an API key or an annotation.
             .replace("{key}", ID)
             .replace("{region}", "eu")
+            .replace("{network}", "office")
             .replace("{secret}", "password")
             .replace("{period}", "2026-11")
     }

@@ -285,7 +285,7 @@ pub async fn create(app: &App, name: &str) -> Result<VmId, ProposeError> {
 }
 
 pub async fn create_as(app: &App, request: RequestId, name: &str) -> Result<VmId, ProposeError> {
-    let intent = Intent::CreateVm { spec: spec(name), node: None, start: true };
+    let intent = Intent::CreateVm { spec: spec(name), network: None, node: None, start: true };
     match app.proposer.submit(request, by_operator(intent)).await? {
         Accepted::Vm(vm) => Ok(vm),
         other => panic!("{other:?}"),
