@@ -13,8 +13,7 @@ use super::{
 use crate::access::PermissionPattern;
 use crate::alert::{AlertObject, Condition};
 use crate::annotation::check_value;
-use crate::ids::{AlertName, NodeName, ProjectName, RegionCode, SnapshotName, VmName};
-use crate::ids::{NetworkName, NodeName, ProjectName, RegionCode, SnapshotName};
+use crate::ids::{AlertName, NetworkName, NodeName, ProjectName, RegionCode, SnapshotName, VmName};
 use crate::limits::{
     ALERT_NOTE_BYTES_MAX, ALERT_SUMMARY_BYTES_MAX, API_KEY_TTL_S_RANGE, BUDGET_MICRO_DOLLARS_RANGE,
     CORRECTION_REASON_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, MIGRATIONS_PER_NODE_RANGE,

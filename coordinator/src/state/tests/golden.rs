@@ -308,7 +308,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 7541;
-const LOG_HASH: u64 = 10_989_647_179_222_129_964;
-const ROWS_BYTES: usize = 8899;
-const ROWS_HASH: u64 = 8_788_677_691_326_018_126;
+const LOG_BYTES: usize = 8119;
+const LOG_HASH: u64 = 17_533_986_808_396_587_150;
+const ROWS_BYTES: usize = 9795;
+const ROWS_HASH: u64 = 13_538_716_864_098_332_350;
