@@ -55,7 +55,10 @@ async fn send_all(sampler: &Sampler, connection: &Connection) -> Result<Infallib
     let mut newest = sampler.newest();
     let pause = Duration::from_millis(rand::random_range(0..SPREAD_MS_MAX));
     loop {
-        newest.mark_unchanged();
+        if *newest.borrow_and_update() < last {
+            // The clock was set back, and what was measured by it before is forgotten.
+            last = Tick(0);
+        }
         while let Some((tick, parts)) = sampler.behind(last) {
             for part in parts.iter() {
                 let message = SampleMessage::Part(part.clone());

@@ -121,8 +121,9 @@ impl Filter<'_> {
 async fn list(call: Call<Nothing, AlertsQuery, NoBody>) -> Result<Found<Page<AlertView>>, Problem> {
     let query = &call.query;
     let list = ListQuery { limit: query.limit, cursor: query.cursor.clone(), page: query.page };
+    let is_scan = list.is_scan();
     let mut page = list.window(|text| CURSORS.parse(text))?.gather();
-    let mut look = |fleet: &Fleet, sight: &Sight<'_>| {
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
         let object = query.object.as_deref().map(|text| read_object(fleet, sight, text));
         let object = object.transpose()?;
         let filter = Filter { query, object };
@@ -132,7 +133,7 @@ async fn list(call: Call<Nothing, AlertsQuery, NoBody>) -> Result<Found<Page<Ale
         let rows = fleet.alerts_after(page.after().copied());
         Ok::<_, Problem>(page.look(fleet.revision(), rows, |alert| alert.id, show))
     };
-    while !call.read(&mut look).await?? {}
+    call.survey(is_scan, look).await?;
     page.into_page(|alert| CURSORS.write(alert)).map(Found)
 }
 

@@ -41,8 +41,25 @@ pub(super) fn held(
     if let (Some(bytes), Some(holding)) = (bytes, &mut holding) {
         holding.take(bytes, unread)?;
     }
-    let reading = Arc::new(Way { reading: Unread::begin(unread, bytes), _holding: holding });
-    Ok(response.map(|body| Body::new(Held { body, rest: Bytes::new(), way: reading })))
+    Ok(on_its_way(response, holding, unread))
+}
+
+/// The same for what has to be said whatever waits already, such as a refusal.
+pub(super) fn held_anyway(
+    response: Response,
+    mut holding: Option<Holding>,
+    unread: &Arc<Unread>,
+) -> Response {
+    if let (Some(bytes), Some(holding)) = (response.body().size_hint().exact(), &mut holding) {
+        holding.kept.grow_anyway(bytes);
+    }
+    on_its_way(response, holding, unread)
+}
+
+fn on_its_way(response: Response, holding: Option<Holding>, unread: &Arc<Unread>) -> Response {
+    let reading = Unread::begin(unread, response.body().size_hint().exact());
+    let way = Arc::new(Way { reading, _holding: holding });
+    response.map(|body| Body::new(Held { body, rest: Bytes::new(), way }))
 }
 
 impl Holding {

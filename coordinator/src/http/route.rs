@@ -18,7 +18,7 @@ use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::RequestId;
 use novacron_protocol::time::Timestamp;
-use novacron_transport::Role;
+use novacron_transport::{Role, SubjectName};
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
 
@@ -26,7 +26,7 @@ use super::Api;
 use super::answer::{Answer, Header, problem_response};
 use super::body::{BodyShape, RequestBody, collect};
 use super::connection::Connection;
-use super::held::{Holding, held};
+use super::held::{Holding, held, held_anyway};
 use super::parameters::{Parameter, Parameters, Reader, parameters};
 use super::stale::{self, Consistency, Stale};
 use super::trace::Operation;
@@ -239,8 +239,14 @@ struct Calling {
     request: RequestId,
 }
 
-/// A request that was opened, and its place among those of its principal.
-type Opened<P, Q, B> = (Call<P, Q, B>, Option<Stale>, Option<RequestPlace>);
+/// A request that was opened.
+type Opened<P, Q, B> = (Call<P, Q, B>, Option<Stale>);
+
+/// A request's place among those of its principal, from when it is known until the answer is gone.
+struct Standing {
+    place: RequestPlace,
+    asker: SubjectName,
+}
 
 impl Calling {
     /// Who asks, and its place among those that are served. Whoever is nobody, as far as this member knows, uses up what
@@ -325,14 +331,20 @@ impl Entry {
         judged.await
     }
 
-    /// Reads a request. Who the caller is comes first: strangers learn nothing about what would be right.
+    /// Reads a request, and says in `standing` whose it is as soon as that is known. Who the caller is comes first:
+    /// strangers learn nothing about what would be right.
     async fn open<P: Parameters, Q: Parameters, B: RequestBody>(
         &self,
         calling: Calling,
         path: PathTexts,
         http: Request,
+        standing: &mut Option<Standing>,
     ) -> Result<Opened<P, Q, B>, Problem> {
         let (grant, place) = self.admit(&calling, http.headers()).await?.unzip();
+        *standing = grant
+            .as_ref()
+            .zip(place)
+            .map(|(grant, place)| Standing { place, asker: grant.asker().name.clone() });
         let path = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let pairs = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
         let pairs: Vec<_> = pairs.collect();
@@ -358,7 +370,7 @@ impl Entry {
             }
         };
         let headers = head.headers;
-        Ok((Call { api, grant, request, path, query, body, headers, freshness }, stale, place))
+        Ok((Call { api, grant, request, path, query, body, headers, freshness }, stale))
     }
 }
 
@@ -380,22 +392,27 @@ where
     let (id, is_read) = (calling.request, http.method().is_safe());
     let (refused, unread) =
         (Refused::before(entry, &calling, &http), calling.connection.unread.clone());
+    let admission = calling.api.app.admission.clone();
+    let mut standing = None;
     let answer = async {
-        let admission = calling.api.app.admission.clone();
-        let (call, stale, place) = entry.open(calling, path, http).await?;
-        let asker = call.grant.as_ref().map(|grant| grant.asker().name.clone());
-        let answer = handle(call).await?;
-        let holding = place
-            .zip(asker)
-            .map(|(place, asker)| Holding::of(place, admission.answer(&asker), !is_read));
-        Ok(held(stale::marked(answer.into_response(), stale), holding, &unread)?)
+        let (call, stale) = entry.open(calling, path, http, &mut standing).await?;
+        Ok(stale::marked(handle(call).await?.into_response(), stale))
     };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-    let mut response =
-        answer.unwrap_or_else(|_| Err(too_late(is_read))).unwrap_or_else(|problem| {
-            refused.note(&problem);
-            problem_response(&Problem { request_id: Some(id), ..problem })
-        });
+    let answer = answer.unwrap_or_else(|_| Err(too_late(is_read)));
+    let holding = standing
+        .map(|Standing { place, asker }| Holding::of(place, admission.answer(&asker), !is_read));
+    // A refusal names all that is wrong, and is as long: it keeps its place, too, until it is read.
+    let refuse = |problem: Problem, holding: Option<Holding>| {
+        refused.note(&problem);
+        let response = problem_response(&Problem { request_id: Some(id), ..problem });
+        held_anyway(response, holding, &unread)
+    };
+    let mut response = match answer {
+        Ok(response) => held(response, holding, &unread)
+            .unwrap_or_else(|too_much| refuse(too_much.into(), None)),
+        Err(problem) => refuse(problem, holding),
+    };
     response.extensions_mut().insert(Operation(entry.operation));
     response
 }

@@ -98,6 +98,7 @@ impl Files {
     /// # Errors
     /// [`DiskError`]; the others are tried next time.
     pub fn retire(&self, now_s: u64) -> Result<(), DiskError> {
+        let mut failed = None;
         for level in Level::ALL {
             // One file more than is remembered: requests begin a little earlier.
             let before_s = now_s.saturating_sub(level.remembered_s() + 2 * level.file_s());
@@ -105,12 +106,12 @@ impl Files {
                 self.begins().range((level, 0)..(level, before_s)).map(|(_, at)| *at).collect();
             for begin_s in old {
                 match self.disk.remove(&path(level, begin_s)) {
-                    Err(error) if !error.is_not_found() => return Err(error),
+                    Err(error) if !error.is_not_found() => failed = failed.or(Some(error)),
                     _ => drop(self.begins().remove(&(level, begin_s))),
                 }
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 

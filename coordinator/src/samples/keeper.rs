@@ -19,7 +19,7 @@ use super::table::{Resource, Sum};
 use super::track::points;
 use super::{Samples, add};
 use crate::clock::Clock;
-use crate::fitness::Fitness;
+use crate::fitness::{Fitness, Unfit};
 use crate::view::View;
 
 /// How often it looks whether something is complete.
@@ -49,8 +49,7 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until `stop`, and writes then what is there.
     pub async fn run(self, stop: CancellationToken) {
-        let (keeper, now_s) = (self.clone(), self.now_s());
-        let Some(mut marks) = self.work(move || keeper.samples.load(now_s)).await else { return };
+        let mut marks = None;
         let mut looks = interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -59,16 +58,28 @@ impl Keeper {
                 () = stop.cancelled() => true,
                 _ = looks.tick() => false,
             };
-            let (samples, now_s) = (self.samples.clone(), self.now_s());
+            // By a wrong clock, everything may be old.
+            let Some(now_s) = self.now_s() else {
+                if stops {
+                    return;
+                }
+                continue;
+            };
+            if marks.is_none() {
+                let samples = self.samples.clone();
+                marks = self.work(move || samples.load(now_s)).await;
+            }
+            let Some(marked) = marks.map(|marks: Marks| marks.not_ahead_of(now_s)) else { return };
+            let samples = self.samples.clone();
             let regions = self.regions();
             let has_room = self.fitness.check_room().is_ok();
             let keep = move || match has_room {
-                true => samples.keep(marks, now_s, stops, &regions),
+                true => samples.keep(marked, now_s, stops, &regions),
                 // The room that is left is the log's. Memory has the last hour until there is more.
-                false => samples.forget(marks, now_s),
+                false => samples.forget(marked, now_s),
             };
             match self.work(keep).await {
-                Some(kept) if !stops => marks = kept,
+                Some(kept) if !stops => marks = Some(kept),
                 _ => return,
             }
         }
@@ -82,8 +93,14 @@ impl Keeper {
         done.inspect_err(|error| tracing::error!(%error, "samples are not kept any more")).ok()
     }
 
-    fn now_s(&self) -> u64 {
-        self.clock.now().unix_ms / 1000
+    /// The time, unless the clock is not to be believed.
+    fn now_s(&self) -> Option<u64> {
+        let now = self.clock.now();
+        let is_wrong = match self.fitness.check(now) {
+            Ok(()) | Err(Unfit::NoRoom { .. } | Unfit::OthersNoRoom { .. }) => false,
+            Err(Unfit::ClockOff { .. } | Unfit::ClockJumped { .. } | Unfit::ClockUnknown) => true,
+        };
+        (!is_wrong).then_some(now.unix_ms / 1000)
     }
 
     fn regions(&self) -> BTreeMap<NodeName, RegionCode> {
@@ -100,6 +117,15 @@ impl Keeper {
 pub struct Marks {
     ticks_s: u64,
     windows_s: u64,
+}
+
+impl Marks {
+    /// The same by a clock that was set back: what is marked and was not over yet will be written again.
+    fn not_ahead_of(self, now_s: u64) -> Self {
+        let by = |mark_s: u64, file_s: u64| mark_s.min(now_s - now_s % file_s);
+        let (ticks_s, windows_s) = (self.ticks_s, self.windows_s);
+        Self { ticks_s: by(ticks_s, Level::Ticks.file_s()), windows_s: by(windows_s, WINDOW_S) }
+    }
 }
 
 /// Which files of a level are to be written at a second, by what was written up to now: those that are complete, and that
@@ -283,6 +309,14 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_marked_ahead_of_the_clock_is_written_again() {
+        let marks = Marks { ticks_s: 9_000, windows_s: 9_000 };
+        assert_eq!(marks.not_ahead_of(9_059), marks);
+        let back = marks.not_ahead_of(5_530);
+        assert_eq!(back, Marks { ticks_s: 5_520, windows_s: 5_400 });
+    }
 
     #[test]
     fn what_is_complete_is_due_once() {

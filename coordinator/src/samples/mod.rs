@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_protocol::ids::NodeName;
 use novacron_protocol::metric::Metric;
-use novacron_protocol::sample::{MachineSamples, Sample, Tick, TickPart};
+use novacron_protocol::sample::{MachineSamples, Sample, TICK_S, Tick, TickPart};
 use novacron_protocol::time::Timestamp;
 use novacron_storage::disk::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
@@ -244,11 +244,26 @@ impl Samples {
             rest_s = self.files().end_s(question.level).unwrap_or(0).max(question.from_s);
             self.read_files(&subject.resource, question, rest_s, &mut canvas);
         }
+        let Some(newest) = self.newest_of(subject) else { return canvas.finish(question) };
+        // What no file has may be long ago, and memory has an hour.
+        let oldest_s = newest.unix_s().saturating_sub(u64::from(TICKS) * TICK_S);
+        rest_s = rest_s.max(oldest_s - oldest_s % question.level.step_s());
         if rest_s < question.to_s {
             let ticks = question.ticks_from(rest_s);
             self.recent(subject, question.level, ticks, |points| canvas.put(rest_s, points));
         }
         canvas.finish(question)
+    }
+
+    /// The newest tick that is in memory of something, or of any host of a region.
+    fn newest_of(&self, subject: &Subject) -> Option<Tick> {
+        let newest = |resource: &Resource| self.table().track(resource).map(track::Track::newest);
+        match subject.resource {
+            Resource::Region(_) => {
+                subject.hosts.iter().filter_map(|host| newest(&Resource::Node(host.clone()))).max()
+            }
+            _ => newest(&subject.resource),
+        }
     }
 
     fn read_files(

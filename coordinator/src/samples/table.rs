@@ -5,6 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::Range;
 
 use novacron_protocol::ids::{NodeName, RegionCode, VmId};
+use novacron_protocol::limits::DISKS_MAX;
 use novacron_protocol::metric::{Metric, ResourceKind};
 use novacron_protocol::sample::{Sample, Tick};
 
@@ -102,7 +103,8 @@ impl Table {
         let known = values.iter().filter_map(|sample| {
             let metric = Metric::of_number(sample.metric)?;
             let key = SeriesKey { metric, device: sample.device };
-            metric.is_of(resource.kind()).then_some((key, sample.value))
+            let is_one = metric.is_of(resource.kind()) && is_device(key, resource.kind());
+            is_one.then_some((key, sample.value))
         });
         self.note(resource, tick, known)
     }
@@ -151,6 +153,11 @@ impl Table {
         self.tracks.retain(|_, track| track.newest().0.saturating_add(TICKS) > now.0);
         self.series = self.tracks.values().map(Track::series).sum();
     }
+}
+
+/// Whether there can be such a device: an agent that says anything must not fill the room of others.
+fn is_device(SeriesKey { metric, device }: SeriesKey, kind: ResourceKind) -> bool {
+    device == 0 || (usize::from(device) < DISKS_MAX && metric.device(kind, device).is_some())
 }
 
 /// The sum of what was measured of some hosts, tick by tick.
@@ -237,6 +244,11 @@ mod tests {
     fn what_a_thing_does_not_have_is_passed_over() {
         let mut table = Table::default();
         let unknown = Sample { metric: 250, device: 0, value: 1 };
+        let device = |metric: Metric, device| Sample { metric: metric.number(), device, value: 1 };
+        let vm = Resource::Vm("6f1c1f2e-0000-4000-8000-000000000001".parse().unwrap());
+        let reads = |of| device(Metric::DiskReads, of);
+        assert_eq!(table.take(&vm, Tick(5), &[reads(15), reads(16), reads(255)]).noted, 1);
+        assert_eq!(table.take(&node("b"), Tick(5), &[device(Metric::Load, 1)]).noted, 0);
         let values = [unknown, sample(Metric::MemoryGiven, 1), sample(Metric::Nodes, 1)];
         assert_eq!(table.take(&node("a"), Tick(5), &values), Taken::default());
         assert_eq!(table.series(), 0);

@@ -10,14 +10,17 @@
 
 use std::fmt;
 
+use novacron_protocol::access::{Permission, PermissionPattern};
 use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::MemberId;
 use serde::{Deserialize, Serialize};
 
+use super::binding::{NewBinding, Right};
 use super::command::Body;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::member::MemberPart;
+use super::principal::AccessOrder;
 use super::project::ProjectOrder;
 use super::reply::{Accepted, Refusal, Reply};
 
@@ -108,8 +111,28 @@ impl Body {
             Self::Secrets(_) => SECRETS,
             Self::Alerts(_) | Self::Projects(ProjectOrder::SetBudget { .. }) => ALERTS,
             Self::Networks(_) | Self::CreateVmIn(_) => NETWORKS,
+            Self::Access(AccessOrder::Bind(NewBinding {
+                right: Right::Permissions(pattern),
+                ..
+            })) => since_of_pattern(pattern),
             _ => FIRST,
         }
+    }
+}
+
+/// The version that added the first permission of a pattern: a program that knows none of them cannot read it.
+fn since_of_pattern(pattern: &PermissionPattern) -> FormatVersion {
+    let covered = Permission::ALL.iter().filter(|permission| pattern.covers(**permission));
+    covered.map(|permission| since_of_permission(*permission)).min().unwrap_or(NEWEST)
+}
+
+/// The version that added a permission. New ones name theirs here.
+fn since_of_permission(permission: Permission) -> FormatVersion {
+    match permission {
+        Permission::SecretRead | Permission::SecretWrite | Permission::SecretReveal => SECRETS,
+        Permission::AlertRead | Permission::AlertRaise | Permission::AlertManage => ALERTS,
+        Permission::NetworkRead | Permission::NetworkAdmin => NETWORKS,
+        _ => FIRST,
     }
 }
 

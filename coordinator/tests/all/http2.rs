@@ -58,6 +58,29 @@ async fn answers_that_nobody_reads_go_with_their_connection_and_their_places_com
     member.stop().await;
 }
 
+/// A refusal says all that is wrong, and can be longer than what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_that_nobody_reads_keep_their_places_as_answers_do() {
+    let settings =
+        "[limits]\nrequests_at_once_per_principal = 4\n[watch]\nslow_reader_after_ms = 1000";
+    let member = member(settings).await;
+    let (client, bearer) = (member.anonymous(), tenant(&member).await);
+    let own = [("authorization", bearer.as_str())];
+    let mut reads_nothing = Http2::connect(&client, 0).await;
+    for _ in 0..4 {
+        reads_nothing.ask("/api/v1/vms?limit=none", &own).await.unwrap();
+        assert_eq!(reads_nothing.next_is_found().await, Some(false));
+    }
+    let refused = whoami(&client, &bearer).await;
+    assert_eq!((refused.status, refused.problem().1.as_str()), (429, "too_many_at_once"));
+    assert!(is_closed(&mut reads_nothing).await);
+    crate::support::until("their places are free", async || {
+        (whoami(&client, &bearer).await.status == 200).then_some(())
+    })
+    .await;
+    member.stop().await;
+}
+
 /// A stranger, too, has to read what it asked for; and a stream of events is not read for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_not_read_is_not_kept_for_ever() {

@@ -71,6 +71,8 @@ pub(super) fn beginning(
 enum Ending {
     Lost(Lost),
     Stopping,
+    /// This member hears nobody who leads: others have more to say.
+    CutOff,
     Problem(Problem),
 }
 
@@ -106,13 +108,14 @@ impl Feed {
                 let who = &self.grant.asker().name;
                 tracing::info!(%who, "a stream of metrics ends: its reader takes nothing");
             }
-            Ending::Lost(Lost::Gone) | Ending::Stopping => {}
+            Ending::Lost(Lost::Gone) | Ending::Stopping | Ending::CutOff => {}
         }
     }
 
     async fn follow(&mut self, outlet: &Outlet) -> Result<Infallible, Ending> {
         let mut text = self.form.beginning().into_bytes();
         loop {
+            self.check_connected()?;
             if let Some(history) = self.next().await.map_err(Ending::Problem)? {
                 self.form.write_document(&history.to.to_string(), &history, &mut text);
             }
@@ -122,6 +125,15 @@ impl Feed {
             if !self.wait(outlet).await? {
                 text = self.form.sign_of_life(None).into_bytes();
             }
+        }
+    }
+
+    /// A member without a leader is told nothing new, and its reader must not take that for all that was measured.
+    fn check_connected(&self) -> Result<(), Ending> {
+        let patience = self.api.app.watchers.limits().cut_off_after;
+        match self.api.app.view.known_at().is_some_and(|at| at.elapsed() <= patience) {
+            true => Ok(()),
+            false => Err(Ending::CutOff),
         }
     }
 

@@ -104,7 +104,8 @@ async fn list(_: Call<Nothing, Nothing, NoBody>) -> Result<Found<MetricList>, Pr
 
 async fn show(call: Call<Nothing, HistoryQuery, NoBody>) -> Result<Found<MetricHistory>, Problem> {
     let HistoryQuery { resource, metric, from, to, interval_s } = &call.query;
-    let subject = call.foresee(|fleet, sight| find(fleet, sight, resource)).await?;
+    // Nobody judges this again: who asks has to be allowed to now.
+    let subject = call.read(|fleet, sight| find(fleet, sight, resource)).await??;
     let metrics = metrics(metric, subject.resource.kind())?;
     let question = Question::new(*from, *to, *interval_s, call.api.now());
     let question = question.map_err(|error| {
@@ -139,7 +140,8 @@ impl Answer for Following {
 
 async fn follow(call: Call<Nothing, FollowQuery, NoBody>) -> Result<Following, Problem> {
     let FollowQuery { resource, metric, from, interval_s } = call.query.clone();
-    let kind = call.foresee(|fleet, sight| find(fleet, sight, &resource)).await?.resource.kind();
+    let subject = call.read(|fleet, sight| find(fleet, sight, &resource)).await??;
+    let kind = subject.resource.kind();
     let metrics = metrics(&metric, kind)?;
     let from = last_id(&call.headers)?.or(from);
     let (interval_s, from_s) = feed::beginning(interval_s, from, call.api.now())?;

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::MemberId;
+use novacron_protocol::ids::{BindingId, MemberId};
 use novacron_protocol::network::NetworkUsers;
 use novacron_protocol::project::Quotas;
 use novacron_protocol::vm::{Network, VmSpec};
 
-use crate::state::binding::Right;
+use crate::state::binding::{NewBinding, Right};
 use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OLDEST, SECRETS};
 use crate::state::member::MemberFacts;
 use crate::state::network::NetworkOrder;
+use crate::state::principal::AccessOrder;
 use crate::state::secret::SecretOrder;
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::testing::{Scene, member_facts, spec_in};
@@ -49,6 +50,30 @@ fn admit(scene: &mut Scene, name: &str, formats: Formats) -> Result<MemberId, Re
 fn note(scene: &mut Scene, said: &[(u64, Formats)]) -> Result<Accepted, Refusal> {
     let said = said.iter().map(|(member, formats)| (MemberId(*member), *formats));
     scene.apply(Body::NoteFormats(said.collect()))
+}
+
+/// A program that knows none of the permissions of a pattern cannot read the binding, and would end at it.
+#[test]
+fn permissions_that_are_newer_are_bound_when_all_members_know_them() {
+    let mut scene = scene();
+    let bind = |scene: &mut Scene, pattern: &str| {
+        let binding = NewBinding {
+            id: BindingId(scene.id()),
+            principal: "admin".parse().unwrap(),
+            right: Right::Permissions(pattern.parse().unwrap()),
+            scope: Scope::Fleet,
+            effect: BindingEffect::Allow,
+        };
+        scene.apply(Body::Access(AccessOrder::Bind(binding)))
+    };
+    for newer in ["secret.*", "secret.reveal", "alert.read", "alert.*", "network.*"] {
+        assert_eq!(bind(&mut scene, newer).unwrap_err().code(), Code::UpgradeNeeded, "{newer}");
+    }
+    for known in ["*", "vm.*", "node.read"] {
+        bind(&mut scene, known).unwrap();
+    }
+    note(&mut scene, &[(1, Formats::default()), (2, Formats::default())]).unwrap();
+    bind(&mut scene, "secret.*").unwrap();
 }
 
 #[test]
