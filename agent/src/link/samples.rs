@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use novacron_protocol::sample::{SINCE_MINOR, SampleAnswer, SampleMessage};
+use novacron_protocol::sample::{SINCE_MINOR, SampleAnswer, SampleMessage, Tick};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use novacron_transport::connection::Closed;
 use novacron_transport::{Connection, FrameError};
