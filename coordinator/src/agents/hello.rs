@@ -115,14 +115,16 @@ mod tests {
 
     #[test]
     fn the_certificate_says_who_it_is() {
-        assert_eq!(welcome("node-01", &hello()), Ok(0));
+        assert_eq!(welcome("node-01", &hello()), Ok(MINOR_RANGE.newest));
+        let older = Hello { versions: MinorRange { oldest: 0, newest: 0 }, ..hello() };
+        assert_eq!(welcome("node-01", &older), Ok(0));
         assert!(matches!(welcome("node-02", &hello()), Err(Unwelcome::OtherNode { .. })));
     }
 
     #[test]
     fn a_node_that_has_met_a_later_life_is_sent_away() {
         let own = |own| super::welcome("node-01", Incarnation(own), &hello());
-        assert_eq!((own(1), own(2)), (Ok(0), Ok(0)));
+        assert_eq!((own(1), own(2)), (Ok(MINOR_RANGE.newest), Ok(MINOR_RANGE.newest)));
         assert!(matches!(own(0), Err(Unwelcome::LaterLife { .. })));
     }
 
