@@ -341,7 +341,6 @@ mod tests {
     use xxhash_rust::xxh3::xxh3_64;
 
     use super::*;
-    use crate::version::MINOR_RANGE;
     use crate::wire::codec;
 
     fn of_all<M: Message>(messages: &[M]) -> (usize, u64) {
@@ -355,7 +354,7 @@ mod tests {
     fn golden_messages_of_a_source() {
         let (migration, vm) = (MigrationId(Uuid::from_u128(1)), VmId(Uuid::from_u128(2)));
         let offer = Offer {
-            versions: MINOR_RANGE,
+            versions: MinorRange { oldest: 0, newest: 0 },
             migration,
             vm,
             generation: Generation(3),
