@@ -523,9 +523,12 @@ impl Driver {
     /// How the machine can be measured, while it is this agent's and has a process.
     fn measurable(&self) -> Option<Measurable> {
         self.metered()?;
-        let (running, spec) = (self.running.as_ref()?, &self.record.as_ref()?.spec);
+        let (running, record) = (self.running.as_ref()?, self.record.as_ref()?);
+        let spec = &record.spec;
         let tap = matches!(spec.network, Network::Bridge { .. }).then(|| tap_name(self.vm));
-        let (pid, qmp) = (running.process.pid(), running.qmp.clone());
+        // QEMU answers one after the other: what moves a machine does not wait for what measures it.
+        let is_still = matches!(record.role, Role::Owner);
+        let (pid, qmp) = (running.process.pid(), running.qmp.clone().filter(|_| is_still));
         Some(Measurable { vm: self.vm, pid, qmp, memory_bytes: spec.memory_bytes, tap })
     }
 
