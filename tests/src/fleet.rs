@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::node::NodeState;
 use novacron_protocol::vm::TENANT_LABEL;
