@@ -36,8 +36,8 @@ async fn is_served(member: &Member) {
     assert_eq!(answer.expect("others are served").status, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_reads_go_with_their_connection_and_their_places_come_back() {
+/// Answers, each a 200 or none, that nobody reads go with their connection, and their places come back.
+async fn are_kept_until_their_connection_ends(path: &str, are_found: bool) {
     let settings =
         "[limits]\nrequests_at_once_per_principal = 4\n[watch]\nslow_reader_after_ms = 1000";
     let member = member(settings).await;
@@ -45,8 +45,8 @@ async fn answers_that_nobody_reads_go_with_their_connection_and_their_places_com
     let own = [("authorization", bearer.as_str())];
     let mut reads_nothing = Http2::connect(&client, 0).await;
     for _ in 0..4 {
-        reads_nothing.ask("/api/v1/whoami", &own).await.unwrap();
-        assert_eq!(reads_nothing.next_is_found().await, Some(true));
+        reads_nothing.ask(path, &own).await.unwrap();
+        assert_eq!(reads_nothing.next_is_found().await, Some(are_found));
     }
     let refused = whoami(&client, &bearer).await;
     assert_eq!((refused.status, refused.problem().1.as_str()), (429, "too_many_at_once"));
@@ -58,27 +58,15 @@ async fn answers_that_nobody_reads_go_with_their_connection_and_their_places_com
     member.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_go_with_their_connection_and_their_places_come_back() {
+    are_kept_until_their_connection_ends("/api/v1/whoami", true).await;
+}
+
 /// A refusal says all that is wrong, and can be longer than what was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_that_nobody_reads_keep_their_places_as_answers_do() {
-    let settings =
-        "[limits]\nrequests_at_once_per_principal = 4\n[watch]\nslow_reader_after_ms = 1000";
-    let member = member(settings).await;
-    let (client, bearer) = (member.anonymous(), tenant(&member).await);
-    let own = [("authorization", bearer.as_str())];
-    let mut reads_nothing = Http2::connect(&client, 0).await;
-    for _ in 0..4 {
-        reads_nothing.ask("/api/v1/vms?limit=none", &own).await.unwrap();
-        assert_eq!(reads_nothing.next_is_found().await, Some(false));
-    }
-    let refused = whoami(&client, &bearer).await;
-    assert_eq!((refused.status, refused.problem().1.as_str()), (429, "too_many_at_once"));
-    assert!(is_closed(&mut reads_nothing).await);
-    crate::support::until("their places are free", async || {
-        (whoami(&client, &bearer).await.status == 200).then_some(())
-    })
-    .await;
-    member.stop().await;
+    are_kept_until_their_connection_ends("/api/v1/vms?limit=none", false).await;
 }
 
 /// A stranger, too, has to read what it asked for; and a stream of events is not read for ever.

@@ -23,7 +23,7 @@ use super::form::Form;
 use super::position::{Position, after, check};
 use crate::auth::Grant;
 use crate::http::Api;
-use crate::http::outlet::{Lost, Outlet};
+use crate::http::outlet::{Ending, Lost, Outlet};
 
 /// A sign of life after this much silence tells both ends that the other is still there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -48,58 +48,19 @@ pub(super) struct Feed {
     pub(super) last: Option<Position>,
 }
 
-/// Why a stream ends that could go on.
-#[derive(Debug)]
-enum Ending {
-    /// The reader went away.
-    Gone,
-    /// The coordinator shuts down; the client goes on at another one.
-    Stopping,
-    /// The reader took nothing for too long.
-    Slow,
-    /// This member has lost the cluster: nothing that happens would come.
-    CutOff,
-    /// It cannot go on, and why.
-    Problem(Problem),
-}
-
-impl From<Lost> for Ending {
-    fn from(lost: Lost) -> Self {
-        match lost {
-            Lost::Gone => Self::Gone,
-            Lost::Slow => Self::Slow,
-        }
-    }
-}
-
 impl Feed {
     /// The stream as a body.
     ///
     /// # Errors
     /// Too many are open.
     pub(super) fn open(self) -> Result<Body, Problem> {
-        let watchers = self.api.app.watchers.clone();
-        let place = watchers.admit(&self.grant.asker().name).map_err(|none| none.to_problem())?;
-        let (outlet, body) = Outlet::new(watchers.limits().slow_reader_after);
-        watchers.run(place, self.run(outlet));
-        Ok(body)
+        let (api, grant) = (Arc::clone(&self.api), self.grant.clone());
+        api.stream(&grant, |outlet| self.run(outlet))
     }
 
     async fn run(mut self, outlet: Outlet) {
-        let ending = match self.follow(&outlet).await {
-            Err(ending) => ending,
-            Ok(never) => match never {},
-        };
-        match ending {
-            Ending::Problem(problem) => {
-                let _ = outlet.hand_over(self.form.problem(&problem).into()).await;
-            }
-            Ending::Slow => {
-                let who = &self.grant.asker().name;
-                tracing::info!(%who, "a stream of events ends: its reader takes nothing");
-            }
-            Ending::Gone | Ending::Stopping | Ending::CutOff => {}
-        }
+        let Err(ending) = self.follow(&outlet).await;
+        outlet.conclude(ending, "events", &self.grant, self.form).await;
     }
 
     async fn follow(&mut self, outlet: &Outlet) -> Result<Infallible, Ending> {
@@ -114,35 +75,18 @@ impl Feed {
             let is_last = self.take_batch(&mut text).map_err(Ending::Problem)?;
             if !text.is_empty() {
                 let text = Bytes::from(std::mem::take(&mut text));
-                self.or_stop(outlet.hand_over(text)).await??;
+                self.api.or_stop(outlet.hand_over(text)).await??;
                 due = Instant::now() + SIGN_OF_LIFE;
             }
             let wake = due.min(looked + cut_off_after);
-            if is_last && !self.or_stop(wait(&mut changes, outlet, wake)).await?? {
-                self.check_connected(cut_off_after)?;
+            if is_last && !self.api.or_stop(wait(&mut changes, outlet, wake)).await?? {
+                self.api.check_connected()?;
                 text = self.form.sign_of_life(self.last).into_bytes();
             }
             match is_last {
-                true => self.or_stop(sleep_until(looked + LOOK_PERIOD)).await?,
+                true => self.api.or_stop(sleep_until(looked + LOOK_PERIOD)).await?,
                 false => yield_now().await,
             }
-        }
-    }
-
-    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Ending> {
-        tokio::select! {
-            biased;
-            () = self.api.stopping() => Err(Ending::Stopping),
-            done = work => Ok(done),
-        }
-    }
-
-    /// A member without a leader has nothing to say, and its reader must not take that for peace.
-    fn check_connected(&self, patience: Duration) -> Result<(), Ending> {
-        let known_at = self.api.app.view.known_at();
-        match known_at.is_some_and(|at| at.elapsed() <= patience) {
-            true => Ok(()),
-            false => Err(Ending::CutOff),
         }
     }
 
@@ -179,7 +123,7 @@ async fn wait(
 ) -> Result<bool, Ending> {
     tokio::select! {
         biased;
-        () = outlet.closed() => Err(Ending::Gone),
+        () = outlet.closed() => Err(Lost::Gone.into()),
         changed = changes.changed() => changed.map(|()| true).map_err(|_| Ending::Stopping),
         () = sleep_until(due) => Ok(false),
     }

@@ -18,7 +18,7 @@ use super::{FINEST, find, show};
 use crate::auth::Grant;
 use crate::http::Api;
 use crate::http::events::form::Form;
-use crate::http::outlet::{Lost, Outlet};
+use crate::http::outlet::{Ending, Lost, Outlet};
 use crate::samples::question::{Question, seconds};
 
 /// The longest interval: streams are for what comes soon.
@@ -67,73 +67,34 @@ pub(super) fn beginning(
     Ok((interval_s, from_s - from_s % interval_s))
 }
 
-/// Why a stream ends that could go on.
-enum Ending {
-    Lost(Lost),
-    Stopping,
-    /// This member hears nobody who leads: others have more to say.
-    CutOff,
-    Problem(Problem),
-}
-
-impl From<Lost> for Ending {
-    fn from(lost: Lost) -> Self {
-        Self::Lost(lost)
-    }
-}
-
 impl Feed {
     /// The stream as a body.
     ///
     /// # Errors
     /// Too many are open.
     pub(super) fn open(self) -> Result<Body, Problem> {
-        let watchers = self.api.app.watchers.clone();
-        let place = watchers.admit(&self.grant.asker().name).map_err(|none| none.to_problem())?;
-        let (outlet, body) = Outlet::new(watchers.limits().slow_reader_after);
-        watchers.run(place, self.run(outlet));
-        Ok(body)
+        let (api, grant) = (Arc::clone(&self.api), self.grant.clone());
+        api.stream(&grant, |outlet| self.run(outlet))
     }
 
     async fn run(mut self, outlet: Outlet) {
-        let ending = match self.follow(&outlet).await {
-            Err(ending) => ending,
-            Ok(never) => match never {},
-        };
-        match ending {
-            Ending::Problem(problem) => {
-                let _ = outlet.hand_over(self.form.problem(&problem).into()).await;
-            }
-            Ending::Lost(Lost::Slow) => {
-                let who = &self.grant.asker().name;
-                tracing::info!(%who, "a stream of metrics ends: its reader takes nothing");
-            }
-            Ending::Lost(Lost::Gone) | Ending::Stopping | Ending::CutOff => {}
-        }
+        let Err(ending) = self.follow(&outlet).await;
+        outlet.conclude(ending, "metrics", &self.grant, self.form).await;
     }
 
     async fn follow(&mut self, outlet: &Outlet) -> Result<Infallible, Ending> {
         let mut text = self.form.beginning().into_bytes();
         loop {
-            self.check_connected()?;
+            self.api.check_connected()?;
             if let Some(history) = self.next().await.map_err(Ending::Problem)? {
                 self.form.write_document(&history.to.to_string(), &history, &mut text);
             }
             if !text.is_empty() {
-                self.or_stop(outlet.hand_over(std::mem::take(&mut text).into())).await??;
+                self.api.or_stop(outlet.hand_over(std::mem::take(&mut text).into())).await??;
             }
             if !self.wait(outlet).await? {
                 text = self.form.sign_of_life(None).into_bytes();
             }
-        }
-    }
-
-    /// A member without a leader is told nothing new, and its reader must not take that for all that was measured.
-    fn check_connected(&self) -> Result<(), Ending> {
-        let patience = self.api.app.watchers.limits().cut_off_after;
-        match self.api.app.view.known_at().is_some_and(|at| at.elapsed() <= patience) {
-            true => Ok(()),
-            false => Err(Ending::CutOff),
         }
     }
 
@@ -166,14 +127,6 @@ impl Feed {
             () = self.api.stopping() => Err(Ending::Stopping),
             () = outlet.closed() => Err(Lost::Gone.into()),
             () = sleep(left.min(SIGN_OF_LIFE)) => Ok(left <= SIGN_OF_LIFE),
-        }
-    }
-
-    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Ending> {
-        tokio::select! {
-            biased;
-            () = self.api.stopping() => Err(Ending::Stopping),
-            done = work => Ok(done),
         }
     }
 }
