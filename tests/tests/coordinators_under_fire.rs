@@ -32,8 +32,9 @@ fn nothing_acknowledged_is_lost_or_doubled_whatever_fails() {
         }
     };
     println!(
-        "{faults} faults (seed {seed}): {} operations answered, {} of unknown outcome, {} s of usage; 0 lost, 0 doubled",
-        account.answered, account.unknown, account.usage_s
+        "{faults} faults (seed {seed}): {} operations answered, {} of unknown outcome, {} s of usage, {} s metered by an \
+         agent; 0 lost, 0 doubled",
+        account.answered, account.unknown, account.usage_s, account.metered_s
     );
     assert!(account.answered > 100, "the clients hardly got an answer: {account:?}");
 }

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use novacron_protocol::metric::Metric;
 use novacron_protocol::sample::Sample;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::process::{TICK_MS, kibibytes};
 use super::rates::Count;
@@ -30,8 +33,41 @@ impl HostReading {
     }
 }
 
-/// Reads the host, whose machines are below a directory and `running` of which run. What is not known is left out.
-pub(super) fn read(machines: &Path, running: usize) -> HostReading {
+/// How long storage may take to say how much room it has.
+const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Bytes that are taken of a file system, and all.
+type Room = (u64, u64);
+
+/// Asks storage how much room there is. Storage that hangs holds one thread, and nobody else.
+#[derive(Debug, Default)]
+pub(super) struct RoomQuestion {
+    /// What is not answered yet.
+    asked: Option<JoinHandle<Option<Room>>>,
+}
+
+impl RoomQuestion {
+    /// Of the file system that a path is on; none if that is not known in time.
+    pub(super) async fn ask(&mut self, path: &Path) -> Option<Room> {
+        let path = path.to_owned();
+        self.ask_by(move || room(&path), ROOM_DEADLINE).await
+    }
+
+    async fn ask_by(
+        &mut self,
+        read: impl FnOnce() -> Option<Room> + Send + 'static,
+        deadline: Duration,
+    ) -> Option<Room> {
+        let asked = self.asked.get_or_insert_with(|| spawn_blocking(read));
+        let answer = timeout(deadline, asked).await.ok()?;
+        self.asked = None;
+        answer.ok().flatten()
+    }
+}
+
+/// Reads the host, of whose machines `running` run and whose storage said how much `room` it has. What is not known is left
+/// out.
+pub(super) fn read(room: Option<Room>, running: usize) -> HostReading {
     let mut reading = HostReading::default();
     let times = processor_times();
     reading.count(Metric::ProcessorUsed, times.map(|times| times.busy_ticks * TICK_MS));
@@ -41,7 +77,6 @@ pub(super) fn read(machines: &Path, running: usize) -> HostReading {
     let memory = memory(&text("/proc/meminfo"));
     reading.gauge(Metric::MemoryUsed, memory.map(|(used, _)| used));
     reading.gauge(Metric::MemoryTotal, memory.map(|(_, total)| total));
-    let room = room(machines);
     reading.gauge(Metric::DiskUsed, room.map(|(used, _)| used));
     reading.gauge(Metric::DiskTotal, room.map(|(_, total)| total));
     let network = network(&text("/proc/net/dev"), is_device);
@@ -63,8 +98,7 @@ fn memory(text: &str) -> Option<(u64, u64)> {
     Some((total.saturating_sub(available) * 1024, total * 1024))
 }
 
-/// Bytes that are taken of a file system, and all.
-fn room(path: &Path) -> Option<(u64, u64)> {
+fn room(path: &Path) -> Option<Room> {
     let found = rustix::fs::statvfs(path).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Some((bytes(found.f_blocks.saturating_sub(found.f_bavail)), bytes(found.f_blocks)))
@@ -116,9 +150,24 @@ mod tests {
         assert_eq!(network("lo: 5 1 0 0 0 0 0 0 5 1\n", |_| false), None);
     }
 
+    #[tokio::test]
+    async fn storage_that_hangs_is_asked_once() {
+        let mut question = RoomQuestion::default();
+        let (answers, hangs) = std::sync::mpsc::channel();
+        let hanging = move || hangs.recv().ok();
+        let at_once = Duration::from_millis(1);
+        assert_eq!(question.ask_by(hanging, at_once).await, None);
+        let again = || unreachable!("it was asked");
+        assert_eq!(question.ask_by(again, at_once).await, None);
+        answers.send((1, 2)).unwrap();
+        let again = || unreachable!("it was asked");
+        assert_eq!(question.ask_by(again, Duration::from_secs(60)).await, Some((1, 2)));
+        assert_eq!(question.ask_by(|| Some((3, 4)), Duration::from_secs(60)).await, Some((3, 4)));
+    }
+
     #[test]
     fn this_host_is_read() {
-        let reading = read(Path::new("/"), 3);
+        let reading = read(room(Path::new("/")), 3);
         let value = |metric: Metric| {
             let found = reading.values.iter().find(|sample| sample.metric == metric.number());
             found.unwrap_or_else(|| panic!("no {metric:?}")).value

@@ -6,6 +6,7 @@ use std::time::Duration;
 use novacron_protocol::ids::VmId;
 use novacron_protocol::metric::Metric;
 use novacron_protocol::sample::Sample;
+use tokio::time::Instant;
 
 use super::process;
 use super::rates::Count;
@@ -39,8 +40,9 @@ pub(super) struct MachineReading {
     pub(super) counts: Vec<Count>,
 }
 
-/// Reads a machine; nothing if its process is gone. What is not known is left out: without a bridge, the network.
-pub(super) async fn read(machine: Measurable) -> Option<MachineReading> {
+/// Reads a machine; nothing if its process is gone. What is not known is left out: without a bridge, the network, and what
+/// QEMU does not say before `until`.
+pub(super) async fn read(machine: Measurable, until: Instant) -> Option<MachineReading> {
     let process = process::read(machine.pid)?;
     let gauge = |metric: Metric, value| Sample { metric: metric.number(), device: 0, value };
     let values = vec![
@@ -50,7 +52,8 @@ pub(super) async fn read(machine: Measurable) -> Option<MachineReading> {
     let count = |metric, total| Count { metric, device: 0, total };
     let mut counts = vec![count(Metric::ProcessorUsed, process.processor_ms)];
     if let Some(qmp) = &machine.qmp {
-        counts.extend(disks(qmp).await);
+        let deadline = until.saturating_duration_since(Instant::now()).min(ASK_DEADLINE);
+        counts.extend(disks(qmp, deadline).await);
     }
     if let Some((received, sent)) = machine.tap.as_deref().and_then(tap) {
         counts.push(count(Metric::NetworkReceived, received));
@@ -59,8 +62,8 @@ pub(super) async fn read(machine: Measurable) -> Option<MachineReading> {
     Some(MachineReading { vm: machine.vm, life: process.began, values, counts })
 }
 
-async fn disks(qmp: &Qmp) -> Vec<Count> {
-    match qmp.disk_counters(ASK_DEADLINE).await {
+async fn disks(qmp: &Qmp, deadline: Duration) -> Vec<Count> {
+    match qmp.disk_counters(deadline).await {
         Ok(disks) => {
             disks.into_iter().flat_map(|(device, counters)| of_disk(device, counters)).collect()
         }

@@ -22,4 +22,4 @@ pub mod remembered;
 pub mod sampler;
 
 pub use machine::Measurable;
-pub use sampler::{SampleNumbers, Sampler};
+pub use sampler::{Previous, SampleNumbers, Sampler};

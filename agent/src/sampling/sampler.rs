@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::host::RoomQuestion;
 use super::machine::{MachineReading, read};
 use super::rates::Rates;
 use super::remembered::Remembered;
@@ -22,8 +23,18 @@ use crate::vm::Machines;
 /// Machines that are asked at once.
 const ASKED_MAX: usize = 16;
 
+/// How long all machines together may take to answer: with many that hang, the tick is told with what is known.
+const ALL_ASKED_WITHIN: Duration = Duration::from_secs(5);
+
 /// What is measured: a machine, or the host.
 type Thing = Option<VmId>;
+
+/// What one measurement leaves for the next: counters, and a question that storage has not answered.
+#[derive(Debug, Default)]
+pub struct Previous {
+    rates: Rates<Thing>,
+    room: RoomQuestion,
+}
 
 /// Measures, and remembers it for sessions; clones share it.
 #[derive(Debug, Clone)]
@@ -63,7 +74,7 @@ impl Sampler {
 
     /// Measures until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut rates = Rates::default();
+        let mut previous = Previous::default();
         loop {
             tokio::select! {
                 biased;
@@ -77,21 +88,23 @@ impl Sampler {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.measure(tick, &mut rates) => {}
+                () = self.measure(tick, &mut previous) => {}
             }
         }
     }
 
     /// Measures everything once. Rates begin with the second time.
-    pub async fn measure(&self, tick: Tick, rates: &mut Rates<Thing>) {
+    pub async fn measure(&self, tick: Tick, previous: &mut Previous) {
         let machines = self.shared.machines.measurable();
+        let until = Instant::now() + ALL_ASKED_WITHIN;
         let asked = stream::iter(machines).map(async |machine: Measurable| {
-            let reading = read(machine).await;
+            let reading = read(machine, until).await;
             reading.map(|reading| (self.shared.began.elapsed(), reading))
         });
         let read: Vec<_> =
             asked.buffer_unordered(ASKED_MAX).filter_map(std::future::ready).collect().await;
         let running = read.len();
+        let Previous { rates, room } = previous;
         let mut there = HashSet::from([None]);
         let mut machines: Vec<_> = read
             .into_iter()
@@ -102,7 +115,8 @@ impl Sampler {
             })
             .collect();
         machines.sort_unstable_by_key(|machine| machine.vm);
-        let host = host::read(&self.shared.directory, running);
+        let room = room.ask(&self.shared.directory).await;
+        let host = host::read(room, running);
         let mut values = host.values;
         values.extend(rates.take(None, 0, self.shared.began.elapsed(), host.counts));
         rates.keep_only(|thing| there.contains(thing));

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use novacron_agent::clock;
 use novacron_agent::link::{self, Inbox, Life, SessionContext};
 use novacron_agent::migrate::{MigrationSettings, Migrations};
+use novacron_agent::sampling::Previous;
 use novacron_agent::sampling::Sampler;
-use novacron_agent::sampling::rates::Rates;
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::{
     Action, AgentMessage, CoordinatorMessage, Effect, EffectOutcome, Hello, ObservedState, Report,
@@ -472,14 +472,14 @@ async fn what_was_measured_is_told_behind_what_the_coordinator_has() {
     let mut coordinator = cluster.coordinator("c1");
     coordinator.minor = 1;
     let agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
-    let mut rates = Rates::default();
+    let mut previous = Previous::default();
     for tick in 1..=3 {
-        agent.sampler.measure(Tick(tick), &mut rates).await;
+        agent.sampler.measure(Tick(tick), &mut previous).await;
     }
     let session = coordinator.welcome().await;
     let mut stream = SampleStream::accept(&session, Tick(2)).await;
     assert_eq!(stream.tick().await, Tick(3));
-    agent.sampler.measure(Tick(4), &mut rates).await;
+    agent.sampler.measure(Tick(4), &mut previous).await;
     assert_eq!(stream.tick().await, Tick(4));
     // Another leader has less: it is told again.
     session.connection.close(novacron_transport::CloseCode::Done, "a test");
@@ -497,7 +497,7 @@ async fn a_coordinator_that_is_older_than_samples_is_sent_none() {
     let cluster = Cluster::new();
     let mut coordinator = cluster.coordinator("c1");
     let agent = Agent::start(Host::new().await, &cluster, vec![coordinator.address()]);
-    agent.sampler.measure(Tick(1), &mut Rates::default()).await;
+    agent.sampler.measure(Tick(1), &mut Previous::default()).await;
     let mut session = coordinator.welcome().await;
     let connection = session.connection.clone();
     let beats = async {

@@ -5,8 +5,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::common::{Host, PATIENCE, spec, vm};
+use novacron_agent::sampling::Previous;
 use novacron_agent::sampling::Sampler;
-use novacron_agent::sampling::rates::Rates;
 use novacron_agent::vm::{MachineOrder, Order};
 use novacron_protocol::effect::EffectOutcome;
 use novacron_protocol::ids::VmId;
@@ -52,10 +52,10 @@ impl Totals {
 
 /// Measures all the time, until there is enough.
 async fn measure(sampler: &Sampler, is_enough: impl Fn(&Totals) -> bool) -> Totals {
-    let (mut rates, mut totals) = (Rates::default(), Totals::default());
+    let (mut previous, mut totals) = (Previous::default(), Totals::default());
     let (began, mut before) = (Instant::now(), Instant::now());
     for tick in 1.. {
-        sampler.measure(Tick(tick), &mut rates).await;
+        sampler.measure(Tick(tick), &mut previous).await;
         let seconds = before.elapsed().as_secs_f64();
         before = Instant::now();
         totals.seconds += if tick > 1 { seconds } else { 0.0 };
@@ -124,7 +124,7 @@ async fn what_a_guest_writes_shows_and_a_machine_that_is_stopped_is_not_measured
     assert!((bytes / writes - 512.0).abs() < 16.0, "{bytes} bytes in {writes} writes");
     let stop = MachineOrder::Existing(Order::Stop { force: true });
     assert_eq!(host.order(vm(1), stop).await, EffectOutcome::Done);
-    sampler.measure(Tick(1 << 30), &mut Rates::default()).await;
+    sampler.measure(Tick(1 << 30), &mut Previous::default()).await;
     let (_, parts) = sampler.behind(Tick((1 << 30) - 1)).unwrap();
     assert!(parts.iter().all(|part| part.machines.is_empty()));
     let running = Sample { metric: Metric::MachinesRunning.number(), device: 0, value: 0 };

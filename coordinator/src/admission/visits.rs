@@ -5,7 +5,7 @@
 //!   stranger ──certificate, or the first key that is accepted──► somebody's
 //!      │ evicted by another stranger, or idle for too long           │ one principal has a quarter of all
 //!      ▼                                                             ▼
-//!    closed                                             stays a stranger, and is served
+//!    closed ◄──── idle for too long ──── somebody's     stays a stranger, and is served
 //! ```
 
 use std::collections::BTreeMap;
@@ -55,12 +55,16 @@ pub struct Visit {
 
 /// How a connection stands.
 #[derive(Debug)]
-enum Standing {
-    Stranger { requests: u32, since: Instant },
-    Known { _of_principal: Place<Somebody>, _of_all: OwnedSemaphorePermit },
+struct Standing {
+    /// Requests that are under way.
+    requests: u32,
+    /// When one began or ended last.
+    since: Instant,
+    /// Its places if it is somebody's.
+    known: Option<(Place<Somebody>, OwnedSemaphorePermit)>,
 }
 
-/// A request that is under way on a connection, until this is dropped.
+/// A request that is under way on a connection, until this is dropped: until its answer is on its way as a whole.
 #[derive(Debug)]
 pub struct Asking(Arc<Visit>);
 
@@ -90,7 +94,7 @@ impl Visits {
             source,
             number,
             leave,
-            standing: Mutex::new(Standing::Stranger { requests: 0, since: Instant::now() }),
+            standing: Mutex::new(Standing { requests: 0, since: Instant::now(), known: None }),
             _of_source: of_source,
         }))
     }
@@ -122,7 +126,7 @@ impl Visit {
     /// served, and goes when its place is needed.
     pub fn is_of(&self, role: Role, name: &SubjectName) {
         let mut standing = self.standing();
-        if !matches!(*standing, Standing::Stranger { .. }) {
+        if standing.known.is_some() {
             return;
         }
         let (visits, somebody) = (&self.visits, (role, name.clone()));
@@ -130,7 +134,7 @@ impl Visit {
         let Ok(of_all) = Arc::clone(&visits.known).try_acquire_owned() else { return };
         // Whoever was told to go goes.
         if visits.strangers().leave(self.source, self.number) {
-            *standing = Standing::Known { _of_principal: of_principal, _of_all: of_all };
+            standing.known = Some((of_principal, of_all));
         }
     }
 
@@ -142,35 +146,32 @@ impl Visit {
 
     fn count(&self, change: impl FnOnce(u32) -> u32) {
         let mut standing = self.standing();
-        let Standing::Stranger { requests, since } = &mut *standing else { return };
-        *requests = change(*requests);
-        *since = Instant::now();
-        let doing = if *requests == 0 { Doing::Nothing } else { Doing::Asking };
-        self.visits.strangers().lobby.does(self.source, self.number, doing);
-    }
-
-    /// Ends when the connection has to: it is nobody's, and its place is needed, or it asked nothing for that long.
-    pub async fn is_over(&self, patience: Duration) {
-        tokio::select! {
-            biased;
-            () = self.leave.cancelled() => {}
-            () = self.idles(patience) => {}
+        standing.requests = change(standing.requests);
+        standing.since = Instant::now();
+        let doing = if standing.requests == 0 { Doing::Nothing } else { Doing::Asking };
+        if standing.known.is_none() {
+            self.visits.strangers().lobby.does(self.source, self.number, doing);
         }
     }
 
-    /// Ends when a stranger asked nothing for that long.
-    async fn idles(&self, patience: Duration) {
+    /// Ends when the connection has to go at once: it is nobody's, and its place is needed.
+    pub async fn has_to_leave(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Ends when nothing was under way on it for that long.
+    pub async fn idles(&self, patience: Duration) {
         loop {
+            let now = Instant::now();
             let due = match *self.standing() {
-                Standing::Known { .. } => None,
-                Standing::Stranger { requests: 0, since } => Some(since + patience),
-                Standing::Stranger { .. } => Some(Instant::now() + patience),
+                Standing { requests: 0, since, .. } => since + patience,
+                // What is under way ends later, and the wait begins then.
+                Standing { .. } => now + patience,
             };
-            match due {
-                None => std::future::pending().await,
-                Some(due) if due <= Instant::now() => return,
-                Some(due) => sleep_until(due).await,
+            if due <= now {
+                return;
             }
+            sleep_until(due).await;
         }
     }
 
@@ -211,7 +212,11 @@ mod tests {
     }
 
     fn is_over(visit: &Visit) -> bool {
-        visit.is_over(PATIENCE).now_or_never().is_some()
+        visit.has_to_leave().now_or_never().is_some()
+    }
+
+    fn is_idle(visit: &Visit) -> bool {
+        visit.idles(PATIENCE).now_or_never().is_some()
     }
 
     #[tokio::test]
@@ -243,16 +248,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_is_over_when_it_asked_nothing_for_long() {
+    async fn whoever_asked_nothing_for_long_is_idle() {
         let visits = visits(Limits::default());
-        let (idle, busy, somebody) = (enter(&visits, 1), enter(&visits, 2), enter(&visits, 3));
-        let asking = Visit::asks(&busy);
-        somebody.is_of(Role::Operator, &"admin".parse().unwrap());
-        advance(PATIENCE).await;
-        assert!(is_over(&idle) && !is_over(&busy) && !is_over(&somebody));
-        drop(asking);
-        assert!(!is_over(&busy), "it has just asked");
-        advance(PATIENCE).await;
-        assert!(is_over(&busy) && !is_over(&somebody));
+        for somebody in [None, Some("admin".parse().unwrap())] {
+            let (idle, busy) = (enter(&visits, 1), enter(&visits, 2));
+            let asking = Visit::asks(&busy);
+            if let Some(name) = &somebody {
+                idle.is_of(Role::Operator, name);
+                busy.is_of(Role::Operator, name);
+            }
+            advance(PATIENCE).await;
+            assert!(is_idle(&idle) && !is_idle(&busy));
+            drop(asking);
+            assert!(!is_idle(&busy), "it has just asked");
+            advance(PATIENCE).await;
+            assert!(is_idle(&busy));
+            assert!(!is_over(&idle) && !is_over(&busy), "nobody needs their places");
+        }
     }
 }

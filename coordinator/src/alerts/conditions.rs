@@ -1,6 +1,6 @@
 //! What holds. A function of what the leader knows at a moment, without memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use novacron_protocol::alert::{AlertKey, AlertObject, Condition};
 use novacron_protocol::api::{ClusterStatus, Severity};
@@ -54,8 +54,28 @@ pub struct Finding {
     pub summary: String,
 }
 
-/// What holds, by what its alert is known by.
-pub type Findings = BTreeMap<AlertKey, Finding>;
+/// What holds.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What has an alert of its own, by what that is known by.
+    pub alerts: BTreeMap<AlertKey, Finding>,
+    /// What holds too, and is told by one alert together with others.
+    pub gathered: BTreeSet<AlertKey>,
+}
+
+impl Findings {
+    pub(super) fn insert(&mut self, key: AlertKey, finding: Finding) {
+        self.alerts.insert(key, finding);
+    }
+
+    pub(super) fn extend(&mut self, found: impl Iterator<Item = (AlertKey, Finding)>) {
+        self.alerts.extend(found);
+    }
+
+    pub(super) fn gather(&mut self, keys: impl Iterator<Item = AlertKey>) {
+        self.gathered.extend(keys);
+    }
+}
 
 impl Outlook<'_> {
     /// Whether it can be seen if a condition holds. What cannot be seen is not over.
@@ -72,10 +92,10 @@ impl Outlook<'_> {
     }
 }
 
-/// Everything that holds, at most [`CONDITIONS_MAX`].
+/// Everything that holds, with at most [`CONDITIONS_MAX`] alerts.
 pub fn conditions(outlook: &Outlook<'_>) -> Findings {
     let fleet = outlook.fleet;
-    let mut found = Findings::new();
+    let mut found = Findings::default();
     nodes(fleet, &mut found);
     machines(fleet, &mut found);
     violations(fleet, &mut found);
@@ -88,18 +108,20 @@ pub fn conditions(outlook: &Outlook<'_>) -> Findings {
 
 /// Of more than have room the worst stay.
 fn bounded(mut found: Findings) -> Findings {
-    if found.len() <= CONDITIONS_MAX {
+    let alerts = &mut found.alerts;
+    if alerts.len() <= CONDITIONS_MAX {
         return found;
     }
-    let mut order: Vec<_> = found.iter().map(|(key, one)| (one.severity, key.clone())).collect();
+    let mut order: Vec<_> = alerts.iter().map(|(key, one)| (one.severity, key.clone())).collect();
     order.sort_unstable();
     // One place is for what says so.
     let left_out = order.split_off(CONDITIONS_MAX - 1);
-    left_out.iter().for_each(|(_, key)| drop(found.remove(key)));
+    left_out.iter().for_each(|(_, key)| drop(alerts.remove(key)));
     let severity = left_out.first().map_or(Severity::Warning, |(severity, _)| *severity);
     let summary = format!("{} more things are wrong than have an alert each", left_out.len());
     let key = AlertKey::of(Condition::MoreConditions, AlertObject::Cluster);
     found.insert(key, Finding { severity, summary });
+    found.gather(left_out.into_iter().map(|(_, key)| key));
     found
 }
 

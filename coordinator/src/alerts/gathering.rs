@@ -26,9 +26,7 @@ pub(super) struct Gathering {
 }
 
 struct Place {
-    /// At most [`SINGLE_MAX`].
     ones: Vec<One>,
-    count: usize,
     worst: Severity,
 }
 
@@ -40,25 +38,25 @@ impl Gathering {
     pub(super) fn add(&mut self, place: AlertObject, one: One) {
         let worst = one.finding.severity;
         let place = self.places.entry(place);
-        let place = place.or_insert_with(|| Place { ones: Vec::new(), count: 0, worst });
-        place.count += 1;
+        let place = place.or_insert_with(|| Place { ones: Vec::new(), worst });
         place.worst = place.worst.min(worst);
-        if place.ones.len() < SINGLE_MAX {
-            place.ones.push(one);
-        }
+        place.ones.push(one);
     }
 
     pub(super) fn into_findings(self, found: &mut Findings) {
         let Self { many, what, places } = self;
-        for (object, place) in places {
-            if place.count > SINGLE_MAX {
-                let summary = format!("{} {what}, {}", place.count, in_words(&object));
-                let finding = Finding { severity: place.worst, summary };
-                found.insert(AlertKey::of(many, object), finding);
+        for (object, Place { ones, worst }) in places {
+            let count = ones.len();
+            let ones = ones.into_iter();
+            let ones = ones.map(|one| (AlertKey::of(one.condition, one.object), one.finding));
+            if count <= SINGLE_MAX {
+                found.extend(ones);
                 continue;
             }
-            let ones = place.ones.into_iter();
-            found.extend(ones.map(|one| (AlertKey::of(one.condition, one.object), one.finding)));
+            let summary = format!("{count} {what}, {}", in_words(&object));
+            let finding = Finding { severity: worst, summary };
+            found.insert(AlertKey::of(many, object), finding);
+            found.gather(ones.map(|(key, _)| key));
         }
     }
 }

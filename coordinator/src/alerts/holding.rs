@@ -69,9 +69,9 @@ impl Holding {
         found: &Findings,
         mut new_id: impl FnMut() -> AlertId,
     ) -> Vec<Raise> {
-        self.holds.retain(|key, _| found.contains_key(key));
+        self.holds.retain(|key, _| found.alerts.contains_key(key));
         let mut raises = Vec::new();
-        for (key, finding) in found {
+        for (key, finding) in &found.alerts {
             let is_due = match outlook.fleet.open_alert(key) {
                 Some(open) => is_news(open, finding, outlook),
                 None => {
@@ -109,10 +109,13 @@ impl Holding {
     }
 }
 
-/// Whether an alert that there is says something else by now.
+/// Whether an alert that there is says something else by now. What gets worse is told at once; what gets a little better
+/// and worse again, such as the use of a quota, is not told each time.
 fn is_news(open: &Alert, finding: &Finding, outlook: &Outlook<'_>) -> bool {
     let is_old = outlook.now.since_ms(open.last_raised_at) >= REFRESH_MS;
-    open.severity != finding.severity || (is_old && !is_same_line(&open.summary, &finding.summary))
+    let is_other =
+        open.severity != finding.severity || !is_same_line(&open.summary, &finding.summary);
+    finding.severity < open.severity || (is_old && is_other)
 }
 
 /// A summary is cut where it is kept.
@@ -137,8 +140,13 @@ fn is_told(key: &AlertKey, outlook: &Outlook<'_>) -> bool {
 fn why_gone(alert: &Alert, outlook: &Outlook<'_>, found: &Findings) -> Option<&'static str> {
     match alert.key.kind {
         AlertKind::Condition(condition) => {
-            let is_gone = !found.contains_key(&alert.key) && outlook.sees(condition);
-            is_gone.then_some("it does not hold any more")
+            if found.alerts.contains_key(&alert.key) || !outlook.sees(condition) {
+                return None;
+            }
+            Some(match found.gathered.contains(&alert.key) {
+                true => "there are many: one alert tells of them together",
+                false => "it does not hold any more",
+            })
         }
         AlertKind::Named(_) => {
             let is_gone = !outlook.fleet.has_object(&alert.key.object);

@@ -10,16 +10,16 @@ use novacron_protocol::api::{
 use novacron_protocol::effect::{ObservedState, SourceResult};
 use novacron_protocol::ids::{AlertId, ClusterId, Incarnation, MemberId, ProjectName};
 use novacron_protocol::node::NodeState;
-use novacron_protocol::project::Quotas;
+use novacron_protocol::project::{Quota, Quotas};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::conditions::{CONDITIONS_MAX, Findings, Outlook, conditions};
+use super::conditions::{CONDITIONS_MAX, Finding, Outlook, conditions};
 use super::gathering::SINGLE_MAX;
 use super::holding::{AlertPatience, Holding};
 use crate::state::alert::retention::OBSERVED_MAX;
-use crate::state::alert::{Alert, AlertOrder, Observed, Raise};
-use crate::state::project::ProjectOrder;
+use crate::state::alert::{Alert, AlertOrder, Observed, Raise, Stage};
+use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::region::RegionOrder;
 use crate::state::testing::{Scene, name, spec_in};
 use crate::state::{Accepted, Body};
@@ -51,8 +51,8 @@ impl World {
         }
     }
 
-    fn found(&self) -> Findings {
-        conditions(&self.outlook())
+    fn found(&self) -> BTreeMap<AlertKey, Finding> {
+        conditions(&self.outlook()).alerts
     }
 
     /// One look of the leader; what it saw is noted.
@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-fn keys(found: &Findings) -> Vec<String> {
+fn keys(found: &BTreeMap<AlertKey, Finding>) -> Vec<String> {
     found.keys().map(ToString::to_string).collect()
 }
 
@@ -190,6 +190,24 @@ fn many_hosts_of_a_region_are_one_alert_in_one_command() {
 }
 
 #[test]
+fn alerts_that_become_one_say_so() {
+    let mut world = World::new();
+    let nodes: Vec<_> = (0..=SINGLE_MAX).map(|number| format!("n-{number:02}")).collect();
+    nodes.iter().for_each(|node| world.scene.join(node, 16));
+    nodes[1..].iter().for_each(|node| world.scene.set_node(node, NodeState::Down));
+    world.pass(16);
+    let one = world.open()[0].id;
+    assert_eq!(world.open().len(), SINGLE_MAX);
+    world.scene.set_node(&nodes[0], NodeState::Down);
+    world.pass(61);
+    assert_eq!(world.only().key.to_string(), "nodes-unreachable/cluster");
+    let Stage::Resolved { resolution, .. } = &world.scene.fleet.alert(one).unwrap().stage else {
+        panic!("it is open")
+    };
+    assert_eq!(resolution.note, "there are many: one alert tells of them together");
+}
+
+#[test]
 fn a_whole_fleet_that_is_down_is_one_alert() {
     let mut world = World::new();
     let nodes: Vec<_> = (0..200).map(|number| format!("n-{number}")).collect();
@@ -273,6 +291,34 @@ fn a_quota_is_near_from_nine_tenths_on_and_reached_at_its_limit() {
     let found = world.found();
     assert_eq!(keys(&found), ["quota-vms/project/own"]);
     assert_eq!(found.values().next().unwrap().summary, "project own uses 10 of 10 vms");
+}
+
+#[test]
+fn a_quota_that_is_reached_again_and_again_is_told_once() {
+    let mut world = World::new();
+    let own = world.scene.make_project("own", Quotas { vms: Some(10), ..Quotas::default() });
+    let limit = |world: &mut World, vms| {
+        let quotas = vec![(Quota::Vms, Some(vms))];
+        let edit = ProjectEdit { quotas, ..ProjectEdit::default() };
+        world
+            .scene
+            .apply(Body::Projects(ProjectOrder::Change { project: own.clone(), edit }))
+            .unwrap();
+        world.pass(30);
+    };
+    for number in 0..10 {
+        let body = world.scene.create_body(spec_in(&own, &format!("vm-{number}")), None, false);
+        world.scene.apply(body).unwrap();
+    }
+    world.pass(30);
+    for _ in 0..5 {
+        limit(&mut world, 11);
+        limit(&mut world, 10);
+    }
+    assert_eq!((world.only().severity, world.only().raises), (Severity::Warning, 1));
+    limit(&mut world, 11);
+    world.pass(600);
+    assert_eq!(world.only().severity, Severity::Info, "it is better for a while");
 }
 
 #[test]

@@ -201,6 +201,14 @@ impl Fitness {
         offset_ms.map_or(Ok(()), |offset_ms| Err(Unfit::ClockOff { offset_ms }))
     }
 
+    /// Whether a time that this member's clock says is to be believed, with room on the disk or without.
+    ///
+    /// # Errors
+    /// [`Unfit::ClockOff`], [`Unfit::ClockJumped`] and [`Unfit::ClockUnknown`].
+    pub fn check_time(&self, wall: Timestamp) -> Result<(), Unfit> {
+        self.state().check_clock(wall)
+    }
+
     /// Whether another member should lead, and can.
     pub fn is_aside(&self, wall: Timestamp) -> bool {
         let can_others_lead = self.state().can_others_lead;
@@ -348,6 +356,10 @@ mod tests {
         assert_eq!(fitness.check(at(60_000 + CLOCK_OFF_MS_MAX)), Ok(()));
         let forward = fitness.check(at(60_000 + hour_ms)).unwrap_err();
         assert_eq!(forward, Unfit::ClockJumped { jump_ms: 3_600_000 });
+        fitness.note_room(0, GIB);
+        assert_eq!(fitness.check_time(at(60_000 + hour_ms)), Err(forward), "room or none");
+        assert_eq!(fitness.check_time(at(60_000)), Ok(()));
+        fitness.note_room(2 * GIB, GIB);
         let back = fitness.check(Timestamp::from_unix_ms(99 * hour_ms)).unwrap_err();
         assert_eq!(back, Unfit::ClockJumped { jump_ms: -3_660_000 });
         assert_eq!(back.code(), Code::ClockOff);

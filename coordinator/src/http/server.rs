@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::connection::Connection;
+use super::connection::{Asked, Connection};
 use super::held::PIECE_BYTES;
 use super::stall::Impatient;
 use super::trace::HEAD_BYTES_MAX;
@@ -120,7 +120,7 @@ impl Server {
         let handshake = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return,
-            () = visit.is_over(HANDSHAKE_TIMEOUT) => return,
+            () = visit.has_to_leave() => return,
             handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(socket)) => handshake,
         };
         match handshake {
@@ -147,11 +147,7 @@ impl Server {
             request.extensions_mut().insert(caller.clone());
             request.extensions_mut().insert(own.clone());
             let answered = self.router.clone().oneshot(request);
-            async move {
-                let answer = answered.await;
-                drop(asking);
-                answer
-            }
+            async move { answered.await.map(|answer| answer.map(|body| Asked::body(body, asking))) }
         });
         let builder = builder(self.head_timeout, is_http2);
         let stream = Impatient::new(stream, self.patience);
@@ -165,10 +161,12 @@ impl Server {
                 tracing::debug!(?address, "a client connected and asked nothing");
                 return;
             }
-            () = own.visit.is_over(self.head_timeout) => {
+            () = own.visit.has_to_leave() => {
                 tracing::debug!(?address, "closed a connection of nobody");
                 return;
             }
+            // A request that comes now is answered, or the client is told that it was not looked at.
+            () = own.visit.idles(self.head_timeout) => None,
             () = own.unread.stalls(self.patience) => {
                 tracing::debug!(?address, "a client does not read what it asked for");
                 return;

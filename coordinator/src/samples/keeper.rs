@@ -19,7 +19,7 @@ use super::table::{Resource, Sum};
 use super::track::points;
 use super::{Samples, add};
 use crate::clock::Clock;
-use crate::fitness::{Fitness, Unfit};
+use crate::fitness::Fitness;
 use crate::view::View;
 
 /// How often it looks whether something is complete.
@@ -96,11 +96,7 @@ impl Keeper {
     /// The time, unless the clock is not to be believed.
     fn now_s(&self) -> Option<u64> {
         let now = self.clock.now();
-        let is_wrong = match self.fitness.check(now) {
-            Ok(()) | Err(Unfit::NoRoom { .. } | Unfit::OthersNoRoom { .. }) => false,
-            Err(Unfit::ClockOff { .. } | Unfit::ClockJumped { .. } | Unfit::ClockUnknown) => true,
-        };
-        (!is_wrong).then_some(now.unix_ms / 1000)
+        self.fitness.check_time(now).is_ok().then_some(now.unix_ms / 1000)
     }
 
     fn regions(&self) -> BTreeMap<NodeName, RegionCode> {

@@ -1,6 +1,7 @@
 //! The leader's part in the turn of the key of secrets. Each step is decided from the state and ends in the state, so
 //! the next leader goes on where this one stopped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,6 +9,7 @@ use novacron_protocol::ids::MemberId;
 use novacron_vault::VaultKey;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::keyring::{Keyring, KeyringError};
 use crate::clock::{Clock, new_request};
@@ -39,6 +41,9 @@ pub(crate) struct Turning {
     pub(crate) clock: Clock,
 }
 
+/// Ids of values that their key does not decrypt. They are passed over, and the key before is kept for them.
+type Damaged = BTreeSet<Uuid>;
+
 /// What is next.
 enum Step {
     /// Nothing to do until the state changes.
@@ -54,13 +59,13 @@ enum Step {
 impl Turning {
     /// Turns what is to be turned, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut applied = self.view.applied();
+        let (mut applied, mut damaged) = (self.view.applied(), Damaged::new());
         loop {
-            let step = self.view.local(next);
+            let step = self.view.local(|fleet| next(fleet, &damaged));
             let is_done = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                is_done = self.take(&step) => is_done,
+                is_done = self.take(&step, &mut damaged) => is_done,
             };
             if is_done && !matches!(step, Step::Rest) {
                 continue;
@@ -77,13 +82,13 @@ impl Turning {
     }
 
     /// Makes one step; whether it was made.
-    async fn take(&self, step: &Step) -> bool {
+    async fn take(&self, step: &Step, damaged: &mut Damaged) -> bool {
         match step {
             Step::Rest => true,
             Step::Wait => false,
             Step::Make => self.make().await,
             Step::Spread(key) => self.spread(*key).await,
-            Step::Reseal(key) => self.reseal(*key).await,
+            Step::Reseal(key) => self.reseal(*key, damaged).await,
             Step::Forget(key) => self.order(SecretOrder::Forget { key: *key }).await,
         }
     }
@@ -124,13 +129,16 @@ impl Turning {
         matches!(timeout(ANSWER_TIMEOUT, asked).await, Ok(Ok(Answer::HasSecretKey(true))))
     }
 
-    async fn reseal(&self, key: SecretKeyId) -> bool {
+    async fn reseal(&self, key: SecretKeyId, damaged: &mut Damaged) -> bool {
         let values = self.view.local(|fleet| {
-            let rows = fleet.secrets_to_reseal().take(RESEALED_MAX);
+            let rows =
+                fleet.secrets_to_reseal().filter(|(_, row)| !damaged.contains(&row.value.id));
+            let rows = rows.take(RESEALED_MAX);
             rows.map(|(place, row)| (place.clone(), row.value.clone())).collect::<Vec<_>>()
         });
-        let sealed = values.into_iter().map(|(place, value)| self.anew(key, place, &value));
-        match sealed.collect::<Result<Vec<_>, _>>() {
+        match self.anew(key, values, damaged) {
+            // There were only damaged ones: the others are next.
+            Ok(values) if values.is_empty() => true,
             Ok(values) => self.order(SecretOrder::Reseal(values)).await,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -140,15 +148,29 @@ impl Turning {
         }
     }
 
+    /// Values encrypted anew, without those that cannot be decrypted by the key that they name.
     fn anew(
         &self,
         key: SecretKeyId,
-        place: SecretPlace,
-        value: &SealedValue,
-    ) -> Result<(SecretPlace, SealedValue), KeyringError> {
-        let opened = self.keyring.open_value(&place, value)?;
-        let (value, _) = self.keyring.seal(key, &place, value.id, &opened)?;
-        Ok((place, value))
+        values: Vec<(SecretPlace, SealedValue)>,
+        damaged: &mut Damaged,
+    ) -> Result<Vec<(SecretPlace, SealedValue)>, KeyringError> {
+        let mut resealed = Vec::new();
+        for (place, value) in values {
+            let opened = match self.keyring.open_value(&place, &value) {
+                Ok(opened) => opened,
+                Err(error @ (KeyringError::Value(_) | KeyringError::NoText)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, %place, "a secret is damaged: set or delete it");
+                    damaged.insert(value.id);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (value, _) = self.keyring.seal(key, &place, value.id, &opened)?;
+            resealed.push((place, value));
+        }
+        Ok(resealed)
     }
 
     async fn order(&self, order: SecretOrder) -> bool {
@@ -159,20 +181,22 @@ impl Turning {
     }
 }
 
-fn next(fleet: &Fleet) -> Step {
+fn next(fleet: &Fleet, damaged: &Damaged) -> Step {
     let keys = fleet.secret_keys();
     let SecretKeys { sealing, previous, turn, since } = keys;
     if fleet.formats() < SECRETS {
         return Step::Rest;
     }
     if let Some(key) = sealing
-        && fleet.secrets_to_reseal().next().is_some()
+        && fleet.secrets_to_reseal().any(|(_, row)| !damaged.contains(&row.value.id))
     {
         return Step::Reseal(key);
     }
     match (turn, previous) {
         _ if keys.needs_another() => Step::Make,
         (Turn::Coming(key), _) => Step::Spread(key),
+        // What is damaged may be repaired as long as its key is there, by a backup for example.
+        (_, Some(_)) if fleet.secrets_to_reseal().next().is_some() => Step::Wait,
         (_, Some(key)) if fleet.clock() > since.plus_ms(PREVIOUS_HELD_MS) => Step::Forget(key),
         (_, Some(_)) => Step::Wait,
         (_, None) => Step::Rest,

@@ -82,20 +82,27 @@ async fn connections_beyond_what_a_principal_may_have_give_way_as_strangers_do()
     member.stop().await;
 }
 
-/// An HTTP/2 connection lives as long as it answers pings: of a stranger that has asked once, too.
+/// An HTTP/2 connection would live as long as it answers pings.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_that_asks_nothing_more_is_hung_up_on_and_somebody_is_not() {
+async fn whoever_asks_nothing_more_is_hung_up_on_and_who_reads_a_stream_is_not() {
     let member = member("head_ms_max = 300").await;
     let bearer = tenant(&member).await;
     let own = [("authorization", bearer.as_str())];
-    let mut known = Http2::connect(&member.anonymous(), 1 << 16).await;
-    known.ask("/api/v1/whoami", &own).await.unwrap();
-    assert_eq!(known.next_is_found().await, Some(true));
-    let mut stranger = Http2::connect(&member.anonymous(), 1 << 16).await;
-    stranger.ask("/healthz", &[]).await.unwrap();
-    assert_eq!(stranger.next_is_found().await, Some(true));
-    assert!(is_closed(&mut stranger.stream).await);
-    known.ask("/api/v1/whoami", &own).await.unwrap();
-    assert_eq!(known.next_is_found().await, Some(true));
+    let watch = [own[0], ("accept", "text/event-stream")];
+    let mut watcher = asked(&member, "/api/v1/events", &watch).await;
+    for (path, headers) in [("/api/v1/whoami", &own[..]), ("/healthz", &[])] {
+        let mut idle = asked(&member, path, headers).await;
+        assert!(is_closed(&mut idle.stream).await, "{path}");
+    }
+    watcher.ask("/api/v1/whoami", &own).await.unwrap();
+    assert_eq!(watcher.next_is_found().await, Some(true));
     member.stop().await;
+}
+
+/// A connection on which something was asked and found.
+async fn asked(member: &Member, path: &str, headers: &[(&str, &str)]) -> Http2 {
+    let mut connection = Http2::connect(&member.anonymous(), 1 << 16).await;
+    connection.ask(path, headers).await.unwrap();
+    assert_eq!(connection.next_is_found().await, Some(true));
+    connection
 }

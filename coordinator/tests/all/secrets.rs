@@ -12,6 +12,7 @@ use novacron_coordinator::secrets::{NewSecret, SecretError, keys_view};
 use novacron_coordinator::state::secret::{SealedValue, SecretOrder, SecretPlace};
 use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
 use novacron_protocol::api::{Code, KeyTurn, SecretRevealed};
+use novacron_protocol::ids::RequestId;
 use novacron_protocol::secret::SecretText;
 use novacron_vault::{Vault, VaultKey};
 use serde_json::json;
@@ -246,6 +247,51 @@ fn key_on_disk(cluster: &TestCluster, member: &str) -> VaultKey {
     std::str::from_utf8(line).unwrap().parse().unwrap()
 }
 
+/// Has something done that no client can ask for; returns the request.
+async fn order_secret(app: &App, order: SecretOrder) -> RequestId {
+    let (asked, at) = (request(), Clock::system().now());
+    let (order, asker) = by_operator(order).into_parts();
+    let (origin, body) = (Origin::Asker(asker), Body::Secrets(order));
+    let command = Command { request: asked, at, origin, body };
+    assert_eq!(app.proposer.propose(command).await, Ok(Accepted::Secret(1)));
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_secret_does_not_stop_the_turn_of_the_key() {
+    let ahead_ms = Arc::new(AtomicU64::new(0));
+    let offset = Arc::clone(&ahead_ms);
+    let clock =
+        Clock::from_fn(move || Clock::system().now().plus_ms(offset.load(Ordering::Relaxed)));
+    let cluster = TestCluster::start_with(1, clock).await;
+    let app = cluster.any();
+    keep(app, "behind", "hunter2").await;
+    let before = key_on_disk(&cluster, "c1");
+    let value =
+        SealedValue { id: uuid::Uuid::from_u128(7), key: before.id().into(), sealed: vec![7; 100] };
+    order_secret(app, SecretOrder::Put { place: place("ahead"), value, mark: 0 }).await;
+
+    app.secrets.turn(request(), by_operator(())).await.unwrap();
+    until("only the damaged one is left", async || {
+        let (keys, behind) =
+            app.view.local(|fleet| (keys_view(fleet), fleet.secret(&place("behind")).cloned()));
+        let is_resealed = keys.key == Some(behind?.value.key.to_string());
+        (is_resealed && keys.turn == KeyTurn::Resealing && keys.to_reseal == 1).then_some(())
+    })
+    .await;
+    assert_eq!(value_of(app, "behind").await, "hunter2");
+    ahead_ms.store(11 * 60 * 1000, Ordering::Relaxed);
+    change_settings(app, 1).await;
+
+    put(app, "ahead", "hunter3").await.unwrap();
+    until("the key before is thrown away", async || {
+        (key_on_disk(&cluster, "c1") != before && keys_on_disk(&cluster, "c1") == 1).then_some(())
+    })
+    .await;
+    assert_eq!(value_of(app, "ahead").await, "hunter3");
+    cluster.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_was_marked_as_builds_before_did_is_still_the_same_request() {
     let cluster = TestCluster::start(1).await;
@@ -258,11 +304,7 @@ async fn a_request_that_was_marked_as_builds_before_did_is_still_the_same_reques
     let sealed = vec![7; 100];
     let value = SealedValue { id: uuid::Uuid::from_u128(7), key: id, sealed };
     let order = SecretOrder::Put { place: place("password"), value, mark };
-    let (asked, at) = (request(), Clock::system().now());
-    let (order, asker) = by_operator(order).into_parts();
-    let (origin, body) = (Origin::Asker(asker), Body::Secrets(order));
-    let command = Command { request: asked, at, origin, body };
-    assert_eq!(app.proposer.propose(command).await, Ok(Accepted::Secret(1)));
+    let asked = order_secret(app, order).await;
 
     let again = async |value: &str| {
         let value = SecretText::new(value.to_owned());

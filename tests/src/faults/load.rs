@@ -81,6 +81,8 @@ pub struct Account {
     pub unknown: usize,
     /// Seconds of usage that were acknowledged.
     pub usage_s: u64,
+    /// Seconds of machines that ran all the while, metered by their agent.
+    pub metered_s: i128,
 }
 
 impl Load {
@@ -167,7 +169,8 @@ impl Load {
         }
         check_usage(site, self.posted_vm, usage_s)?;
         let answered = operations.iter().filter(|operation| operation.ended_ns.is_some()).count();
-        Ok(Account { answered, unknown: operations.len() - answered, usage_s })
+        let unknown = operations.len() - answered;
+        Ok(Account { answered, unknown, usage_s, metered_s: 0 })
     }
 }
 
