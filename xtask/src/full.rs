@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::failures::Failures;
 use crate::lint::{self, Profile};
 use crate::stages::Stages;
 use crate::totals::Totals;
@@ -52,14 +53,16 @@ fn execute(workspace: &Workspace, promtool: Option<&Path>) -> Result<Totals> {
 }
 
 fn watch(mut child: Child) -> Result<Totals> {
-    let mut totals = Totals::default();
+    let (mut totals, mut failures) = (Totals::default(), Failures::default());
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
             let line = line.context("cannot read what cargo test prints")?;
             println!("{line}");
             totals.add(&line);
+            failures.add(&line);
         }
     }
     totals.end(child.wait()?.success());
+    failures.report();
     Ok(totals)
 }

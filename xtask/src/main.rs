@@ -7,6 +7,7 @@ mod check;
 mod conformance;
 mod demo;
 mod etcd;
+mod failures;
 mod full;
 mod guest;
 mod install;

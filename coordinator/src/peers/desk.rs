@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError, RaftMetrics};
+use futures_util::future::join_all;
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
@@ -15,6 +16,7 @@ use crate::clock::{Clock, new_request};
 use crate::fitness::Fitness;
 use crate::metrics::{CommitMetrics, CommitOutcome};
 use crate::raft::{Haste, MemberNode, Raft};
+use crate::state::formats::FormatVersion;
 use crate::state::member::MemberFacts;
 use crate::state::{Accepted, Body, Command, Fleet, Origin, Reply};
 use crate::view::FleetCell;
@@ -95,6 +97,11 @@ impl Desk {
         self.committer.units()
     }
 
+    /// The formats that all members understand.
+    pub(super) fn formats(&self) -> FormatVersion {
+        self.cell.look(Fleet::formats)
+    }
+
     /// The member that leads, as far as this one knows.
     pub fn leader(&self) -> Option<MemberId> {
         self.raft.server_metrics().borrow().current_leader.map(MemberId)
@@ -126,6 +133,7 @@ impl Desk {
             | Call::HasSecretKey(_)
             | Call::Condition
             | Call::Samples(_)
+            | Call::ProposeTogether(_)
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
@@ -137,11 +145,24 @@ impl Desk {
     /// # Errors
     /// [`Declined`].
     pub async fn serve_member(&self, from: MemberId, call: Call) -> Result<Answer, Declined> {
-        let Call::Propose(command) = call else { return self.serve(call).await };
-        let hurry = self.committer.haste().hurry(from);
-        let committed = self.commit(*command).await?;
-        hurry.owe(committed.index);
-        Ok(Answer::Reply(committed))
+        match call {
+            Call::Propose(command) => {
+                let hurry = self.committer.haste().hurry(from);
+                let committed = self.commit(*command).await?;
+                hurry.owe(committed.index);
+                Ok(Answer::Reply(committed))
+            }
+            Call::ProposeTogether(commands) => {
+                let hurry = self.committer.haste().hurry(from);
+                let replies = join_all(commands.into_iter().map(|one| self.commit(one))).await;
+                let committed = replies.iter().flatten().map(|committed| committed.index);
+                if let Some(index) = committed.max() {
+                    hurry.owe(index);
+                }
+                Ok(Answer::Replies(replies))
+            }
+            call => self.serve(call).await,
+        }
     }
 
     /// Proposes a command here. Its time becomes the leader's, so that only one clock of the cluster counts at

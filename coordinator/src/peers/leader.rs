@@ -9,17 +9,17 @@ use std::time::Duration;
 use novacron_protocol::ids::MemberId;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::attempt::Attempt;
+use super::courier::{Courier, TRY_TIMEOUT};
 use super::desk::Desk;
-use super::links::{PeerError, PeerLinks};
-use super::message::{Answer, Call, Declined};
+use super::links::PeerLinks;
+use super::message::{Answer, Call};
 use crate::fitness::Unfit;
 use crate::raft::{MemberNode, Raft};
+use crate::state::formats::TOGETHER;
 
 /// How long a call goes on being tried: two elections.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for news of the leader before the next try.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,12 +50,14 @@ pub struct LeaderLink {
     raft: Raft,
     desk: Desk,
     links: PeerLinks,
+    courier: Courier,
 }
 
 impl LeaderLink {
     /// A way to the leader: this member's desk, or the links to others.
     pub fn new(raft: Raft, desk: Desk, links: PeerLinks) -> Self {
-        Self { raft, desk, links }
+        let courier = Courier::new(raft.clone(), links.clone());
+        Self { raft, desk, links, courier }
     }
 
     /// Asks whoever leads.
@@ -98,28 +100,18 @@ impl LeaderLink {
         if leader == self.links.own() {
             return self.desk.serve(call.clone()).await.map_err(Attempt::from);
         }
-        let node = self.node(leader).ok_or(Attempt::NotDone)?;
-        tokio::select! {
-            biased;
-            answer = self.links.call(leader, &node, call.clone()) => answer.map_err(Attempt::from),
-            () = self.replaced(leader) => Err(Attempt::Unknown),
+        match call {
+            // A leader of the release before takes one at a time.
+            Call::Propose(command) if self.desk.formats() >= TOGETHER => {
+                self.courier.bring(leader, command.as_ref().clone()).await.map(Answer::Reply)
+            }
+            call => self.courier.ask(leader, call.clone()).await,
         }
-    }
-
-    /// Waits until this member knows of another leader: one that died does not say so itself.
-    async fn replaced(&self, leader: MemberId) {
-        let mut metrics = self.raft.server_metrics();
-        let another = metrics
-            .wait_for(|metrics| metrics.current_leader.is_some_and(|current| current != leader.0));
-        // An error says that consensus has ended here, and with it what this member knew of the leader.
-        drop(another.await);
     }
 
     /// Where a member is, as Raft's membership says.
     pub fn node(&self, member: MemberId) -> Option<MemberNode> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.membership().get_node(&member.0).cloned()
+        self.courier.node(member)
     }
 
     /// All other members and where they are, as Raft's membership says.
@@ -157,60 +149,5 @@ impl LeaderLink {
 
     pub(crate) fn links(&self) -> &PeerLinks {
         &self.links
-    }
-}
-
-/// What one try came to.
-enum Attempt {
-    /// Certainly not done.
-    NotDone,
-    /// Perhaps done.
-    Unknown,
-    /// Cannot be done.
-    NotPossible(String),
-    /// Not done, and not to be done soon.
-    Unfit(Unfit),
-    /// This process has stopped.
-    Stopped,
-}
-
-impl From<Declined> for Attempt {
-    fn from(declined: Declined) -> Self {
-        match declined {
-            Declined::OtherMember { .. }
-            | Declined::NotLeader { .. }
-            | Declined::NoQuorum
-            | Declined::Busy => Self::NotDone,
-            // A clock that has jumped is compared with the others' within a moment.
-            Declined::Unfit { reason, is_aside } if is_aside || reason.is_momentary() => {
-                Self::NotDone
-            }
-            Declined::Unfit { reason, .. } => Self::Unfit(reason),
-            Declined::OutcomeUnknown => Self::Unknown,
-            Declined::NotPossible(reason) => Self::NotPossible(reason),
-            // Consoles only are declined so, and their streams do not come this way.
-            away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
-            // This member is none any more; it will stop.
-            stranger @ (Declined::OtherIncarnation { .. }
-            | Declined::MemberLeft { .. }
-            | Declined::OtherFormats(_)) => Self::NotPossible(stranger.to_string()),
-            Declined::Stopped => Self::Stopped,
-        }
-    }
-}
-
-impl From<PeerError> for Attempt {
-    fn from(error: PeerError) -> Self {
-        match error {
-            PeerError::Declined(Declined::Stopped) => Self::Unknown,
-            PeerError::Declined(declined) => declined.into(),
-            PeerError::Resolve { .. } | PeerError::Connect { .. } | PeerError::Name { .. } => {
-                Self::NotDone
-            }
-            PeerError::Codec(error) => Self::NotPossible(error.to_string()),
-            PeerError::NoStreams => Self::NotPossible(error.to_string()),
-            PeerError::ShuttingDown => Self::Stopped,
-            PeerError::Closed(_) | PeerError::Frame(_) | PeerError::NoAnswer => Self::Unknown,
-        }
     }
 }

@@ -15,7 +15,7 @@ use crate::raft::words::{
 use crate::samples::NodePart;
 use crate::secrets::keyring::KeyText;
 use crate::state::formats::{
-    FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SAMPLES, SECRETS,
+    FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SAMPLES, SECRETS, TOGETHER,
 };
 use crate::state::member::MemberFacts;
 use crate::state::secret::keys::SecretKeyId;
@@ -101,6 +101,8 @@ pub enum Call {
     Condition,
     /// What agents measured, from the leader.
     Samples(Vec<NodePart>),
+    /// To the leader: propose these. Each has an outcome of its own.
+    ProposeTogether(Vec<Command>),
 }
 
 /// The answer to a call.
@@ -153,6 +155,8 @@ pub enum Answer {
         /// Whether it may store entries.
         has_room: bool,
     },
+    /// To [`Call::ProposeTogether`], in its order.
+    Replies(Vec<Result<Committed, Declined>>),
 }
 
 /// A command that was committed and applied.
@@ -234,6 +238,7 @@ impl Call {
         match self {
             Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
             Self::Samples(_) => SAMPLES,
+            Self::ProposeTogether(_) => TOGETHER,
             Self::Propose(command) => command.body.since(),
             _ => FIRST,
         }
@@ -261,6 +266,7 @@ impl Message for PeerResponse {
         let since = match self {
             Self::Answer(answer) => match **answer {
                 Answer::SecretKey(_) | Answer::HasSecretKey(_) => SECRETS,
+                Answer::Replies(_) => TOGETHER,
                 _ => FIRST,
             },
             Self::Declined(Declined::Unfit { reason, .. }) => reason.since(),

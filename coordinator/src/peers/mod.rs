@@ -5,11 +5,15 @@
 //! | [`message`] | what members ask each other |
 //! | [`desk`] | what the leader does for others
 //! | `committer` | many commands in one entry |
+//! | `courier` | many commands in one call |
 //! | [`links`] | connections to the others |
 //! | [`leader`] | calls to whoever leads, which may be this member |
+//! | `attempt` | what came of one try |
 //! | [`server`] | answering |
 
+mod attempt;
 mod committer;
+mod courier;
 pub mod desk;
 pub mod leader;
 pub mod links;

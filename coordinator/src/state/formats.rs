@@ -42,6 +42,8 @@ pub const ALERTS: FormatVersion = SECRETS;
 pub const SAMPLES: FormatVersion = SECRETS;
 /// Networks and machines in them: commands, tables 16 and 17. Of the same release as secrets.
 pub const NETWORKS: FormatVersion = SECRETS;
+/// Commands that go to the leader together: a call between members. Of the same release as secrets.
+pub const TOGETHER: FormatVersion = SECRETS;
 
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;

@@ -31,5 +31,6 @@ mod snapshots;
 mod stale;
 mod store;
 mod support;
+mod together;
 mod upgrade;
 mod watch;

@@ -39,7 +39,8 @@ impl Running {
             let name = format!("running-{at}");
             let (size, format) = (Some(DISK_BYTES), DiskFormat::default());
             let disks = vec![VmDisk { size, image: None, format }];
-            let create = VmCreate { name, memory: Some(MEMORY_BYTES), disks, ..VmCreate::default() };
+            let create =
+                VmCreate { name, memory: Some(MEMORY_BYTES), disks, ..VmCreate::default() };
             Ok(client.vm_create(&create)?.id.to_string())
         };
         let machines = (0..MACHINES).map(machine).collect::<Result<Vec<_>>>()?;
