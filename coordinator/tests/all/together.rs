@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use novacron_coordinator::app::App;
 use novacron_coordinator::propose::ProposeError;
 use novacron_coordinator::state::Refusal;
 use novacron_protocol::ids::VmId;
@@ -11,6 +12,9 @@ use crate::support::*;
 
 /// Machines that are made at once; each by two clients, of which one comes too late.
 const MACHINES: usize = 300;
+
+const CLIENTS: usize = 64;
+const MACHINES_OF_EACH: usize = 20;
 
 type Made = Result<VmId, ProposeError>;
 
@@ -44,37 +48,34 @@ async fn each_of_many_commands_that_go_together_has_its_own_outcome() {
     cluster.shutdown().await;
 }
 
+/// Machines, one after the other. Whoever does not know what became of one asks again, by the same request.
+async fn make(app: &App, client: usize) -> Vec<VmId> {
+    let mut made = Vec::new();
+    for number in 0..MACHINES_OF_EACH {
+        let (name, asked) = (format!("web-{client}-{number}"), request());
+        let vm = until("it is made", async || create_as(app, asked, &name).await.ok());
+        made.push(vm.await);
+    }
+    made
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_dies_takes_none_of_what_was_acknowledged_along() {
     let mut cluster = TestCluster::start(3).await;
     let leader = cluster.leader().await;
     let follower = cluster.followers().await.remove(0);
     let app = cluster.app(&follower).clone();
-    let clients: Vec<_> = (0..64)
-        .map(|client| {
-            let app = app.clone();
-            tokio::spawn(async move {
-                let mut made = Vec::new();
-                for number in 0..20 {
-                    // Whoever does not know what became of it asks again, by the same request.
-                    let (name, asked) = (format!("web-{client}-{number}"), request());
-                    let vm = until("it is made", async || create_as(&app, asked, &name).await.ok());
-                    made.push(vm.await);
-                }
-                made
-            })
+    let clients = join_all((0..CLIENTS).map(|client| make(&app, client)));
+    let death = async {
+        until("many are made", async || {
+            app.view.local(|fleet| fleet.vms().count() >= 200).then_some(())
         })
-        .collect();
-    until("many are made", async || {
-        app.view.local(|fleet| fleet.vms().count() >= 200).then_some(())
-    })
-    .await;
-    cluster.stop(&leader).await;
-    let mut vms = BTreeSet::new();
-    for client in clients {
-        vms.extend(client.await.unwrap());
-    }
-    assert_eq!(vms.len(), 64 * 20);
+        .await;
+        cluster.stop(&leader).await;
+    };
+    let (made, ()) = tokio::join!(clients, death);
+    let vms: BTreeSet<VmId> = made.into_iter().flatten().collect();
+    assert_eq!(vms.len(), CLIENTS * MACHINES_OF_EACH);
     let there = app.view.read(|fleet| fleet.vms().map(|vm| vm.id).collect()).await;
     assert_eq!(there, Ok(vms), "nothing is lost, nothing is there twice");
     cluster.shutdown().await;
