@@ -51,8 +51,8 @@ pub(super) async fn read(machine: Measurable, until: Instant) -> Option<MachineR
     ];
     let count = |metric, total| Count { metric, device: 0, total };
     let mut counts = vec![count(Metric::ProcessorUsed, process.processor_ms)];
-    if let Some(qmp) = &machine.qmp {
-        let deadline = until.saturating_duration_since(Instant::now()).min(ASK_DEADLINE);
+    let deadline = until.saturating_duration_since(Instant::now()).min(ASK_DEADLINE);
+    if let Some(qmp) = machine.qmp.as_ref().filter(|_| !deadline.is_zero()) {
         counts.extend(disks(qmp, deadline).await);
     }
     if let Some((received, sent)) = machine.tap.as_deref().and_then(tap) {

@@ -71,7 +71,8 @@ fn kill_leader(setting: &Setting, cluster: &mut Cluster) -> Result<Duration> {
     let killed = Instant::now();
     cluster.kill(leader);
     let dialect = Arc::clone(cluster.dialect());
-    let acknowledged = cluster.runtime().block_on(timeout(PATIENCE, try_writes(dialect, &links)));
+    let tried = async { timeout(PATIENCE, try_writes(dialect, &links)).await };
+    let acknowledged = cluster.runtime().block_on(tried);
     let acknowledged =
         acknowledged.with_context(|| format!("no write within {} s", PATIENCE.as_secs()))?;
     cluster.start(leader)?;

@@ -28,6 +28,9 @@ pub const RECORD_S: u64 = 300;
 const GRACE_S: u64 = 2 * HOUR_S;
 /// For the hosts to send what they used in an hour.
 const HOUR_PATIENCE: Duration = Duration::from_secs(300);
+/// For a coordinator to believe its clock again after it was set: it compares it at once, with nobody's.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(10);
+const CLOCK_PERIOD: Duration = Duration::from_millis(20);
 
 /// Which hours the ledger has entries of. Pure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +75,17 @@ impl Past {
         let runtime = Runtime::new()?;
         let started = async {
             founding::init(&config, Some(&layout.operator()), clock.clone()).await?;
-            anyhow::Ok(Coordinator::start(&config, clock).await?)
+            anyhow::Ok(Coordinator::start(&config, clock.clone()).await?)
         };
         let coordinator = runtime.block_on(started).context("no coordinator of the past")?;
-        Ok(PastCoordinator { coordinator, behind, runtime })
+        Ok(PastCoordinator { coordinator, clock, behind, runtime })
     }
 }
 
 /// A coordinator of this process whose clock is behind.
 pub struct PastCoordinator {
     coordinator: Coordinator,
+    clock: Clock,
     behind: Arc<AtomicU64>,
     runtime: Runtime,
 }
@@ -96,12 +100,23 @@ impl PastCoordinator {
     ) -> Result<()> {
         for (end_s, span) in past.spans() {
             set_clock(&self.behind, end_s)?;
+            self.await_trust(interruption)?;
             hosts.meter_all(span, HOUR_PATIENCE, interruption)?;
         }
         println!("the ledger has {} hours of the past", past.hours());
         hosts.stop_metering();
         self.runtime.block_on(self.coordinator.shutdown());
         Ok(())
+    }
+
+    /// A clock that has jumped is not believed before it was compared. Hosts whose usage is declined meanwhile would all
+    /// have to connect again.
+    fn await_trust(&self, interruption: &Interruption) -> Result<()> {
+        let fitness = self.coordinator.fitness();
+        fitness.hurry();
+        interruption.wait("the clock to be believed", CLOCK_PATIENCE, CLOCK_PERIOD, || {
+            Ok(fitness.check(self.clock.now()).is_ok().then_some(()))
+        })
     }
 }
 

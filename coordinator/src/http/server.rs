@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use novacron_transport::tls::peer_identity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ pub(super) async fn serve(
             },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an API connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -138,10 +138,7 @@ impl Server {
         if let Shown::Member(identity) = &caller.shown {
             own.visit.is_of(identity.role, &identity.name);
         }
-        // A connection that says nothing after its handshake is closed: the protocols themselves would wait for ever.
-        let first = CancellationToken::new();
         let service = service_fn(|request: http::Request<Incoming>| {
-            first.cancel();
             let asking = Visit::asks(&own.visit);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(caller.clone());
@@ -153,42 +150,52 @@ impl Server {
         let stream = Impatient::new(stream, self.patience);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let ended = tokio::select! {
+        let served = async {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => {}
+                ended = connection.as_mut() => return ended,
+                // The protocols themselves would wait for ever for who asks nothing.
+                () = own.visit.idles(self.head_timeout) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = self.grace(&own.visit) => Ok(()),
+            }
+        };
+        tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => None,
-            ended = connection.as_mut() => Some(ended),
-            () = silence(&first, self.head_timeout) => {
-                tracing::debug!(?address, "a client connected and asked nothing");
-                return;
+            ended = served => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "API connection broke off");
+                }
             }
             () = own.visit.has_to_leave() => {
                 tracing::debug!(?address, "closed a connection of nobody");
-                return;
             }
-            // A request that comes now is answered, or the client is told that it was not looked at.
-            () = own.visit.idles(self.head_timeout) => None,
             () = own.unread.stalls(self.patience) => {
                 tracing::debug!(?address, "a client does not read what it asked for");
-                return;
             }
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                timeout(GRACE, connection).await.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "API connection broke off");
         }
     }
-}
 
-/// Ends if nothing was asked within that time.
-async fn silence(first: &CancellationToken, within: Duration) {
-    if timeout(within, first.cancelled()).await.is_ok() {
-        std::future::pending().await
+    /// How long a connection that is told to end may go on: as long as something is under way that came in that moment, and
+    /// if this member stops, for a while.
+    async fn grace(&self, visit: &Visit) {
+        let stops = async {
+            self.shutdown.cancelled().await;
+            sleep(GRACE).await;
+        };
+        let idles = async {
+            sleep(GRACE).await;
+            visit.idles(GRACE).await;
+        };
+        tokio::select! {
+            () = stops => {}
+            () = idles => {}
+        }
     }
 }
 

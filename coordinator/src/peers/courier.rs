@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::attempt::Attempt;
-use super::links::PeerLinks;
-use super::message::{Answer, Call, Committed};
+use super::links::{PeerError, PeerLinks};
+use super::message::{Answer, Call, Committed, PEER_MESSAGE_BYTES_MAX};
+use crate::raft::words::RaftServerMetrics;
 use crate::raft::{MemberNode, Raft};
 use crate::state::Command;
 
@@ -24,11 +25,12 @@ pub(super) const TRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls with commands under way at once, to one leader: while it commits those of one, the next ones come.
 const UNDER_WAY_MAX: usize = 2;
 
-/// Commands of one call: the clients of all of them wait for the last.
-const TOGETHER_MAX: usize = 256;
+/// Commands of one call: as many as one entry has.
+const TOGETHER_MAX: usize = 1024;
 
-/// Bytes of the commands of one call. A single one may have more.
-const TOGETHER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the commands of one call; a single one may have more. The answer has to fit into a message, too: that to a
+/// record of usage, of 60 bytes, can be eighteen times as long.
+const TOGETHER_BYTES_MAX: usize = PEER_MESSAGE_BYTES_MAX / 32;
 
 type Brought = Result<Committed, Attempt>;
 
@@ -60,6 +62,9 @@ impl Courier {
 
     /// Asks a member as long as no other one is known to lead.
     pub(super) async fn ask(&self, leader: MemberId, call: Call) -> Result<Answer, Attempt> {
+        if self.is_replaced(leader) {
+            return Err(Attempt::NotDone);
+        }
         let node = self.node(leader).ok_or(Attempt::NotDone)?;
         tokio::select! {
             biased;
@@ -117,10 +122,12 @@ impl Courier {
     /// Waits until this member knows of another leader: one that died does not say so itself.
     async fn replaced(&self, leader: MemberId) {
         let mut metrics = self.raft.server_metrics();
-        let another = metrics
-            .wait_for(|metrics| metrics.current_leader.is_some_and(|current| current != leader.0));
         // An error says that consensus has ended here, and with it what this member knew of the leader.
-        drop(another.await);
+        drop(metrics.wait_for(|metrics| is_another(metrics, leader)).await);
+    }
+
+    fn is_replaced(&self, leader: MemberId) -> bool {
+        is_another(&self.raft.server_metrics().borrow(), leader)
     }
 
     /// Where a member is, as Raft's membership says.
@@ -172,12 +179,20 @@ impl Queue {
     }
 }
 
+fn is_another(metrics: &RaftServerMetrics<u64, MemberNode>, leader: MemberId) -> bool {
+    metrics.current_leader.is_some_and(|current| current != leader.0)
+}
+
 /// What came of each of so many commands. An answer to other ones says nothing of these.
 fn each(brought: Result<Answer, Attempt>, count: usize) -> Vec<Brought> {
     match brought {
         Ok(Answer::Reply(committed)) if count == 1 => vec![Ok(committed)],
         Ok(Answer::Replies(replies)) if replies.len() == count => {
-            replies.into_iter().map(|reply| reply.map_err(Attempt::from)).collect()
+            // As if each had been declined in a call of its own: a leader that has stopped is not this member.
+            let outcome = |reply: Result<_, _>| {
+                reply.map_err(|declined| Attempt::from(PeerError::Declined(declined)))
+            };
+            replies.into_iter().map(outcome).collect()
         }
         Ok(_) => vec![Err(Attempt::Unknown); count],
         Err(attempt) => vec![Err(attempt); count],
@@ -259,10 +274,14 @@ mod tests {
     #[test]
     fn each_command_has_the_outcome_that_is_its_own() {
         let committed = |index| Committed { reply: Ok(Accepted::Nothing), index };
-        let two = vec![Ok(committed(7)), Err(Declined::NoQuorum)];
-        let outcomes = each(Ok(Answer::Replies(two)), 2);
+        let three = vec![Ok(committed(7)), Err(Declined::NoQuorum), Err(Declined::Stopped)];
+        let outcomes = each(Ok(Answer::Replies(three)), 3);
         assert!(matches!(&outcomes[0], Ok(found) if *found == committed(7)));
         assert!(matches!(outcomes[1], Err(Attempt::NotDone)));
+        assert!(
+            matches!(outcomes[2], Err(Attempt::Unknown)),
+            "the leader has stopped, not this one"
+        );
         let one = each(Ok(Answer::Reply(committed(8))), 1);
         assert!(matches!(&one[..], [Ok(found)] if *found == committed(8)));
         // An answer that is not to these says nothing of them.

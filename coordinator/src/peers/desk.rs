@@ -11,6 +11,8 @@ use novacron_protocol::time::Timestamp;
 use tokio::time::timeout;
 
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
+#[cfg(doc)]
+use super::courier::TRY_TIMEOUT;
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::fitness::Fitness;
@@ -23,6 +25,9 @@ use crate::view::FleetCell;
 
 /// How long a quorum may take to confirm the leader.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a command may take that came together with others: less than [`TRY_TIMEOUT`].
+const TOGETHER_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// How long a new member may take to catch up before it votes.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -154,7 +159,8 @@ impl Desk {
             }
             Call::ProposeTogether(commands) => {
                 let hurry = self.committer.haste().hurry(from);
-                let replies = join_all(commands.into_iter().map(|one| self.commit(one))).await;
+                let each = commands.into_iter().map(|one| self.commit_in_time(one));
+                let replies = join_all(each).await;
                 let committed = replies.iter().flatten().map(|committed| committed.index);
                 if let Some(index) = committed.max() {
                     hurry.owe(index);
@@ -172,6 +178,13 @@ impl Desk {
     /// [`Declined`].
     pub async fn propose(&self, command: Command) -> Result<Reply, Declined> {
         self.commit(command).await.map(|committed| committed.reply)
+    }
+
+    /// The same, in a time after which whoever asked still listens: one slow command does not take the outcomes of those
+    /// that came with it along.
+    async fn commit_in_time(&self, command: Command) -> Result<Committed, Declined> {
+        let committed = timeout(TOGETHER_TIMEOUT, self.commit(command)).await;
+        committed.unwrap_or(Err(Declined::OutcomeUnknown))
     }
 
     async fn commit(&self, command: Command) -> Result<Committed, Declined> {

@@ -238,7 +238,10 @@ impl Call {
         match self {
             Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
             Self::Samples(_) => SAMPLES,
-            Self::ProposeTogether(_) => TOGETHER,
+            Self::ProposeTogether(commands) => {
+                let newest = commands.iter().map(|command| command.body.since()).max();
+                newest.map_or(TOGETHER, |newest| newest.max(TOGETHER))
+            }
             Self::Propose(command) => command.body.since(),
             _ => FIRST,
         }

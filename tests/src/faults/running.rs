@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::vm::{DiskFormat, VmState};
 use novacron_sdk::api::{VmCreate, VmDisk, VmStop};
@@ -44,9 +45,7 @@ impl Running {
             Ok(client.vm_create(&create)?.id.to_string())
         };
         let machines = (0..MACHINES).map(machine).collect::<Result<Vec<_>>>()?;
-        for vm in &machines {
-            client.vm_wait(vm, PATIENCE, |vm| vm.state == VmState::Running)?;
-        }
+        wait_until_all_are(&client, &machines, VmState::Running)?;
         Ok(Self { machines, asked_s, all_run_s: now_s() })
     }
 
@@ -58,17 +57,17 @@ impl Running {
     pub fn check(self, site: &Site) -> Result<i128> {
         let client = site.client()?;
         let least_s = now_s() - self.all_run_s - 1;
+        // What an agent that was out of sight has done is not known at once.
+        wait_until_all_are(&client, &self.machines, VmState::Running)?;
         for vm in &self.machines {
             client.vm_stop(vm, &VmStop { force: true })?;
         }
-        for vm in &self.machines {
-            client.vm_wait(vm, PATIENCE, |vm| vm.state == VmState::Stopped)?;
-        }
+        wait_until_all_are(&client, &self.machines, VmState::Stopped)?;
         let most_s = now_s() + 1 - self.asked_s;
         let mut all_s = 0;
         for vm in &self.machines {
             let seconds = until("the end of the machine is in the ledger", PATIENCE, || {
-                let seconds = used_s(&client, vm)?;
+                let seconds = used_s(&client, vm, self.asked_s)?;
                 Ok((seconds >= least_s).then_some(seconds))
             });
             let seconds = seconds.with_context(|| format!("{least_s} s of {vm} are due"))?;
@@ -80,9 +79,20 @@ impl Running {
     }
 }
 
-fn used_s(client: &Client, vm: &str) -> Result<i128> {
+fn wait_until_all_are(client: &Client, machines: &[String], state: VmState) -> Result<()> {
+    for vm in machines {
+        let found = client.vm_wait(vm, PATIENCE, |vm| vm.state == state)?;
+        ensure!(found.state == state, "machine {vm} is not {state:?}: {found:#?}");
+    }
+    Ok(())
+}
+
+/// What the ledger has of a machine, from the hour on in which it was asked for.
+fn used_s(client: &Client, vm: &str, asked_s: i128) -> Result<i128> {
+    let hour_s = u64::try_from(asked_s - asked_s % 3_600)?;
+    let from = Some(Timestamp::from_unix_ms(hour_s * 1_000));
     let (vm, meter) = (Some(vm.to_owned()), Some(Meter::VmSeconds));
-    let rows = client.usage(&UsageFilter { vm, meter, ..UsageFilter::default() })?;
+    let rows = client.usage(&UsageFilter { from, vm, meter, ..UsageFilter::default() })?;
     Ok(rows.iter().map(|row| row.quantity.0).sum())
 }
 

@@ -120,7 +120,8 @@ impl Fleet {
     pub(super) fn turn_key(&mut self) -> Reply {
         let keys = self.secret_keys();
         if keys.sealing.is_none() || keys.turn != Turn::None || self.is_resealing() {
-            let text = "the key of secrets is turning already: wait for its end";
+            let text = "the key of secrets is turning already: wait for its end; if its `to_reseal` stays above 0, the log \
+                        of the coordinator that leads names the secrets that are damaged: set them anew or delete them";
             return Err(Refusal::Conflict(text.to_owned()));
         }
         self.set_keys(SecretKeys { turn: Turn::Asked, ..keys })
