@@ -1,11 +1,16 @@
 //! Changing a running cluster: links, and the programs of single hosts. What failure tests are made of.
 
+use std::time::{Duration, Instant};
+
 use super::cluster::{Cluster, Host, Isolation};
 use super::programs::{Programs, process_of};
 use super::{execute, network, up};
 use crate::args::{DevLink, LinkChange, SignalName};
 use crate::failure::{Exit, Failure};
 use crate::output::notice;
+
+/// How long a process that is killed may take: a thread of it that waits for a disk that stalls is waited for.
+const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Cuts, joins or reshapes the link between two hosts.
 ///
@@ -47,7 +52,7 @@ fn said(link: &DevLink) -> String {
 /// Sends a signal to a host's coordinator or agent.
 ///
 /// # Errors
-/// There is no such host, or nothing of it runs.
+/// There is no such host, nothing of it runs, or it was killed and does not end.
 pub fn kill(cluster: &Cluster, host: &str, signal: SignalName) -> Result<(), Failure> {
     let host = find(cluster, host)?;
     let Some(process) = process_of(cluster, host) else {
@@ -55,8 +60,11 @@ pub fn kill(cluster: &Cluster, host: &str, signal: SignalName) -> Result<(), Fai
             .hint(format!("`novacron dev start {}` starts it", host.name)));
     };
     process.signal(signal.signal());
-    if signal == SignalName::Kill {
-        process.await_end(std::time::Instant::now() + std::time::Duration::from_secs(5));
+    if signal == SignalName::Kill && !process.await_end(Instant::now() + END_PATIENCE) {
+        let seconds = END_PATIENCE.as_secs();
+        let message = format!("{} was killed and has not ended in {seconds} s", host.name);
+        return Err(Failure::new(Exit::TimedOut, message)
+            .hint("a thread of it waits for the disk; it ends when that answers".to_owned()));
     }
     notice(&format!(
         "{} of {} (pid {}) got {}",

@@ -149,7 +149,8 @@ impl Site {
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         // Field 22 of all is when it started; the first of these is the third. A number may be somebody else's by now.
         let state = fields.first()?.chars().next()?;
-        (fields.get(19) == Some(&started) && !matches!(state, 'Z' | 'X')).then_some(state)
+        let is_there = !matches!(state, 'Z' | 'X') || has_threads_left(pid);
+        (fields.get(19) == Some(&started) && is_there).then_some(state)
     }
 
     /// Lets two members lose every packet to each other.
@@ -321,6 +322,11 @@ impl Clock {
     pub fn now_ns(self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// Whether threads of a process whose first has ended wait for the disk: until the last is gone it holds its files.
+fn has_threads_left(pid: &str) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
 }
 
 /// The hardware address that `novacron dev` gives a host: locally administered, ending in its address.
