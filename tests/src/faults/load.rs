@@ -25,9 +25,10 @@ const KEYS: usize = 3;
 /// Between two operations of a client: some hundred operations a second in all, so that a register's history can be
 /// searched however long the campaign is.
 const PACE: Duration = Duration::from_millis(25);
-/// Records of one batch of usage, and seconds of each.
+/// Records of one batch of usage, and seconds of each: so few that five batches a second for most of an hour do not come up
+/// to the present.
 const RECORDS: u64 = 50;
-const RECORD_S: u64 = 60;
+const RECORD_S: u64 = 2;
 /// Days before now at which the posted usage begins: old enough for a long campaign, and younger than the ledger takes.
 const USAGE_AGE_DAYS: u64 = 20;
 
@@ -260,7 +261,7 @@ fn read(client: &Client, machines: &[VmId], register: usize) -> Result<Value> {
     }
 }
 
-/// Posts what a machine used, minute after minute, each batch until it is answered.
+/// Posts what a machine used, second after second, each batch until it is answered.
 struct Poster {
     client: Client,
     vm: VmId,
