@@ -131,11 +131,12 @@ impl Load {
         self.shared.answers.load(Ordering::Relaxed)
     }
 
-    /// Ends the clients, reads every register once more, and judges all that was seen.
+    /// Ends the clients, reads every register once more, and judges all that was seen. `metered_s` is what agents metered
+    /// meanwhile, for the account.
     ///
     /// # Errors
     /// What cannot have happened.
-    pub fn judge(self, site: &Site) -> Result<Account> {
+    pub fn judge(self, site: &Site, metered_s: i128) -> Result<Account> {
         self.shared.end.tell();
         for client in self.clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
@@ -171,7 +172,7 @@ impl Load {
         check_usage(site, self.posted_vm, usage_s)?;
         let answered = operations.iter().filter(|operation| operation.ended_ns.is_some()).count();
         let unknown = operations.len() - answered;
-        Ok(Account { answered, unknown, usage_s, metered_s: 0 })
+        Ok(Account { answered, unknown, usage_s, metered_s })
     }
 }
 

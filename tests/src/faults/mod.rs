@@ -41,5 +41,5 @@ pub fn campaign(site: &Site, seed: u64, faults: usize) -> Result<Account> {
     }
     // Before the ledger is verified: their last seconds are in it then.
     let metered_s = running.check(site).context("the machines that ran all the while")?;
-    Ok(Account { metered_s, ..load.judge(site)? })
+    load.judge(site, metered_s)
 }
