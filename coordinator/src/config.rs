@@ -128,7 +128,7 @@ impl Default for LogConfig {
 pub struct TimingConfig {
     /// Milliseconds between two heartbeats of the leader; 20 to 2,000.
     pub heartbeat_ms: u64,
-    /// The earliest election timeout in milliseconds: at least three heartbeats.
+    /// Milliseconds for which a silent leader is waited for before an election: at least three heartbeats.
     pub election_ms_min: u64,
     /// Log entries from one snapshot to the next; 10 to 1,000,000.
     pub entries_per_snapshot: u64,

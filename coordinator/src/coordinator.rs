@@ -47,8 +47,8 @@ use crate::raft::backlog::{Backlog, take_snapshots};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
-use crate::raft::timing::{self, Timing};
-use crate::raft::{DiskWork, Haste, MemberNode, Raft};
+use crate::raft::timing::Timing;
+use crate::raft::{DiskWork, Haste, Heard, MemberNode, Raft, elections};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::samples::Samples;
@@ -119,6 +119,7 @@ pub(crate) struct Core {
     pub(crate) backlog: Backlog,
     pub(crate) keyring: Keyring,
     pub(crate) samples: Samples,
+    heard: Heard,
 }
 
 impl Core {
@@ -141,16 +142,29 @@ impl Core {
         let backlog = machine.backlog();
         let keyring = directory.open_keyring(config.secret_key_file.as_deref())?;
         let samples = directory.open_samples()?;
-        let pace = config.timing().config(member)?;
+        let pace = config.timing().config()?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
-        let haste = Haste::default();
-        let network = Network::new(links.clone(), haste.clone());
+        let (haste, heard) = (Haste::default(), Heard::default());
+        let network = Network::new(links.clone(), haste.clone(), heard.clone());
         let raft = Raft::new(member.0, pace, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(fitness);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring, samples })
+        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring, samples, heard })
+    }
+
+    /// Calls elections while nobody is heard that leads, until `stop`: without it a cluster that has lost its leader, or
+    /// has just been started, gets none.
+    pub(crate) fn elections(
+        &self,
+        timing: Timing,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let fitness = self.leader.desk().fitness().clone();
+        let is_aside = move || fitness.is_aside(clock.now());
+        elections::call(self.raft.clone(), timing, self.heard.clone(), is_aside, stop)
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -196,12 +210,13 @@ impl Coordinator {
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
-        let (parts, passing) = Parts::new(&core, config, identity.cluster, authority, clock);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let elections = core.elections(config.timing(), clock.clone(), stop.clone());
+        let (parts, passing) = Parts::new(&core, config, identity.cluster, authority, clock);
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
         tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
-        tasks.spawn(parts.clone().break_ties(config.timing(), stop.clone()));
+        tasks.spawn(elections);
         tasks.spawn(parts.watch(config).run(stop.clone()));
         tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
@@ -314,6 +329,7 @@ struct Parts {
     clock: Clock,
     costs: Costs,
     outbound: Outbound,
+    heard: Heard,
 }
 
 impl Parts {
@@ -378,6 +394,7 @@ impl Parts {
             clock,
             costs,
             outbound,
+            heard: core.heard.clone(),
         };
         (parts, passing)
     }
@@ -461,15 +478,10 @@ impl Parts {
             history,
             self.cell.clone(),
         )
+        .heard_by(self.heard.clone())
         .with_status(self.status.clone())
         .with_keyring(self.keyring.clone())
         .with_samples(self.app.samples.clone(), self.clock.clone())
-    }
-
-    async fn break_ties(self, timing: Timing, stop: CancellationToken) {
-        let (fitness, clock) = (self.leader.desk().fitness().clone(), self.clock);
-        let is_aside = || fitness.is_aside(clock.now());
-        timing::watch_for_ties(self.raft, timing, is_aside, stop).await;
     }
 
     fn watch(&self, config: &Config) -> Watch {

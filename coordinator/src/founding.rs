@@ -16,6 +16,7 @@ use novacron_transport::{
     CloseCode, ClusterAuthority, Credentials, Endpoint, LinkSettings, Role, SubjectName,
 };
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, new_request, new_uuid};
 use crate::config::Config;
@@ -172,9 +173,15 @@ pub(crate) async fn alone<E: From<EndpointError> + From<Box<StartError>>>(
 ) -> Result<(), E> {
     let any: SocketAddr = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let endpoint = Endpoint::client(any, credentials, LinkSettings::control())?;
-    let core = Core::start(config, directory, own, endpoint.clone(), clock).await;
+    let core = Core::start(config, directory, own, endpoint.clone(), clock.clone()).await;
     let core = core.map_err(Box::new)?;
+    // An attempt before this one may have ended before its election did.
+    let stop = CancellationToken::new();
+    let elections = tokio::spawn(core.elections(config.timing(), clock, stop.clone()));
     let worked = work(&core).await;
+    stop.cancel();
+    // It has nothing to say.
+    let _ = elections.await;
     core.stop().await;
     endpoint.close(CloseCode::Done, "");
     worked

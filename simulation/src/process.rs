@@ -18,9 +18,10 @@ use novacron_coordinator::propose::Proposer;
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
 use novacron_coordinator::raft::network::Network;
-use novacron_coordinator::raft::timing::{Timing, watch_for_ties};
+use novacron_coordinator::raft::timing::Timing;
 use novacron_coordinator::raft::words::RaftMetrics;
 use novacron_coordinator::raft::{DiskWork, Haste, MemberNode, Raft};
+use novacron_coordinator::raft::{Heard, elections};
 use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
@@ -29,7 +30,6 @@ use novacron_coordinator::view::{FleetCell, View};
 use novacron_protocol::ids::{ClusterId, MemberId};
 use novacron_storage::disk::{Disk, SimulatedDisk};
 use novacron_storage::log::{Log, LogError, LogOptions};
-use openraft::Config;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -212,8 +212,10 @@ struct NotOpened {
 }
 
 impl NotOpened {
+    /// What rots while a process begins may be found by whoever reads it next.
     fn because(reason: impl Display) -> Self {
-        Self { reason: reason.to_string(), is_damaged: false }
+        let reason = reason.to_string();
+        Self { is_damaged: reason.contains("damaged"), reason }
     }
 }
 
@@ -244,6 +246,7 @@ struct Member {
     wire: Arc<Wire>,
     clock: Clock,
     timing: Timing,
+    heard: Heard,
     watch: Watch,
     is_watched: bool,
 }
@@ -263,19 +266,17 @@ impl Member {
             let is_damaged = matches!(error, LogError::Damaged(_));
             NotOpened { reason: whole(&error), is_damaged }
         })?;
-        let machine = Machine::open_without_tables(disk, work.clone()).map_err(|error| {
-            let reason = whole(&error);
-            NotOpened { is_damaged: reason.contains("damaged"), reason }
-        })?;
+        let machine = Machine::open_without_tables(disk, work.clone())
+            .map_err(|error| NotOpened::because(whole(&error)))?;
         let (cell, reach) = (machine.cell(), machine.reach());
         let history = History::new(machine.outgoing(), cell.clone(), work.clone());
         let machine = Witness::new(machine, member, oracle, planted);
         let fitness = Fitness::default();
         let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
         let links = links.watched(fitness.clone());
-        let haste = Haste::default();
-        let network = Network::new(links.clone(), haste.clone());
-        let config = pace(&environment)?;
+        let (haste, heard) = (Haste::default(), Heard::default());
+        let network = Network::new(links.clone(), haste.clone(), heard.clone());
+        let config = timing.config().map_err(NotOpened::because)?;
         let log = LogStore::new(log, work.clone()).behind(reach);
         let held = log.last_log_id().await.map_err(NotOpened::because)?;
         let raft = Raft::new(member, config, network, log, machine).await;
@@ -289,7 +290,8 @@ impl Member {
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
         let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
         let server =
-            PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone());
+            PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone())
+                .heard_by(heard.clone());
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
         let front = Front::new(proposer, (view.clone(), desk.clone()), clock.clone(), planted);
         let disk = environment.disk.clone();
@@ -320,6 +322,7 @@ impl Member {
             wire,
             clock,
             timing,
+            heard,
             watch,
             is_watched: environment.is_watched,
         })
@@ -329,7 +332,8 @@ impl Member {
         let never = CancellationToken::new();
         let (fitness, clock) = (self.watch.fitness.clone(), self.clock.clone());
         let is_aside = move || fitness.is_aside(clock.now());
-        tokio::spawn(watch_for_ties(self.raft.clone(), self.timing, is_aside, never.clone()));
+        let (raft, heard) = (self.raft.clone(), self.heard.clone());
+        tokio::spawn(elections::call(raft, self.timing, heard, is_aside, never.clone()));
         if self.is_watched {
             tokio::spawn(self.watch.clone().run(never.clone()));
         }
@@ -412,17 +416,6 @@ fn facts(member: u64) -> MemberFacts {
     let name = address(member);
     let formats = Formats::default();
     MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name, formats }
-}
-
-/// The member's pace, with a timeout for elections that chance has drawn here: openraft would draw it from the
-/// system.
-fn pace(environment: &Environment) -> Result<Arc<Config>, NotOpened> {
-    let member = MemberId(environment.member);
-    let config = environment.timing.config(member).map_err(NotOpened::because)?;
-    let (from, to) = environment.timing.window_ms(member);
-    let drawn = environment.dice.clone().between(from, to - 1);
-    let (election_timeout_min, election_timeout_max) = (drawn, drawn + 1);
-    Ok(Arc::new(Config { election_timeout_min, election_timeout_max, ..(*config).clone() }))
 }
 
 fn disk_work(environment: &Environment) -> DiskWork {

@@ -81,7 +81,7 @@ impl Limits {
             check(field, value.into(), 1..=65_536)?;
         }
         check("limits.head_ms_max", self.head_ms_max, 100..=600_000)?;
-        check("limits.body_ms_max", self.body_ms_max, 100..=20_000)?;
+        check("limits.body_ms_max", self.body_ms_max, 100..=60_000)?;
         check("limits.scan_wait_ms_max", self.scan_wait_ms_max, 100..=20_000)?;
         for (field, value) in [
             ("limits.connections_per_second_per_address", self.connections_per_second_per_address),

@@ -16,8 +16,8 @@ use super::message::{Answer, Call, Declined, PEER_MESSAGE_BYTES_MAX, PeerRequest
 use crate::agents::{Console, ConsoleError, Consoles};
 use crate::clock::Clock;
 use crate::history::History;
-use crate::raft::words::{AppendEntriesRequest, AppendEntriesResponse, RaftError};
-use crate::raft::{Raft, TypeConfig};
+use crate::raft::words::{AppendEntriesRequest, AppendEntriesResponse, RaftError, Vote};
+use crate::raft::{Heard, Hearing, Raft, TypeConfig};
 use crate::samples::{NodePart, Samples};
 use crate::secrets::keyring::{KeyText, Keyring};
 use crate::state::Fleet;
@@ -38,6 +38,7 @@ pub struct PeerServer {
     status: OwnStatus,
     keyring: Option<Keyring>,
     samples: Option<(Samples, Clock)>,
+    heard: Heard,
 }
 
 impl PeerServer {
@@ -51,7 +52,14 @@ impl PeerServer {
     ) -> Self {
         let own = leader.links().own();
         let status = OwnStatus::new(raft.clone(), history.clone(), cell.clone());
-        Self { own, raft, leader, consoles, history, cell, status, keyring: None, samples: None }
+        let (keyring, samples, heard) = (None, None, Heard::default());
+        Self { own, raft, leader, consoles, history, cell, status, keyring, samples, heard }
+    }
+
+    /// The same, and it says here when the leader was heard.
+    #[must_use]
+    pub fn heard_by(self, heard: Heard) -> Self {
+        Self { heard, ..self }
     }
 
     /// The same, and it can say more of itself.
@@ -121,6 +129,7 @@ impl PeerServer {
             Call::Condition => Ok(self.leader.desk().condition()),
             Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
             Call::InstallSnapshot(rpc) => {
+                let _hearing = self.hear(&rpc.vote);
                 self.require_room(true)?;
                 not_fatal(self.raft.install_snapshot(rpc).await).map(Answer::InstallSnapshot)
             }
@@ -142,6 +151,7 @@ impl PeerServer {
     /// What there is no room for is declined, and sent again. The sign of life in it is taken all the same: openraft gives no
     /// other while there is something to send, and a member that hears none calls elections.
     async fn append(&self, mut rpc: AppendEntriesRequest<TypeConfig>) -> Result<Answer, Declined> {
+        let _hearing = self.hear(&rpc.vote);
         let room = self.require_room(!rpc.entries.is_empty());
         if room.is_err() {
             rpc.entries.clear();
@@ -154,6 +164,12 @@ impl PeerServer {
             }
             _ => Ok(Answer::Append(answer)),
         }
+    }
+
+    /// A leader of the past is not listened to.
+    fn hear(&self, vote: &Vote<u64>) -> Option<Hearing> {
+        let is_current = *vote >= self.raft.server_metrics().borrow().vote;
+        is_current.then(|| self.heard.begin())
     }
 
     fn require_room(&self, is_needed: bool) -> Result<(), Declined> {

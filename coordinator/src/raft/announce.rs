@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::peers::message::{PeerRequest, PeerResponse};
     use crate::peers::{Answer, Carrier, PeerError};
+    use crate::raft::Heard;
     use crate::raft::network::{MemberNetwork, Network};
 
     const FOLLOWER: MemberId = MemberId(2);
@@ -302,7 +303,7 @@ mod tests {
             let follower = Arc::<Follower>::default();
             let links = PeerLinks::carried(MemberId(1), Incarnation(0), Arc::clone(&follower) as _);
             let haste = Haste::default();
-            let mut network = Network::new(links, haste.clone());
+            let mut network = Network::new(links, haste.clone(), Heard::default());
             let way = network.new_client(FOLLOWER.0, &MemberNode::default()).await;
             Self { follower, haste, way }
         }

@@ -7,6 +7,8 @@
 //! | [`types`] | what openraft is told about our types |
 //! | [`backlog`] | when a snapshot is due |
 //! | [`disk_work`] | where the disk is waited for |
+//! | [`elections`] | when members call elections |
+//! | [`heard`] | when the leader was heard last |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | `lookout` | the reactor goes on while one of its threads waits for the disk |
 //! | [`machine`] | applying, tables on disk, snapshots |
@@ -16,11 +18,13 @@
 //! | `shelf` | snapshots on disk, and what follows from the last of them |
 //! | [`reach`] | how far snapshots reach, before the log may go |
 //! | [`network`] | Raft's calls over the links between members |
-//! | [`timing`] | elections: windows that never overlap |
+//! | [`timing`] | the pace of the cluster |
 
 pub mod announce;
 pub mod backlog;
 pub mod disk_work;
+pub mod elections;
+pub mod heard;
 pub mod log_store;
 mod lookout;
 pub mod machine;
@@ -38,6 +42,7 @@ pub mod types;
 
 pub use announce::Haste;
 pub use disk_work::DiskWork;
+pub use heard::{Heard, Hearing};
 pub use reach::SnapshotReach;
 pub use types::{MemberNode, Raft, TypeConfig};
 
@@ -54,6 +59,6 @@ pub mod words {
         InstallSnapshotResponse, VoteRequest, VoteResponse,
     };
     pub use openraft::{
-        ChangeMembers, CommittedLeaderId, ConfigError, LogId, Membership, RaftMetrics,
+        ChangeMembers, CommittedLeaderId, ConfigError, LogId, Membership, RaftMetrics, Vote,
     };
 }

@@ -15,6 +15,7 @@ use openraft::raft::{
 use tokio::time::timeout;
 
 use super::announce::{Announcements, Haste};
+use super::heard::Heard;
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
 
@@ -27,12 +28,13 @@ const BACKOFF: Duration = Duration::from_millis(200);
 pub struct Network {
     links: PeerLinks,
     haste: Haste,
+    heard: Heard,
 }
 
 impl Network {
-    /// Over these links; `haste` says to whom commits are told at once.
-    pub fn new(links: PeerLinks, haste: Haste) -> Self {
-        Self { links, haste }
+    /// Over these links; `haste` says to whom commits are told at once, `heard` is told what is said of votes.
+    pub fn new(links: PeerLinks, haste: Haste, heard: Heard) -> Self {
+        Self { links, haste, heard }
     }
 }
 
@@ -41,10 +43,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &MemberNode) -> MemberNetwork {
         let (links, node) = (self.links.clone(), node.clone());
-        let haste = self.haste.clone();
+        let (haste, heard) = (self.haste.clone(), self.heard.clone());
         let announcements =
             Announcements::new(links.clone(), MemberId(target), node.clone(), haste);
-        MemberNetwork { links, target, node, announcements }
+        MemberNetwork { links, target, node, announcements, heard }
     }
 }
 
@@ -55,6 +57,7 @@ pub struct MemberNetwork {
     target: u64,
     node: MemberNode,
     announcements: Announcements,
+    heard: Heard,
 }
 
 type RpcError<E> = RPCError<u64, MemberNode, E>;
@@ -120,10 +123,12 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
-        match self.call(Call::Vote(rpc), &option).await? {
-            Answer::Vote(result) => self.remote(result),
-            _ => Err(confused()),
-        }
+        let answer = match self.call(Call::Vote(rpc.clone()), &option).await? {
+            Answer::Vote(result) => self.remote(result)?,
+            _ => return Err(confused()),
+        };
+        self.heard.answered(&rpc, &answer);
+        Ok(answer)
     }
 
     fn backoff(&self) -> Backoff {

@@ -76,7 +76,7 @@ impl Fleet {
         let [peers, api] = self.addresses[name];
         let text = format!(
             "name = \"{name}\"\ndata_directory = {:?}\npeer_listen = \"{peers}\"\napi_listen = \"{api}\"\n\
-             metrics_listen = \"off\"\n{}[timing]\nheartbeat_ms = 100\nelection_ms_min = 600\n\
+             metrics_listen = \"off\"\n{}[timing]\nheartbeat_ms = 100\nelection_ms_min = 1000\n\
              entries_per_snapshot = 100\n",
             self.directory.path().join(name),
             release.lines(),

@@ -69,7 +69,7 @@ pub fn config_with(name: &str, directory: &Path, more: &str) -> Config {
         metrics_listen = "127.0.0.1:0"
         [timing]
         heartbeat_ms = 100
-        election_ms_min = 600
+        election_ms_min = 1000
         entries_per_snapshot = 40
         [agents]
         suspect_after_ms = 1500

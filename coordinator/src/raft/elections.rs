@@ -1,0 +1,291 @@
+//! When a member calls an election.
+//!
+//! openraft 0.9 would wait for its lease and, after that, for a timeout that it draws once per process: twice the silence
+//! that an election needs, and two members with draws too close can split every vote for ever. So its own elections are
+//! off, and members call them here:
+//!
+//! - when the leader has been silent for the lease, which is the same on all members, the first of those that are left
+//!   calls, by the order of their ids; the next one some heartbeats later, if that has not led to anything, and so on.
+//!   In one term a vote for a higher id counts more, so whoever calls later is not refused for the earlier call;
+//! - after an election without a result the next one waits for its end, by chance longer, and twice as long every time;
+//! - whoever has learnt that another has entries that it lacks waits a lease more, and whoever was refused only for the
+//!   term, by a member that lacks entries, calls again in a later one ([`Chance`]): openraft does not let a request for a
+//!   vote that it refuses for the log raise its term, so the two would go on missing each other.
+//!
+//! What this member is at for the leader is no silence ([`Heard`]), nor is a time in which this process stood still: what
+//! the leader said meanwhile waits to be read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::Vote;
+use openraft::metrics::RaftServerMetrics;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::heard::{Chance, Heard};
+use super::timing::Timing;
+use super::types::{MemberNode, Raft};
+
+/// Elections without a result after which the time between two does not grow any more.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// Calls elections until `stop`, or until Raft ends. Whoever is aside calls none.
+pub async fn call(
+    raft: Raft,
+    timing: Timing,
+    heard: Heard,
+    is_aside: impl Fn() -> bool + Send,
+    stop: CancellationToken,
+) {
+    let mut metrics = raft.server_metrics();
+    let mut turn = Turn::begin(timing, Instant::now());
+    loop {
+        let standing = Standing::of(&metrics.borrow_and_update());
+        if standing.vote.is_committed() {
+            heard.forget_chance();
+        }
+        turn.see(standing, (heard.last(), heard.chance()), Instant::now());
+        if turn.is_due(Instant::now()) && !is_aside() {
+            tracing::info!(silence = ?turn.since.elapsed(), "no leader is heard: calling an election");
+            heard.forget_chance();
+            // Fails only if Raft has stopped, which is noticed below.
+            let _ = raft.trigger().elect().await;
+            turn.called(Instant::now(), rand::random());
+        }
+        let until = turn.next_look(Instant::now());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+            () = sleep_until(until) => turn.woken(until, Instant::now()),
+        }
+    }
+}
+
+/// What Raft says of who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standing {
+    own: u64,
+    voters: BTreeSet<u64>,
+    vote: Vote<u64>,
+    leads: bool,
+}
+
+impl Standing {
+    fn of(metrics: &RaftServerMetrics<u64, MemberNode>) -> Self {
+        let voters = metrics.membership_config.membership().voter_ids().collect();
+        let leads = metrics.current_leader == Some(metrics.id);
+        Self { own: metrics.id, voters, vote: metrics.vote, leads }
+    }
+
+    /// Whether this member called an election that has no result yet.
+    fn is_candidate(&self) -> bool {
+        !self.vote.is_committed() && self.vote.leader_id().voted_for() == Some(self.own)
+    }
+
+    /// How many are before this member: those with lower ids, without the one that is silent.
+    fn place(&self) -> u32 {
+        let silent = self.vote.leader_id().voted_for();
+        let before = self.voters.range(..self.own).filter(|id| Some(**id) != silent);
+        u32::try_from(before.count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A member's turn to call an election. Pure.
+#[derive(Debug)]
+struct Turn {
+    timing: Timing,
+    standing: Option<Standing>,
+    /// Since when nothing was heard of a leader, or of somebody who wants to be it.
+    since: Instant,
+    /// Elections since there was a leader.
+    elections: u32,
+    chance: Chance,
+    /// What a die has added.
+    added: Duration,
+}
+
+impl Turn {
+    fn begin(timing: Timing, now: Instant) -> Self {
+        let (elections, chance, added) = (0, Chance::Open, Duration::ZERO);
+        Self { timing, standing: None, since: now, elections, chance, added }
+    }
+
+    fn see(&mut self, standing: Standing, (heard, chance): (Instant, Chance), now: Instant) {
+        let last = self.standing.as_ref().map(|standing| standing.vote);
+        if standing.vote.is_committed() {
+            self.elections = 0;
+            self.added = Duration::ZERO;
+        }
+        if last.is_some_and(|last| last != standing.vote) {
+            self.since = now;
+            if !standing.vote.is_committed() && !standing.is_candidate() {
+                self.elections += 1;
+            }
+        }
+        self.since = self.since.max(heard);
+        self.chance = chance;
+        self.standing = Some(standing);
+    }
+
+    /// An election was called here. `die` spreads the next one.
+    fn called(&mut self, now: Instant, die: u16) {
+        self.since = now;
+        self.chance = Chance::Open;
+        self.elections += 1;
+        self.added = self.round() * u32::from(die) / u32::from(u16::MAX);
+    }
+
+    /// It is woken later than it wanted: it stood still for so long, and heard nobody for that.
+    fn woken(&mut self, wanted: Instant, now: Instant) {
+        self.since = (self.since + now.saturating_duration_since(wanted)).min(now);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    /// When to look again: it is looked often, so that a time of standing still is seen.
+    fn next_look(&self, now: Instant) -> Instant {
+        let often = now + self.timing.heartbeat();
+        match self.due() {
+            Some(due) if due > now => due.min(often),
+            _ => often,
+        }
+    }
+
+    /// `None` for whoever leads, or has no vote.
+    fn due(&self) -> Option<Instant> {
+        let standing = self.standing.as_ref()?;
+        if standing.leads || !standing.voters.contains(&standing.own) {
+            return None;
+        }
+        let wait = match (self.elections, self.chance) {
+            (0, _) if standing.voters.len() == 1 => Duration::ZERO,
+            (0, _) => self.timing.lease() + self.timing.heartbeat() / 2,
+            (_, Chance::Open) => self.round() + self.added,
+            (_, Chance::Ahead) => self.timing.stagger(),
+            (_, Chance::Behind) => self.timing.lease() + self.round() + self.added,
+        };
+        Some(self.since + wait + self.timing.stagger() * standing.place())
+    }
+
+    /// For how long an election is left alone.
+    fn round(&self) -> Duration {
+        let doublings = self.elections.saturating_sub(1).min(DOUBLINGS_MAX);
+        self.timing.stagger() * 2 * (1 << doublings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing() -> Timing {
+        Timing { heartbeat_ms: 100, election_ms_min: 1_000, ..Timing::default() }
+    }
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Member `own` of `voters`, whose vote is for this member in this term.
+    fn standing(own: u64, voters: u64, (term, member): (u64, u64), is_committed: bool) -> Standing {
+        let vote =
+            if is_committed { Vote::new_committed(term, member) } else { Vote::new(term, member) };
+        let leads = is_committed && member == own;
+        Standing { own, voters: (1..=voters).collect(), vote, leads }
+    }
+
+    /// How long after its beginning a turn is due that has seen this.
+    fn wait(standing: Standing) -> Option<Duration> {
+        let now = Instant::now();
+        let mut turn = Turn::begin(timing(), now);
+        turn.see(standing, (now, Chance::Open), now);
+        turn.due().map(|due| due - now)
+    }
+
+    #[test]
+    fn whoever_is_left_calls_one_after_the_other() {
+        let follower = |own, leader| wait(standing(own, 5, (7, leader), true)).unwrap();
+        assert_eq!([2, 3, 4, 5].map(|own| follower(own, 1)), [1_050, 1_250, 1_450, 1_650].map(ms));
+        assert_eq!([1, 2, 4, 5].map(|own| follower(own, 3)), [1_050, 1_250, 1_450, 1_650].map(ms));
+        assert_eq!(wait(standing(3, 5, (7, 3), true)), None, "the leader");
+        assert_eq!(wait(standing(9, 5, (7, 3), true)), None, "no voter");
+        assert_eq!(wait(standing(1, 1, (7, 0), false)), Some(ms(0)), "nobody else");
+        assert_eq!(wait(standing(2, 3, (7, 1), false)), Some(ms(1_050)), "just started");
+    }
+
+    #[test]
+    fn a_leader_that_is_heard_is_waited_for_again() {
+        let begin = Instant::now();
+        let mut turn = Turn::begin(timing(), begin);
+        let follower = || standing(2, 3, (7, 1), true);
+        turn.see(follower(), (begin + ms(900), Chance::Open), begin + ms(1_049));
+        assert!(!turn.is_due(begin + ms(1_949)));
+        assert!(turn.is_due(begin + ms(1_950)));
+        assert_eq!(turn.next_look(begin + ms(1_900)), begin + ms(1_950));
+        assert_eq!(turn.next_look(begin + ms(1_000)), begin + ms(1_100), "looks every heartbeat");
+        turn.see(standing(2, 3, (8, 3), true), (begin, Chance::Open), begin + ms(1_940));
+        assert!(!turn.is_due(begin + ms(2_939)), "another leads");
+    }
+
+    #[test]
+    fn a_time_of_standing_still_is_no_silence() {
+        let begin = Instant::now();
+        let mut turn = Turn::begin(timing(), begin);
+        turn.see(standing(2, 3, (7, 1), true), (begin, Chance::Open), begin);
+        turn.woken(begin + ms(100), begin + ms(5_100));
+        assert!(!turn.is_due(begin + ms(6_049)));
+        assert!(turn.is_due(begin + ms(6_050)));
+    }
+
+    #[test]
+    fn each_election_without_a_result_is_left_alone_for_longer() {
+        let mut now = Instant::now();
+        let mut turn = Turn::begin(timing(), now);
+        turn.see(standing(2, 3, (7, 1), true), (now, Chance::Open), now);
+        let rounds = [400, 800, 1_600, 3_200, 6_400, 6_400].map(ms);
+        for (term, round) in (8..).zip(rounds) {
+            now = turn.due().unwrap();
+            turn.called(now, 0);
+            turn.see(standing(2, 3, (term, 2), false), (now, Chance::Open), now);
+            // One has a lower id.
+            assert_eq!(turn.due(), Some(now + round + ms(200)));
+            turn.called(now, u16::MAX);
+            turn.elections -= 1;
+            let longest = turn.due().unwrap();
+            assert!(longest > now + round + ms(200) && longest <= now + round * 3 + ms(200));
+            turn.added = Duration::ZERO;
+        }
+        turn.see(standing(2, 3, (20, 3), true), (now, Chance::Open), now);
+        assert_eq!(turn.due(), Some(now + ms(1_250)), "there is a leader again");
+    }
+
+    #[test]
+    fn the_election_of_another_is_left_alone() {
+        let begin = Instant::now();
+        let mut turn = Turn::begin(timing(), begin);
+        turn.see(standing(3, 3, (7, 1), true), (begin, Chance::Open), begin);
+        let called = begin + ms(1_060);
+        turn.see(standing(3, 3, (8, 2), false), (begin, Chance::Open), called);
+        assert_eq!(turn.due(), Some(called + ms(400 + 200)), "one has a lower id, and calls first");
+        turn.see(standing(3, 3, (8, 2), true), (called + ms(30), Chance::Open), called + ms(30));
+        assert_eq!(turn.due(), Some(called + ms(30 + 1_050 + 200)));
+    }
+
+    #[test]
+    fn whoever_lacks_entries_lets_others_call_first() {
+        let begin = Instant::now();
+        let wait = |chance| {
+            let mut turn = Turn::begin(timing(), begin);
+            turn.see(standing(1, 3, (7, 3), true), (begin, Chance::Open), begin);
+            turn.called(begin, u16::MAX);
+            turn.see(standing(1, 3, (8, 1), false), (begin, chance), begin);
+            turn.due().unwrap() - begin
+        };
+        let waits = [Chance::Ahead, Chance::Open, Chance::Behind].map(wait);
+        assert_eq!(waits, [200, 800, 1_800].map(ms));
+    }
+}

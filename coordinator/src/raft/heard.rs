@@ -1,0 +1,139 @@
+//! What this member heard of others that decides when it calls an election.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::raft::{VoteRequest, VoteResponse};
+use tokio::time::Instant;
+
+/// When the leader was heard last, and what those said who refused their votes: noted by those who talk with other
+/// members, asked by whoever calls elections. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Heard(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    last: Instant,
+    /// Calls of the leader that are not answered yet.
+    under_way: usize,
+    chance: Chance,
+}
+
+/// What refused votes say of the next election that this member calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Chance {
+    /// Nothing.
+    Open,
+    /// Somebody has voted in a later term and lacks entries that this member has: it would be given the next vote, and could
+    /// not lead this member.
+    Ahead,
+    /// Somebody has entries that this member lacks, and will never give it a vote.
+    Behind,
+}
+
+/// A call of the leader that this member is at. What it takes is no silence of the leader.
+#[derive(Debug)]
+pub struct Hearing(Heard);
+
+impl Default for Heard {
+    /// Nobody yet: silence begins now.
+    fn default() -> Self {
+        let (last, chance) = (Instant::now(), Chance::Open);
+        Self(Arc::new(Mutex::new(Inner { last, under_way: 0, chance })))
+    }
+}
+
+impl Heard {
+    /// A call of the leader has come; it is answered when what is returned is dropped.
+    pub fn begin(&self) -> Hearing {
+        self.with(|inner| inner.under_way += 1);
+        Hearing(self.clone())
+    }
+
+    /// When the last call was answered; now, while one is not.
+    pub(super) fn last(&self) -> Instant {
+        self.with(|inner| if inner.under_way > 0 { Instant::now() } else { inner.last })
+    }
+
+    /// Another member answers to this one's asking for its vote.
+    pub(super) fn answered(&self, asked: &VoteRequest<u64>, answer: &VoteResponse<u64>) {
+        let chance = if answer.last_log_id > asked.last_log_id {
+            Chance::Behind
+        } else if answer.last_log_id < asked.last_log_id && answer.vote > asked.vote {
+            Chance::Ahead
+        } else {
+            Chance::Open
+        };
+        if !answer.vote_granted {
+            self.with(|inner| inner.chance = inner.chance.max(chance));
+        }
+    }
+
+    /// What answers have said since the last election.
+    pub(super) fn chance(&self) -> Chance {
+        self.with(|inner| inner.chance)
+    }
+
+    /// There is a new election, or no need for one: what was said before counts no more.
+    pub(super) fn forget_chance(&self) {
+        self.with(|inner| inner.chance = Chance::Open);
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.with(|inner| {
+            inner.under_way -= 1;
+            inner.last = Instant::now();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use openraft::{CommittedLeaderId, LogId, Vote};
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_when_the_last_call_is_answered() {
+        let heard = Heard::default();
+        let second = Duration::from_secs(1);
+        advance(second).await;
+        assert_eq!(heard.last() + second, Instant::now());
+        let (one, other) = (heard.begin(), heard.begin());
+        advance(second).await;
+        drop(one);
+        advance(second).await;
+        assert_eq!(heard.last(), Instant::now(), "another is under way");
+        drop(other);
+        advance(second).await;
+        assert_eq!(heard.last() + second, Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_say_whether_another_election_would_help() {
+        let log = |index| Some(LogId::new(CommittedLeaderId::new(5, 1), index));
+        let refused = |vote, last| VoteResponse::new(vote, log(last), false);
+        let (asked, later) = (VoteRequest::new(Vote::new(20, 1), log(40)), Vote::new(21, 2));
+        let heard = Heard::default();
+        let chance = |answer| {
+            heard.answered(&asked, &answer);
+            heard.chance()
+        };
+        assert_eq!(chance(VoteResponse::new(Vote::new(20, 1), log(41), true)), Chance::Open);
+        assert_eq!(chance(refused(later, 40)), Chance::Open, "it may win itself");
+        assert_eq!(chance(refused(Vote::new(19, 3), 36)), Chance::Open, "still waits for a leader");
+        assert_eq!(chance(refused(later, 36)), Chance::Ahead);
+        assert_eq!(chance(refused(later, 41)), Chance::Behind);
+        assert_eq!(chance(refused(later, 36)), Chance::Behind);
+        heard.forget_chance();
+        assert_eq!(heard.chance(), Chance::Open);
+    }
+}
