@@ -128,7 +128,8 @@ impl Default for LogConfig {
 pub struct TimingConfig {
     /// Milliseconds between two heartbeats of the leader; 20 to 2,000.
     pub heartbeat_ms: u64,
-    /// Milliseconds for which a silent leader is waited for before an election: at least three heartbeats.
+    /// Milliseconds for which a silent leader is waited for before an election: at least six heartbeats, of
+    /// which four are sent.
     pub election_ms_min: u64,
     /// Log entries from one snapshot to the next; 10 to 1,000,000.
     pub entries_per_snapshot: u64,
@@ -279,8 +280,8 @@ impl Config {
         if !(20..=2_000).contains(&heartbeat_ms) {
             return invalid("timing.heartbeat_ms", format!("{heartbeat_ms} is outside 20 to 2000"));
         }
-        if !(heartbeat_ms * 3..=60_000).contains(&self.timing.election_ms_min) {
-            let problem = format!("must be {} (three heartbeats) to 60000", heartbeat_ms * 3);
+        if !(heartbeat_ms * 6..=60_000).contains(&self.timing.election_ms_min) {
+            let problem = format!("must be {} (six heartbeats) to 60000", heartbeat_ms * 6);
             return invalid("timing.election_ms_min", problem);
         }
         if !(10..=1_000_000).contains(&self.timing.entries_per_snapshot) {

@@ -1,6 +1,8 @@
 //! `novacron-simulation`: one seed in this process, or many in processes of their own.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -128,27 +130,32 @@ fn line(seed: u64, outcome: &Outcome) -> String {
 fn many(seeds: std::ops::Range<u64>, minutes: u64, planted: Planted, jobs: usize) -> Result<bool> {
     let program = std::env::current_exe().context("this program is gone")?;
     let planted = clap::ValueEnum::to_possible_value(&planted).context("no such bug")?;
-    let mut seeds = seeds;
-    loop {
-        let some: Vec<u64> = seeds.by_ref().take(jobs.max(1)).collect();
-        if some.is_empty() {
-            return Ok(true);
+    let seeds = Mutex::new(seeds);
+    let is_well = AtomicBool::new(true);
+    let run = |seed: u64| -> Result<()> {
+        let mut command = Command::new(&program);
+        command.args(["one", "--seed", &seed.to_string()]);
+        command.args(["--minutes", &minutes.to_string(), "--planted", planted.get_name()]);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        is_well.fetch_and(output.status.success(), Ordering::Relaxed);
+        Ok(())
+    };
+    let next = || seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // Some seeds take ten times as long as others: nobody waits for them.
+    let work = || -> Result<()> {
+        while is_well.load(Ordering::Relaxed) {
+            let Some(seed) = next() else { break };
+            run(seed)?;
         }
-        let start = |seed: &u64| {
-            let mut command = Command::new(&program);
-            command.args(["one", "--seed", &seed.to_string()]);
-            command.args(["--minutes", &minutes.to_string(), "--planted", planted.get_name()]);
-            command.stdout(Stdio::piped()).spawn()
-        };
-        let children = some.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-        let mut is_well = true;
-        for child in children {
-            let output = child.wait_with_output()?;
-            print!("{}", String::from_utf8_lossy(&output.stdout));
-            is_well &= output.status.success();
-        }
-        if !is_well {
-            return Ok(false);
-        }
-    }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| match worker.join() {
+            Ok(worked) => worked,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    Ok(is_well.into_inner())
 }

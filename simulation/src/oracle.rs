@@ -20,7 +20,7 @@ use crate::client::{Seen, Told};
 use crate::member::{BEGINNING, WorldTime};
 
 /// States are compared at indexes that this divides: hashing all of a state costs more than applying an entry.
-pub const COMPARED_EVERY: u64 = 8;
+pub const COMPARED_EVERY: u64 = 32;
 
 /// The oracle. Clones are the same.
 #[derive(Clone, Default)]

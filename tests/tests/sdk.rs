@@ -27,7 +27,7 @@ fn free_address() -> SocketAddr {
 fn config(directory: &Path, number: usize) -> CoordinatorConfig {
     let text = format!(
         "name = \"coordinator-{number}\"\ndata_directory = {:?}\npeer_listen = \"{}\"\napi_listen = \"{}\"\n\
-         metrics_listen = \"off\"\n[timing]\nheartbeat_ms = 50\nelection_ms_min = 200\n",
+         metrics_listen = \"off\"\n[timing]\nheartbeat_ms = 100\nelection_ms_min = 1000\n",
         directory.join(format!("data-{number}")),
         free_address(),
         free_address(),

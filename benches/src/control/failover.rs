@@ -33,7 +33,7 @@ const LONGEST_S_MAX: f64 = 5.0;
 const TITLE: &str = "Control plane: without a leader";
 
 const METHOD: &str = "\
-Three members of either side on this machine with the same pace (heartbeat 150 ms, elections from 1,000 ms on), mutual TLS
+Three members of either side on this machine with the same pace (heartbeat 100 ms, elections from 1,000 ms on: the defaults of both), mutual TLS
 1.3. The leader is killed (SIGKILL); from then on a write is tried every 20 ms, at the survivors in turn, none waiting for
 another. The time is from the kill to the first acknowledgement. Then the killed member starts again and catches up. Sides
 took turns.";

@@ -151,10 +151,9 @@ impl Watch {
         Some((member, Other { offset_ms, is_fit, has_room }))
     }
 
-    /// A leader that sends no signs of life is replaced, and one that calls no elections does not lead.
+    /// A leader that sends no signs of life is replaced. Whoever is aside calls no elections either (`raft::elections`).
     fn step(&self) {
         let leads = !self.fitness.is_aside(self.clock.now());
         self.raft.runtime_config().heartbeat(leads);
-        self.raft.runtime_config().elect(leads);
     }
 }

@@ -7,7 +7,8 @@
 //! - when the leader has been silent for the lease, which is the same on all members, the first of those that are left
 //!   calls, by the order of their ids; the next one some heartbeats later, if that has not led to anything, and so on.
 //!   In one term a vote for a higher id counts more, so whoever calls later is not refused for the earlier call;
-//! - after an election without a result the next one waits for its end, by chance longer, and twice as long every time;
+//! - after an election without a result the next one waits for its end, by chance longer, and twice as long every time that
+//!   somebody answers: who is alone meets nobody, and shall be there when others come;
 //! - whoever has learnt that another has entries that it lacks waits a lease more, and whoever was refused only for the
 //!   term, by a member that lacks entries, calls again in a later one ([`Chance`]): openraft does not let a request for a
 //!   vote that it refuses for the log raise its term, so the two would go on missing each other.
@@ -27,8 +28,9 @@ use super::heard::{Chance, Heard};
 use super::timing::Timing;
 use super::types::{MemberNode, Raft};
 
-/// Elections without a result after which the time between two does not grow any more.
-const DOUBLINGS_MAX: u32 = 4;
+/// Elections without a result after which the time between two does not grow any more: 3.2 s, and as much by chance, with
+/// the usual heartbeat.
+const DOUBLINGS_MAX: u32 = 3;
 
 /// Calls elections until `stop`, or until Raft ends. Whoever is aside calls none.
 pub async fn call(
@@ -42,9 +44,6 @@ pub async fn call(
     let mut turn = Turn::begin(timing, Instant::now());
     loop {
         let standing = Standing::of(&metrics.borrow_and_update());
-        if standing.vote.is_committed() {
-            heard.forget_chance();
-        }
         turn.see(standing, (heard.last(), heard.chance()), Instant::now());
         if turn.is_due(Instant::now()) && !is_aside() {
             tracing::info!(silence = ?turn.since.elapsed(), "no leader is heard: calling an election");
@@ -99,8 +98,11 @@ struct Turn {
     standing: Option<Standing>,
     /// Since when nothing was heard of a leader, or of somebody who wants to be it.
     since: Instant,
-    /// Elections since there was a leader.
+    /// Elections since there was a leader; those that nobody answered count as one.
     elections: u32,
+    /// When an election was called here last, and the vote before it: openraft says that there is a new one when its disk
+    /// has it.
+    called: Option<(Instant, Vote<u64>)>,
     chance: Chance,
     /// What a die has added.
     added: Duration,
@@ -108,18 +110,26 @@ struct Turn {
 
 impl Turn {
     fn begin(timing: Timing, now: Instant) -> Self {
-        let (elections, chance, added) = (0, Chance::Open, Duration::ZERO);
-        Self { timing, standing: None, since: now, elections, chance, added }
+        let (elections, chance, added) = (0, Chance::Alone, Duration::ZERO);
+        Self { timing, standing: None, since: now, elections, called: None, chance, added }
     }
 
     fn see(&mut self, standing: Standing, (heard, chance): (Instant, Chance), now: Instant) {
+        // Raft has not begun, or this member belongs to no cluster yet.
+        if standing.voters.is_empty() {
+            return;
+        }
         let last = self.standing.as_ref().map(|standing| standing.vote);
-        if standing.vote.is_committed() {
+        let is_new = last.is_some_and(|last| last != standing.vote);
+        // The vote for the last leader stays until the disk has another.
+        let is_heard = self.called.is_none_or(|(called, _)| heard > called);
+        if standing.vote.is_committed() && (is_new || is_heard) {
             self.elections = 0;
             self.added = Duration::ZERO;
         }
-        if last.is_some_and(|last| last != standing.vote) {
+        if is_new {
             self.since = now;
+            self.called = self.called.filter(|(_, before)| *before == standing.vote);
             if !standing.vote.is_committed() && !standing.is_candidate() {
                 self.elections += 1;
             }
@@ -131,9 +141,13 @@ impl Turn {
 
     /// An election was called here. `die` spreads the next one.
     fn called(&mut self, now: Instant, die: u16) {
+        self.elections = match self.chance {
+            Chance::Alone => 1,
+            _ => self.elections + 1,
+        };
+        self.called = self.standing.as_ref().map(|standing| (now, standing.vote));
         self.since = now;
-        self.chance = Chance::Open;
-        self.elections += 1;
+        self.chance = Chance::Alone;
         self.added = self.round() * u32::from(die) / u32::from(u16::MAX);
     }
 
@@ -161,12 +175,15 @@ impl Turn {
         if standing.leads || !standing.voters.contains(&standing.own) {
             return None;
         }
+        let lease = self.timing.lease();
+        let is_being_written = self.called.is_some_and(|(_, before)| before == standing.vote);
         let wait = match (self.elections, self.chance) {
             (0, _) if standing.voters.len() == 1 => Duration::ZERO,
-            (0, _) => self.timing.lease() + self.timing.heartbeat() / 2,
-            (_, Chance::Open) => self.round() + self.added,
+            (0, _) => lease + self.timing.heartbeat() / 2,
+            _ if is_being_written => lease + self.added,
+            (_, Chance::Alone | Chance::Open) => self.round() + self.added,
             (_, Chance::Ahead) => self.timing.stagger(),
-            (_, Chance::Behind) => self.timing.lease() + self.round() + self.added,
+            (_, Chance::Behind) => lease + self.round() + self.added,
         };
         Some(self.since + wait + self.timing.stagger() * standing.place())
     }
@@ -202,7 +219,7 @@ mod tests {
     fn wait(standing: Standing) -> Option<Duration> {
         let now = Instant::now();
         let mut turn = Turn::begin(timing(), now);
-        turn.see(standing, (now, Chance::Open), now);
+        turn.see(standing, (now, Chance::Alone), now);
         turn.due().map(|due| due - now)
     }
 
@@ -241,26 +258,65 @@ mod tests {
         assert!(turn.is_due(begin + ms(6_050)));
     }
 
+    /// A turn of member 2 of three whose leader, 1, was heard when it began, and who called an election then.
+    fn candidate(begin: Instant, die: u16) -> Turn {
+        let mut turn = Turn::begin(timing(), begin);
+        turn.see(standing(2, 3, (7, 1), true), (begin, Chance::Alone), begin);
+        turn.called(begin + ms(1_050), die);
+        turn
+    }
+
     #[test]
-    fn each_election_without_a_result_is_left_alone_for_longer() {
-        let mut now = Instant::now();
-        let mut turn = Turn::begin(timing(), now);
-        turn.see(standing(2, 3, (7, 1), true), (now, Chance::Open), now);
-        let rounds = [400, 800, 1_600, 3_200, 6_400, 6_400].map(ms);
-        for (term, round) in (8..).zip(rounds) {
-            now = turn.due().unwrap();
-            turn.called(now, 0);
-            turn.see(standing(2, 3, (term, 2), false), (now, Chance::Open), now);
-            // One has a lower id.
-            assert_eq!(turn.due(), Some(now + round + ms(200)));
-            turn.called(now, u16::MAX);
-            turn.elections -= 1;
-            let longest = turn.due().unwrap();
-            assert!(longest > now + round + ms(200) && longest <= now + round * 3 + ms(200));
-            turn.added = Duration::ZERO;
+    fn each_election_without_a_result_is_left_alone_for_longer_if_somebody_answers() {
+        for (chance, rounds) in
+            [(Chance::Alone, [400; 5]), (Chance::Open, [400, 800, 1_600, 3_200, 3_200])]
+        {
+            let begin = Instant::now();
+            let (mut now, mut turn) = (begin + ms(1_050), candidate(begin, 0));
+            for (term, round) in (8..).zip(rounds.map(ms)) {
+                turn.see(standing(2, 3, (term, 2), false), (begin, chance), now);
+                // One has a lower id.
+                let due = turn.due().unwrap();
+                assert_eq!(due - now, round + ms(200), "{chance:?}");
+                now = due;
+                turn.called(now, 0);
+            }
+            turn.see(standing(2, 3, (20, 3), true), (now, chance), now);
+            assert_eq!(turn.due(), Some(now + ms(1_250)), "there is a leader again");
         }
-        turn.see(standing(2, 3, (20, 3), true), (now, Chance::Open), now);
-        assert_eq!(turn.due(), Some(now + ms(1_250)), "there is a leader again");
+    }
+
+    #[test]
+    fn a_die_adds_as_much_as_a_round_at_most() {
+        let begin = Instant::now();
+        let (called, mut turn) = (begin + ms(1_050), candidate(begin, u16::MAX));
+        turn.see(standing(2, 3, (8, 2), false), (begin, Chance::Open), called);
+        assert_eq!(turn.due(), Some(called + ms(800 + 200)));
+    }
+
+    #[test]
+    fn an_election_that_the_disk_does_not_have_yet_is_not_called_again() {
+        let begin = Instant::now();
+        let (called, mut turn) = (begin + ms(1_050), candidate(begin, 0));
+        // The leader that is silent, again and again.
+        turn.see(standing(2, 3, (7, 1), true), (begin, Chance::Alone), called + ms(100));
+        assert_eq!(turn.due(), Some(called + ms(1_000)), "no other is left");
+        turn.see(standing(2, 3, (8, 2), false), (begin, Chance::Alone), called + ms(300));
+        assert_eq!(turn.due(), Some(called + ms(300 + 400 + 200)));
+        let mut turn = candidate(begin, 0);
+        let heard = called + ms(50);
+        turn.see(standing(2, 3, (7, 1), true), (heard, Chance::Alone), called + ms(100));
+        assert_eq!(turn.due(), Some(heard + ms(1_050)), "it was not silent");
+    }
+
+    #[test]
+    fn what_raft_says_before_it_has_begun_is_nothing() {
+        let begin = Instant::now();
+        let mut turn = Turn::begin(timing(), begin);
+        turn.see(standing(0, 0, (0, 0), false), (begin, Chance::Alone), begin);
+        assert_eq!(turn.due(), None);
+        turn.see(standing(2, 3, (7, 3), false), (begin, Chance::Alone), begin + ms(1));
+        assert_eq!(turn.due(), Some(begin + ms(1_250)), "nobody has called an election since");
     }
 
     #[test]
@@ -279,13 +335,11 @@ mod tests {
     fn whoever_lacks_entries_lets_others_call_first() {
         let begin = Instant::now();
         let wait = |chance| {
-            let mut turn = Turn::begin(timing(), begin);
-            turn.see(standing(1, 3, (7, 3), true), (begin, Chance::Open), begin);
-            turn.called(begin, u16::MAX);
-            turn.see(standing(1, 3, (8, 1), false), (begin, chance), begin);
-            turn.due().unwrap() - begin
+            let (called, mut turn) = (begin + ms(1_050), candidate(begin, u16::MAX));
+            turn.see(standing(2, 3, (8, 2), false), (begin, chance), called);
+            turn.due().unwrap() - called
         };
         let waits = [Chance::Ahead, Chance::Open, Chance::Behind].map(wait);
-        assert_eq!(waits, [200, 800, 1_800].map(ms));
+        assert_eq!(waits, [400, 1_000, 2_000].map(ms));
     }
 }

@@ -1,7 +1,9 @@
 //! What this member heard of others that decides when it calls an election.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use openraft::Vote;
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::Instant;
 
@@ -15,13 +17,17 @@ struct Inner {
     last: Instant,
     /// Calls of the leader that are not answered yet.
     under_way: usize,
+    /// What was asked for in this member's newest election.
+    asked: Vote<u64>,
     chance: Chance,
 }
 
-/// What refused votes say of the next election that this member calls.
+/// What the answers to one election say of the next one that this member calls. The worst of them counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chance {
-    /// Nothing.
+    /// Nobody has answered.
+    Alone,
+    /// Somebody has.
     Open,
     /// Somebody has voted in a later term and lacks entries that this member has: it would be given the next vote, and could
     /// not lead this member.
@@ -37,8 +43,8 @@ pub struct Hearing(Heard);
 impl Default for Heard {
     /// Nobody yet: silence begins now.
     fn default() -> Self {
-        let (last, chance) = (Instant::now(), Chance::Open);
-        Self(Arc::new(Mutex::new(Inner { last, under_way: 0, chance })))
+        let (last, asked, chance) = (Instant::now(), Vote::default(), Chance::Alone);
+        Self(Arc::new(Mutex::new(Inner { last, under_way: 0, asked, chance })))
     }
 }
 
@@ -54,18 +60,23 @@ impl Heard {
         self.with(|inner| if inner.under_way > 0 { Instant::now() } else { inner.last })
     }
 
-    /// Another member answers to this one's asking for its vote.
+    /// Another member is asked for its vote.
+    pub(super) fn asks(&self, asked: &VoteRequest<u64>) {
+        self.with(|inner| {
+            if asked.vote > inner.asked {
+                (inner.asked, inner.chance) = (asked.vote, Chance::Alone);
+            }
+        });
+    }
+
+    /// Another member answers. What it says to an earlier election shows only that it is there: openraft does not heed it
+    /// either.
     pub(super) fn answered(&self, asked: &VoteRequest<u64>, answer: &VoteResponse<u64>) {
-        let chance = if answer.last_log_id > asked.last_log_id {
-            Chance::Behind
-        } else if answer.last_log_id < asked.last_log_id && answer.vote > asked.vote {
-            Chance::Ahead
-        } else {
-            Chance::Open
-        };
-        if !answer.vote_granted {
-            self.with(|inner| inner.chance = inner.chance.max(chance));
-        }
+        let said = Chance::of(asked, answer);
+        self.with(|inner| {
+            let chance = if asked.vote == inner.asked { said } else { Chance::Open };
+            inner.chance = inner.chance.max(chance);
+        });
     }
 
     /// What answers have said since the last election.
@@ -73,13 +84,28 @@ impl Heard {
         self.with(|inner| inner.chance)
     }
 
-    /// There is a new election, or no need for one: what was said before counts no more.
+    /// There is a new election: what was said before counts no more.
     pub(super) fn forget_chance(&self) {
-        self.with(|inner| inner.chance = Chance::Open);
+        self.with(|inner| inner.chance = Chance::Alone);
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Chance {
+    fn of(asked: &VoteRequest<u64>, answer: &VoteResponse<u64>) -> Self {
+        if answer.vote_granted {
+            return Self::Open;
+        }
+        // Whoever follows a leader is not won by a later term.
+        let is_for_term = answer.vote > asked.vote && !answer.vote.is_committed();
+        match answer.last_log_id.cmp(&asked.last_log_id) {
+            Ordering::Greater => Self::Behind,
+            Ordering::Less if is_for_term => Self::Ahead,
+            Ordering::Less | Ordering::Equal => Self::Open,
+        }
     }
 }
 
@@ -96,7 +122,7 @@ impl Drop for Hearing {
 mod tests {
     use std::time::Duration;
 
-    use openraft::{CommittedLeaderId, LogId, Vote};
+    use openraft::{CommittedLeaderId, LogId};
     use tokio::time::advance;
 
     use super::*;
@@ -123,6 +149,8 @@ mod tests {
         let refused = |vote, last| VoteResponse::new(vote, log(last), false);
         let (asked, later) = (VoteRequest::new(Vote::new(20, 1), log(40)), Vote::new(21, 2));
         let heard = Heard::default();
+        assert_eq!(heard.chance(), Chance::Alone);
+        heard.asks(&asked);
         let chance = |answer| {
             heard.answered(&asked, &answer);
             heard.chance()
@@ -130,10 +158,18 @@ mod tests {
         assert_eq!(chance(VoteResponse::new(Vote::new(20, 1), log(41), true)), Chance::Open);
         assert_eq!(chance(refused(later, 40)), Chance::Open, "it may win itself");
         assert_eq!(chance(refused(Vote::new(19, 3), 36)), Chance::Open, "still waits for a leader");
+        assert_eq!(
+            chance(refused(Vote::new_committed(21, 2), 36)),
+            Chance::Open,
+            "it has a leader"
+        );
         assert_eq!(chance(refused(later, 36)), Chance::Ahead);
         assert_eq!(chance(refused(later, 41)), Chance::Behind);
         assert_eq!(chance(refused(later, 36)), Chance::Behind);
-        heard.forget_chance();
-        assert_eq!(heard.chance(), Chance::Open);
+        heard.asks(&asked);
+        assert_eq!(heard.chance(), Chance::Behind, "the same election");
+        heard.asks(&VoteRequest::new(Vote::new(22, 1), log(40)));
+        assert_eq!(heard.chance(), Chance::Alone);
+        assert_eq!(chance(refused(later, 41)), Chance::Open, "an answer to the election before");
     }
 }

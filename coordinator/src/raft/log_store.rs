@@ -21,8 +21,9 @@ use super::reach::{NotWritten, SnapshotReach};
 use super::record::{EntryRecord, LogIdRecord, VoteRecord};
 use super::types::TypeConfig;
 
-/// Bytes of entries in one answer of a reader, so that one call to a follower stays within a message.
-pub const ENTRIES_BYTES_MAX: usize = 8 << 20;
+/// Bytes of entries in one answer of a reader, so that one call to a follower stays within a message, and is over before
+/// openraft gives it up: after a heartbeat, in which 100 Mbit/s carry as much.
+pub const ENTRIES_BYTES_MAX: usize = 1 << 20;
 
 /// The most that is appended on a thread of the reactor.
 const BYTES_IN_PLACE_MAX: usize = 64 << 10;

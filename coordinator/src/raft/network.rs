@@ -123,6 +123,7 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError<RaftError<u64>>> {
+        self.heard.asks(&rpc);
         let answer = match self.call(Call::Vote(rpc.clone()), &option).await? {
             Answer::Vote(result) => self.remote(result)?,
             _ => return Err(confused()),

@@ -75,7 +75,8 @@ fn options(limit: usize) -> impl Options {
 /// # Errors
 /// [`CodecError::TooLong`] if the value does not fit the type's limit.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = message.version().to_le_bytes().to_vec();
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.extend_from_slice(&message.version().to_le_bytes());
     options(M::BYTES_MAX)
         .serialize_into(&mut bytes, message)
         .map_err(|source| encode_error::<M>(source, message))?;
@@ -89,6 +90,9 @@ fn encode_error<M: Message>(source: Box<bincode::ErrorKind>, message: &M) -> Cod
     let bytes = bincode::serialized_size(message).map_or(usize::MAX, |bytes| bytes as usize);
     CodecError::TooLong { name: M::NAME, bytes, limit: M::BYTES_MAX }
 }
+
+/// Room that a message is given before it is known how long it is: most are shorter.
+const USUAL_BYTES: usize = 256;
 
 /// Bytes that [`encode`] would make of a message, without making them; `None` if they are over the type's limit.
 pub fn encoded_bytes<M: Message>(message: &M) -> Option<usize> {

@@ -21,8 +21,8 @@ use dialect::Etcd;
 
 /// Says where the program is, if it is not on the path.
 const PROGRAM_VARIABLE: &str = "NOVACRON_ETCD";
-/// The default pace of a coordinator, which is between etcd's own defaults and what it advises for larger distances.
-const HEARTBEAT_MS: u64 = 150;
+/// The default pace of a coordinator, which is etcd's own, too.
+const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: u64 = 1000;
 
 /// Starts the members, with all of their files below `directory`.

@@ -175,7 +175,7 @@ fn config(directory: &Path, api_listen: SocketAddr, more: &str) -> Config {
          metrics_listen = \"127.0.0.1:0\"\n\
          [timing]\n\
          heartbeat_ms = 20\n\
-         election_ms_min = 60\n\
+         election_ms_min = 120\n\
          [agents]\n\
          suspect_after_ms = 600000\n\
          down_after_ms = 900000\n\
