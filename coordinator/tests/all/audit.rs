@@ -20,6 +20,12 @@ use tokio::io::AsyncWriteExt;
 async fn what_operators_do_is_listed_checked_and_exported() {
     let member = Member::start().await;
     let client = member.client(Role::Operator);
+    // The last record that the cluster adds of itself.
+    until("the cluster has its first key of secrets", async || {
+        let page = client.get("/api/v1/audit?action=secret-key.use").await.json();
+        (!page["items"].as_array()?.is_empty()).then_some(())
+    })
+    .await;
     client.post("/api/v1/cluster/settings", r#"{"migrations_per_node":5}"#).await;
     client.post("/api/v1/vms/nobody/start", "").await;
     let settings = r#"{"migrations_per_node":6}"#;
@@ -103,6 +109,14 @@ fn archive_files(cluster: &TestCluster, member: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Its files, of which so many are written behind what it applies.
+async fn until_archived(cluster: &TestCluster, member: &str, count: usize) -> Vec<PathBuf> {
+    until("the archive is written", async || {
+        Some(archive_files(cluster, member)).filter(|files| files.len() == count)
+    })
+    .await
+}
+
 /// Until the member's whole log is at hand, and is right.
 async fn until_intact(cluster: &TestCluster, member: &str) {
     until("the whole log is at hand", async || {
@@ -120,7 +134,7 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     cluster.stop(&away).await;
     let here = cluster.followers().await[0].clone();
     change_settings(cluster.app(&here), RECENT_MAX + SEGMENT_RECORDS + 1).await;
-    assert_eq!(archive_files(&cluster, &here).len(), 2);
+    until_archived(&cluster, &here, 2).await;
     until_intact(&cluster, &here).await;
 
     cluster.run(&away).await;
@@ -130,8 +144,7 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     })
     .await;
     until_intact(&cluster, &away).await;
-    let files = archive_files(&cluster, &away);
-    assert_eq!(files.len(), 2);
+    let files = until_archived(&cluster, &away, 2).await;
 
     let mut bytes = std::fs::read(&files[0]).unwrap();
     let middle = bytes.len() / 2;
