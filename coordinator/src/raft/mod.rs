@@ -19,6 +19,7 @@
 //! | [`reach`] | how far snapshots reach, before the log may go |
 //! | [`network`] | Raft's calls over the links between members |
 //! | [`timing`] | the pace of the cluster |
+//! | `turn` | whose turn it is to call an election |
 
 pub mod announce;
 pub mod backlog;
@@ -38,6 +39,7 @@ pub mod restored;
 mod shelf;
 mod tables;
 pub mod timing;
+mod turn;
 pub mod types;
 
 pub use announce::Haste;
