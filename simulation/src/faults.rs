@@ -106,7 +106,10 @@ impl Faults {
                     members[at].resume(now_ms);
                 }
                 Later::DiskAsUsual(at) => members[at].set_disk_ms(None),
-                Later::DiskHasRoom(at) => members[at].disk().set_capacity_bytes(None),
+                Later::DiskHasRoom(at) => {
+                    members[at].disk().set_capacity_bytes(None);
+                    told.push(format!("m{} has room", at + 1));
+                }
                 Later::ClockIsRight(at) => members[at].set_clock(0),
             }
         }

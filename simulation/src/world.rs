@@ -132,7 +132,10 @@ impl World {
     fn step(&mut self) -> std::io::Result<bool> {
         self.now_ms += QUANTUM_MS;
         self.time.store(self.now_ms, Ordering::Relaxed);
-        for told in self.faults.step(self.now_ms, &mut self.members, &mut self.network)? {
+        let told = self.faults.step(self.now_ms, &mut self.members, &mut self.network)?;
+        // What lasts for a moment only, such as room on a disk, is seen by the judge, too: members may have seen it.
+        let is_judged = self.now_ms.is_multiple_of(JUDGED_EVERY_MS) || !told.is_empty();
+        for told in told {
             self.trace.note(self.now_ms, format_args!("{told}"));
         }
         self.deliver();
@@ -140,7 +143,7 @@ impl World {
         for at in 0..self.members.len() {
             self.live(at);
         }
-        if self.is_watched && self.now_ms.is_multiple_of(JUDGED_EVERY_MS) {
+        if self.is_watched && is_judged {
             self.judge();
         }
         if let Some(panic) = panics::first() {
