@@ -50,30 +50,39 @@ pub fn judge(history: &[Operation]) -> Verdict {
 }
 
 /// The search over one register.
-struct Search<'a> {
-    operations: &'a [Operation],
-    /// Operations that must be taken: those that were answered.
-    answered: usize,
+struct Search {
+    /// Operations that must be taken, in the order of their beginnings: those that were answered.
+    answered: Vec<Operation>,
+    /// Those that may be taken at any time after their beginning, or never, in the same order.
+    unanswered: Vec<Operation>,
     seen: HashSet<(Taken, Value)>,
 }
 
-/// Operations that were taken: all before `all_before`, and some of those behind it. What is answered leaves this short,
-/// however long the history is.
+/// Operations that were taken. However long the history is, this is as short as many are under way at once, and as many
+/// without an answer had an effect: an operation that is never taken does not keep what is behind it here.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Taken {
+    /// All answered ones before this.
     all_before: usize,
+    /// And some answered ones behind it.
     beyond: Vec<usize>,
+    /// And these that were not answered.
+    unanswered: Vec<usize>,
 }
 
 impl Taken {
-    fn contains(&self, at: usize) -> bool {
-        at < self.all_before || self.beyond.binary_search(&at).is_ok()
+    fn contains(&self, answered: usize) -> bool {
+        answered < self.all_before || self.beyond.binary_search(&answered).is_ok()
     }
 
-    fn with(&self, at: usize) -> Self {
+    fn with(&self, next: Next) -> Self {
         let mut taken = self.clone();
-        if let Err(place) = taken.beyond.binary_search(&at) {
-            taken.beyond.insert(place, at);
+        let (among, at) = match next {
+            Next::Answered(at) => (&mut taken.beyond, at),
+            Next::Unanswered(at) => (&mut taken.unanswered, at),
+        };
+        if let Err(place) = among.binary_search(&at) {
+            among.insert(place, at);
         }
         while taken.beyond.first() == Some(&taken.all_before) {
             taken.beyond.remove(0);
@@ -83,17 +92,26 @@ impl Taken {
     }
 }
 
-impl<'a> Search<'a> {
-    fn new(operations: &'a [Operation]) -> Self {
-        let answered = operations.iter().filter(|operation| operation.ended_ns.is_some()).count();
-        Self { operations, answered, seen: HashSet::new() }
+/// An operation that may be next.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Answered(usize),
+    Unanswered(usize),
+}
+
+impl Search {
+    /// Over operations in the order of their beginnings.
+    fn new(operations: &[Operation]) -> Self {
+        let (answered, unanswered) =
+            operations.iter().partition(|operation| operation.ended_ns.is_some());
+        Self { answered, unanswered, seen: HashSet::new() }
     }
 
     /// Whether there is an order; nothing if the search was given up.
     fn run(mut self) -> Option<bool> {
-        let mut ways = vec![(Taken::default(), Value(0), 0)];
-        while let Some((taken, value, answered)) = ways.pop() {
-            if answered == self.answered {
+        let mut ways = vec![(Taken::default(), Value(0))];
+        while let Some((taken, value)) = ways.pop() {
+            if taken.all_before == self.answered.len() {
                 return Some(true);
             }
             if !self.seen.insert((taken.clone(), value)) {
@@ -102,16 +120,10 @@ impl<'a> Search<'a> {
             if self.seen.len() > PLACES_MAX {
                 return None;
             }
-            for at in self.next(&taken) {
-                let operation = &self.operations[at];
-                let is_answered = usize::from(operation.ended_ns.is_some());
-                match operation.action {
-                    Action::Write(written) => {
-                        ways.push((taken.with(at), written, answered + is_answered));
-                    }
-                    Action::Read(read) if read == value => {
-                        ways.push((taken.with(at), value, answered + is_answered));
-                    }
+            for next in self.next(&taken) {
+                match self.operation(next).action {
+                    Action::Write(written) => ways.push((taken.with(next), written)),
+                    Action::Read(read) if read == value => ways.push((taken.with(next), value)),
                     Action::Read(_) => {}
                 }
             }
@@ -119,15 +131,34 @@ impl<'a> Search<'a> {
         Some(false)
     }
 
-    /// Operations that may be next: those that began before any that is left had ended.
-    fn next(&self, taken: &Taken) -> Vec<usize> {
-        let left = || {
-            let from = taken.all_before..self.operations.len();
-            from.filter(|at| !taken.contains(*at))
-        };
-        let first_end =
-            left().filter_map(|at| self.operations[at].ended_ns).min().unwrap_or(u64::MAX);
-        left().take_while(|at| self.operations[*at].began_ns <= first_end).collect()
+    fn operation(&self, next: Next) -> &Operation {
+        match next {
+            Next::Answered(at) => &self.answered[at],
+            Next::Unanswered(at) => &self.unanswered[at],
+        }
+    }
+
+    /// Operations that may be next: those that began before any that is left had ended. Those without an answer are the
+    /// first here, and tried last.
+    fn next(&self, taken: &Taken) -> Vec<Next> {
+        let (mut first_end_ns, mut answered) = (u64::MAX, Vec::new());
+        for (at, operation) in self.answered.iter().enumerate().skip(taken.all_before) {
+            // Who began later ended later, too.
+            if operation.began_ns > first_end_ns {
+                break;
+            }
+            if !taken.contains(at) {
+                first_end_ns = first_end_ns.min(operation.ended_ns.unwrap_or(u64::MAX));
+                answered.push(at);
+            }
+        }
+        let unanswered = self.unanswered.iter().enumerate();
+        let unanswered = unanswered.take_while(|(_, one)| one.began_ns <= first_end_ns);
+        let unanswered = unanswered.filter(|(at, _)| taken.unanswered.binary_search(at).is_err());
+        unanswered
+            .map(|(at, _)| Next::Unanswered(at))
+            .chain(answered.into_iter().map(Next::Answered))
+            .collect()
     }
 }
 
@@ -194,6 +225,23 @@ mod tests {
         assert!(is_possible(&[write(1, 1, 2), unknown, read(1, 4, 5), read(2, 6, 7)]));
         // Once it was seen it does not go away.
         assert!(!is_possible(&[write(1, 1, 2), unknown, read(2, 4, 5), read(1, 6, 7)]));
+    }
+
+    #[test]
+    fn a_write_without_an_answer_keeps_nothing_of_what_is_behind_it() {
+        let answered = (1..=5_000).map(|step| write(step, step * 10, step * 10 + 15));
+        let history: Vec<_> = std::iter::once(write(1_000_000, 1, 0)).chain(answered).collect();
+        let search = Search::new(&history);
+        let mut taken = Taken::default();
+        for at in 0..2_500 {
+            assert!(
+                search.next(&taken).len() <= 3,
+                "the one without an answer, and two that overlap"
+            );
+            taken = taken.with(Next::Answered(at));
+        }
+        assert_eq!(taken, Taken { all_before: 2_500, ..Taken::default() });
+        assert_eq!(search.run(), Some(true));
     }
 
     #[test]
