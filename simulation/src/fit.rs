@@ -56,8 +56,8 @@ struct Course {
     short_since_ms: Option<u64>,
     unfit_since_ms: Option<u64>,
     fit_since_ms: Option<u64>,
-    /// Where its log ended, and in which term, when it had to know that it has no room.
-    kept: Option<(u64, u64)>,
+    /// How it was when it had to know that it has no room.
+    kept: Option<Sight>,
 }
 
 /// Judges members.
@@ -129,9 +129,14 @@ impl Course {
             self.kept = None;
             return Ok(());
         }
-        let (index, term) = *self.kept.get_or_insert((sight.last_index, sight.term));
-        if sight.last_index > index + sight.term.saturating_sub(term) {
-            let stored = sight.last_index;
+        let kept = self.kept.get_or_insert(*sight);
+        // The term had come in which it asked for votes, and begins only now.
+        if sight.leads && !kept.leads && sight.term == kept.term {
+            kept.leads = true;
+            kept.last_index += 1;
+        }
+        let (index, stored) = (kept.last_index, sight.last_index);
+        if stored > index + sight.term.saturating_sub(kept.term) {
             return Err(format!("has no room and stores entry {stored} after {index}"));
         }
         Ok(())
@@ -163,6 +168,16 @@ mod tests {
             let now_ms = from_ms + second * 1_000;
             judge.look(now_ms, members, if writes { now_ms } else { 0 })
         })
+    }
+
+    #[test]
+    fn a_term_may_begin_later_than_votes_are_asked_for_in_it() {
+        let mut judge = Judge::new(1, false);
+        look(&mut judge, 0, &[SHORT], true).unwrap();
+        let begun = Sight { leads: true, last_index: 11, ..SHORT };
+        look(&mut judge, 51_000, &[begun], true).unwrap();
+        look(&mut judge, 102_000, &[Sight { leads: false, ..begun }], true).unwrap();
+        look(&mut judge, 153_000, &[Sight { last_index: 12, ..begun }], true).unwrap_err();
     }
 
     #[test]
