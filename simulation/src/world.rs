@@ -292,11 +292,12 @@ impl World {
         }
         let are_heard = |world: &Self| world.hosts.iter().all(Host::is_heard);
         self.wait_for("hosts are not heard", are_heard)?;
-        self.wait_for("members do not come to one state", Self::is_whole)?;
         let are_fit = |world: &Self| {
             world.members.iter().filter(|member| !member.is_lost()).all(Member::is_fit)
         };
         self.wait_for("members are not fit", are_fit)?;
+        // The last of all: the cluster does something by itself now and then, and until all have that they differ.
+        self.wait_for("members do not come to one state", Self::is_whole)?;
         self.compare();
         Ok(())
     }
@@ -366,7 +367,10 @@ impl World {
             if let Some(Face::Serving { cell, .. }) = member.face()
                 && cell.look(|fleet| fleet.state_hash().ok()) != expected
             {
-                self.oracle.object(format!("m{} came to another state", member.id()));
+                let (applied, last) = (*cell.applied().borrow(), self.oracle.last_index());
+                let member = member.id();
+                self.oracle
+                    .object(format!("m{member} came to another state at {applied} of {last:?}"));
             }
         }
     }
