@@ -20,8 +20,7 @@ use novacron_coordinator::raft::machine::Machine;
 use novacron_coordinator::raft::network::Network;
 use novacron_coordinator::raft::timing::Timing;
 use novacron_coordinator::raft::words::RaftMetrics;
-use novacron_coordinator::raft::{DiskWork, Haste, MemberNode, Raft};
-use novacron_coordinator::raft::{Heard, elections};
+use novacron_coordinator::raft::{DiskWork, Haste, Heard, MemberNode, Raft, elections};
 use novacron_coordinator::state::formats::Formats;
 use novacron_coordinator::state::incarnation::FIRST;
 use novacron_coordinator::state::member::MemberFacts;
@@ -29,7 +28,7 @@ use novacron_coordinator::state::{Body, Command};
 use novacron_coordinator::view::{FleetCell, View};
 use novacron_protocol::ids::{ClusterId, MemberId};
 use novacron_storage::disk::{Disk, SimulatedDisk};
-use novacron_storage::log::{Log, LogError, LogOptions};
+use novacron_storage::log::{Log, LogOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -262,10 +261,8 @@ impl Member {
         let disk: Arc<dyn Disk> =
             Arc::new(ProcessDisk::new(environment.disk.clone(), life, planted));
         let work = disk_work(&environment);
-        let log = Log::open(Arc::clone(&disk), "log", environment.log).map_err(|error| {
-            let is_damaged = matches!(error, LogError::Damaged(_));
-            NotOpened { reason: whole(&error), is_damaged }
-        })?;
+        let log = Log::open(Arc::clone(&disk), "log", environment.log)
+            .map_err(|error| NotOpened::because(whole(&error)))?;
         let machine = Machine::open_without_tables(disk, work.clone())
             .map_err(|error| NotOpened::because(whole(&error)))?;
         let (cell, reach) = (machine.cell(), machine.reach());
