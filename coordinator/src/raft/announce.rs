@@ -18,8 +18,9 @@ use openraft::{LogId, Vote};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::types::{MemberNode, TypeConfig};
-use crate::peers::{Call, PeerLinks};
+use super::network::Way;
+use super::types::TypeConfig;
+use crate::peers::Call;
 
 type Append = AppendEntriesRequest<TypeConfig>;
 
@@ -149,9 +150,7 @@ pub(super) struct Asked(Acknowledged);
 /// What one follower has been told, and what waits to be said.
 #[derive(Debug)]
 pub(super) struct Announcements {
-    links: PeerLinks,
-    node: MemberNode,
-    target: MemberId,
+    way: Way,
     haste: Haste,
     acknowledged: Option<Acknowledged>,
     /// Dropped with this value, which ends the task at the other end.
@@ -160,8 +159,8 @@ pub(super) struct Announcements {
 
 impl Announcements {
     /// To a follower.
-    pub(super) fn new(links: PeerLinks, target: MemberId, node: MemberNode, haste: Haste) -> Self {
-        Self { links, node, target, haste, acknowledged: None, waiting: None }
+    pub(super) fn new(way: Way, haste: Haste) -> Self {
+        Self { way, haste, acknowledged: None, waiting: None }
     }
 
     /// Whether a request need not be made now. It will be, if nothing that comes until then says the same.
@@ -169,7 +168,8 @@ impl Announcements {
         let Some(known) = self.acknowledged.filter(|known| known.covers(request)) else {
             return false;
         };
-        let is_awaited = self.haste.is_awaited(self.target, known.told.map(|told| told.index));
+        let is_awaited =
+            self.haste.is_awaited(self.way.target(), known.told.map(|told| told.index));
         // A follower takes one call after the other: whoever waits there would wait for the next entry's disk, too.
         if is_awaited && !(self.haste.has_more() && known.took <= QUICK) {
             return false;
@@ -177,8 +177,7 @@ impl Announcements {
         self.acknowledged = Some(Acknowledged { handed: request.leader_commit, ..known });
         let waiting = self.waiting.get_or_insert_with(|| {
             let (sender, waiting) = watch::channel(None);
-            let call = (self.links.clone(), self.target, self.node.clone());
-            drop(tokio::spawn(announce(call, waiting)));
+            drop(tokio::spawn(announce(self.way.clone(), waiting)));
             sender
         });
         waiting.send_replace(Some(request.clone()));
@@ -203,10 +202,7 @@ impl Announcements {
 
 /// Makes the calls that nothing else has made superfluous. Ends with the leader's way to the follower: what waits then is
 /// still said, since nothing will follow it. A follower that has gone on to another leader refuses it.
-async fn announce(
-    (links, target, node): (PeerLinks, MemberId, MemberNode),
-    mut waiting: watch::Receiver<Option<Append>>,
-) {
+async fn announce(way: Way, mut waiting: watch::Receiver<Option<Append>>) {
     while waiting.changed().await.is_ok() {
         if waiting.borrow().is_none() {
             continue;
@@ -215,124 +211,18 @@ async fn announce(
         let request = waiting.borrow_and_update().clone();
         if let Some(request) = request {
             // What comes of it, the next entry or heartbeat finds out as well.
-            drop(timeout(CALL_TIMEOUT, links.call(target, &node, Call::Append(request))).await);
+            drop(timeout(CALL_TIMEOUT, way.call(Call::Append(request))).await);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use bytes::Bytes;
-    use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-    use novacron_protocol::ids::Incarnation;
-    use novacron_protocol::wire::codec;
-    use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
-    use openraft::raft::AppendEntriesResponse;
-    use openraft::{CommittedLeaderId, Entry, EntryPayload};
+    use openraft::Vote;
     use tokio::time::advance;
 
     use super::*;
-    use crate::peers::message::{PeerRequest, PeerResponse};
-    use crate::peers::{Answer, Carrier, PeerError};
-    use crate::raft::Heard;
-    use crate::raft::network::{MemberNetwork, Network};
-
-    const FOLLOWER: MemberId = MemberId(2);
-
-    /// A follower that takes everything, unless it is away.
-    #[derive(Debug, Default)]
-    struct Follower {
-        asked: Mutex<Vec<Append>>,
-        is_away: Mutex<bool>,
-        takes: Mutex<Duration>,
-    }
-
-    impl Follower {
-        /// Entries and commit of what it was asked since.
-        fn asked(&self) -> Vec<(usize, Option<u64>)> {
-            let asked = std::mem::take(&mut *self.asked.lock().unwrap());
-            let brief = |request: &Append| {
-                (request.entries.len(), request.leader_commit.map(|id| id.index))
-            };
-            asked.iter().map(brief).collect()
-        }
-    }
-
-    impl Carrier for Follower {
-        fn connect<'a>(&'a self, _: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>> {
-            async { Ok(()) }.boxed()
-        }
-
-        fn exchange<'a>(
-            &'a self,
-            _: &'a MemberNode,
-            request: Bytes,
-        ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
-            async move {
-                let Call::Append(append) = codec::decode::<PeerRequest>(&request)?.call else {
-                    panic!("only entries are sent here");
-                };
-                self.asked.lock().unwrap().push(append);
-                let takes = *self.takes.lock().unwrap();
-                pass(takes).await;
-                if *self.is_away.lock().unwrap() {
-                    return Err(PeerError::NoAnswer);
-                }
-                let answer = Answer::Append(Ok(AppendEntriesResponse::Success));
-                Ok(codec::encode(&PeerResponse::Answer(Box::new(answer)))?.into())
-            }
-            .boxed()
-        }
-    }
-
-    async fn pass(time: Duration) {
-        drop(timeout(time, std::future::pending::<()>()).await);
-    }
-
-    struct Leader {
-        follower: Arc<Follower>,
-        haste: Haste,
-        way: MemberNetwork,
-    }
-
-    impl Leader {
-        async fn new() -> Self {
-            let follower = Arc::<Follower>::default();
-            let links = PeerLinks::carried(MemberId(1), Incarnation(0), Arc::clone(&follower) as _);
-            let haste = Haste::default();
-            let mut network = Network::new(links, haste.clone(), Heard::default());
-            let way = network.new_client(FOLLOWER.0, &MemberNode::default()).await;
-            Self { follower, haste, way }
-        }
-
-        async fn say(&mut self, request: Append) -> bool {
-            let option = RPCOption::new(Duration::from_millis(150));
-            self.way.append_entries(request, option).await.is_ok()
-        }
-
-        /// Entry `index`, while what is before `committed` is committed.
-        async fn write(&mut self, index: u64, committed: u64) -> bool {
-            let entry = Entry { log_id: log_id(index), payload: EntryPayload::Blank };
-            let request = Append { entries: vec![entry], ..commit(index - 1, committed) };
-            self.say(request).await
-        }
-    }
-
-    fn log_id(index: u64) -> LogId<u64> {
-        LogId::new(CommittedLeaderId::new(3, 1), index)
-    }
-
-    fn commit(last: u64, committed: u64) -> Append {
-        Append {
-            vote: Vote::new_committed(3, 1),
-            prev_log_id: Some(log_id(last)),
-            entries: Vec::new(),
-            leader_commit: Some(log_id(committed)),
-        }
-    }
+    use crate::raft::testing::{FOLLOWER, Leader, commit, pass};
 
     #[tokio::test(start_paused = true)]
     async fn a_commit_goes_with_the_next_entry() {
@@ -371,11 +261,11 @@ mod tests {
         leader.say(commit(6, 6)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(5))]);
         // Not for an entry that takes long.
-        *leader.follower.takes.lock().unwrap() = QUICK * 2;
+        leader.follower.takes(QUICK * 2);
         leader.write(7, 6).await;
         leader.say(commit(7, 7)).await;
         assert_eq!(leader.follower.asked(), [(1, Some(6)), (0, Some(7))]);
-        *leader.follower.takes.lock().unwrap() = Duration::ZERO;
+        leader.follower.takes(Duration::ZERO);
         haste.note_entries(1);
         leader.write(8, 7).await;
         hurry.owe(8);
@@ -421,7 +311,7 @@ mod tests {
             assert_eq!(leader.follower.asked().len(), 2);
         }
         // After a call that failed nothing is known.
-        *leader.follower.is_away.lock().unwrap() = true;
+        leader.follower.goes_away();
         assert!(!leader.write(6, 5).await);
         assert!(!leader.say(commit(6, 6)).await);
         assert_eq!(leader.follower.asked().len(), 2);

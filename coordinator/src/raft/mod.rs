@@ -9,6 +9,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`elections`] | when members call elections |
 //! | [`heard`] | when the leader was heard last |
+//! | `lengthy` | calls that outlive openraft's patience |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | `lookout` | the reactor goes on while one of its threads waits for the disk |
 //! | [`machine`] | applying, tables on disk, snapshots |
@@ -26,6 +27,7 @@ pub mod backlog;
 pub mod disk_work;
 pub mod elections;
 pub mod heard;
+mod lengthy;
 pub mod log_store;
 mod lookout;
 pub mod machine;
@@ -38,6 +40,8 @@ mod record;
 pub mod restored;
 mod shelf;
 mod tables;
+#[cfg(test)]
+mod testing;
 pub mod timing;
 mod turn;
 pub mod types;

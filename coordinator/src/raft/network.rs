@@ -1,6 +1,6 @@
 //! Raft's calls over the links between members. A member to whom there is no connection is `Unreachable`, which
 //! makes openraft wait a moment; a call that is only slow is dropped by openraft at its deadline and tried again
-//! at once.
+//! at once. One that carries much goes on all the same (`lengthy`).
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::announce::{Announcements, Haste};
 use super::heard::Heard;
+use super::lengthy::Lengthy;
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
 
@@ -42,24 +43,46 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = MemberNetwork;
 
     async fn new_client(&mut self, target: u64, node: &MemberNode) -> MemberNetwork {
-        let (links, node) = (self.links.clone(), node.clone());
-        let (haste, heard) = (self.haste.clone(), self.heard.clone());
-        let announcements =
-            Announcements::new(links.clone(), MemberId(target), node.clone(), haste);
-        MemberNetwork { links, target, node, announcements, heard }
+        let way = Way { links: self.links.clone(), target: MemberId(target), node: node.clone() };
+        let announcements = Announcements::new(way.clone(), self.haste.clone());
+        MemberNetwork { way, announcements, lengthy: None, heard: self.heard.clone() }
     }
 }
 
-/// The way to one member.
+/// The way to one member. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    links: PeerLinks,
+    target: MemberId,
+    node: MemberNode,
+}
+
+impl Way {
+    /// Whom it leads to.
+    pub(super) fn target(&self) -> MemberId {
+        self.target
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, PeerError> {
+        self.links.call(self.target, &self.node, call).await
+    }
+}
+
+/// Raft's calls to one member.
 #[derive(Debug)]
 pub struct MemberNetwork {
-    links: PeerLinks,
-    target: u64,
-    node: MemberNode,
+    way: Way,
     announcements: Announcements,
+    /// Entries that openraft has given up waiting for.
+    lengthy: Option<Lengthy>,
     heard: Heard,
 }
 
+type Append = AppendEntriesRequest<TypeConfig>;
 type RpcError<E> = RPCError<u64, MemberNode, E>;
 
 impl MemberNetwork {
@@ -68,40 +91,68 @@ impl MemberNetwork {
         call: Call,
         option: &RPCOption,
     ) -> Result<Answer, RpcError<E>> {
-        let unreachable = |error: PeerError| RPCError::Unreachable(Unreachable::new(&error));
-        match timeout(option.soft_ttl(), self.links.connect(&self.node)).await {
-            Ok(connected) => connected.map_err(unreachable)?,
-            Err(elapsed) => return Err(RPCError::Unreachable(Unreachable::new(&elapsed))),
+        self.connect(option).await?;
+        self.way.call(call).await.map_err(unreachable)
+    }
+
+    async fn connect<E: std::error::Error>(&self, option: &RPCOption) -> Result<(), RpcError<E>> {
+        let connecting = self.way.links.connect(&self.way.node);
+        match timeout(option.soft_ttl(), connecting).await {
+            Ok(connected) => connected.map_err(unreachable),
+            Err(elapsed) => Err(RPCError::Unreachable(Unreachable::new(&elapsed))),
         }
-        self.links.call(MemberId(self.target), &self.node, call).await.map_err(unreachable)
+    }
+
+    /// Brings entries, or a sign of life. Broken off by openraft, what carries much stays.
+    async fn append(
+        &mut self,
+        request: Append,
+        option: &RPCOption,
+    ) -> Result<Answer, RpcError<RaftError<u64>>> {
+        let answer = match &mut self.lengthy {
+            Some(call) if call.serves(&request) => call.answer_to(request).await,
+            _ if !Lengthy::is(&request) => return self.call(Call::Append(request), option).await,
+            _ => {
+                self.connect(option).await?;
+                self.lengthy.insert(Lengthy::begin(self.way.clone(), request)).answer().await
+            }
+        };
+        self.lengthy = None;
+        answer.map_err(unreachable)
     }
 
     fn remote<T, E: std::error::Error>(&self, result: Result<T, E>) -> Result<T, RpcError<E>> {
-        result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+        result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.way.target.0, error)))
     }
+}
+
+fn unreachable<E: std::error::Error>(error: PeerError) -> RpcError<E> {
+    RPCError::Unreachable(Unreachable::new(&error))
 }
 
 /// The member answered something else: as good as no answer.
 fn confused<E: std::error::Error>() -> RpcError<E> {
     let error = PeerError::Declined(Declined::NotPossible("the answer is to another call".into()));
-    RPCError::Unreachable(Unreachable::new(&error))
+    unreachable(error)
 }
 
 impl RaftNetwork<TypeConfig> for MemberNetwork {
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
+        rpc: Append,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError<RaftError<u64>>> {
         if self.announcements.may_wait(&rpc) {
             return Ok(AppendEntriesResponse::Success);
         }
         let asked = self.announcements.asking(&rpc);
-        let answer = match self.call(Call::Append(rpc), &option).await? {
+        // How long the follower takes is not known then.
+        let is_late = self.lengthy.is_some();
+        let answer = match self.append(rpc, &option).await? {
             Answer::Append(result) => self.remote(result),
             _ => Err(confused()),
         };
-        if matches!(answer, Ok(AppendEntriesResponse::Success)) {
+        if matches!(answer, Ok(AppendEntriesResponse::Success)) && !is_late {
             self.announcements.succeeded(asked);
         }
         answer

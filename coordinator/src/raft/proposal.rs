@@ -65,6 +65,11 @@ impl Proposal {
         Self(bytes.freeze())
     }
 
+    #[cfg(test)]
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
     /// Bytes of all commands.
     pub fn length_bytes(&self) -> usize {
         self.0.len()
