@@ -145,7 +145,7 @@ impl Core {
         let pace = config.timing().config()?;
         let held =
             log.last_log_id().await.map_err(|error| StartError::Raft(Box::new(error.into())))?;
-        let (haste, heard) = (Haste::default(), Heard::default());
+        let (haste, heard) = (Haste::default(), Heard::new(config.timing()));
         let network = Network::new(links.clone(), haste.clone(), heard.clone());
         let raft = Raft::new(member.0, pace, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
@@ -159,12 +159,10 @@ impl Core {
     pub(crate) fn elections(
         &self,
         timing: Timing,
-        clock: Clock,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let fitness = self.leader.desk().fitness().clone();
-        let is_aside = move || fitness.is_aside(clock.now());
-        elections::call(self.raft.clone(), timing, self.heard.clone(), is_aside, stop)
+        let (raft, heard, leader) = (self.raft.clone(), self.heard.clone(), self.leader.clone());
+        elections::call(raft, timing, heard, leader, stop)
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -211,7 +209,7 @@ impl Coordinator {
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let elections = core.elections(config.timing(), clock.clone(), stop.clone());
+        let elections = core.elections(config.timing(), stop.clone());
         let (parts, passing) = Parts::new(&core, config, identity.cluster, authority, clock);
 
         tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));

@@ -177,7 +177,7 @@ pub(crate) async fn alone<E: From<EndpointError> + From<Box<StartError>>>(
     let core = core.map_err(Box::new)?;
     // An attempt before this one may have ended before its election did.
     let stop = CancellationToken::new();
-    let elections = tokio::spawn(core.elections(config.timing(), clock, stop.clone()));
+    let elections = tokio::spawn(core.elections(config.timing(), stop.clone()));
     let worked = work(&core).await;
     stop.cancel();
     // It has nothing to say.

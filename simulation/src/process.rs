@@ -271,7 +271,7 @@ impl Member {
         let fitness = Fitness::default();
         let links = PeerLinks::carried(MemberId(member), FIRST, Arc::new(Link(Arc::clone(&wire))));
         let links = links.watched(fitness.clone());
-        let (haste, heard) = (Haste::default(), Heard::default());
+        let (haste, heard) = (Haste::default(), Heard::new(timing));
         let network = Network::new(links.clone(), haste.clone(), heard.clone());
         let config = timing.config().map_err(NotOpened::because)?;
         let log = LogStore::new(log, work.clone()).behind(reach);
@@ -327,10 +327,8 @@ impl Member {
 
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
-        let (fitness, clock) = (self.watch.fitness.clone(), self.clock.clone());
-        let is_aside = move || fitness.is_aside(clock.now());
-        let (raft, heard) = (self.raft.clone(), self.heard.clone());
-        tokio::spawn(elections::call(raft, self.timing, heard, is_aside, never.clone()));
+        let (raft, heard, leader) = (self.raft.clone(), self.heard.clone(), self.leader.clone());
+        tokio::spawn(elections::call(raft, self.timing, heard, leader, never.clone()));
         if self.is_watched {
             tokio::spawn(self.watch.clone().run(never.clone()));
         }

@@ -4,6 +4,9 @@
 //! quantum at a time; what is sent within a quantum arrives after it, because nothing travels faster. So the order in
 //! which members are led does not matter to them, and everything runs on one thread.
 
+#[cfg(test)]
+mod lonely;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -103,13 +103,18 @@ impl Desk {
     }
 
     /// The formats that all members understand.
-    pub(super) fn formats(&self) -> FormatVersion {
+    pub(crate) fn formats(&self) -> FormatVersion {
         self.cell.look(Fleet::formats)
     }
 
     /// The member that leads, as far as this one knows.
     pub fn leader(&self) -> Option<MemberId> {
         self.raft.server_metrics().borrow().current_leader.map(MemberId)
+    }
+
+    /// Whether another member should lead, and can.
+    pub(crate) fn is_aside(&self) -> bool {
+        self.fitness.is_aside(self.clock.now())
     }
 
     fn leads(&self) -> bool {
@@ -139,6 +144,7 @@ impl Desk {
             | Call::Condition
             | Call::Samples(_)
             | Call::ProposeTogether(_)
+            | Call::MissesLeader
             | Call::Console { .. } => {
                 Err(Declined::NotPossible("this call is not for the leader's desk".to_owned()))
             }
@@ -216,7 +222,7 @@ impl Desk {
 
     async fn read_index(&self) -> Result<u64, Declined> {
         // Asking a quorum is a sign of life, too: who steps aside gives none.
-        if self.fitness.is_aside(self.clock.now()) {
+        if self.is_aside() {
             return Err(Declined::NotLeader { leader: None });
         }
         let confirmed = timeout(CONFIRM_TIMEOUT, self.raft.get_read_log_id()).await;

@@ -15,7 +15,7 @@ use crate::raft::words::{
 use crate::samples::NodePart;
 use crate::secrets::keyring::KeyText;
 use crate::state::formats::{
-    FIRST, FormatVersion, Formats, NEWEST, OtherFormats, SAMPLES, SECRETS, TOGETHER,
+    FIRST, FormatVersion, Formats, NEWEST, OtherFormats, PREVOTE, SAMPLES, SECRETS, TOGETHER,
 };
 use crate::state::member::MemberFacts;
 use crate::state::secret::keys::SecretKeyId;
@@ -103,6 +103,8 @@ pub enum Call {
     Samples(Vec<NodePart>),
     /// To the leader: propose these. Each has an outcome of its own.
     ProposeTogether(Vec<Command>),
+    /// Whether this member has heard no leader for a lease, and does not lead.
+    MissesLeader,
 }
 
 /// The answer to a call.
@@ -157,6 +159,8 @@ pub enum Answer {
     },
     /// To [`Call::ProposeTogether`], in its order.
     Replies(Vec<Result<Committed, Declined>>),
+    /// To [`Call::MissesLeader`].
+    MissesLeader(bool),
 }
 
 /// A command that was committed and applied.
@@ -238,6 +242,7 @@ impl Call {
         match self {
             Self::SecretKey(_) | Self::HasSecretKey(_) => SECRETS,
             Self::Samples(_) => SAMPLES,
+            Self::MissesLeader => PREVOTE,
             Self::ProposeTogether(commands) => {
                 let newest = commands.iter().map(|command| command.body.since()).max();
                 newest.map_or(TOGETHER, |newest| newest.max(TOGETHER))
@@ -270,6 +275,7 @@ impl Message for PeerResponse {
             Self::Answer(answer) => match **answer {
                 Answer::SecretKey(_) | Answer::HasSecretKey(_) => SECRETS,
                 Answer::Replies(_) => TOGETHER,
+                Answer::MissesLeader(_) => PREVOTE,
                 _ => FIRST,
             },
             Self::Declined(Declined::Unfit { reason, .. }) => reason.since(),

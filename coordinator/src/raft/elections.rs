@@ -13,6 +13,9 @@
 //!   term, by a member that lacks entries, calls again in a later one ([`Chance`]): openraft does not let a request for a
 //!   vote that it refuses for the log raise its term, so the two would go on missing each other.
 //!
+//! Before an election a majority has to miss the leader ([`prevote`](super::prevote)): whoever is alone with it raises no
+//! term.
+//!
 //! What this member is at for the leader is no silence ([`Heard`]), nor is a time in which this process stood still: what
 //! the leader said meanwhile waits to be read.
 
@@ -22,30 +25,38 @@ use tokio_util::sync::CancellationToken;
 #[cfg(doc)]
 use super::heard::Chance;
 use super::heard::Heard;
+use super::prevote::is_leader_missed;
 use super::timing::Timing;
 use super::turn::{Standing, Turn};
 use super::types::Raft;
+use crate::peers::LeaderLink;
 
 /// Calls elections until `stop`, or until Raft ends. Whoever is aside calls none.
 pub async fn call(
     raft: Raft,
     timing: Timing,
     heard: Heard,
-    is_aside: impl Fn() -> bool + Send,
+    leader: LeaderLink,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.server_metrics();
     let mut turn = Turn::begin(timing, Instant::now());
-    loop {
-        let standing = Standing::of(&metrics.borrow_and_update());
+    let is_due = |turn: &mut Turn, standing| {
         let now = Instant::now();
         turn.see(standing, (heard.last(), heard.chance()), now);
-        if turn.is_due(now) && !is_aside() {
-            tracing::info!(silence = ?turn.silence(now), "no leader is heard: calling an election");
-            heard.forget_chance();
-            // Fails only if Raft has stopped, which is noticed below.
-            let _ = raft.trigger().elect().await;
-            turn.called(Instant::now(), rand::random());
+        turn.is_due(now) && !leader.desk().is_aside()
+    };
+    loop {
+        let standing = Standing::of(&metrics.borrow_and_update());
+        if is_due(&mut turn, standing) {
+            let is_missed = is_leader_missed(&leader, timing.stagger()).await;
+            // Somebody may have been heard while others were asked.
+            let is_still_due = is_due(&mut turn, Standing::of(&metrics.borrow()));
+            if is_missed && is_still_due {
+                elect(&raft, &heard, &mut turn).await;
+            } else {
+                turn.put_off(Instant::now());
+            }
         }
         let until = turn.next_look(Instant::now());
         tokio::select! {
@@ -55,4 +66,13 @@ pub async fn call(
             () = sleep_until(until) => turn.woken(until, Instant::now()),
         }
     }
+}
+
+async fn elect(raft: &Raft, heard: &Heard, turn: &mut Turn) {
+    let silence = turn.silence(Instant::now());
+    tracing::info!(?silence, "no leader is heard: calling an election");
+    heard.forget_chance();
+    // Fails only if Raft has stopped, which the caller notices.
+    let _ = raft.trigger().elect().await;
+    turn.called(Instant::now(), rand::random());
 }

@@ -2,10 +2,13 @@
 
 use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openraft::Vote;
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::Instant;
+
+use super::timing::Timing;
 
 /// When the leader was heard last, and what those said who refused their votes: noted by those who talk with other
 /// members, asked by whoever calls elections. Clones share it.
@@ -14,6 +17,8 @@ pub struct Heard(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
+    /// For how long a silent leader is waited for.
+    lease: Duration,
     last: Instant,
     /// Calls of the leader that are not answered yet.
     under_way: usize,
@@ -41,14 +46,20 @@ pub(super) enum Chance {
 pub struct Hearing(Heard);
 
 impl Default for Heard {
-    /// Nobody yet: silence begins now.
+    /// With the usual pace.
     fn default() -> Self {
-        let (last, asked, chance) = (Instant::now(), Vote::default(), Chance::Alone);
-        Self(Arc::new(Mutex::new(Inner { last, under_way: 0, asked, chance })))
+        Self::new(Timing::default())
     }
 }
 
 impl Heard {
+    /// Nobody yet: silence begins now.
+    pub fn new(timing: Timing) -> Self {
+        let (last, asked, chance) = (Instant::now(), Vote::default(), Chance::Alone);
+        let lease = timing.lease();
+        Self(Arc::new(Mutex::new(Inner { lease, last, under_way: 0, asked, chance })))
+    }
+
     /// A call of the leader has come; it is answered when what is returned is dropped.
     pub fn begin(&self) -> Hearing {
         self.with(|inner| inner.under_way += 1);
@@ -58,6 +69,11 @@ impl Heard {
     /// When the last call was answered; now, while one is not.
     pub(super) fn last(&self) -> Instant {
         self.with(|inner| if inner.under_way > 0 { Instant::now() } else { inner.last })
+    }
+
+    /// Whether nobody was heard for a lease.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.last().elapsed() > self.with(|inner| inner.lease)
     }
 
     /// Another member is asked for its vote.
@@ -120,8 +136,6 @@ impl Drop for Hearing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use openraft::{CommittedLeaderId, LogId};
     use tokio::time::advance;
 
@@ -141,6 +155,9 @@ mod tests {
         drop(other);
         advance(second).await;
         assert_eq!(heard.last() + second, Instant::now());
+        assert!(!heard.is_silent(), "the lease is a second");
+        advance(Duration::from_millis(1)).await;
+        assert!(heard.is_silent());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@
 //! | [`machine`] | applying, tables on disk, snapshots |
 //! | [`outgoing`] | history on its way to the archive |
 //! | [`restored`] | how log and state of a restored cluster begin |
+//! | `prevote` | the question before an election |
 //! | [`proposal`] | what an entry carries: commands that waited together |
 //! | `shelf` | snapshots on disk, and what follows from the last of them |
 //! | [`reach`] | how far snapshots reach, before the log may go |
@@ -34,6 +35,7 @@ pub mod machine;
 pub mod network;
 pub mod outgoing;
 mod place;
+mod prevote;
 pub mod proposal;
 pub mod reach;
 mod record;

@@ -57,6 +57,8 @@ pub(super) struct Turn {
     /// has it.
     called: Option<(Instant, Vote<u64>)>,
     chance: Chance,
+    /// Others still hear the leader: until then they are not asked again.
+    put_off: Option<Instant>,
     /// What a die has added.
     added: Duration,
 }
@@ -64,7 +66,8 @@ pub(super) struct Turn {
 impl Turn {
     pub(super) fn begin(timing: Timing, now: Instant) -> Self {
         let (elections, chance, added) = (0, Chance::Alone, Duration::ZERO);
-        Self { timing, standing: None, since: now, elections, called: None, chance, added }
+        let (standing, called, put_off) = (None, None, None);
+        Self { timing, standing, since: now, elections, called, chance, put_off, added }
     }
 
     pub(super) fn see(
@@ -95,6 +98,12 @@ impl Turn {
         self.since = self.since.max(heard);
         self.chance = chance;
         self.standing = Some(standing);
+    }
+
+    /// An election would have been called here, and not enough others miss the leader. They may soon: some heard it
+    /// later than this member did.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.put_off = Some(now + self.timing.heartbeat() / 2);
     }
 
     /// An election was called here. `die` spreads the next one.
@@ -148,7 +157,8 @@ impl Turn {
             (_, Chance::Ahead) => self.timing.stagger(),
             (_, Chance::Behind) => lease + self.round() + self.added,
         };
-        Some(self.since + wait + self.timing.stagger() * standing.place())
+        let due = self.since + wait + self.timing.stagger() * standing.place();
+        Some(self.put_off.map_or(due, |put_off| due.max(put_off)))
     }
 
     /// For how long an election is left alone.
@@ -269,6 +279,21 @@ mod tests {
         let mut turn = candidate(begin, 0);
         let heard = called + ms(50);
         turn.see(standing(2, 3, (7, 1), true), (heard, Chance::Alone), called + ms(100));
+        assert_eq!(turn.due(), Some(heard + ms(1_050)), "it was not silent");
+    }
+
+    #[test]
+    fn whoever_alone_misses_the_leader_asks_again_soon() {
+        let begin = Instant::now();
+        let mut turn = Turn::begin(timing(), begin);
+        turn.see(standing(2, 3, (7, 1), true), (begin, Chance::Alone), begin);
+        let asked = begin + ms(1_060);
+        turn.put_off(asked);
+        assert!(!turn.is_due(asked + ms(49)));
+        assert_eq!(turn.next_look(asked), asked + ms(50));
+        assert!(turn.is_due(asked + ms(50)));
+        let heard = asked + ms(20);
+        turn.see(standing(2, 3, (7, 1), true), (heard, Chance::Alone), heard);
         assert_eq!(turn.due(), Some(heard + ms(1_050)), "it was not silent");
     }
 

@@ -45,6 +45,9 @@ pub const NETWORKS: FormatVersion = SECRETS;
 /// Commands that go to the leader together: a call between members. Of the same release as secrets.
 pub const TOGETHER: FormatVersion = SECRETS;
 
+/// The question before an election: a call between members. Of the same release as secrets.
+pub const PREVOTE: FormatVersion = SECRETS;
+
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
 
