@@ -28,7 +28,7 @@ const KINDS: &[Kind] = &[
 
 /// Installs below `root`. A configuration file that is there already is left as it is.
 pub fn run(workspace: &Workspace, root: &Path) -> Result<()> {
-    let built = product::ensure(workspace)?;
+    let built = product::ensure_installable(workspace, &product::PROGRAMS)?;
     for program in product::PROGRAMS {
         place(&built.join(program), &root.join("usr/bin").join(program), PROGRAM)?;
     }

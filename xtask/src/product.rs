@@ -1,4 +1,5 @@
-//! The programs that users get: built once, for the demo, the tests and an installation.
+//! The programs that users get: built once for the demo and the tests, and once more, with more patience, for an
+//! installation.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,18 +13,30 @@ use crate::workspace::Workspace;
 pub const DIRECTORY_VARIABLE: &str = "NOVACRON_BIN_DIR";
 
 /// Their names, which are also those of their packages.
-pub const PROGRAMS: [&str; 3] = ["novacron", "novacron-agent", "novacron-coordinator"];
+pub const PROGRAMS: [&str; 3] = ["novacron", "novacron-agent", COORDINATOR];
+
+/// The one that the benches of the control plane measure.
+pub const COORDINATOR: &str = "novacron-coordinator";
 
 /// Builds them if nobody did, and returns the directory they are in.
 pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
+    build(workspace, "release", &PROGRAMS)
+}
+
+/// The same for some of them as they are installed.
+pub fn ensure_installable(workspace: &Workspace, programs: &[&str]) -> Result<PathBuf> {
+    build(workspace, "dist", programs)
+}
+
+fn build(workspace: &Workspace, profile: &str, programs: &[&str]) -> Result<PathBuf> {
     if let Some(directory) = env::var_os(DIRECTORY_VARIABLE) {
         return Ok(PathBuf::from(directory));
     }
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--locked", "--release"]);
-    for program in PROGRAMS {
+    cargo.args(["build", "--locked", "--profile", profile]);
+    for program in programs {
         cargo.args(["--package", program]);
     }
     process::run(&mut cargo)?;
-    Ok(workspace.release_directory())
+    Ok(workspace.built_directory(profile))
 }

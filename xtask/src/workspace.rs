@@ -37,9 +37,14 @@ impl Workspace {
 
     /// Where cargo puts release builds.
     pub fn release_directory(&self) -> PathBuf {
+        self.built_directory("release")
+    }
+
+    /// Where cargo puts builds of a profile that is not for development.
+    pub fn built_directory(&self, profile: &str) -> PathBuf {
         let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         // A relative one is taken from where cargo runs, which is the root.
-        self.root.join(target.unwrap_or_else(|| "target".into())).join("release")
+        self.root.join(target.unwrap_or_else(|| "target".into())).join(profile)
     }
 
     /// The cargo that runs us, in this workspace.

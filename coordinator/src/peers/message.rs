@@ -103,7 +103,7 @@ pub enum Call {
     Samples(Vec<NodePart>),
     /// To the leader: propose these. Each has an outcome of its own.
     ProposeTogether(Vec<Command>),
-    /// Whether this member has heard no leader for a lease, and does not lead.
+    /// Before an election: whether this member misses the leader, too.
     MissesLeader,
 }
 

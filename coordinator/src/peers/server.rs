@@ -17,7 +17,7 @@ use crate::agents::{Console, ConsoleError, Consoles};
 use crate::clock::Clock;
 use crate::history::History;
 use crate::raft::words::{AppendEntriesRequest, AppendEntriesResponse, RaftError, Vote};
-use crate::raft::{Heard, Hearing, Raft, TypeConfig};
+use crate::raft::{Heard, Hearing, Raft, TypeConfig, misses_leader};
 use crate::samples::{NodePart, Samples};
 use crate::secrets::keyring::{KeyText, Keyring};
 use crate::state::Fleet;
@@ -127,7 +127,10 @@ impl PeerServer {
         match request.call {
             Call::Append(rpc) => self.append(rpc).await,
             Call::Condition => Ok(self.leader.desk().condition()),
-            Call::MissesLeader => Ok(Answer::MissesLeader(self.misses_leader())),
+            Call::MissesLeader => {
+                let is_aside = self.leader.desk().is_aside();
+                Ok(Answer::MissesLeader(misses_leader(&self.raft, &self.heard, is_aside)))
+            }
             Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
             Call::InstallSnapshot(rpc) => {
                 let _hearing = self.hear(&rpc.vote);
@@ -164,16 +167,6 @@ impl PeerServer {
                 room.map(|()| Answer::Append(answer))
             }
             _ => Ok(Answer::Append(answer)),
-        }
-    }
-
-    /// Whether openraft would give a vote here, for all that it knows of a leader. One that is aside wants to be replaced.
-    fn misses_leader(&self) -> bool {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
-        match metrics.current_leader == Some(metrics.id) {
-            true => self.leader.desk().is_aside(),
-            false => !metrics.vote.is_committed() || self.heard.is_silent(),
         }
     }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(doc)]
 use super::heard::Chance;
 use super::heard::Heard;
-use super::prevote::is_leader_missed;
+use super::prevote::{is_leader_missed, patience};
 use super::timing::Timing;
 use super::turn::{Standing, Turn};
 use super::types::Raft;
@@ -49,13 +49,15 @@ pub async fn call(
     loop {
         let standing = Standing::of(&metrics.borrow_and_update());
         if is_due(&mut turn, standing) {
-            let is_missed = is_leader_missed(&leader, timing.stagger()).await;
+            let asked_until = Instant::now() + patience(timing);
+            let is_missed = is_leader_missed(&leader, timing).await;
+            turn.woken(asked_until, Instant::now());
             // Somebody may have been heard while others were asked.
             let is_still_due = is_due(&mut turn, Standing::of(&metrics.borrow()));
             if is_missed && is_still_due {
                 elect(&raft, &heard, &mut turn).await;
-            } else {
-                turn.put_off(Instant::now());
+            } else if turn.put_off(Instant::now()) {
+                tracing::info!("no leader is heard here, and not enough others miss it");
             }
         }
         let until = turn.next_look(Instant::now());

@@ -71,9 +71,14 @@ impl Heard {
         self.with(|inner| if inner.under_way > 0 { Instant::now() } else { inner.last })
     }
 
-    /// Whether nobody was heard for a lease.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.last().elapsed() > self.with(|inner| inner.lease)
+    /// For how long a silent leader is waited for.
+    pub(super) fn lease(&self) -> Duration {
+        self.with(|inner| inner.lease)
+    }
+
+    /// Whether nobody was heard for so long.
+    pub(super) fn is_silent(&self) -> bool {
+        self.last().elapsed() > self.lease()
     }
 
     /// Another member is asked for its vote.

@@ -2,8 +2,9 @@
 //!
 //! openraft 0.9 gives a call up after a heartbeat and makes it again from the beginning, and says nothing else to the
 //! follower meanwhile: what a link does not carry within a heartbeat would never arrive, and after some heartbeats the
-//! follower would call elections. So a call with many bytes is a task of its own, which goes on when it is given up and
-//! whose answer serves the next try. Each further try says the same without the entries, as a sign of life.
+//! follower would call elections. So a call with many bytes, and the second one for the same entries, is a task of its
+//! own, which goes on when it is given up and whose answer serves the next try. Each further try says the same without the
+//! entries, as a sign of life.
 //!
 //! To Raft this is a slow network: the answer is to the same leader, of the same term, about the same entries.
 
@@ -17,15 +18,27 @@ use crate::peers::{Answer, Call, PeerError};
 
 type Append = AppendEntriesRequest<TypeConfig>;
 
-/// Bytes of commands from which on a call is one: a link of 21 Mbit/s carries less within a heartbeat.
+/// Bytes of commands from which on a call is one from the beginning: a link of 21 Mbit/s carries less within the usual
+/// heartbeat.
 const BYTES_MIN: usize = 256 << 10;
 
-/// A call that is under way. Dropped, it is broken off.
+/// Where in which leader's log entries go. A leader only appends, so of two calls for one place one begins the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    vote: Vote<u64>,
+    previous: Option<LogId<u64>>,
+}
+
+impl Stretch {
+    pub(super) fn of(request: &Append) -> Self {
+        Self { vote: request.vote, previous: request.prev_log_id }
+    }
+}
+
+/// A call that is under way. Dropped, nobody waits for it any more.
 #[derive(Debug)]
 pub(super) struct Lengthy {
     way: Way,
-    vote: Vote<u64>,
-    previous: Option<LogId<u64>>,
     last: Option<LogId<u64>>,
     answer: AbortOnDropHandle<Result<Answer, PeerError>>,
 }
@@ -41,19 +54,13 @@ impl Lengthy {
     }
 
     pub(super) fn begin(way: Way, request: Append) -> Self {
-        let (vote, previous, last) = (request.vote, request.prev_log_id, last(&request));
+        let last = last(&request);
         let call = {
             let way = way.clone();
             async move { way.call(Call::Append(request)).await }
         };
         let answer = AbortOnDropHandle::new(tokio::spawn(call));
-        Self { way, vote, previous, last, answer }
-    }
-
-    /// Whether this call's answer is one to a request that is made now.
-    pub(super) fn serves(&self, request: &Append) -> bool {
-        !request.entries.is_empty()
-            && (request.vote, request.prev_log_id) == (self.vote, self.previous)
+        Self { way, last, answer }
     }
 
     /// Waits for the answer. Not to be called again when it has come.
@@ -64,7 +71,7 @@ impl Lengthy {
         (&mut self.answer).await.map_err(|_| PeerError::ShuttingDown)?
     }
 
-    /// Waits for the answer as one to a further try ([`Self::serves`]).
+    /// Waits for the answer as one to a further try for the same [`Stretch`].
     ///
     /// # Errors
     /// [`PeerError`].
@@ -90,7 +97,7 @@ fn last(request: &Append) -> Option<LogId<u64>> {
     request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id)
 }
 
-/// Says something to a follower; ready only if that refuses it, since nobody leads it any more then.
+/// Says something to a follower; ready only if that refuses it, since it will refuse the entries as well.
 async fn refusal(way: Way, sign: Append) -> Answer {
     match way.call(Call::Append(sign)).await {
         Ok(Answer::Append(Ok(AppendEntriesResponse::Success))) | Err(_) => {
@@ -156,17 +163,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_call_ends_it() {
         let (mut leader, request) = slow().await;
-        let newer = Vote::new_committed(4, 1);
+        let small = Append { entries: vec![large(6, 10)], ..request.clone() };
         let another = [
-            Append { vote: newer, ..request.clone() },
-            Append { prev_log_id: Some(log_id(4)), ..request.clone() },
+            Append { vote: Vote::new_committed(4, 1), ..small.clone() },
+            Append { prev_log_id: Some(log_id(4)), ..small.clone() },
         ];
         for another in another {
             assert_eq!(leader.ask(request.clone()).await, None);
-            assert_eq!(leader.ask(another).await, None);
-            pass(PATIENCE * 2).await;
-            assert_eq!(leader.follower.asked(), [(1, Some(5)), (1, Some(5))], "both were sent");
+            assert_eq!(leader.ask(another).await, Some(Said::Success));
+            pass(PATIENCE * 4).await;
+            assert_eq!(leader.follower.answered(), 1, "the other one only");
         }
+        // What is known of the follower is used again.
+        assert_eq!(leader.ask(small).await, Some(Said::Success));
+        leader.follower.asked();
+        assert_eq!(leader.ask(commit(6, 6)).await, Some(Said::Success));
+        assert_eq!(leader.follower.asked(), [], "told later");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_once_goes_on_the_second_time_however_little_it_is() {
+        let (mut leader, _) = slow().await;
+        leader.follower.is_behind(100 << 10);
+        let request = Append { entries: vec![large(6, 30 << 10)], ..commit(5, 5) };
+        for _ in 0..3 {
+            assert_eq!(leader.ask(request.clone()).await, None);
+        }
+        assert_eq!(leader.ask(request).await, Some(Said::Success));
+        let sign = (0, Some(5));
+        assert_eq!(leader.follower.asked(), [(1, Some(5)), (1, Some(5)), sign, sign]);
     }
 
     #[tokio::test(start_paused = true)]

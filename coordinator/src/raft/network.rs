@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::announce::{Announcements, Haste};
 use super::heard::Heard;
-use super::lengthy::Lengthy;
+use super::lengthy::{Lengthy, Stretch};
 use super::types::{MemberNode, TypeConfig};
 use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
 
@@ -45,7 +45,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: u64, node: &MemberNode) -> MemberNetwork {
         let way = Way { links: self.links.clone(), target: MemberId(target), node: node.clone() };
         let announcements = Announcements::new(way.clone(), self.haste.clone());
-        MemberNetwork { way, announcements, lengthy: None, heard: self.heard.clone() }
+        MemberNetwork { way, announcements, tried: None, lengthy: None, heard: self.heard.clone() }
     }
 }
 
@@ -77,7 +77,9 @@ impl Way {
 pub struct MemberNetwork {
     way: Way,
     announcements: Announcements,
-    /// Entries that openraft has given up waiting for.
+    /// The entries that are being brought, or that openraft has given up bringing.
+    tried: Option<Stretch>,
+    /// The call for them, if it goes on then.
     lengthy: Option<Lengthy>,
     heard: Heard,
 }
@@ -103,21 +105,31 @@ impl MemberNetwork {
         }
     }
 
-    /// Brings entries, or a sign of life. Broken off by openraft, what carries much stays.
+    /// Brings entries. If openraft gives that up and tries again, the call goes on.
     async fn append(
         &mut self,
         request: Append,
         option: &RPCOption,
     ) -> Result<Answer, RpcError<RaftError<u64>>> {
-        let answer = match &mut self.lengthy {
-            Some(call) if call.serves(&request) => call.answer_to(request).await,
-            _ if !Lengthy::is(&request) => return self.call(Call::Append(request), option).await,
-            _ => {
-                self.connect(option).await?;
-                self.lengthy.insert(Lengthy::begin(self.way.clone(), request)).answer().await
+        let stretch = Stretch::of(&request);
+        let is_further = self.tried.replace(stretch) == Some(stretch);
+        if !is_further {
+            self.lengthy = None;
+        }
+        let answer = if let Some(call) = &mut self.lengthy {
+            call.answer_to(request).await
+        } else {
+            self.connect(option).await?;
+            // What was given up once is not in time the second time either.
+            match is_further || Lengthy::is(&request) {
+                true => {
+                    let call = Lengthy::begin(self.way.clone(), request);
+                    self.lengthy.insert(call).answer().await
+                }
+                false => self.way.call(Call::Append(request)).await,
             }
         };
-        self.lengthy = None;
+        (self.lengthy, self.tried) = (None, None);
         answer.map_err(unreachable)
     }
 
@@ -147,12 +159,16 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
         }
         let asked = self.announcements.asking(&rpc);
         // How long the follower takes is not known then.
-        let is_late = self.lengthy.is_some();
-        let answer = match self.append(rpc, &option).await? {
+        let is_further = self.tried == Some(Stretch::of(&rpc));
+        let answer = match rpc.entries.is_empty() {
+            true => self.call(Call::Append(rpc), &option).await?,
+            false => self.append(rpc, &option).await?,
+        };
+        let answer = match answer {
             Answer::Append(result) => self.remote(result),
             _ => Err(confused()),
         };
-        if matches!(answer, Ok(AppendEntriesResponse::Success)) && !is_late {
+        if matches!(answer, Ok(AppendEntriesResponse::Success)) && !is_further {
             self.announcements.succeeded(asked);
         }
         answer

@@ -35,6 +35,7 @@ pub(super) struct Follower(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     asked: Vec<Append>,
+    answered: usize,
     is_away: bool,
     takes: Duration,
     bytes_per_second: Option<u32>,
@@ -71,6 +72,11 @@ impl Follower {
         asked.iter().map(brief).collect()
     }
 
+    /// How many calls it was there for to their end since.
+    pub(super) fn answered(&self) -> usize {
+        std::mem::take(&mut self.inner().answered)
+    }
+
     pub(super) fn takes(&self, time: Duration) {
         self.inner().takes = time;
     }
@@ -95,6 +101,7 @@ impl Follower {
         };
         let time = self.inner().take(append, request.len());
         pass(time).await;
+        self.inner().answered += 1;
         let answer = Answer::Append(Ok(self.inner().said()?));
         Ok(codec::encode(&PeerResponse::Answer(Box::new(answer)))?.into())
     }

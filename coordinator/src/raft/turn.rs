@@ -15,6 +15,9 @@ use super::types::MemberNode;
 /// the usual heartbeat.
 const DOUBLINGS_MAX: u32 = 3;
 
+/// So often others are asked again at once whether they miss the leader: over a heartbeat, by which some heard it later.
+const SOON_MAX: u32 = 4;
+
 /// What Raft says of who leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -57,8 +60,8 @@ pub(super) struct Turn {
     /// has it.
     called: Option<(Instant, Vote<u64>)>,
     chance: Chance,
-    /// Others still hear the leader: until then they are not asked again.
-    put_off: Option<Instant>,
+    /// How often it was put off since somebody was heard, and until when.
+    put_off: Option<(u32, Instant)>,
     /// What a die has added.
     added: Duration,
 }
@@ -95,15 +98,24 @@ impl Turn {
                 self.elections += 1;
             }
         }
-        self.since = self.since.max(heard);
+        if heard > self.since {
+            self.since = heard;
+            self.put_off = None;
+        }
         self.chance = chance;
         self.standing = Some(standing);
     }
 
     /// An election would have been called here, and not enough others miss the leader. They may soon: some heard it
-    /// later than this member did.
-    pub(super) fn put_off(&mut self, now: Instant) {
-        self.put_off = Some(now + self.timing.heartbeat() / 2);
+    /// later than this member did. Answers whether that is news.
+    pub(super) fn put_off(&mut self, now: Instant) -> bool {
+        let before = self.put_off.map_or(0, |(times, _)| times);
+        let pause = match before < SOON_MAX {
+            true => self.timing.heartbeat() / 2,
+            false => self.timing.stagger(),
+        };
+        self.put_off = Some((before + 1, now + pause));
+        before == 0
     }
 
     /// An election was called here. `die` spreads the next one.
@@ -158,7 +170,7 @@ impl Turn {
             (_, Chance::Behind) => lease + self.round() + self.added,
         };
         let due = self.since + wait + self.timing.stagger() * standing.place();
-        Some(self.put_off.map_or(due, |put_off| due.max(put_off)))
+        Some(self.put_off.map_or(due, |(_, until)| due.max(until)))
     }
 
     /// For how long an election is left alone.
@@ -288,13 +300,18 @@ mod tests {
         let mut turn = Turn::begin(timing(), begin);
         turn.see(standing(2, 3, (7, 1), true), (begin, Chance::Alone), begin);
         let asked = begin + ms(1_060);
-        turn.put_off(asked);
+        assert!(turn.put_off(asked), "once");
         assert!(!turn.is_due(asked + ms(49)));
         assert_eq!(turn.next_look(asked), asked + ms(50));
         assert!(turn.is_due(asked + ms(50)));
+        for pause in [50, 50, 50, 200, 200] {
+            assert!(!turn.put_off(asked));
+            assert_eq!(turn.due(), Some(asked + ms(pause)));
+        }
         let heard = asked + ms(20);
         turn.see(standing(2, 3, (7, 1), true), (heard, Chance::Alone), heard);
         assert_eq!(turn.due(), Some(heard + ms(1_050)), "it was not silent");
+        assert!(turn.put_off(heard), "of this silence");
     }
 
     #[test]
