@@ -85,14 +85,14 @@ fn has_lost_quorum(since_quorum_ms: Option<u64>, lease: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use tokio::time::sleep;
 
     use super::*;
+    use crate::raft::testing::pass;
 
     /// Asks others of whom each answers after a time.
     async fn asked(answers: &[(u64, Option<bool>)], needed: usize) -> (bool, Duration) {
         let answers = answers.iter().map(|(after_ms, answer)| async {
-            sleep(Duration::from_millis(*after_ms)).await;
+            pass(ms(*after_ms)).await;
             *answer
         });
         let (asked_at, answers) = (Instant::now(), answers.collect::<FuturesUnordered<_>>());
