@@ -53,11 +53,11 @@ pub async fn call(
             let is_missed = is_leader_missed(&leader, timing).await;
             turn.woken(asked_until, Instant::now());
             // Somebody may have been heard while others were asked.
-            let is_still_due = is_due(&mut turn, Standing::of(&metrics.borrow()));
-            if is_missed && is_still_due {
-                elect(&raft, &heard, &mut turn).await;
-            } else if turn.put_off(Instant::now()) {
-                tracing::info!("no leader is heard here, and not enough others miss it");
+            let standing = Standing::of(&metrics.borrow());
+            match is_due(&mut turn, standing) {
+                false => {}
+                true if is_missed => elect(&raft, &heard, &mut turn).await,
+                true => put_off(&mut turn),
             }
         }
         let until = turn.next_look(Instant::now());
@@ -77,4 +77,12 @@ async fn elect(raft: &Raft, heard: &Heard, turn: &mut Turn) {
     // Fails only if Raft has stopped, which the caller notices.
     let _ = raft.trigger().elect().await;
     turn.called(Instant::now(), rand::random());
+}
+
+fn put_off(turn: &mut Turn) {
+    let now = Instant::now();
+    if turn.put_off(now) {
+        let silence = turn.silence(now);
+        tracing::info!(?silence, "no leader is heard, and not enough other members miss it");
+    }
 }

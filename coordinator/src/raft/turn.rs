@@ -92,18 +92,21 @@ impl Turn {
             self.added = Duration::ZERO;
         }
         if is_new {
-            self.since = now;
+            self.begin_silence(now);
             self.called = self.called.filter(|(_, before)| *before == standing.vote);
             if !standing.vote.is_committed() && !standing.is_candidate() {
                 self.elections += 1;
             }
         }
         if heard > self.since {
-            self.since = heard;
-            self.put_off = None;
+            self.begin_silence(heard);
         }
         self.chance = chance;
         self.standing = Some(standing);
+    }
+
+    fn begin_silence(&mut self, since: Instant) {
+        (self.since, self.put_off) = (since, None);
     }
 
     /// An election would have been called here, and not enough others miss the leader. They may soon: some heard it
@@ -125,7 +128,7 @@ impl Turn {
             _ => self.elections + 1,
         };
         self.called = self.standing.as_ref().map(|standing| (now, standing.vote));
-        self.since = now;
+        self.begin_silence(now);
         self.chance = Chance::Alone;
         self.added = self.round() * u32::from(die) / u32::from(u16::MAX);
     }
