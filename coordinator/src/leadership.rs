@@ -16,6 +16,7 @@ use crate::agents::reports::Reports;
 use crate::agents::{Sessions, herald};
 use crate::alerts::watch::AlertWatch;
 use crate::clock::Clock;
+use crate::joint;
 use crate::journal;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
@@ -104,7 +105,7 @@ impl Leadership {
 
     fn begin(&self, duties: &Duties, term: &CancellationToken) -> JoinSet<()> {
         tracing::info!("this coordinator leads");
-        let Duties { leader, view, sessions, clock, patience, keyring, alerts, .. } =
+        let Duties { raft, leader, view, sessions, clock, patience, keyring, alerts } =
             duties.clone();
         let desk = leader.desk().clone();
         let mut tasks = JoinSet::new();
@@ -120,6 +121,7 @@ impl Leadership {
         ));
         tasks.spawn(alerts.run(term.clone()));
         tasks.spawn(journal::run(view.clone(), term.clone()));
+        tasks.spawn(joint::end(raft, term.clone()));
         let (of_upgrade, at) = (leader.clone(), clock.clone());
         let upgrade = Upgrade { view: view.clone(), leader: of_upgrade, clock: at };
         tasks.spawn(upgrade.run(term.clone()));

@@ -1,0 +1,158 @@
+//! Ends changes of members that were left in the middle.
+//!
+//! Members change in two steps. Between them a majority of those before and one of those after have to agree to
+//! everything, so one lost member can be one too many. openraft 0.9 takes the second step where the change was asked for:
+//! a leader that goes away in between, or one that nobody waits for any more, leaves its cluster there. Whoever leads takes
+//! the step then.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::sync::watch::error::RecvError;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::words::{ChangeMembers, RaftServerMetrics};
+use crate::raft::{MemberNode, Raft};
+
+/// After how long a change is taken for left: whoever asks for one waits for 4 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Metrics = RaftServerMetrics<u64, MemberNode>;
+
+/// Ends them until `stop`: while this member leads.
+pub(crate) async fn end(raft: Raft, stop: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        // Raft has stopped.
+        _ = end_each(&raft) => {}
+    }
+}
+
+async fn end_each(raft: &Raft) -> Result<(), RecvError> {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let left = *metrics.wait_for(is_joint).await?.membership_config.log_id();
+        let is_other = |metrics: &Metrics| *metrics.membership_config.log_id() != left;
+        if let Ok(other) = timeout(PATIENCE, metrics.wait_for(is_other)).await {
+            other?;
+            continue;
+        }
+        // Nobody more: what is left is the second step.
+        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+        match timeout(PATIENCE, raft.change_membership(nobody, false)).await {
+            Ok(Ok(_)) => {
+                tracing::info!("a change of members that was left in the middle has ended")
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "a change of members stays in the middle"),
+            Err(_) => tracing::warn!("a change of members stays in the middle: no quorum answers"),
+        }
+    }
+}
+
+fn is_joint(metrics: &Metrics) -> bool {
+    metrics.membership_config.membership().get_joint_config().len() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt;
+    use std::sync::{Arc, OnceLock};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use novacron_protocol::ids::{Incarnation, MemberId};
+    use novacron_protocol::wire::codec;
+    use novacron_storage::disk::{Disk, SimulatedDisk};
+    use novacron_storage::log::{Log, LogOptions};
+
+    use super::*;
+    use crate::peers::message::{PeerRequest, PeerResponse};
+    use crate::peers::{Answer, Call, Carrier, PeerError, PeerLinks};
+    use crate::raft::log_store::LogStore;
+    use crate::raft::machine::Machine;
+    use crate::raft::network::Network;
+    use crate::raft::timing::Timing;
+    use crate::raft::{DiskWork, Haste, Heard};
+
+    /// Where the other member is, once it is there.
+    #[derive(Default)]
+    struct Line(OnceLock<Raft>);
+
+    impl fmt::Debug for Line {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("Line")
+        }
+    }
+
+    impl Line {
+        async fn answer(&self, request: &[u8]) -> Result<Bytes, PeerError> {
+            let other = self.0.get().ok_or(PeerError::NoAnswer)?;
+            let answer = match codec::decode::<PeerRequest>(request)?.call {
+                Call::Append(rpc) => Answer::Append(other.append_entries(rpc).await),
+                Call::Vote(rpc) => Answer::Vote(other.vote(rpc).await),
+                call => panic!("{call:?}"),
+            };
+            Ok(codec::encode(&PeerResponse::Answer(Box::new(answer)))?.into())
+        }
+    }
+
+    impl Carrier for Line {
+        fn connect<'a>(&'a self, _: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn exchange<'a>(
+            &'a self,
+            _: &'a MemberNode,
+            request: Bytes,
+        ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+            async move { self.answer(&request).await }.boxed()
+        }
+    }
+
+    async fn member(id: u64, line: &Arc<Line>) -> Raft {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(id));
+        let log = Log::open(Arc::clone(&disk), "log", LogOptions::default()).unwrap();
+        let work = DiskWork::on_threads();
+        let machine = Machine::open_without_tables(disk, work.clone()).unwrap();
+        let links = PeerLinks::carried(MemberId(id), Incarnation(1), Arc::clone(line) as _);
+        let network = Network::new(links, Haste::default(), Heard::default());
+        let pace = Timing::default().config().unwrap();
+        Raft::new(id, pace, network, LogStore::new(log, work), machine).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_nobody_waits_for_is_ended() {
+        let line = Arc::<Line>::default();
+        let (one, other) = (member(1, &line).await, member(2, &line).await);
+        assert!(line.0.set(other.clone()).is_ok());
+        one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
+        one.trigger().elect().await.unwrap();
+        one.add_learner(2, MemberNode::default(), true).await.unwrap();
+        let mut metrics = one.server_metrics();
+        {
+            let more = ChangeMembers::AddVoterIds(BTreeSet::from([2]));
+            let joint = tokio::select! {
+                biased;
+                joint = metrics.wait_for(is_joint) => joint.is_ok(),
+                changed = one.change_membership(more, false) => panic!("{changed:?}"),
+            };
+            assert!(joint);
+        }
+        let stop = CancellationToken::new();
+        let ending = tokio::spawn(end(one.clone(), stop.clone()));
+        let is_uniform = |metrics: &Metrics| {
+            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            !is_joint(metrics) && voters == [1, 2]
+        };
+        timeout(PATIENCE * 3, metrics.wait_for(is_uniform)).await.unwrap().unwrap();
+        stop.cancel();
+        ending.await.unwrap();
+        one.shutdown().await.unwrap();
+        other.shutdown().await.unwrap();
+    }
+}
