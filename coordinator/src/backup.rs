@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::backup::{BackupEncoder, BackupHead, PartKind};
-use novacron_protocol::ids::{ClusterId, Revision};
+use novacron_protocol::ids::{ClusterId, RequestId, Revision};
 use novacron_protocol::time::Timestamp;
 use novacron_transport::ClusterAuthority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::auth::Authorized;
 use crate::history::{History, HistoryError};
+use crate::propose::{Intent, ProposeError, Proposer};
 use crate::secrets::keyring::{Keyring, KeyringError};
 use crate::state::Fleet;
 use crate::state::secret::keys::SecretKeys;
@@ -44,6 +45,9 @@ pub enum BackupError {
         "another backup is under way at this coordinator: wait for its end, or ask another coordinator"
     )]
     Busy,
+    /// It could not be noted in the audit log.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
     /// The state could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -82,6 +86,7 @@ impl BackupError {
         let code = match self {
             Self::Busy => Code::Conflict,
             Self::Incomplete { .. } | Self::Keyring(_) => Code::Unavailable,
+            Self::Propose(error) => return error.to_problem(),
             Self::Read(error) => return error.to_problem(),
             Self::History(error) => return error.to_problem(),
             _ => Code::Internal,
@@ -96,6 +101,7 @@ impl BackupError {
 /// Makes backups. Cheap to clone.
 #[derive(Clone)]
 pub struct Backups {
+    proposer: Proposer,
     view: View,
     authority: Arc<ClusterAuthority>,
     history: History,
@@ -116,28 +122,34 @@ struct Moment {
 
 impl Backups {
     pub(crate) fn new(
+        proposer: Proposer,
         view: View,
         authority: Arc<ClusterAuthority>,
         history: History,
         keyring: Keyring,
     ) -> Self {
         let places = Arc::new(Semaphore::new(BACKUPS_MAX));
-        Self { view, authority, history, keyring, places }
+        Self { proposer, view, authority, history, keyring, places }
     }
 
-    /// Begins a backup of everything that was acknowledged before the call.
+    /// Begins a backup of everything that was acknowledged before the call. The audit log has it before anybody gets a
+    /// byte of it.
     ///
     /// # Errors
     /// [`BackupError`].
-    pub async fn begin(&self, asked: Authorized<()>) -> Result<Backup, BackupError> {
+    pub async fn begin(
+        &self,
+        request: RequestId,
+        asked: Authorized<Intent>,
+    ) -> Result<Backup, BackupError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| BackupError::Busy)?;
-        tracing::info!(asker = %asked.asker(), "asked for a backup");
         // A copy that shares rows: nothing waits while it is encoded.
         let read = self.view.read(|fleet| (fleet.frozen(), fleet.machines_alive()));
         let (fleet, machines) = read.await?;
         let moment = spawn_blocking(move || Moment::of(&fleet, machines)).await??;
         self.require_files(&moment).await?;
         let (head, keys) = (head(&moment)?, self.keyring.lines(moment.keys.wanted())?);
+        self.proposer.submit(request, asked).await?;
         tracing::info!(revision = %moment.revision, files = moment.files.len(), "a backup begins");
         Ok(Backup {
             history: self.history.clone(),

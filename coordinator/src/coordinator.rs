@@ -357,7 +357,10 @@ impl Parts {
         let requests = RequestMetrics::default();
         let audit = AuditLog::new(history.clone(), view.clone());
         let ledger = Ledger::new(history.clone(), view.clone());
-        let backups = Backups::new(view.clone(), authority, history.clone(), keyring.clone());
+        let backups = {
+            let (proposer, view) = (proposer.clone(), view.clone());
+            Backups::new(proposer, view, authority, history.clone(), keyring.clone())
+        };
         let watchers = Watchers::new(config.watch_limits());
         let admission = Admission::new(config.limits.clone());
         let app = App {

@@ -16,6 +16,7 @@ use super::parameters::Nothing;
 use super::route::{Call, Route, get};
 use crate::auth::Where;
 use crate::backup::Backup;
+use crate::propose::Intent;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -25,15 +26,20 @@ pub(super) fn routes() -> Vec<Route> {
             "Take the whole state, with the cluster's keys",
         )
         .needs(Permission::ClusterAdmin, Where::Fleet)
-        .refuses(&[Code::Conflict])
+        .refuses(&[
+            Code::Conflict,
+            Code::IdempotencyConflict,
+            Code::OutcomeUnknown,
+            Code::UpgradeNeeded,
+        ])
         .to(backup),
     ]
 }
 
 async fn backup(call: Call<Nothing, Nothing, NoBody>) -> Result<OctetStream, Problem> {
     call.read(|_, sight| sight.check(Scope::Fleet)).await??;
-    let asked = call.authorize(())?;
-    let begun = call.api.app.backups.begin(asked).await;
+    let asked = call.authorize(Intent::TakeBackup)?;
+    let begun = call.api.app.backups.begin(call.request, asked).await;
     let backup = begun.map_err(|error| error.to_problem())?;
     let output = Output { api: call.api, backup };
     Ok(OctetStream(Body::from_stream(stream::unfold(Some(output), Output::next))))

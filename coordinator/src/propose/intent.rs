@@ -107,6 +107,8 @@ pub enum Intent {
         /// The text; `None` removes what is there.
         value: Option<String>,
     },
+    /// Take the whole state, with all keys.
+    TakeBackup,
     /// Change what holds for the whole fleet.
     ChangeSettings(SettingsChange),
     /// Do something with projects.

@@ -89,6 +89,7 @@ impl Proposer {
             Intent::CancelBatch { batch } => Body::CancelBatch { batch },
             Intent::DrainNode { node, options } => Body::DrainNode { node, options },
             Intent::UndrainNode { node, cancel } => Body::UndrainNode { node, cancel },
+            Intent::TakeBackup => Body::TakeBackup,
             Intent::ChangeSettings(change) => Body::ChangeSettings(change),
             Intent::Projects(order) => Body::Projects(order),
             Intent::Regions(order) => Body::Regions(order),

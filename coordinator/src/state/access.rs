@@ -182,7 +182,7 @@ impl Fleet {
                 Some(everywhere(Permission::VmMigrate, self.projects_of_batch(*batch)))
             }
             Body::DrainNode { .. } | Body::UndrainNode { .. } => of_fleet(Permission::NodeDrain),
-            Body::ChangeSettings(_) | Body::RemoveMember { .. } => {
+            Body::ChangeSettings(_) | Body::RemoveMember { .. } | Body::TakeBackup => {
                 of_fleet(Permission::ClusterAdmin)
             }
             Body::CreateToken(token) => of_fleet(token_permission(token.record.role)),

@@ -508,6 +508,7 @@ impl Body {
             Self::CreateToken(_) => "token.create",
             Self::UseToken { .. } => "token.use",
             Self::FoundCluster { .. } => "cluster.found",
+            Self::TakeBackup => "cluster.backup",
             Self::BeginIncarnation(_) => "cluster.restore",
             Self::AdmitMember(_) => "member.admit",
             Self::EnterMember { .. } => "member.enter",
@@ -577,6 +578,7 @@ impl Body {
             Self::Snapshots(order) => one(Subject::Snapshot(order.vm, order.name.clone())),
             Self::Networks(order) => one(Subject::Network(order.network().clone())),
             Self::FoundCluster { .. }
+            | Self::TakeBackup
             | Self::PostUsage { .. }
             | Self::SealWindows { .. }
             | Self::NoteRefusals { .. }

@@ -270,6 +270,8 @@ pub enum Body {
     Networks(NetworkOrder),
     /// Take a new machine into the fleet, and into a network.
     CreateVmIn(CreateVmIn),
+    /// Somebody is about to get the whole state, with all keys: for the audit log.
+    TakeBackup,
 }
 
 /// What a client asks of many machines at once.
@@ -418,6 +420,7 @@ impl Body {
                 let CreateVm { spec, requested_node, start, .. } = create;
                 canonical(&(27u8, spec, requested_node, start, network))
             }
+            Self::TakeBackup => canonical(&28u8),
             // Whose outcome is in the ledger itself: a record that comes twice exists.
             Self::PostUsage { .. }
             | Self::SealWindows { .. }

@@ -44,7 +44,7 @@ use super::outbox::OutboxRow;
 use super::principal::Principal;
 use super::project::Project;
 use super::region::Region;
-use super::reply::{Refusal, Reply};
+use super::reply::{Accepted, Refusal, Reply};
 use super::request::Answered;
 use super::residency::Violation;
 use super::secret::keys::SecretKeys;
@@ -251,6 +251,7 @@ impl Fleet {
             Body::Alerts(order) => self.order_alert(now, &command.origin, order),
             Body::Networks(order) => self.order_network(now, order),
             Body::CreateVmIn(asked) => self.create_vm_in(now, request, asked),
+            Body::TakeBackup => Ok(Accepted::Nothing),
         }
     }
 

@@ -45,6 +45,8 @@ pub const NETWORKS: FormatVersion = SECRETS;
 /// Commands that go to the leader together: a call between members. Of the same release as secrets.
 pub const TOGETHER: FormatVersion = SECRETS;
 
+/// Backups in the audit log: a command. Of the same release as secrets.
+pub const BACKUPS: FormatVersion = SECRETS;
 /// The question before an election: a call between members. Of the same release as secrets.
 pub const PREVOTE: FormatVersion = SECRETS;
 
@@ -116,6 +118,7 @@ impl Body {
             Self::Secrets(_) => SECRETS,
             Self::Alerts(_) | Self::Projects(ProjectOrder::SetBudget { .. }) => ALERTS,
             Self::Networks(_) | Self::CreateVmIn(_) => NETWORKS,
+            Self::TakeBackup => BACKUPS,
             Self::Access(AccessOrder::Bind(NewBinding {
                 right: Right::Permissions(pattern),
                 ..

@@ -8,9 +8,10 @@ use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
+use novacron_coordinator::propose::Intent;
 use novacron_coordinator::restoring::{BackupFile, RestoreError, restore};
 use novacron_coordinator::state::Fleet;
-use novacron_coordinator::state::audit::RECENT_MAX;
+use novacron_coordinator::state::audit::{AuditNumber, RECENT_MAX};
 use novacron_protocol::backup::{BACKUP_PURPOSE, BackupError};
 use novacron_protocol::effect::{Action, MachineReport, ObservedState};
 use novacron_protocol::ids::{Generation, Incarnation};
@@ -38,7 +39,12 @@ pub fn write_encrypted(path: &Path, content: &[u8]) {
 
 /// All bytes of a backup that a member gives out.
 pub async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
-    let mut backup = cluster.app(member).backups.begin(by_operator(())).await.unwrap();
+    let mut backup = cluster
+        .app(member)
+        .backups
+        .begin(request(), by_operator(Intent::TakeBackup))
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
     while let Some(part) = backup.next_bytes().await.unwrap() {
         bytes.extend(part);
@@ -206,14 +212,36 @@ async fn what_is_wrong_with_a_backup_is_said_before_anything_is_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_backup_at_a_time_and_none_without_a_quorum() {
     let mut cluster = TestCluster::start(3).await;
-    let first = cluster.app("c1").backups.begin(by_operator(())).await.unwrap();
-    let second = cluster.app("c1").backups.begin(by_operator(())).await.err().unwrap();
+    let first =
+        cluster.app("c1").backups.begin(request(), by_operator(Intent::TakeBackup)).await.unwrap();
+    let second = cluster
+        .app("c1")
+        .backups
+        .begin(request(), by_operator(Intent::TakeBackup))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(second.to_problem().code, novacron_protocol::api::Code::Conflict);
     drop(first);
-    drop(cluster.app("c1").backups.begin(by_operator(())).await.unwrap());
+    // Whoever has got one has got all secrets: it is on record, and what was refused is not.
+    let given_out = cluster.app("c1").view.local(|fleet| {
+        let lines = fleet.audit_from(AuditNumber(1)).map(|(_, row)| row.line.clone());
+        lines.filter(|line| line.contains("cluster.backup")).collect::<Vec<_>>()
+    });
+    assert_eq!(given_out.len(), 1, "{given_out:?}");
+    assert!(given_out[0].contains(r#""result":{"kind":"done"}"#), "{given_out:?}");
+    drop(
+        cluster.app("c1").backups.begin(request(), by_operator(Intent::TakeBackup)).await.unwrap(),
+    );
     cluster.stop("c2").await;
     cluster.stop("c3").await;
-    let alone = cluster.app("c1").backups.begin(by_operator(())).await.err().unwrap();
+    let alone = cluster
+        .app("c1")
+        .backups
+        .begin(request(), by_operator(Intent::TakeBackup))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(alone.to_problem().code, novacron_protocol::api::Code::Unavailable);
     cluster.shutdown().await;
 }

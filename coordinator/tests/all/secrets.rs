@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use novacron_coordinator::app::App;
 use novacron_coordinator::clock::Clock;
+use novacron_coordinator::propose::Intent;
 use novacron_coordinator::restoring::{BackupFile, restore};
 use novacron_coordinator::secrets::{NewSecret, SecretError, keys_view};
 use novacron_coordinator::state::secret::{SealedValue, SecretOrder, SecretPlace};
@@ -335,7 +336,7 @@ async fn a_member_without_its_keys_does_all_else_says_so_and_gets_them_from_anot
         put(app, "password", "x").await.unwrap_err().to_problem().code,
         Code::SecretKeyMissing
     );
-    let backup = app.backups.begin(by_operator(())).await.err().unwrap();
+    let backup = app.backups.begin(request(), by_operator(Intent::TakeBackup)).await.err().unwrap();
     assert_eq!(backup.to_problem().code, Code::Unavailable, "it would be no backup");
     let status = app.cluster.status().await.unwrap();
     let alerts = &status.members[0].report.as_ref().unwrap().alerts;
