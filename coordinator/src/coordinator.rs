@@ -60,6 +60,7 @@ use crate::state::Fleet;
 use crate::state::formats::OtherFormats;
 use crate::status::{self, OwnStatus};
 use crate::view::{FleetCell, View, Watchers};
+use crate::vital::Vital;
 
 /// How long a member that was admitted waits before it asks again to take part: twice as long each time.
 const ENTER_PERIOD_MIN: Duration = Duration::from_millis(250);
@@ -184,7 +185,7 @@ pub struct Coordinator {
     app: App,
     core: Core,
     endpoint: Endpoint,
-    tasks: TaskTracker,
+    tasks: Vital,
     stop: CancellationToken,
     metrics_address: Option<SocketAddr>,
     // Last: the directory stays locked until everything else is gone.
@@ -208,11 +209,12 @@ impl Coordinator {
             Endpoint::bind(config.peer_listen, &credentials, &WELCOME, link_settings())?;
         let own = (identity.member, identity.incarnation);
         let core = Core::start(config, &directory, own, endpoint.clone(), clock.clone()).await?;
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let tasks = Vital::new(stop.clone());
         let elections = core.elections(config.timing(), stop.clone());
         let (parts, passing) = Parts::new(&core, config, identity.cluster, authority, clock);
 
-        tasks.spawn(parts.clone().accept(acceptor, tasks.clone(), stop.clone()));
+        tasks.spawn(parts.clone().accept(acceptor, tasks.tracker().clone(), stop.clone()));
         tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
         tasks.spawn(elections);
         tasks.spawn(parts.watch(config).run(stop.clone()));
@@ -234,7 +236,7 @@ impl Coordinator {
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
             parts.metrics(core.applying.clone()),
-            &tasks,
+            tasks.tracker(),
             stop.clone(),
         )
         .await;
@@ -270,15 +272,14 @@ impl Coordinator {
         self.stop.cancelled().await;
     }
 
-    /// Whether consensus goes on; if not, the coordinator is of no use until it is started anew.
+    /// Whether consensus goes on, and all that belongs to it; if not, the coordinator is of no use until it is started anew.
     pub fn is_healthy(&self) -> bool {
-        self.core.raft.metrics().borrow().running_state.is_ok()
+        !self.tasks.has_failed() && self.core.raft.metrics().borrow().running_state.is_ok()
     }
 
     /// Stops in order: no new work, work under way, consensus, links, tables, the directory.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        self.tasks.close();
         self.tasks.wait().await;
         self.core.stop().await;
         self.endpoint.close(CloseCode::Done, "the coordinator stops");

@@ -36,6 +36,9 @@ const CONFIRM_FAILURES: u32 = 2;
 /// How long a leader that was not confirmed waits before it asks again.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
+/// Before duties begin anew of which one has panicked: it may do so again.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
 /// Whether this member leads, and what its sessions need while it does. Cheap to clone.
 #[derive(Clone)]
 pub struct Leadership {
@@ -92,12 +95,13 @@ impl Leadership {
                 continue;
             }
             let term = stop.child_token();
-            let tasks = self.begin(&duties, &term);
+            let mut tasks = self.begin(&duties, &term);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 _ = metrics.wait_for(|metrics| !leads(metrics)) => {}
                 () = quorum_lost(&duties) => tracing::warn!("no quorum answers this leader"),
+                () = one_panicked(&mut tasks) => {}
             }
             self.end(&duties, &term, tasks).await;
         }
@@ -155,6 +159,17 @@ async fn is_confirmed(duties: &Duties, stop: &CancellationToken) -> bool {
     confirmed
 }
 
+/// Ready a moment after a duty has panicked: the others would go on without it, so all of them begin anew.
+async fn one_panicked(duties: &mut JoinSet<()>) {
+    while let Some(ended) = duties.join_next().await {
+        if ended.is_err_and(|error| error.is_panic()) {
+            tracing::error!("a duty of the leader ended in a panic: all of them begin anew");
+            return sleep(PANIC_PAUSE).await;
+        }
+    }
+    std::future::pending().await
+}
+
 /// Ready when the quorum did not answer twice in a row.
 async fn quorum_lost(duties: &Duties) {
     let mut failures = 0;
@@ -164,5 +179,20 @@ async fn quorum_lost(duties: &Duties) {
             Ok(()) => failures = 0,
             Err(_) => failures += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_duty_that_panics_is_missed_and_one_that_ends_is_not() {
+        let mut duties = JoinSet::new();
+        duties.spawn(async {});
+        let missed = tokio::time::timeout(PANIC_PAUSE, one_panicked(&mut duties)).await;
+        assert!(missed.is_err());
+        duties.spawn(async { panic!("as a bug would") });
+        one_panicked(&mut duties).await;
     }
 }

@@ -22,7 +22,7 @@
 //! | [`admission`] [`refusals`] | how much one client may ask; who was refused, for the audit log |
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
-//! | [`coordinator`] | everything put together |
+//! | [`coordinator`] `vital` | everything put together, and stopped if a part of it is gone |
 //! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
@@ -64,3 +64,4 @@ pub mod state;
 pub mod status;
 mod upgrade;
 pub mod view;
+mod vital;

@@ -247,6 +247,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let is_healthy = coordinator.is_healthy();
     coordinator.shutdown().await;
-    anyhow::ensure!(is_healthy, "consensus has failed; the log says why");
+    anyhow::ensure!(
+        is_healthy,
+        "consensus has failed, or another part of this coordinator; the log says which"
+    );
     Ok(())
 }
