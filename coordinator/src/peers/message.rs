@@ -248,7 +248,17 @@ impl Call {
                 newest.map_or(TOGETHER, |newest| newest.max(TOGETHER))
             }
             Self::Propose(command) => command.body.since(),
-            _ => FIRST,
+            Self::Append(_)
+            | Self::Vote(_)
+            | Self::InstallSnapshot(_)
+            | Self::ReadIndex
+            | Self::Admit { .. }
+            | Self::Enter { .. }
+            | Self::Remove { .. }
+            | Self::Status
+            | Self::ArchivePart { .. }
+            | Self::Console { .. }
+            | Self::Condition => FIRST,
         }
     }
 }
@@ -276,7 +286,17 @@ impl Message for PeerResponse {
                 Answer::SecretKey(_) | Answer::HasSecretKey(_) => SECRETS,
                 Answer::Replies(_) => TOGETHER,
                 Answer::MissesLeader(_) => PREVOTE,
-                _ => FIRST,
+                Answer::Append(_)
+                | Answer::Vote(_)
+                | Answer::InstallSnapshot(_)
+                | Answer::Reply(_)
+                | Answer::ReadIndex(_)
+                | Answer::Admitted { .. }
+                | Answer::Done
+                | Answer::Status(_)
+                | Answer::ArchivePart(_)
+                | Answer::Console
+                | Answer::Condition { .. } => FIRST,
             },
             Self::Declined(Declined::Unfit { reason, .. }) => reason.since(),
             Self::Declined(_) => FIRST,

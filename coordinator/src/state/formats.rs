@@ -112,7 +112,7 @@ impl Formats {
 }
 
 impl Body {
-    /// The version that added it. A new variant names its own here; those of the first version are not listed.
+    /// The version that added it. A new variant names its own here.
     pub fn since(&self) -> FormatVersion {
         match self {
             Self::Secrets(_) => SECRETS,
@@ -123,7 +123,42 @@ impl Body {
                 right: Right::Permissions(pattern),
                 ..
             })) => since_of_pattern(pattern),
-            _ => FIRST,
+            Self::CreateVm(_)
+            | Self::PlaceVm { .. }
+            | Self::StartVm { .. }
+            | Self::StopVm { .. }
+            | Self::DestroyVm { .. }
+            | Self::MigrateVm { .. }
+            | Self::CancelMigration { .. }
+            | Self::CreateToken(_)
+            | Self::UseToken { .. }
+            | Self::FoundCluster { .. }
+            | Self::BeginIncarnation(_)
+            | Self::AdmitMember(_)
+            | Self::EnterMember { .. }
+            | Self::RemoveMember { .. }
+            | Self::OpenSession(_)
+            | Self::Reports(_)
+            | Self::SetNodeStates(_)
+            | Self::ExpireEffects(_)
+            | Self::MigrateBatch(_)
+            | Self::CancelBatch { .. }
+            | Self::ChangeSettings(_)
+            | Self::DrainNode { .. }
+            | Self::UndrainNode { .. }
+            | Self::DrainVm { .. }
+            | Self::PostUsage { .. }
+            | Self::SealWindows { .. }
+            | Self::CorrectUsage(_)
+            | Self::SetRate(_)
+            | Self::SetPlan { .. }
+            | Self::Projects(_)
+            | Self::Access(_)
+            | Self::Annotate { .. }
+            | Self::Regions(_)
+            | Self::NoteRefusals { .. }
+            | Self::NoteFormats(_)
+            | Self::Snapshots(_) => FIRST,
         }
     }
 }
@@ -140,7 +175,30 @@ fn since_of_permission(permission: Permission) -> FormatVersion {
         Permission::SecretRead | Permission::SecretWrite | Permission::SecretReveal => SECRETS,
         Permission::AlertRead | Permission::AlertRaise | Permission::AlertManage => ALERTS,
         Permission::NetworkRead | Permission::NetworkAdmin => NETWORKS,
-        _ => FIRST,
+        Permission::VmRead
+        | Permission::VmCreate
+        | Permission::VmOperate
+        | Permission::VmDelete
+        | Permission::VmConsole
+        | Permission::VmMigrate
+        | Permission::VmSnapshot
+        | Permission::NodeRead
+        | Permission::NodeDrain
+        | Permission::NodeJoin
+        | Permission::EventRead
+        | Permission::ProjectRead
+        | Permission::ProjectAdmin
+        | Permission::PrincipalRead
+        | Permission::PrincipalAdmin
+        | Permission::ClusterRead
+        | Permission::ClusterAdmin
+        | Permission::AuditRead
+        | Permission::LedgerRead
+        | Permission::LedgerCorrect
+        | Permission::LedgerPost
+        | Permission::RateAdmin
+        | Permission::RegionRead
+        | Permission::RegionAdmin => FIRST,
     }
 }
 
