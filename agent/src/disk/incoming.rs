@@ -168,6 +168,11 @@ impl IncomingDisks {
         thread.map(drop).map_err(|source| DiskError::Thread { disk, source })
     }
 
+    /// Whether the streams of all disks have come.
+    pub fn have_begun(&self) -> bool {
+        !self.disks.iter().any(|disk| matches!(disk, Incoming::Awaited(_)))
+    }
+
     /// All of the disks has been copied once: what has arrived is made durable while the guest still runs.
     pub fn make_durable(&self) {
         for disk in &self.disks {

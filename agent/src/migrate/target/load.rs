@@ -22,12 +22,19 @@ pub(super) struct Loading {
 impl Run {
     pub(super) fn load(&mut self) {
         self.loading.since = Some(Instant::now());
-        if let Some(mut disks) = self.disks.take() {
+        self.finish_disks();
+        self.check_loaded();
+    }
+
+    /// Waits for what is still in the disks' streams, once everything was sent and all of them have begun: streams are
+    /// not ordered, and the word that everything was sent may overtake one.
+    pub(super) fn finish_disks(&mut self) {
+        let is_sent = self.loading.since.is_some();
+        if let Some(mut disks) = self.disks.take_if(|disks| is_sent && disks.have_begun()) {
             self.steps.spawn(async move {
                 Step::DisksFinished(disks.finish().await.map_err(|error| reason(&error)))
             });
         }
-        self.check_loaded();
     }
 
     pub(super) fn check_loaded(&mut self) {

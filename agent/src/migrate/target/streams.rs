@@ -71,7 +71,9 @@ impl Run {
                 incoming.add_main(inlet).map_err(|error| reason(&error))
             }
             (StreamHeader::Disk { disk }, _, Some(disks)) => {
-                disks.add_disk(disk, inlet).map_err(|error| reason(&error))
+                disks.add_disk(disk, inlet).map_err(|error| reason(&error))?;
+                self.finish_disks();
+                Ok(())
             }
             (StreamHeader::ConsoleLog, ..) => self.begin_log(inlet),
             _ => Err(UNANNOUNCED.to_owned()),
