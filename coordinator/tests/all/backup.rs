@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::support::agent::{Agent, Greeting};
 use crate::support::*;
+use novacron_coordinator::app::App;
+use novacron_coordinator::backup::{self, Backup};
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::coordinator::Coordinator;
 use novacron_coordinator::directory::DirectoryError;
@@ -37,14 +39,14 @@ pub fn write_encrypted(path: &Path, content: &[u8]) {
     writer.finish().unwrap();
 }
 
+/// Asks a member for a backup.
+pub async fn begin_backup(app: &App) -> Result<Backup, backup::BackupError> {
+    app.backups.begin(request(), by_operator(Intent::TakeBackup)).await
+}
+
 /// All bytes of a backup that a member gives out.
 pub async fn backup_of(cluster: &TestCluster, member: &str) -> Vec<u8> {
-    let mut backup = cluster
-        .app(member)
-        .backups
-        .begin(request(), by_operator(Intent::TakeBackup))
-        .await
-        .unwrap();
+    let mut backup = begin_backup(cluster.app(member)).await.unwrap();
     let mut bytes = Vec::new();
     while let Some(part) = backup.next_bytes().await.unwrap() {
         bytes.extend(part);
@@ -212,15 +214,8 @@ async fn what_is_wrong_with_a_backup_is_said_before_anything_is_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_backup_at_a_time_and_none_without_a_quorum() {
     let mut cluster = TestCluster::start(3).await;
-    let first =
-        cluster.app("c1").backups.begin(request(), by_operator(Intent::TakeBackup)).await.unwrap();
-    let second = cluster
-        .app("c1")
-        .backups
-        .begin(request(), by_operator(Intent::TakeBackup))
-        .await
-        .err()
-        .unwrap();
+    let first = begin_backup(cluster.app("c1")).await.unwrap();
+    let second = begin_backup(cluster.app("c1")).await.err().unwrap();
     assert_eq!(second.to_problem().code, novacron_protocol::api::Code::Conflict);
     drop(first);
     // Whoever has got one has got all secrets: it is on record, and what was refused is not.
@@ -230,18 +225,10 @@ async fn one_backup_at_a_time_and_none_without_a_quorum() {
     });
     assert_eq!(given_out.len(), 1, "{given_out:?}");
     assert!(given_out[0].contains(r#""result":{"kind":"done"}"#), "{given_out:?}");
-    drop(
-        cluster.app("c1").backups.begin(request(), by_operator(Intent::TakeBackup)).await.unwrap(),
-    );
+    drop(begin_backup(cluster.app("c1")).await.unwrap());
     cluster.stop("c2").await;
     cluster.stop("c3").await;
-    let alone = cluster
-        .app("c1")
-        .backups
-        .begin(request(), by_operator(Intent::TakeBackup))
-        .await
-        .err()
-        .unwrap();
+    let alone = begin_backup(cluster.app("c1")).await.err().unwrap();
     assert_eq!(alone.to_problem().code, novacron_protocol::api::Code::Unavailable);
     cluster.shutdown().await;
 }

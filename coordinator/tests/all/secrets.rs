@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use novacron_coordinator::app::App;
 use novacron_coordinator::clock::Clock;
-use novacron_coordinator::propose::Intent;
 use novacron_coordinator::restoring::{BackupFile, restore};
 use novacron_coordinator::secrets::{NewSecret, SecretError, keys_view};
 use novacron_coordinator::state::secret::{SealedValue, SecretOrder, SecretPlace};
@@ -19,7 +18,7 @@ use novacron_vault::{Vault, VaultKey};
 use serde_json::json;
 
 use crate::access::town::keep_secret;
-use crate::backup::{backup_of, key_file, write_encrypted};
+use crate::backup::{backup_of, begin_backup, key_file, write_encrypted};
 use crate::https::Https;
 use crate::support::*;
 
@@ -336,7 +335,7 @@ async fn a_member_without_its_keys_does_all_else_says_so_and_gets_them_from_anot
         put(app, "password", "x").await.unwrap_err().to_problem().code,
         Code::SecretKeyMissing
     );
-    let backup = app.backups.begin(request(), by_operator(Intent::TakeBackup)).await.err().unwrap();
+    let backup = begin_backup(app).await.err().unwrap();
     assert_eq!(backup.to_problem().code, Code::Unavailable, "it would be no backup");
     let status = app.cluster.status().await.unwrap();
     let alerts = &status.members[0].report.as_ref().unwrap().alerts;
