@@ -24,8 +24,8 @@ const ABOUT: &str = "Virtual machines, hypervisor hosts, migrations and events o
     Every request but those to /healthz, /readyz and this description needs the TLS client certificate of an \
     operator, or an API key as bearer token. What each needs is its `x-permission`: a word, and where it has to \
     hold. Errors are problem documents (RFC 9457) with a stable `code`. A write may carry an \
-    `Idempotency-Key` (a UUID): repeated with the same key it is done once and gets the first answer, of which \
-    the last 65,536 are remembered, for a day at most. Sizes are bytes, moments are RFC 3339, in UTC.";
+    `Idempotency-Key` (a UUID): repeated with the same key it is done once and gets the first answer, for 30 \
+    seconds at least, and for a day while it is among the last 65,536. Sizes are bytes, moments are RFC 3339, in UTC.";
 
 /// The description of the whole API.
 pub fn openapi_document() -> Value {

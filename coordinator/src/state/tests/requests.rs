@@ -6,11 +6,12 @@ use novacron_transport::Role;
 use novacron_transport::token::{SecretHash, TokenId, TokenRecord};
 
 use crate::state::command::SessionReports;
+use crate::state::fleet::Applying;
 use crate::state::formats::Formats;
 use crate::state::member::MemberFacts;
 use crate::state::node::SessionId;
 use crate::state::reply::TokenProblem;
-use crate::state::request::REQUEST_TTL_MS;
+use crate::state::request::{REQUEST_KEPT_MS, REQUEST_TTL_MS, REQUESTS_LEISURELY};
 use crate::state::testing::{Scene, name, spec};
 use crate::state::token::Token;
 use crate::state::{Accepted, Body, Refusal};
@@ -42,6 +43,36 @@ fn refusals_are_remembered_too_and_all_are_forgotten_by_the_time_in_the_log() {
     scene.create("another");
     let body = Body::StopVm { vm, force: true };
     assert_eq!(scene.apply_as(request, body), Err(Refusal::NoSuchVm(vm)), "a new request by now");
+}
+
+#[test]
+fn a_burst_pushes_nothing_out_that_may_be_asked_for_again() {
+    let mut scene = Scene::new();
+    let first = RequestId(scene.id());
+    let many = |scene: &mut Scene, count: usize| {
+        for _ in 0..count {
+            scene.now = scene.now.plus_ms(u64::from(scene.fleet.requests.len() % 4 == 0));
+            // Not as commands: checking every invariant after each would take minutes.
+            let request = RequestId(scene.id());
+            scene.fleet.remember(
+                &Applying::at(scene.now),
+                request,
+                1,
+                &Ok(Accepted::Member(MemberId(1))),
+            );
+        }
+    };
+    scene.fleet.remember(&Applying::at(scene.now), first, 1, &Ok(Accepted::Member(MemberId(1))));
+    many(&mut scene, REQUESTS_LEISURELY + 100);
+    assert!(scene.fleet.kept_answer(first).is_some(), "after 16 s");
+    scene.now = scene.now.plus_ms(REQUEST_KEPT_MS);
+    many(&mut scene, 10);
+    assert!(scene.fleet.kept_answer(first).is_none());
+    // Those of the burst go a few with each new one, until as many are left as stay for a day.
+    assert!(scene.fleet.requests.len() > REQUESTS_LEISURELY);
+    many(&mut scene, 100);
+    assert_eq!(scene.fleet.requests.len(), REQUESTS_LEISURELY);
+    scene.fleet.check().unwrap();
 }
 
 #[test]
