@@ -16,7 +16,7 @@ use crate::{check, guest, packages, process, product, promtool};
 /// Runs every stage; the tests last, because what is before them is quicker to fail.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let stages = Stages::start();
-    stages.run("packages", packages::ensure)?;
+    stages.run("packages", packages::ensure_for_tests)?;
     stages.run("guest", || guest::ensure(workspace))?;
     let promtool = stages.run("promtool", || Ok(promtool::ensure(workspace)))?;
     stages.run("format", || lint::format(workspace))?;

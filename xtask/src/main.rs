@@ -113,7 +113,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Steps => steps::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, arguments),
         Chore::Install { root } => install::run(&workspace, root),
-        Chore::Packages => packages::ensure(),
+        Chore::Packages => packages::ensure_for_tests(),
         Chore::Guest => build_guest(&workspace),
         Chore::Rules => check::rules(&workspace),
     }

@@ -35,7 +35,7 @@ fn number(variable: &str, unless_said: u32) -> u32 {
 }
 
 /// The description, with names of what is there, so that requests come further than to what is not there.
-fn description(needs_key: bool) -> Value {
+fn description(town: &Town, needs_key: bool) -> Value {
     let mut document = novacron_coordinator::http::openapi_document();
     let paths = document["paths"].as_object_mut().unwrap();
     for operation in
@@ -46,14 +46,11 @@ fn description(needs_key: bool) -> Value {
             operation["security"] = json!([{ "apiKey": [] }]);
         }
         for parameter in operation["parameters"].as_array_mut().unwrap() {
-            let known = match parameter["name"].as_str().unwrap() {
-                "vm" if parameter["in"] == "path" => json!(["own-1", "other-2", "none"]),
-                "project" if parameter["in"] == "path" => json!(["own", "default", "none"]),
-                "node" if parameter["in"] == "path" => json!(["node-01", "none"]),
-                "principal" if parameter["in"] == "path" => json!(["tenant", "none"]),
-                "period" => json!(["2026-11", "2027-01"]),
+            let name = parameter["name"].as_str().unwrap();
+            let known = match parameter["in"].as_str().unwrap() {
+                "path" => known(town, name),
                 // A stream has no end to wait for.
-                "follow" => json!([false]),
+                _ if name == "follow" => json!([false]),
                 _ => continue,
             };
             parameter["schema"]["enum"] = known;
@@ -62,13 +59,37 @@ fn description(needs_key: bool) -> Value {
     document
 }
 
-struct Judge {
+/// What is there under the name of a part of a path: of the tenant, of another project if there is such, and nothing.
+fn known(town: &Town, part: &str) -> Value {
+    const NOTHING: &str = "01890000-0000-7000-8000-00000000dead";
+    match part {
+        "vm" => json!(["own-1", "own-3", "other-2", "none"]),
+        "snapshot" => json!(["before", "none"]),
+        "project" => json!(["own", "default", "none"]),
+        "node" => json!(["node-01", "none"]),
+        "member" => json!([1, 9]),
+        "principal" => json!(["tenant", "none"]),
+        "region" => json!(["eu", "none"]),
+        "network" => json!(["office", "none"]),
+        "secret" => json!(["password", "none"]),
+        "period" => json!(["2026-11", "2027-01"]),
+        "migration" => json!([town.migration("own"), town.migration("other"), NOTHING]),
+        "batch" => json!([town.batch("own"), town.batch("other"), NOTHING]),
+        "alert" => json!([town.alert("own"), town.alert("other"), NOTHING]),
+        // Of an annotation, and of an API key that there is not: one that is withdrawn would end the tenant's requests.
+        "binding" | "key" => json!([crate::town::ID, NOTHING]),
+        other => panic!("say what `{{{other}}}` may be in a path"),
+    }
+}
+
+struct Judge<'a> {
+    town: &'a Town,
     python: PathBuf,
     directory: PathBuf,
     url: String,
 }
 
-impl Judge {
+impl Judge<'_> {
     /// Runs it; what it says is what a failure prints.
     async fn judge(
         &self,
@@ -78,7 +99,7 @@ impl Judge {
         more: &[String],
     ) -> Result<(), String> {
         let document = self.directory.join(format!("{name}.json"));
-        let text = serde_json::to_vec_pretty(&description(needs_key)).unwrap();
+        let text = serde_json::to_vec_pretty(&description(self.town, needs_key)).unwrap();
         std::fs::write(&document, text).unwrap();
         let (examples, seed) = (number(EXAMPLES_VARIABLE, EXAMPLES), number(SEED_VARIABLE, 7));
         let mut command = tokio::process::Command::new(self.python.with_file_name("st"));
@@ -121,7 +142,7 @@ async fn the_api_answers_as_its_description_says() {
     let certificate = write(place, "cert.pem", credentials.chain_pem().as_bytes());
     let key = write(place, "key.pem", credentials.key_pem().as_bytes());
     let url = format!("https://{}", town.member.api_address());
-    let judge = Judge { python, directory: place.to_owned(), url };
+    let judge = Judge { town: &town, python, directory: place.to_owned(), url };
 
     town.principal("tenant", "service").await;
     town.bind("tenant", json!({ "role": "admin", "project": "own" })).await;

@@ -17,13 +17,25 @@ use need::Need;
 use plan::{Plan, Release};
 pub use unpack::{program, unpack};
 
-/// Makes sure that every need is met; installs what is missing if we may.
+/// Makes sure that hosts have what they need; installs what is missing if we may.
 ///
 /// # Errors
 /// When something is missing and we are neither root nor have sudo without a password: the text
 /// then holds the packages and the commands. Also when apt fails.
 pub fn ensure() -> Result<()> {
-    let missing: Vec<&Need> = need::ALL.iter().filter(|need| !need.is_met()).collect();
+    ensure_all(need::FOR_HOSTS.iter())
+}
+
+/// The same with what the tests need.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_for_tests() -> Result<()> {
+    ensure_all(need::FOR_HOSTS.iter().chain(need::FOR_TESTS))
+}
+
+fn ensure_all(needs: impl Iterator<Item = &'static Need>) -> Result<()> {
+    let missing: Vec<&Need> = needs.filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -27,8 +27,8 @@ enum Probe {
     Installed,
 }
 
-/// Everything, in the order in which it is named to the person.
-pub const ALL: &[Need] = &[
+/// What hosts and their guests need, in the order in which it is named to the person.
+pub const FOR_HOSTS: &[Need] = &[
     Need {
         package: QEMU_PACKAGE,
         why: "QEMU 10 or newer runs the guests",
@@ -60,6 +60,13 @@ pub const ALL: &[Need] = &[
         probe: Probe::Runs("ip", &["-V"]),
     },
 ];
+
+/// What only tests need.
+pub const FOR_TESTS: &[Need] = &[Need {
+    package: "python3-venv",
+    why: "the programs in Python that judge the API",
+    probe: Probe::Runs("python3", &["-c", "import venv, ensurepip; print('both')"]),
+}];
 
 impl Need {
     /// Whether the machine has it now.

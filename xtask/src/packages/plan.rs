@@ -245,7 +245,7 @@ mod tests {
         " qemu-system-x86 | 1:10.0.13+ds-0 | http://m.example/debian trixie/main amd64 Packages\n";
 
     fn plan(os_release: &str, madison: &str, mirror_suites: &str) -> Result<Plan> {
-        let all: Vec<&Need> = need::ALL.iter().collect();
+        let all: Vec<&Need> = need::FOR_HOSTS.iter().chain(need::FOR_TESTS).collect();
         let sources = sources::parse_stanzas(&format!(
             "Types: deb\nURIs: http://m.example/debian\nSuites: {mirror_suites}\nSigned-By: /key\n"
         ));

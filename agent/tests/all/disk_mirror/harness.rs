@@ -343,9 +343,11 @@ pub async fn start(
     let Link { outlets, inlets, to_source, .. } = link;
     let accept = async {
         for _ in 0..disks.offers.len() {
+            assert!(!incoming.have_begun(), "a stream is still to come");
             let (disk, inlet) = take_disk(to_source, inlets).await;
             incoming.add_disk(disk, inlet).unwrap();
         }
+        assert!(incoming.have_begun());
     };
     let start = start_known(guest, disks, &held, outlets);
     within("starting", async { tokio::join!(start, accept) }).await.0

@@ -9,7 +9,7 @@ use crate::support::until;
 
 pub const PROJECTS: [&str; 2] = ["own", "other"];
 /// What is named so is not there, annotations apart.
-const ID: &str = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
+pub const ID: &str = "7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11";
 const ROLES: [&str; 5] = ["viewer", "operator", "admin", "auditor", "billing"];
 
 /// The fleet.
@@ -107,12 +107,11 @@ impl Town {
 
     /// The path of a route, what it names filled in with what belongs to a project.
     pub fn path(&self, path: &str, project: &str) -> String {
-        let number = usize::from(project == "other");
         let machine = if path.contains("/snapshots") { 3 } else { 1 };
         path.replace("{vm}", &format!("{project}-{machine}"))
             .replace("{snapshot}", "before")
-            .replace("{migration}", &self.migrations[number])
-            .replace("{batch}", &self.batches[number])
+            .replace("{migration}", self.migration(project))
+            .replace("{batch}", self.batch(project))
             .replace("{alert}", self.alert(project))
             .replace("{project}", project)
             .replace("{node}", "node-01")
@@ -127,8 +126,18 @@ impl Town {
             .replace("{period}", "2026-11")
     }
 
+    /// The migration of a project; of the first one if it has none.
+    pub fn migration(&self, project: &str) -> &str {
+        &self.migrations[usize::from(project == "other")]
+    }
+
+    /// The batch of a project; of the first one if it has none.
+    pub fn batch(&self, project: &str) -> &str {
+        &self.batches[usize::from(project == "other")]
+    }
+
     /// The alert of a project, or of `fleet`.
-    fn alert(&self, project: &str) -> &str {
+    pub fn alert(&self, project: &str) -> &str {
         let number = ["own", "other", "fleet"].iter().position(|name| *name == project).unwrap();
         &self.alerts[number]
     }
