@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod conformance;
+mod coverage;
 mod demo;
 mod etcd;
 mod failures;
@@ -60,6 +61,12 @@ enum Chore {
     },
     /// Ask the API whatever its description allows and forbids, and compare each answer with it.
     Conformance(conformance::Requests),
+    /// Run the tests of all crates with counters in the code, and say how much of it they run.
+    Coverage {
+        /// Write the figures into docs/coverage.md, too.
+        #[arg(long)]
+        record: bool,
+    },
     /// Simulate the coordinators: clocks, network, disks and crashes that a seed decides.
     Sim(sim::Seeds),
     /// A cluster of the release before becomes one of this release, coordinator by coordinator, under load.
@@ -108,6 +115,7 @@ fn run(chore: &Chore) -> Result<()> {
         Chore::Test => full::run(&workspace),
         Chore::Model { faults } => model::run(&workspace, *faults),
         Chore::Conformance(requests) => conformance::run(&workspace, requests),
+        Chore::Coverage { record } => coverage::run(&workspace, *record),
         Chore::Sim(seeds) => sim::run(&workspace, seeds),
         Chore::Upgrade { from } => upgrade::run(&workspace, from.as_deref()),
         Chore::Steps => steps::run(&workspace),
