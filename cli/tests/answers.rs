@@ -489,6 +489,41 @@ fn networks_are_made_changed_and_deleted() {
 const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
     "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
 
+const ROUTE: &str = r#"{"from":"eu","project":"bank","chosen":"us","revision":7,"regions":[
+    {"region":"us","usable":true,"latency_ms":80,"nodes":2,"nodes_ready":1,
+     "reason":"80 ms away, 1 of 2 nodes take machines"},
+    {"region":"moon","usable":false,"nodes":0,"nodes_ready":0,"reason":"no node stands in it"}]}"#;
+
+const SERIES: &str = r#"{"from":"2026-11-26T00:00:00Z","to":"2026-11-26T02:00:00Z","by":"hour","points":[
+    {"at":"2026-11-26T00:00:00Z","quantities":{"vm-seconds":"3600"},"micro_dollars":150000},
+    {"at":"2026-11-26T01:00:00Z","quantities":{"vm-seconds":"0"}}]}"#;
+
+#[test]
+fn usage_over_time_is_a_table_or_a_curve() {
+    let place = Place::new(vec![answer("200 OK", SERIES); 3]);
+    let rows = place.run("usage --project web --by hour");
+    assert_eq!(rows.code, 0, "{}", rows.stderr);
+    assert!(rows.stdout.starts_with("FROM "), "{}", rows.stdout);
+    assert!(
+        rows.stdout.contains("1.00 h    -      -          -      -           0.150000\n"),
+        "{}",
+        rows.stdout
+    );
+    let curve = place.run("usage --by hour --curve");
+    assert!(curve.stdout.starts_with("vm-seconds: 1.00 h in all"), "{}", curve.stdout);
+    assert!(curve.stdout.contains("\n  2026-11-26T00  █·\n"), "{}", curve.stdout);
+    let json = place.run("usage --curve -o json");
+    assert!(json.stdout.contains("\"points\""), "{}", json.stdout);
+    let wanted = [
+        "GET /api/v1/usage/series?project=web&by=hour",
+        "GET /api/v1/usage/series?by=hour",
+        "GET /api/v1/usage/series?by=day",
+    ];
+    assert_eq!(place.requests(), wanted);
+    let wrong = place.run("usage --by vm --curve");
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""), "{}", wrong.stderr);
+}
+
 #[test]
 fn regions_are_made_drained_and_given_nodes() {
     let region = |status: &str| answer("200 OK", &REGION.replace("STATUS", status));

@@ -64,8 +64,8 @@ pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,
     InvoiceLine, InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal,
-    RateCardView, RatesView, UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum,
-    WindowView,
+    RateCardView, RatesView, USAGE_POINTS_MAX, UsagePoint, UsagePost, UsagePosted, UsageRow,
+    UsageSeries, UsageStep, Whole, WindowFile, WindowSum, WindowView,
 };
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 
