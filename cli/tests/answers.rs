@@ -141,15 +141,15 @@ fn lists_are_filtered_as_they_are_meant() {
     let nothing = || answer("200 OK", r#"{"items":[],"revision":7}"#);
     let place = Place::new(vec![nothing(), nothing(), nothing()]);
     for line in [
-        "vm list --text we --name web-01 --state running",
-        "node list --text rack -l zone=a --state down",
+        "vm list --text we --name web-01 --state running --region eu-1",
+        "node list --text rack -l zone=a --state down --region eu-1",
         "migrate status --vm web-01 --node node-01 --status in_progress --project own",
     ] {
         assert_eq!(place.run(line).code, 0, "{line}");
     }
     let expected = [
-        "GET /api/v1/vms?text=we&name=web-01&state=running&limit=500",
-        "GET /api/v1/nodes?text=rack&state=down&label=zone%3Da&limit=500",
+        "GET /api/v1/vms?text=we&name=web-01&region=eu-1&state=running&limit=500",
+        "GET /api/v1/nodes?text=rack&region=eu-1&state=down&label=zone%3Da&limit=500",
         "GET /api/v1/migrations?vm=web-01&node=node-01&status=in_progress&project=own&limit=500",
     ];
     assert_eq!(place.requests(), expected);
@@ -486,7 +486,7 @@ fn networks_are_made_changed_and_deleted() {
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
 }
 
-const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
+const REGION: &str = r#"{"region_code":"eu","region_name":"","compliance_certifications":[],"data_residency_rules":{},"status":"STATUS","latencies_ms":{"us":80},
     "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
 
 const ROUTE: &str = r#"{"from":"eu","project":"bank","chosen":"us","revision":7,"regions":[
@@ -532,6 +532,8 @@ fn regions_are_made_drained_and_given_nodes() {
         region("draining"),
         answer("204 No Content", ""),
         answer("200 OK", r#"{"items":[],"revision":7}"#),
+        region("active"),
+        answer("200 OK", ROUTE),
     ]);
     let made = place.run("region create eu --certifications ISO-27001,SOC2 --may-leave-to none");
     assert_eq!(made.code, 0, "{}", made.stderr);
@@ -540,11 +542,22 @@ fn regions_are_made_drained_and_given_nodes() {
     assert_eq!(place.run("region delete eu").code, 0);
     let none = place.run("region violations");
     assert_eq!(none.stderr, "no machine stands against a rule\n");
+    let set = place.run("region set eu --latencies us=80,ap=150");
+    assert!(set.stdout.contains("latencies     us 80 ms"), "{}", set.stdout);
+    let route = place.run("region route --from eu --project bank");
+    assert_eq!(
+        route.stdout,
+        "REGION  USABLE  LATENCY  NODES  REASON\n\
+         us      yes     80 ms    1/2    80 ms away, 1 of 2 nodes take machines\n\
+         moon    no      -        0/0    no node stands in it\n"
+    );
     let wanted = [
         "POST /api/v1/regions",
         "POST /api/v1/regions/eu/settings",
         "DELETE /api/v1/regions/eu",
         "GET /api/v1/residency/violations?limit=500",
+        "POST /api/v1/regions/eu/settings",
+        "GET /api/v1/regions/route?from=eu&project=bank",
     ];
     assert_eq!(place.requests(), wanted);
     let wrong = place.run("region create eu --may-leave-to EU");

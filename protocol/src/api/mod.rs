@@ -56,7 +56,8 @@ pub use principal::{
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use region::{
-    NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
+    NodeRegionChange, RegionChange, RegionCreate, RegionRoute, RegionView, ResidencyViolationView,
+    RouteChoice,
 };
 pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
 pub use snapshot::{SnapshotCreate, SnapshotState, SnapshotView};
