@@ -46,7 +46,7 @@ pub use network::{NetworkChange, NetworkChoice, NetworkCreate, NetworkView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use overview::{
     Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,
-    QuotaUse, Severity,
+    QuotaUse, RegionTotals, Saving, SavingRule, Severity,
 };
 pub use principal::{
     ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
