@@ -141,15 +141,15 @@ fn lists_are_filtered_as_they_are_meant() {
     let nothing = || answer("200 OK", r#"{"items":[],"revision":7}"#);
     let place = Place::new(vec![nothing(), nothing(), nothing()]);
     for line in [
-        "vm list --text we --name web-01 --state running",
-        "node list --text rack -l zone=a --state down",
+        "vm list --text we --name web-01 --state running --region eu-1",
+        "node list --text rack -l zone=a --state down --region eu-1",
         "migrate status --vm web-01 --node node-01 --status in_progress --project own",
     ] {
         assert_eq!(place.run(line).code, 0, "{line}");
     }
     let expected = [
-        "GET /api/v1/vms?text=we&name=web-01&state=running&limit=500",
-        "GET /api/v1/nodes?text=rack&state=down&label=zone%3Da&limit=500",
+        "GET /api/v1/vms?text=we&name=web-01&region=eu-1&state=running&limit=500",
+        "GET /api/v1/nodes?text=rack&region=eu-1&state=down&label=zone%3Da&limit=500",
         "GET /api/v1/migrations?vm=web-01&node=node-01&status=in_progress&project=own&limit=500",
     ];
     assert_eq!(place.requests(), expected);
@@ -165,6 +165,10 @@ fn the_overview_is_a_page_for_people_and_a_document_for_programs() {
         "nodes":{"total":2,"by_state":{"ready":1,"down":1},"draining":1,
             "capacity":{"memory_bytes":8589934592,"cpus":16,"disk_bytes":1099511627776},
             "allocated":{"memory_bytes":6442450944,"cpus":6,"disk_bytes":1073741824}},
+        "regions":[{"region":"eu","status":"active","nodes":{"ready":1,"suspect":0,"down":1},"machines":3,
+            "micro_dollars_per_hour":150274},{"nodes":{"ready":0,"suspect":0,"down":0},"machines":0}],
+        "violations":1,
+        "savings":[{"rule":"stopped_machines","count":3,"micro_dollars_per_month":399996,"names":["old","older"]}],
         "cost":{"month":"2026-11","micro_dollars":1500000,"projects":[{"project":"own","micro_dollars":1500000}]},
         "quotas":[{"project":"own","quota":"cpus","used":6,"limit":6}],
         "attention":[{"severity":"critical","kind":"node_down","name":"node-02","detail":"its agent does not answer"}],
@@ -177,6 +181,11 @@ fn the_overview_is_a_page_for_people_and_a_document_for_programs() {
         "size        6 CPUs, 6 GiB of memory, 1 GiB of disk",
         "migrations  2 under way, 1 queued",
         "nodes       2: 1 ready, 1 down; 1 drained or being drained",
+        "regions     REGION  STATUS  READY  SUSPECT  DOWN  MACHINES  DOLLARS AN HOUR",
+        "            eu      active  1      0        1     3         0.150274",
+        "            -       -       0      0        0     0         -",
+        "violations  1 against a rule of residency",
+        "stopped_machines  3      0.399996         old,older and 1 more",
         "own/cpus  6     6",
         "critical  node_down  node-02  its agent does not answer",
         "6 more",
@@ -486,8 +495,43 @@ fn networks_are_made_changed_and_deleted() {
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
 }
 
-const REGION: &str = r#"{"code":"eu","name":"","compliance_certifications":[],"residency_rules":{},"status":"STATUS",
+const REGION: &str = r#"{"region_code":"eu","region_name":"","compliance_certifications":[],"data_residency_rules":{},"status":"STATUS","latencies_ms":{"us":80},
     "nodes":0,"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","revision":7,"_links":{}}"#;
+
+const ROUTE: &str = r#"{"from":"eu","project":"bank","chosen":"us","revision":7,"regions":[
+    {"region":"us","usable":true,"latency_ms":80,"nodes":2,"nodes_ready":1,
+     "reason":"80 ms away, 1 of 2 nodes take machines"},
+    {"region":"moon","usable":false,"nodes":0,"nodes_ready":0,"reason":"no node stands in it"}]}"#;
+
+const SERIES: &str = r#"{"from":"2026-11-26T00:00:00Z","to":"2026-11-26T02:00:00Z","by":"hour","points":[
+    {"at":"2026-11-26T00:00:00Z","quantities":{"vm-seconds":"3600"},"micro_dollars":150000},
+    {"at":"2026-11-26T01:00:00Z","quantities":{"vm-seconds":"0"}}]}"#;
+
+#[test]
+fn usage_over_time_is_a_table_or_a_curve() {
+    let place = Place::new(vec![answer("200 OK", SERIES); 3]);
+    let rows = place.run("usage --project web --by hour");
+    assert_eq!(rows.code, 0, "{}", rows.stderr);
+    assert!(rows.stdout.starts_with("FROM "), "{}", rows.stdout);
+    assert!(
+        rows.stdout.contains("1.00 h    -      -          -      -           0.150000\n"),
+        "{}",
+        rows.stdout
+    );
+    let curve = place.run("usage --by hour --curve");
+    assert!(curve.stdout.starts_with("vm-seconds: 1.00 h in all"), "{}", curve.stdout);
+    assert!(curve.stdout.contains("\n  2026-11-26T00  █·\n"), "{}", curve.stdout);
+    let json = place.run("usage --curve -o json");
+    assert!(json.stdout.contains("\"points\""), "{}", json.stdout);
+    let wanted = [
+        "GET /api/v1/usage/series?project=web&by=hour",
+        "GET /api/v1/usage/series?by=hour",
+        "GET /api/v1/usage/series?by=day",
+    ];
+    assert_eq!(place.requests(), wanted);
+    let wrong = place.run("usage --by vm --curve");
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""), "{}", wrong.stderr);
+}
 
 #[test]
 fn regions_are_made_drained_and_given_nodes() {
@@ -497,6 +541,8 @@ fn regions_are_made_drained_and_given_nodes() {
         region("draining"),
         answer("204 No Content", ""),
         answer("200 OK", r#"{"items":[],"revision":7}"#),
+        region("active"),
+        answer("200 OK", ROUTE),
     ]);
     let made = place.run("region create eu --certifications ISO-27001,SOC2 --may-leave-to none");
     assert_eq!(made.code, 0, "{}", made.stderr);
@@ -505,11 +551,22 @@ fn regions_are_made_drained_and_given_nodes() {
     assert_eq!(place.run("region delete eu").code, 0);
     let none = place.run("region violations");
     assert_eq!(none.stderr, "no machine stands against a rule\n");
+    let set = place.run("region set eu --latencies us=80,ap=150");
+    assert!(set.stdout.contains("latencies     us 80 ms"), "{}", set.stdout);
+    let route = place.run("region route --from eu --project bank");
+    assert_eq!(
+        route.stdout,
+        "REGION  USABLE  LATENCY  NODES  REASON\n\
+         us      yes     80 ms    1/2    80 ms away, 1 of 2 nodes take machines\n\
+         moon    no      -        0/0    no node stands in it\n"
+    );
     let wanted = [
         "POST /api/v1/regions",
         "POST /api/v1/regions/eu/settings",
         "DELETE /api/v1/regions/eu",
         "GET /api/v1/residency/violations?limit=500",
+        "POST /api/v1/regions/eu/settings",
+        "GET /api/v1/regions/route?from=eu&project=bank",
     ];
     assert_eq!(place.requests(), wanted);
     let wrong = place.run("region create eu --may-leave-to EU");

@@ -43,6 +43,7 @@ const COMMANDS: &[&str] = &[
     "region delete",
     "region assign",
     "region violations",
+    "region route",
     "network list",
     "network show",
     "network create",

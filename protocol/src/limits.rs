@@ -115,6 +115,9 @@ pub const SNAPSHOTS_PER_VM_MAX: usize = 32;
 /// Regions of one fleet. A rule names at most all of them, 12 KiB; all rules of all regions are 3 MiB.
 pub const REGIONS_MAX: usize = 256;
 
+/// Milliseconds from one region to another and back: a minute is farther than anything on Earth.
+pub const LATENCY_MS_MAX: u32 = 60_000;
+
 /// Networks of one fleet. With as many projects and regions as it may name, one is 32 KiB: all of them are at most 32 MiB,
 /// and some 200 KiB where they name few.
 pub const NETWORKS_MAX: usize = 1_000;

@@ -3,7 +3,7 @@
 //! Two kinds of rules. A project says where its machines may stand ([`Residency`]); a region says where machines that
 //! stand in it may go ([`ResidencyRules`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,11 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RegionCode;
-use crate::limits::{CERTIFICATION_BYTES_MAX, CERTIFICATIONS_MAX, REGIONS_MAX};
+use crate::limits::{CERTIFICATION_BYTES_MAX, CERTIFICATIONS_MAX, LATENCY_MS_MAX, REGIONS_MAX};
 use crate::vm::InvalidField;
 
 /// The label of a host that says in which region it stands when it joins. Afterwards only operators say so.
 pub const REGION_LABEL: &str = "region";
+
+/// Codes that no region gets: in a path they mean something else.
+pub const RESERVED_REGION_CODES: [&str; 1] = ["route"];
 
 /// Whether a region takes machines.
 #[derive(
@@ -130,6 +133,21 @@ pub fn check_certifications(
     too_many(field, certifications.len(), CERTIFICATIONS_MAX)
 }
 
+/// All that cannot be of how far other regions are from one, if that is known, apart from what only the fleet knows.
+pub fn check_latencies(
+    field: &str,
+    from: Option<&RegionCode>,
+    latencies_ms: &BTreeMap<RegionCode, u32>,
+) -> Vec<InvalidField> {
+    let wrong = |problem| InvalidField { field: field.to_owned(), problem };
+    let itself = from.filter(|from| latencies_ms.contains_key(*from));
+    let itself = itself.map(|from| wrong(format!("`{from}` is 0 from itself: leave it out")));
+    let far = latencies_ms.iter().find(|(_, ms)| **ms > LATENCY_MS_MAX);
+    let far = far.map(|(to, ms)| wrong(format!("{ms} to `{to}`; at most {LATENCY_MS_MAX} ms")));
+    let many = too_many(field, latencies_ms.len(), REGIONS_MAX);
+    many.into_iter().chain(itself).chain(far).collect()
+}
+
 fn too_many(field: &str, count: usize, most: usize) -> Option<InvalidField> {
     let problem = format!("{count} of them; at most {most}");
     (count > most).then(|| InvalidField { field: field.to_owned(), problem })
@@ -157,6 +175,18 @@ mod tests {
         assert_eq!(read(r#"{"may_leave_to":[]}"#).may_leave_to, Some(BTreeSet::new()));
         let stays = ResidencyRules { may_leave_to: Some(BTreeSet::new()) };
         assert_eq!(read(&serde_json::to_string(&stays).unwrap()), stays);
+    }
+
+    #[test]
+    fn a_region_is_not_away_from_itself_nor_farther_than_a_minute() {
+        let eu: RegionCode = "eu".parse().unwrap();
+        let wrong = |to: &str, ms| {
+            let latencies = BTreeMap::from([(to.parse().unwrap(), ms)]);
+            check_latencies("latencies_ms", Some(&eu), &latencies).len()
+        };
+        assert_eq!((wrong("us", 0), wrong("us", LATENCY_MS_MAX)), (0, 0));
+        assert_eq!((wrong("us", LATENCY_MS_MAX + 1), wrong("eu", 0)), (1, 1));
+        assert_eq!(wrong("eu", LATENCY_MS_MAX + 1), 2, "all that is wrong");
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct NodeList {
     /// Only those with this label; may be repeated.
     #[arg(short, long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
+    /// Only those that stand in this region.
+    #[arg(long, value_name = "CODE")]
+    pub region: Option<String>,
     /// Only those in this state.
     #[arg(long, value_parser = parse_word::<NodeState>)]
     pub state: Option<NodeState>,
@@ -50,7 +53,12 @@ impl NodeList {
     /// The API's filter.
     pub fn filter(&self) -> NodeFilter {
         let labels = self.labels.iter().cloned().collect();
-        NodeFilter { text: self.text.clone(), labels, state: self.state }
+        NodeFilter {
+            text: self.text.clone(),
+            labels,
+            region: self.region.clone(),
+            state: self.state,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `novacron region`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use novacron_protocol::api;
@@ -47,6 +47,15 @@ pub enum RegionCommand {
     },
     /// Lists machines that stand against a rule of residency.
     Violations,
+    /// Says to which region to turn from one: the nearest first that has nodes that take machines.
+    Route {
+        /// The region that it is seen from.
+        #[arg(long, value_name = "CODE")]
+        from: String,
+        /// By the rules of residency of this project.
+        #[arg(long, value_name = "NAME")]
+        project: Option<String>,
+    },
 }
 
 /// What a region has, and what holds there.
@@ -99,10 +108,10 @@ impl RegionCreate {
     /// The API's request.
     pub fn request(&self) -> api::RegionCreate {
         api::RegionCreate {
-            code: self.code.clone(),
-            name: self.content.name.clone().unwrap_or_default(),
+            region_code: self.code.clone(),
+            region_name: self.content.name.clone().unwrap_or_default(),
             compliance_certifications: self.content.certifications().unwrap_or_default(),
-            residency_rules: self.content.rules().unwrap_or_default(),
+            data_residency_rules: self.content.rules().unwrap_or_default(),
         }
     }
 }
@@ -115,16 +124,42 @@ pub struct RegionSet {
     /// What it has.
     #[command(flatten)]
     pub content: RegionArgs,
+    /// Milliseconds from it to other regions and back, all that are known, such as eu-2=12,us-1=90, or `none`.
+    #[arg(long, value_name = "CODE=MS", value_parser = parse_latencies)]
+    pub latencies: Option<Latencies>,
+}
+
+/// How far other regions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latencies(BTreeMap<RegionCode, u32>);
+
+fn parse_latencies(text: &str) -> Result<Latencies, String> {
+    if text == "none" {
+        return Ok(Latencies(BTreeMap::new()));
+    }
+    let pair = |text: &str| {
+        let (code, ms) = text.split_once('=').ok_or("write CODE=MS, such as eu-2=12")?;
+        let code: RegionCode = code.parse().map_err(|error| format!("{error}"))?;
+        let ms = ms.parse().map_err(|_| format!("`{ms}` is not a number of milliseconds"))?;
+        Ok((code, ms))
+    };
+    let pairs: Vec<(RegionCode, u32)> = text.split(',').map(pair).collect::<Result<_, String>>()?;
+    let (count, all) = (pairs.len(), pairs.into_iter().collect::<BTreeMap<_, _>>());
+    match all.len() == count {
+        true => Ok(Latencies(all)),
+        false => Err("a region is named twice".to_owned()),
+    }
 }
 
 impl RegionSet {
     /// The API's request.
     pub fn request(&self) -> api::RegionChange {
         api::RegionChange {
-            name: self.content.name.clone(),
+            region_name: self.content.name.clone(),
             compliance_certifications: self.content.certifications(),
-            residency_rules: self.content.rules(),
+            data_residency_rules: self.content.rules(),
             status: None,
+            latencies_ms: self.latencies.clone().map(|Latencies(all)| all),
         }
     }
 }
@@ -132,6 +167,17 @@ impl RegionSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_are_pairs_and_none_of_them_is_there_twice() {
+        let Latencies(all) = parse_latencies("us=90,eu-2=12").unwrap();
+        let shown: Vec<_> = all.iter().map(|(code, ms)| format!("{code} {ms}")).collect();
+        assert_eq!(shown, ["eu-2 12", "us 90"]);
+        assert_eq!(parse_latencies("none"), Ok(Latencies(BTreeMap::new())));
+        for bad in ["", "us", "us=", "us=-1", "us=1ms", "US=1", "us=1,us=2"] {
+            assert!(parse_latencies(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn to_keep_all_is_another_rule_than_none_at_all() {

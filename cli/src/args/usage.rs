@@ -2,12 +2,14 @@
 
 use clap::{Args, Subcommand};
 use novacron_protocol::api::{
-    CorrectionPost, PlanChange, PriceView, PricesView, RateCardView, Whole,
+    CorrectionPost, PlanChange, PriceView, PricesView, RateCardView, UsageStep, Whole,
 };
 use novacron_protocol::ids::{PlanName, ProjectName};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_sdk::{InvoiceFilter, UsageFilter};
+
+use crate::failure::Failure;
 
 use super::values::{parse_hour, parse_meter, parse_plan, parse_price, parse_project, parse_whole};
 
@@ -29,12 +31,31 @@ pub struct Usage {
     /// Only of this meter, such as vm-seconds.
     #[arg(long, value_parser = parse_meter)]
     pub meter: Option<Meter>,
-    /// Grouped by hour, day, vm, project or label:KEY.
+    /// Over time by hour or day, or grouped by vm, project or label:KEY.
     #[arg(long, value_name = "GROUP")]
     pub by: Option<String>,
+    /// Draw it over time: a line of bars for each day by hour, or for each four weeks by day [default: by day].
+    #[arg(long)]
+    pub curve: bool,
 }
 
 impl Usage {
+    /// How finely it is asked for over time, if it is.
+    ///
+    /// # Errors
+    /// What no curve is drawn of.
+    pub fn step(&self) -> Result<Option<UsageStep>, Failure> {
+        match self.by.as_deref() {
+            Some("hour") => Ok(Some(UsageStep::Hour)),
+            Some("day") => Ok(Some(UsageStep::Day)),
+            None if self.curve => Ok(Some(UsageStep::Day)),
+            Some(_) if self.curve => {
+                Err(Failure::usage("a curve is drawn by time: give --by hour or --by day"))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// What the API is asked.
     pub fn filter(&self) -> UsageFilter {
         UsageFilter {

@@ -104,6 +104,9 @@ pub struct VmList {
     /// Only those on this node.
     #[arg(long)]
     pub node: Option<String>,
+    /// Only those on nodes that stand in this region.
+    #[arg(long, value_name = "CODE")]
+    pub region: Option<String>,
     /// Only those in this network.
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
@@ -121,6 +124,7 @@ impl VmList {
             labels: self.labels.iter().cloned().collect(),
             project: self.project.clone(),
             node: self.node.clone(),
+            region: self.region.clone(),
             network: self.network.clone(),
             state: self.state,
         }

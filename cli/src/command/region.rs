@@ -33,6 +33,10 @@ pub fn run(command: &RegionCommand, client: &Client, printer: Printer) -> Result
             let region = Some(region.as_str()).filter(|region| *region != "none");
             printer.one(&client.node_region(node, region)?)
         }
+        RegionCommand::Route { from, project } => {
+            let route = client.region_route(from, project.as_deref())?;
+            printer.whole(&route, &route.regions, "there are no regions")
+        }
         RegionCommand::Violations => {
             printer.list(&client.residency_violations()?, "no machine stands against a rule")
         }

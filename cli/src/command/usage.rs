@@ -6,14 +6,26 @@ use novacron_sdk::Client;
 
 use crate::args::{Invoice, LedgerCommand, RateCommand, Usage};
 use crate::failure::Failure;
-use crate::output::{Printer, notice};
+use crate::output::series::curves;
+use crate::output::{Printer, notice, print};
 
 /// `novacron usage`.
 ///
 /// # Errors
 /// Why it did not work.
 pub fn usage(usage: &Usage, client: &Client, printer: Printer) -> Result<(), Failure> {
-    printer.list(&client.usage(&usage.filter())?, "nothing was used")
+    let Some(step) = usage.step()? else {
+        return printer.list(&client.usage(&usage.filter())?, "nothing was used");
+    };
+    let series = client.usage_series(&usage.filter(), step)?;
+    if !(usage.curve && printer.is_for_people()) {
+        return printer.whole(&series, &series.points, "nothing was used");
+    }
+    match curves(&series) {
+        curves if curves.is_empty() => notice("nothing was used"),
+        curves => print(&curves)?,
+    }
+    Ok(())
 }
 
 /// `novacron invoice`.

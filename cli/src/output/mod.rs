@@ -19,6 +19,7 @@ mod node;
 mod overview;
 mod region;
 mod secret;
+pub mod series;
 mod snapshot;
 #[cfg(test)]
 mod tests;

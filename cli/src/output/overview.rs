@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use novacron_protocol::api::{MonthCost, NodeTotals, Overview};
-use novacron_protocol::node::NodeCapacity;
+use novacron_protocol::api::{MonthCost, NodeTotals, Overview, RegionTotals, Saving};
+use novacron_protocol::node::{NodeCapacity, NodeState};
 use novacron_protocol::size::display_size;
 use serde::Serialize;
 
 use super::alert::totals_line;
-use super::text::{table, word};
+use super::text::{or_dash, table, word};
 use super::usage::dollars;
 use super::{Fields, Show};
 
@@ -36,7 +36,10 @@ impl Show for Overview {
             ),
         ];
         fields.extend(self.nodes.iter().flat_map(nodes));
+        fields.extend(self.regions.as_ref().map(|all| ("regions", regions(all))));
+        fields.push(("violations", violations(self)));
         fields.extend(self.cost.as_ref().map(|cost| ("cost", month(cost))));
+        fields.push(("savings", savings(&self.savings)));
         let quotas = self.quotas.iter().map(|one| {
             let name = format!("{}/{}", one.project, one.quota);
             vec![name, one.used.to_string(), one.limit.to_string()]
@@ -71,6 +74,44 @@ fn nodes(nodes: &NodeTotals) -> [(&'static str, String); 3] {
         ("capacity", capacity(&nodes.capacity)),
         ("allocated", capacity(&nodes.allocated)),
     ]
+}
+
+fn regions(all: &[RegionTotals]) -> String {
+    let header = ["REGION", "STATUS", "READY", "SUSPECT", "DOWN", "MACHINES", "DOLLARS AN HOUR"];
+    let rows = all.iter().map(|one| {
+        let mut row = vec![or_dash(one.region.as_ref()), or_dash(one.status.as_ref().map(word))];
+        let states = [NodeState::Ready, NodeState::Suspect, NodeState::Down];
+        row.extend(states.map(|state| one.nodes.get(&state).copied().unwrap_or(0).to_string()));
+        row.push(one.machines.to_string());
+        row.push(or_dash(one.micro_dollars_per_hour.map(dollars)));
+        row
+    });
+    table(&header, rows).trim_end().to_owned()
+}
+
+/// Nothing, where there are none.
+fn violations(overview: &Overview) -> String {
+    match overview.violations {
+        0 => String::new(),
+        count => format!("{count} against a rule of residency: `novacron region violations`"),
+    }
+}
+
+fn savings(all: &[Saving]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let rows = all.iter().map(|one| {
+        let left = one.count.saturating_sub(one.names.len() as u64);
+        let more = if left > 0 { format!(" and {left} more") } else { String::new() };
+        vec![
+            word(&one.rule),
+            one.count.to_string(),
+            dollars(one.micro_dollars_per_month),
+            one.names.join(",") + &more,
+        ]
+    });
+    table(&["SAVING", "COUNT", "DOLLARS A MONTH", "NAMES"], rows).trim_end().to_owned()
 }
 
 fn capacity(capacity: &NodeCapacity) -> String {

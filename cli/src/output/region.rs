@@ -1,8 +1,9 @@
 //! Regions, and machines that stand against a rule of residency.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use novacron_protocol::api::{RegionView, ResidencyViolationView};
+use novacron_protocol::api::{RegionView, ResidencyViolationView, RouteChoice};
+use novacron_protocol::ids::RegionCode;
 use novacron_protocol::region::{Residency, ResidencyRules};
 
 use super::text::{or_dash, word};
@@ -36,12 +37,12 @@ impl Row for RegionView {
 
     fn row(&self) -> Vec<String> {
         vec![
-            self.code.to_string(),
+            self.region_code.to_string(),
             word(&self.status),
             self.nodes.to_string(),
-            leaving(&self.residency_rules),
+            leaving(&self.data_residency_rules),
             words(&self.compliance_certifications),
-            self.name.clone(),
+            self.region_name.clone(),
         ]
     }
 }
@@ -49,14 +50,34 @@ impl Row for RegionView {
 impl Show for RegionView {
     fn fields(&self) -> Fields {
         vec![
-            ("code", self.code.to_string()),
-            ("name", self.name.clone()),
+            ("code", self.region_code.to_string()),
+            ("name", self.region_name.clone()),
             ("status", word(&self.status)),
             ("nodes", self.nodes.to_string()),
-            ("may leave to", leaving(&self.residency_rules)),
+            ("may leave to", leaving(&self.data_residency_rules)),
             ("certifications", words(&self.compliance_certifications)),
+            ("latencies", latencies(&self.latencies_ms)),
             ("created", self.created_at.to_string()),
             ("updated", self.updated_at.to_string()),
+        ]
+    }
+}
+
+/// `eu-2 12 ms, us 90 ms`.
+fn latencies(all: &BTreeMap<RegionCode, u32>) -> String {
+    all.iter().map(|(code, ms)| format!("{code} {ms} ms")).collect::<Vec<_>>().join(", ")
+}
+
+impl Row for RouteChoice {
+    const HEADER: &'static [&'static str] = &["REGION", "USABLE", "LATENCY", "NODES", "REASON"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.region.to_string(),
+            if self.usable { "yes" } else { "no" }.to_owned(),
+            or_dash(self.latency_ms.map(|ms| format!("{ms} ms"))),
+            format!("{}/{}", self.nodes_ready, self.nodes),
+            self.reason.clone(),
         ]
     }
 }

@@ -198,8 +198,8 @@ fn a_node_shows_what_is_in_use() {
 fn a_region_says_where_its_machines_may_go() {
     let region = |rules: serde_json::Value| -> RegionView {
         serde_json::from_value(serde_json::json!({
-            "code": "eu", "name": "Frankfurt", "compliance_certifications": ["SOC2", "ISO-27001"],
-            "residency_rules": rules, "status": "active", "nodes": 2, "created_at": "2026-01-01T00:00:00Z",
+            "region_code": "eu", "region_name": "Frankfurt", "compliance_certifications": ["SOC2", "ISO-27001"],
+            "data_residency_rules": rules, "status": "active", "nodes": 2, "created_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-01T00:00:00Z", "revision": 1, "_links": {}
         }))
         .unwrap()

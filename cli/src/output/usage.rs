@@ -28,7 +28,7 @@ impl Row for UsageRow {
 }
 
 /// A quantity in the unit that is billed, with two decimals.
-fn in_units(meter: Meter, quantity: Whole) -> String {
+pub(super) fn in_units(meter: Meter, quantity: Whole) -> String {
     let (base, unit) = match meter {
         Meter::VmSeconds => (3_600, " h"),
         Meter::SnapshotSeconds => (3_600, " h"),

@@ -28,6 +28,7 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/invoices/{period}", "getInvoice", "Show what projects owe for a month")
             .needs(Permission::LedgerRead, Where::Somewhere)
+            .about(usage::OWN_ADDITION)
             .to(show),
     ]
 }

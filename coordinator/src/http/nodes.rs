@@ -64,6 +64,9 @@ struct NodesQuery {
     /// Only nodes with this label, as `key=value`. May be repeated: all of them must be there.
     #[serde(default)]
     label: Vec<String>,
+    /// Only nodes that stand in this region.
+    #[serde(default)]
+    region: Option<String>,
     /// Only nodes in this state.
     #[serde(default)]
     state: Option<NodeState>,
@@ -79,13 +82,15 @@ struct NodesQuery {
 }
 
 async fn list(call: Call<Nothing, NodesQuery, NoBody>) -> Result<Found<Page<NodeView>>, Problem> {
-    let NodesQuery { text, label, state, limit, cursor, page } = call.query.clone();
+    let NodesQuery { text, label, region, state, limit, cursor, page } = call.query.clone();
     let list = ListQuery { limit, cursor, page };
     let mut page = list.window(|text| CURSORS.parse(text))?.gather();
     let is_scan = list.is_scan() || text.is_some();
     let (text, labels) = (Sought::parse(text.as_deref())?, labels(&label)?);
     let is_shown = |node: &Node| {
+        let stands = || node.region.as_ref().map(|region| region.as_str());
         state.is_none_or(|state| node.state == state)
+            && region.as_deref().is_none_or(|wanted| stands() == Some(wanted))
             && has_labels(&node.facts.labels, &labels)
             && text.as_ref().is_none_or(|text| text.is_in_node(node))
     };

@@ -65,6 +65,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Value) ->
     let mut operation = Map::new();
     operation.insert("operationId".into(), route.operation.into());
     operation.insert("summary".into(), route.summary.into());
+    if !route.about.is_empty() {
+        operation.insert("description".into(), route.about.into());
+    }
     operation.insert("tags".into(), json!([tag(route.path)]));
     operation.insert("security".into(), security(route.access));
     if let Access::Needs(permission, place) = route.access {
@@ -289,6 +292,21 @@ mod tests {
                 assert_ne!(parameter["description"], "", "{method} {path}: {parameter}");
             }
         }
+    }
+
+    #[test]
+    fn usage_and_invoices_are_said_to_be_our_own() {
+        let document = openapi_document();
+        let of_money = operations(&document);
+        let of_money = of_money.iter().filter(|(path, _, _)| {
+            path.starts_with("/api/v1/usage") || path.starts_with("/api/v1/invoices")
+        });
+        let words: Vec<_> = of_money.map(|(_, _, operation)| &operation["description"]).collect();
+        assert_eq!(words.len(), 5);
+        let is_said = |words: &&Value| {
+            words.as_str().is_some_and(|text| text.contains("not part of any partner's interface"))
+        };
+        assert!(words.iter().all(is_said), "{words:?}");
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn lens(fleet: &Fleet, sight: &Sight<'_>) -> Lens {
         projects: reach(Permission::ProjectRead),
         has_nodes: reach(Permission::NodeRead).covers(&Scope::Fleet),
         alerts: reach(Permission::AlertRead),
+        costs: reach(Permission::LedgerRead),
     }
 }
 

@@ -153,7 +153,7 @@ pub(super) fn parse(name: &str) -> Result<ProjectName, Problem> {
     name.parse().map_err(|_| not_found(name))
 }
 
-fn not_found(name: &str) -> Problem {
+pub(super) fn not_found(name: &str) -> Problem {
     let name: String = name.chars().take(64).collect();
     Problem::new(Code::NotFound, format!("there is no project `{name}`")).about("project")
 }

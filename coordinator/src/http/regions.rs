@@ -1,11 +1,11 @@
 //! Regions: where hosts stand, what holds there, and which machines stand against a rule.
 
-use novacron_protocol::access::Permission;
+use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
-    Code, NodeRegionChange, NodeView, Page, Problem, RegionChange, RegionCreate, RegionView,
-    ResidencyViolationView,
+    Code, NodeRegionChange, NodeView, Page, Problem, RegionChange, RegionCreate, RegionRoute,
+    RegionView, ResidencyViolationView,
 };
-use novacron_protocol::ids::{RegionCode, VmId};
+use novacron_protocol::ids::{ProjectName, RegionCode, VmId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,6 +14,7 @@ use super::body::{Json, NoBody};
 use super::lists::ListQuery;
 use super::nodes::{self, NodePath};
 use super::parameters::Nothing;
+use super::projects;
 use super::route::{Call, Route, delete, get, post};
 use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
@@ -21,7 +22,7 @@ use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::residency::Violation;
 use crate::state::vm::Vm;
 use crate::state::{Accepted as Applied, Fleet};
-use crate::view::region::{region_view, violation_view};
+use crate::view::region::{region_view, route_view, violation_view};
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -32,6 +33,14 @@ pub(super) fn routes() -> Vec<Route> {
             .needs(Permission::RegionAdmin, Where::Fleet)
             .refuses(&[Code::NameTaken, Code::NoCapacity, Code::IdempotencyConflict])
             .to(create),
+        get(
+            "/api/v1/regions/route",
+            "routeRegions",
+            "Say to which region to turn from one: regions in order of preference",
+        )
+        .needs(Permission::RegionRead, Where::Somewhere)
+        .refuses(&[Code::NotFound])
+        .to(route),
         get("/api/v1/regions/{region}", "getRegion", "Show a region")
             .needs(Permission::RegionRead, Where::Somewhere)
             .refuses(&[Code::NotFound])
@@ -70,15 +79,41 @@ struct RegionPath {
     region: String,
 }
 
+/// From where, and for whom.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RouteQuery {
+    /// The region that it is seen from.
+    from: String,
+    /// By the rules of residency of this project.
+    #[serde(default)]
+    project: Option<ProjectName>,
+}
+
 async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Found<Page<RegionView>>, Problem> {
     let window = call.query.window(|text| text.parse::<RegionCode>().ok())?;
     let page = call.read(move |fleet, _| {
         let counts = fleet.nodes_by_region();
         let views = fleet.regions_after(window.after.as_ref());
-        let views = views.map(|region| region_view(region, &counts));
-        window.page(views, |region| region.code.to_string(), fleet.revision())
+        let views = views.map(|region| region_view(fleet, region, &counts));
+        window.page(views, |region| region.region_code.to_string(), fleet.revision())
     });
     page.await.map(Found)
+}
+
+/// What the fleet knows of its nodes now: one that is late is not counted any more.
+async fn route(call: Call<Nothing, RouteQuery, NoBody>) -> Result<Found<RegionRoute>, Problem> {
+    let RouteQuery { from, project } = call.query.clone();
+    let from = parse_as("from", &from)?;
+    let view = call.read(move |fleet, sight| {
+        if let Some(project) = &project {
+            sight.check(Scope::Project(project.clone()))?;
+            fleet.project(project).ok_or_else(|| projects::not_found(project.as_str()))?;
+        }
+        fleet.region(&from).ok_or_else(|| not_found_as("from", from.as_str()))?;
+        Ok::<_, Problem>(route_view(fleet, from, project))
+    });
+    Ok(Found(view.await??))
 }
 
 async fn show(call: Call<RegionPath, Nothing, NoBody>) -> Result<Found<RegionView>, Problem> {
@@ -90,14 +125,14 @@ async fn create(
     call: Call<Nothing, Nothing, Json<RegionCreate>>,
 ) -> Result<Created<RegionView>, Problem> {
     let asked = call.body.0.clone();
-    let region = asked.code.parse::<RegionCode>().map_err(|error| {
-        Problem::new(Code::InvalidRequest, format!("code: {error}")).about("code")
+    let region = asked.region_code.parse::<RegionCode>().map_err(|error| {
+        Problem::new(Code::InvalidRequest, format!("region_code: {error}")).about("region_code")
     })?;
     let order = RegionOrder::Create {
         region,
-        name: asked.name,
+        name: asked.region_name,
         certifications: asked.compliance_certifications,
-        rules: asked.residency_rules,
+        rules: asked.data_residency_rules,
     };
     let intent = call.authorize(Intent::Regions(order))?;
     accepted(&call, intent).await.map(Created)
@@ -108,13 +143,18 @@ async fn change(
 ) -> Result<Found<RegionView>, Problem> {
     let region = parse(&call.path.region)?;
     let asked = call.body.0.clone();
+    let latencies_ms = asked.latencies_ms;
     let edit = RegionEdit {
-        name: asked.name,
+        name: asked.region_name,
         certifications: asked.compliance_certifications,
-        rules: asked.residency_rules,
+        rules: asked.data_residency_rules,
         status: asked.status,
     };
-    let intent = call.authorize(Intent::Regions(RegionOrder::Change { region, edit }))?;
+    let order = match latencies_ms {
+        None => RegionOrder::Change { region, edit },
+        Some(latencies_ms) => RegionOrder::ChangeWithLatencies { region, edit, latencies_ms },
+    };
+    let intent = call.authorize(Intent::Regions(order))?;
     accepted(&call, intent).await.map(Found)
 }
 
@@ -165,17 +205,25 @@ async fn find<P, Q, B>(call: &Call<P, Q, B>, code: RegionCode) -> Result<RegionV
     let text = code.to_string();
     let view = call.read(move |fleet, _| {
         let region = fleet.region(&code);
-        region.map(|region| region_view(region, &fleet.nodes_by_region()))
+        region.map(|region| region_view(fleet, region, &fleet.nodes_by_region()))
     });
     view.await?.ok_or_else(|| not_found(&text))
 }
 
 /// The code of a region. What cannot be a code is no region's.
 fn parse(code: &str) -> Result<RegionCode, Problem> {
-    code.parse().map_err(|_| not_found(code))
+    parse_as("region", code)
+}
+
+fn parse_as(field: &str, code: &str) -> Result<RegionCode, Problem> {
+    code.parse().map_err(|_| not_found_as(field, code))
 }
 
 fn not_found(code: &str) -> Problem {
+    not_found_as("region", code)
+}
+
+fn not_found_as(field: &str, code: &str) -> Problem {
     let code: String = code.chars().take(64).collect();
-    Problem::new(Code::NotFound, format!("there is no region `{code}`")).about("region")
+    Problem::new(Code::NotFound, format!("there is no region `{code}`")).about(field)
 }

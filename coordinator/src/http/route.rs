@@ -51,6 +51,8 @@ pub struct Route {
     pub operation: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
+    /// What there is to say beyond that; mostly nothing.
+    pub about: &'static str,
     /// Who may call it.
     pub access: Access,
     /// Codes of the problems that it answers with, apart from those that any route may answer with.
@@ -94,6 +96,7 @@ pub(super) struct Unguarded {
 /// A route without its handler.
 pub(super) struct Draft {
     route: Unguarded,
+    about: &'static str,
     access: Access,
     refusals: &'static [Code],
     headers: &'static [HeaderParameter],
@@ -141,11 +144,16 @@ impl Unguarded {
     }
 
     fn draft(self, access: Access) -> Draft {
-        Draft { route: self, access, refusals: &[], headers: &[], may_be_stale: false }
+        Draft { route: self, about: "", access, refusals: &[], headers: &[], may_be_stale: false }
     }
 }
 
 impl Draft {
+    /// What the description says beyond the summary.
+    pub(super) fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
     pub(super) fn refuses(self, refusals: &'static [Code]) -> Self {
         Self { refusals, ..self }
     }
@@ -195,6 +203,7 @@ impl Draft {
             path: route.path,
             operation: route.operation,
             summary: route.summary,
+            about: self.about,
             access: self.access,
             refusals: self.refusals,
             headers: self.headers,

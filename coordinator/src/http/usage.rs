@@ -5,9 +5,9 @@ use std::ops::Range;
 use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
     Code, CorrectionPost, CorrectionView, EntryPlace, Page, Problem, UsagePost, UsagePosted,
-    UsageRow,
+    UsageRow, UsageSeries, UsageStep,
 };
-use novacron_protocol::ids::{ProjectName, VmId};
+use novacron_protocol::ids::{ProjectName, Revision, VmId};
 use novacron_protocol::limits::USAGE_RECORDS_PER_BATCH_MAX;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
@@ -23,6 +23,7 @@ use super::trace::shown;
 use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::ledger::period::{self, PeriodError};
+use crate::ledger::series::{Steps, TooManyPoints};
 use crate::ledger::usage::{GroupBy, UsageFilter};
 use crate::propose::{Intent, ProposeError};
 use crate::state::binding::Reach;
@@ -30,17 +31,28 @@ use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::{Accepted as Applied, Fleet, Refusal};
 
+/// What the description says of everything about usage and invoices.
+pub(super) const OWN_ADDITION: &str = "NovaCron's own addition: not part of any partner's interface. Quantities and \
+    money come from this fleet's ledger.";
+
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/usage", "getUsage", "Show what was used, grouped")
             .needs(Permission::LedgerRead, Where::Somewhere)
+            .about(OWN_ADDITION)
             .to(show),
+        get("/api/v1/usage/series", "getUsageSeries", "Show what was used over time")
+            .needs(Permission::LedgerRead, Where::Somewhere)
+            .about(OWN_ADDITION)
+            .to(series),
         post("/api/v1/usage/records", "postUsage", "Post what a node measured")
             .needs(Permission::LedgerPost, Where::Fleet)
+            .about(OWN_ADDITION)
             .refuses(&[Code::NotFound, Code::TooManyRecords, Code::NoCapacity])
             .to(post_records),
         post("/api/v1/usage/corrections", "correctUsage", "Correct an entry of the ledger")
             .needs(Permission::LedgerCorrect, Where::Fleet)
+            .about(OWN_ADDITION)
             .refuses(&[
                 Code::NotFound,
                 Code::Conflict,
@@ -82,20 +94,77 @@ struct UsageQuery {
     cursor: Option<String>,
 }
 
+/// Which usage, and how finely.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SeriesQuery {
+    /// From this full hour on; the beginning of the month unless said.
+    #[serde(default)]
+    from: Option<Timestamp>,
+    /// Up to this full hour; the end of the present one unless said. At most 92 days.
+    #[serde(default)]
+    to: Option<Timestamp>,
+    /// Only this project's.
+    #[serde(default)]
+    project: Option<ProjectName>,
+    /// Only this machine's, by name or id; of a machine that is gone, by id.
+    #[serde(default)]
+    vm: Option<String>,
+    /// Only of this meter.
+    #[serde(default)]
+    meter: Option<Meter>,
+    /// A point for each `hour`, at most 1,000, or for each `day`, unless said.
+    #[serde(default)]
+    by: Option<UsageStep>,
+}
+
+async fn series(call: Call<Nothing, SeriesQuery, NoBody>) -> Result<Found<UsageSeries>, Problem> {
+    let query = &call.query;
+    let Asked { within, clock, vm, .. } = asked(&call, &query.project, &query.vm).await?;
+    let windows = windows(query.from, query.to, clock)?;
+    let steps = Steps::new(windows, query.by.unwrap_or(UsageStep::Day));
+    let steps = steps.map_err(|error: TooManyPoints| {
+        Problem::new(Code::InvalidRequest, format!("by: {error}")).about("by")
+    })?;
+    let (project, meter, group_by) = (query.project.clone(), query.meter, GroupBy::Meter);
+    let filter = UsageFilter { within: Some(within), project, vm, meter, group_by };
+    let _place = call.dig().await?;
+    let series = call.api.ledger().run(move |ledger| ledger.usage_series(&steps, &filter)).await;
+    series.map(Found).map_err(|error: LedgerError| error.to_problem())
+}
+
+/// What a question about usage means in the fleet.
+struct Asked {
+    /// Where the ledger may be read.
+    within: Reach,
+    clock: Timestamp,
+    vm: Option<VmId>,
+    revision: Revision,
+}
+
+async fn asked<Q>(
+    call: &Call<Nothing, Q, NoBody>,
+    project: &Option<ProjectName>,
+    vm: &Option<String>,
+) -> Result<Asked, Problem> {
+    let look = |fleet: &Fleet, sight: &Sight<'_>| {
+        let within = readable(sight, project.as_ref())?;
+        let found = vm.as_deref().and_then(|text| fleet.find_vm(text));
+        let found = found.filter(|vm| within.covers_project(&vm.spec.project)).map(|vm| vm.id);
+        let (clock, revision) = (fleet.clock(), fleet.revision());
+        Ok::<_, Problem>(Asked { within, clock, vm: found, revision })
+    };
+    let asked = call.read(look).await??;
+    Ok(Asked { vm: machine(vm.as_deref(), asked.vm)?, ..asked })
+}
+
 async fn show(call: Call<Nothing, UsageQuery, NoBody>) -> Result<Found<Page<UsageRow>>, Problem> {
     let query = &call.query;
     let list = ListQuery { limit: query.limit, cursor: query.cursor.clone(), page: None };
     let page = list.window(parse_cursor)?;
     let group_by = group_by(query.group_by.as_deref())?;
-    let look = |fleet: &Fleet, sight: &Sight<'_>| {
-        let within = readable(sight, query.project.as_ref())?;
-        let found = query.vm.as_deref().and_then(|text| fleet.find_vm(text));
-        let found = found.filter(|vm| within.covers_project(&vm.spec.project)).map(|vm| vm.id);
-        Ok::<_, Problem>((within, fleet.clock(), found, fleet.revision()))
-    };
-    let (within, clock, found, revision) = call.read(look).await??;
-    let vm = machine(query.vm.as_deref(), found)?;
-    let windows = query.windows(clock)?;
+    let Asked { within, clock, vm, revision } = asked(&call, &query.project, &query.vm).await?;
+    let windows = windows(query.from, query.to, clock)?;
     let (project, meter) = (query.project.clone(), query.meter);
     let filter = UsageFilter { within: Some(within), project, vm, meter, group_by };
     let _place = call.dig().await?;
@@ -129,14 +198,16 @@ fn machine(text: Option<&str>, found: Option<VmId>) -> Result<Option<VmId>, Prob
     text.parse().map(Some).map_err(refusal)
 }
 
-impl UsageQuery {
-    fn windows(&self, clock: Timestamp) -> Result<Range<Hour>, Problem> {
-        let from = self.from.map(|from| hour("from", from)).transpose()?;
-        let to = self.to.map(|to| hour("to", to)).transpose()?;
-        let from = from.unwrap_or_else(|| period::month_of(clock));
-        let to = to.unwrap_or_else(|| Hour::of(clock).next());
-        period::range(from, to).map_err(|error| invalid("to", &error))
-    }
+fn windows(
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    clock: Timestamp,
+) -> Result<Range<Hour>, Problem> {
+    let from = from.map(|from| hour("from", from)).transpose()?;
+    let to = to.map(|to| hour("to", to)).transpose()?;
+    let from = from.unwrap_or_else(|| period::month_of(clock));
+    let to = to.unwrap_or_else(|| Hour::of(clock).next());
+    period::range(from, to).map_err(|error| invalid("to", &error))
 }
 
 /// Where a row stands in the order.

@@ -100,6 +100,9 @@ struct VmsQuery {
     /// Only machines on this node.
     #[serde(default)]
     node: Option<String>,
+    /// Only machines on nodes that stand in this region.
+    #[serde(default)]
+    region: Option<String>,
     /// Only machines in this network.
     #[serde(default)]
     network: Option<String>,
@@ -129,6 +132,7 @@ async fn list(call: Call<Nothing, VmsQuery, NoBody>) -> Result<Found<Page<VmView
         labels: labels(&query.label)?,
         project: query.project,
         node: query.node,
+        region: query.region,
         network: query.network,
         state: query.state,
     };
@@ -153,6 +157,7 @@ struct Filter {
     labels: Labels,
     project: Option<String>,
     node: Option<String>,
+    region: Option<String>,
     network: Option<String>,
     state: Option<VmState>,
 }
@@ -173,9 +178,15 @@ impl Filter {
             && is(&self.name, vm.spec.name.as_str())
             && is_state
             && is_there
+            && self.is_in_region(fleet, vm)
             && self.is_in_network(fleet, vm)
             && vm.has_labels(&self.labels)
             && self.text.as_ref().is_none_or(|text| text.is_in_machine(vm))
+    }
+
+    fn is_in_region(&self, fleet: &Fleet, vm: &Vm) -> bool {
+        let in_region = || fleet.region_of_vm(vm).map(|region| region.as_str());
+        self.region.as_deref().is_none_or(|wanted| in_region() == Some(wanted))
     }
 
     fn is_in_network(&self, fleet: &Fleet, vm: &Vm) -> bool {

@@ -8,7 +8,9 @@
 //! migrations   one completed, one failed                                   1 · 2,000                   =     2,000
 //! ```
 
-use novacron_protocol::api::InvoiceLine;
+use std::collections::BTreeMap;
+
+use novacron_protocol::api::{InvoiceLine, UsageSeries, UsageStep};
 use novacron_protocol::effect::SourceResult;
 use novacron_protocol::ids::{Generation, ProjectName, VmId};
 use novacron_protocol::time::Timestamp;
@@ -16,6 +18,8 @@ use novacron_protocol::usage::{HOUR_S, Meter, UsageRecord};
 use novacron_protocol::wire::codec;
 
 use super::invoice::{InvoiceFilter, Lines, Tariff};
+use super::series::{Series, Steps};
+use super::usage::{Table, UsageFilter};
 use crate::state::ledger::hour::Hour;
 use crate::state::ledger::rate::{Price, RateCard};
 use crate::state::ledger::sums::Summary;
@@ -144,6 +148,60 @@ fn a_day_costs_what_a_hand_computed() {
     ];
     assert_eq!(found, expected);
     assert_eq!(sum, 3_879_002);
+}
+
+/// Of the day and the hours around it.
+fn series(
+    summaries: &[Summary],
+    scene: &Scene,
+    by: UsageStep,
+    filter: &UsageFilter,
+) -> UsageSeries {
+    let tariff = Tariff::of(&scene.fleet);
+    let steps = Steps::new(Hour(MIDNIGHT.0 - 3)..Hour(MIDNIGHT.0 + 27), by).unwrap();
+    let mut series = Series::new(&steps, filter);
+    summaries.iter().for_each(|summary| series.add(summary, &tariff));
+    series.finish().unwrap()
+}
+
+#[test]
+fn the_sums_of_a_series_are_those_of_the_table_and_of_the_invoice() {
+    let mut scene = the_day();
+    let files = scene.fleet.drain_departures();
+    let summaries = files.iter().filter(|file| file.name.contains("summary"));
+    let summaries: Vec<Summary> =
+        summaries.map(|file| codec::decode(&file.content).unwrap()).collect();
+    let web = summaries[0].machines.iter().find(|then| then.name == "web").unwrap().vm;
+    let filters = [
+        UsageFilter::default(),
+        UsageFilter { vm: Some(web), ..UsageFilter::default() },
+        UsageFilter { meter: Some(Meter::DiskByteSeconds), ..UsageFilter::default() },
+        UsageFilter { project: Some("other".parse().unwrap()), ..UsageFilter::default() },
+    ];
+    for (filter, expected) in filters.iter().zip([3_879_002, 3_602_945, 2_548, 0]) {
+        let mut table = Table::default();
+        summaries.iter().for_each(|summary| table.add(summary, filter));
+        let table: BTreeMap<_, _> =
+            table.rows().into_iter().map(|row| (row.meter, row.quantity.0)).collect();
+        for (by, count) in [(UsageStep::Hour, 30), (UsageStep::Day, 3)] {
+            let found = series(&summaries, &scene, by, filter);
+            assert_eq!(found.points.len(), count);
+            let mut sums = BTreeMap::new();
+            for (meter, quantity) in found.points.iter().flat_map(|point| &point.quantities) {
+                *sums.entry(*meter).or_insert(0) += quantity.0;
+            }
+            sums.retain(|_, sum| *sum != 0);
+            assert_eq!(sums, table, "{filter:?} {by:?}");
+            let money: i64 = found.points.iter().filter_map(|point| point.micro_dollars).sum();
+            assert_eq!(money, expected, "{filter:?} {by:?}");
+        }
+    }
+    let hours = series(&summaries, &scene, UsageStep::Hour, &UsageFilter::default()).points;
+    // Nothing before midnight; the second hour has all of web and 49:30 of batch.
+    assert_eq!((hours[2].quantities[&Meter::VmSeconds].0, hours[2].micro_dollars), (0, None));
+    assert_eq!(hours[4].quantities[&Meter::VmSeconds].0, 3_600 + 2_970);
+    // (6,570 · 150,000 + 0) / 3,600 for machines, 4 GiB for an hour at 27.397.
+    assert_eq!(hours[4].micro_dollars, Some(273_750 + 110));
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Tariff {
     }
 
     /// What a project pays for an hour; nothing if it had no plan then.
-    fn card(&self, project: &ProjectName, hour: Hour) -> Option<&RateCard> {
+    pub(super) fn card(&self, project: &ProjectName, hour: Hour) -> Option<&RateCard> {
         let plan = self.plans.get(project)?.at(hour)?;
         self.cards.iter().rev().find(|card| card.plan == *plan && card.valid_from <= hour)
     }

@@ -9,6 +9,7 @@
 //! | [`period`] | months, days and hours as windows |
 //! | [`pages`] | the summaries and entries of windows, open and sealed |
 //! | [`usage`] | quantities, grouped |
+//! | [`series`] | quantities and money over time |
 //! | [`rating`] | from quantities to money: pure arithmetic |
 //! | [`allocation`] | a whole in parts by tag: pure arithmetic |
 //! | [`invoice`] [`csv`] | a month's lines |
@@ -24,6 +25,7 @@ mod month;
 pub mod pages;
 pub mod period;
 pub mod rating;
+pub mod series;
 pub mod usage;
 pub mod verify;
 

@@ -46,7 +46,7 @@ impl Rating {
 }
 
 /// The nearest whole number, the even one of two. `divisor` is positive.
-fn divide_half_even(value: i128, divisor: i128) -> i128 {
+pub(crate) fn divide_half_even(value: i128, divisor: i128) -> i128 {
     let (quotient, rest) = (value.div_euclid(divisor), value.rem_euclid(divisor));
     let is_up = match (divisor - rest).cmp(&rest) {
         std::cmp::Ordering::Less => true,

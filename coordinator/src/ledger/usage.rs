@@ -65,7 +65,7 @@ pub struct UsageFilter {
 type Group = Option<String>;
 
 #[derive(Debug, Default)]
-struct Table {
+pub(super) struct Table {
     sums: BTreeMap<(Group, Meter), i128>,
     names: BTreeMap<String, String>,
 }
@@ -90,7 +90,7 @@ impl Ledger {
 }
 
 impl Table {
-    fn add(&mut self, summary: &Summary, filter: &UsageFilter) {
+    pub(super) fn add(&mut self, summary: &Summary, filter: &UsageFilter) {
         let labels: BTreeMap<VmId, (&str, &Labels)> = summary
             .machines
             .iter()
@@ -107,7 +107,7 @@ impl Table {
         }
     }
 
-    fn rows(self) -> Vec<UsageRow> {
+    pub(super) fn rows(self) -> Vec<UsageRow> {
         let row = |((group, meter), quantity): ((Group, Meter), i128)| {
             let vm_name = group.as_ref().and_then(|group| self.names.get(group)).cloned();
             UsageRow { group, vm_name, meter, quantity: Whole(quantity) }
@@ -117,7 +117,7 @@ impl Table {
 }
 
 impl UsageFilter {
-    fn lets_through(&self, summary: &Summary, key: &UseKey) -> bool {
+    pub(super) fn lets_through(&self, summary: &Summary, key: &UseKey) -> bool {
         let project = summary.projects.get(usize::from(key.project));
         let may_read = |reach: &Reach| project.is_some_and(|project| reach.covers_project(project));
         self.within.as_ref().is_none_or(may_read)

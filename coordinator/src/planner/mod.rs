@@ -4,6 +4,7 @@
 mod drain;
 mod migrate;
 mod place;
+pub mod route;
 
 pub use drain::{Rooms, Standing};
 pub use migrate::validate;

@@ -8,6 +8,8 @@
 //! The newest records are rows. Older ones leave the tables as archived texts ([`archive`](super::archive)) of
 //! [`SEGMENT_RECORDS`] lines, each `hash in hex, space, record`.
 
+use std::collections::BTreeMap;
+
 use novacron_protocol::alert::AlertKey;
 use novacron_protocol::api::Code;
 use novacron_protocol::audit::{self, Chain, ChainHash};
@@ -34,7 +36,7 @@ use super::origin::{Asker, Credential, Origin};
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
 use super::refused::RefusedRow;
-use super::region::RegionOrder;
+use super::region::{Region, RegionOrder};
 use super::reply::Reply;
 use super::secret::{Secret, SecretPlace};
 use super::table::{Key, ROW_BYTES_MAX, Table};
@@ -294,7 +296,14 @@ impl Fleet {
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
             Subject::Plan(project) => text(self.ledger_plans.get(project)?),
             Subject::Annotation(vm, key) => text(&self.annotation(*vm, key)?),
-            Subject::Region(region) => text(self.regions.get(region)?),
+            Subject::Region(region) => {
+                let (region, latencies_ms) =
+                    (self.regions.get(region)?, self.latencies_from(region));
+                match latencies_ms.is_empty() {
+                    true => text(region),
+                    false => text(&MeasuredRegion { region, latencies_ms }),
+                }
+            }
             Subject::Secret(place) => {
                 let Secret { version, created_at, updated_at, updated_by, .. } =
                     self.secrets.get(place)?;
@@ -467,10 +476,19 @@ fn alert_subjects(order: &AlertOrder) -> Vec<Option<Subject>> {
     }
 }
 
+/// A region and how far others are from it.
+#[derive(Serialize)]
+struct MeasuredRegion<'a> {
+    #[serde(flatten)]
+    region: &'a Region,
+    latencies_ms: BTreeMap<RegionCode, u32>,
+}
+
 fn region_subject(order: &RegionOrder) -> Subject {
     match order {
         RegionOrder::Create { region, .. }
         | RegionOrder::Change { region, .. }
+        | RegionOrder::ChangeWithLatencies { region, .. }
         | RegionOrder::Delete { region } => Subject::Region(region.clone()),
         RegionOrder::Assign { node, .. } => Subject::Node(node.clone()),
     }

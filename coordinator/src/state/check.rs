@@ -42,6 +42,7 @@ impl Fleet {
         self.check_audit()?;
         self.check_annotations()?;
         self.check_regions()?;
+        self.check_latencies()?;
         self.check_networks()?;
         self.check_residency()?;
         self.check_secrets()?;

@@ -25,6 +25,7 @@ use super::drain::Drain;
 use super::event::{EventKey, EventRow};
 use super::formats::FormatVersion;
 use super::index::Index;
+use super::latency::Latencies;
 use super::ledger::Book;
 use super::ledger::account::{Account, AccountKey};
 use super::ledger::batch::{BatchKey, EntryBatch};

@@ -22,6 +22,7 @@ use super::fleet::{Applying, Fleet};
 use super::member::MemberPart;
 use super::principal::AccessOrder;
 use super::project::ProjectOrder;
+use super::region::RegionOrder;
 use super::reply::{Accepted, Refusal, Reply};
 
 /// A version of all formats; 0 is none: a cluster that is not founded.
@@ -49,6 +50,9 @@ pub const TOGETHER: FormatVersion = SECRETS;
 pub const BACKUPS: FormatVersion = SECRETS;
 /// The question before an election: a call between members. Of the same release as secrets.
 pub const PREVOTE: FormatVersion = SECRETS;
+
+/// How far regions are from each other: an order about regions, table 18. Of the same release as secrets.
+pub const ROUTES: FormatVersion = SECRETS;
 
 /// The newest that this build understands. A release has at most one more than the release before.
 pub const NEWEST: FormatVersion = SECRETS;
@@ -119,6 +123,7 @@ impl Body {
             Self::Alerts(_) | Self::Projects(ProjectOrder::SetBudget { .. }) => ALERTS,
             Self::Networks(_) | Self::CreateVmIn(_) => NETWORKS,
             Self::TakeBackup => BACKUPS,
+            Self::Regions(RegionOrder::ChangeWithLatencies { .. }) => ROUTES,
             Self::Access(AccessOrder::Bind(NewBinding {
                 right: Right::Permissions(pattern),
                 ..
@@ -259,7 +264,8 @@ impl Fleet {
         let has_networks = !(self.networks.is_empty() && self.attachments.is_empty());
         let is_early = (active < SECRETS && has_secrets)
             || (active < ALERTS && has_alerts)
-            || (active < NETWORKS && has_networks);
+            || (active < NETWORKS && has_networks)
+            || (active < ROUTES && !self.region_latencies.is_empty());
         // Before a cluster is founded, tests make what they like.
         let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
         is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))

@@ -15,7 +15,7 @@
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
 //! | [`project`] | whose machines are whose, and how much they may take |
-//! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
+//! | [`region`] [`residency`] [`latency`] | where hosts stand, which machines may stand there, how far it is |
 //! | [`network`] | bridges under one name, and which machines are in them |
 //! | [`principal`] [`binding`] [`api_key`] [`access`] | who may ask, for what, and what proves who it is |
 //! | [`secret`] | what is kept encrypted |
@@ -46,6 +46,7 @@ pub mod fleet;
 pub mod formats;
 pub mod incarnation;
 mod index;
+pub mod latency;
 pub mod ledger;
 pub mod member;
 pub mod migration;

@@ -9,6 +9,7 @@ use novacron_protocol::limits::REGIONS_MAX;
 use novacron_protocol::node::NodeFacts;
 use novacron_protocol::region::{
     Certification, REGION_LABEL, RegionStatus, ResidencyRules, check_certifications,
+    check_latencies,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::InvalidField;
@@ -21,6 +22,7 @@ use super::node::Node;
 use super::project::{Project, wrong_display_name};
 use super::reply::{Accepted, Named, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
+use super::vm::Vm;
 
 /// A region as the fleet keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,16 @@ pub enum RegionOrder {
         /// The region; `None` for none.
         region: Option<RegionCode>,
     },
+    /// Change one, and say how far others are from it. An order of its own, because what a log holds of
+    /// [`RegionOrder::Change`] keeps its bytes.
+    ChangeWithLatencies {
+        /// Which.
+        region: RegionCode,
+        /// What.
+        edit: RegionEdit,
+        /// Milliseconds there and back to others, all that are known.
+        latencies_ms: BTreeMap<RegionCode, u32>,
+    },
 }
 
 impl RegionOrder {
@@ -89,7 +101,7 @@ impl RegionOrder {
     pub fn action(&self) -> &'static str {
         match self {
             Self::Create { .. } => "region.create",
-            Self::Change { .. } => "region.change",
+            Self::Change { .. } | Self::ChangeWithLatencies { .. } => "region.change",
             Self::Delete { .. } => "region.delete",
             Self::Assign { .. } => "node.region",
         }
@@ -116,11 +128,11 @@ impl RegionEdit {
     }
 
     fn problems(&self) -> Vec<InvalidField> {
-        let name = self.name.as_deref().and_then(|name| wrong_display_name("name", name));
+        let name = self.name.as_deref().and_then(|name| wrong_display_name("region_name", name));
         let certifications = self.certifications.as_ref();
         let certifications =
             certifications.and_then(|all| check_certifications("compliance_certifications", all));
-        let rules = self.rules.iter().flat_map(|rules| rules.problems("residency_rules"));
+        let rules = self.rules.iter().flat_map(|rules| rules.problems("data_residency_rules"));
         name.into_iter().chain(certifications).chain(rules).collect()
     }
 }
@@ -160,6 +172,11 @@ impl Fleet {
         self.regions.range((begin, Unbounded)).map(|(_, region)| region)
     }
 
+    /// Where the node stands that a machine is on or is placed on.
+    pub fn region_of_vm(&self, vm: &Vm) -> Option<&RegionCode> {
+        vm.node.as_ref().and_then(|node| self.nodes.get(node))?.region.as_ref()
+    }
+
     /// How many hosts stand in each region that has any.
     pub fn nodes_by_region(&self) -> BTreeMap<&RegionCode, u32> {
         let mut counts = BTreeMap::new();
@@ -186,7 +203,10 @@ impl Fleet {
                 };
                 self.create_region(now, region, &edit)
             }
-            RegionOrder::Change { region, edit } => self.change_region(now, region, edit),
+            RegionOrder::Change { region, edit } => self.change_region(now, region, edit, None),
+            RegionOrder::ChangeWithLatencies { region, edit, latencies_ms } => {
+                self.change_region(now, region, edit, Some(latencies_ms))
+            }
             RegionOrder::Delete { region } => self.delete_region(now, region),
             RegionOrder::Assign { node, region } => self.assign_node(now, node, region.as_ref()),
         }
@@ -216,9 +236,21 @@ impl Fleet {
         Ok(Accepted::Region(code.clone()))
     }
 
-    fn change_region(&mut self, now: &mut Applying, code: &RegionCode, edit: &RegionEdit) -> Reply {
+    fn change_region(
+        &mut self,
+        now: &mut Applying,
+        code: &RegionCode,
+        edit: &RegionEdit,
+        latencies_ms: Option<&BTreeMap<RegionCode, u32>>,
+    ) -> Reply {
         self.known_region(code)?;
         self.check_region_edit(None, edit)?;
+        if let Some(ms) = latencies_ms {
+            let mut problems = check_latencies("latencies_ms", Some(code), ms);
+            problems.extend(self.unknown_region("latencies_ms", ms.keys()));
+            refuse(problems)?;
+            self.set_latencies(code, ms);
+        }
         self.regions.update(code, |region| {
             region.edit(edit);
             region.updated_at = now.at;
@@ -237,6 +269,7 @@ impl Fleet {
             return Err(Refusal::Conflict(format!("region `{code}` is in use: {user}")));
         }
         self.regions.remove(code);
+        self.forget_latencies(code);
         self.emit_region(now, format!("region {code} was deleted"));
         Ok(Accepted::Region(code.clone()))
     }
@@ -294,7 +327,7 @@ impl Fleet {
         let mut problems = edit.problems();
         let named = edit.rules.as_ref().and_then(|rules| rules.may_leave_to.as_ref());
         let named = named.into_iter().flatten().filter(|code| Some(*code) != new);
-        problems.extend(self.unknown_region("residency_rules.may_leave_to", named));
+        problems.extend(self.unknown_region("data_residency_rules.may_leave_to", named));
         refuse(problems)
     }
 

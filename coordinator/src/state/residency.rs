@@ -144,7 +144,7 @@ impl Fleet {
         project: &ProjectName,
         network: Option<&NetworkName>,
     ) -> Result<(), RuleBroken> {
-        self.check_residency_of(node, project)?;
+        self.check_residency_in(node.region.as_ref(), project)?;
         self.check_network_at(node, network)
     }
 
@@ -163,17 +163,26 @@ impl Fleet {
         Err(RuleBroken::NoNetwork { network: row.name.clone(), allowed, region })
     }
 
-    fn check_residency_of(&self, node: &Node, project: &ProjectName) -> Result<(), RuleBroken> {
+    /// Whether machines of a project may stand in a region, or in none.
+    ///
+    /// # Errors
+    /// The first of the project's rules that says no.
+    pub fn check_residency_in(
+        &self,
+        region: Option<&RegionCode>,
+        project: &ProjectName,
+    ) -> Result<(), RuleBroken> {
         let Some(row) = self.projects.get(project) else { return Ok(()) };
         let rules = &row.residency;
-        let region = node.region.clone();
+        let row = region.and_then(|region| self.regions.get(region));
+        let region = region.cloned();
         let is_inside = region.as_ref().is_some_and(|region| rules.regions.contains(region));
         if !rules.regions.is_empty() && !is_inside {
             let (project, allowed) = (project.clone(), words(rules.regions.iter(), ""));
             return Err(RuleBroken::Outside { project, allowed, region });
         }
         let nothing = BTreeSet::new();
-        let has = self.region_of(node).map_or(&nothing, |region| &region.certifications);
+        let has = row.map_or(&nothing, |region| &region.certifications);
         let missing: BTreeSet<&Certification> = rules.certifications.difference(has).collect();
         if !missing.is_empty() {
             let (project, missing) = (project.clone(), words(missing.into_iter(), ""));

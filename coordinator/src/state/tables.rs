@@ -40,6 +40,8 @@ macro_rules! for_each_table {
             16 Networks networks (NetworkName => Network),
             /// Machines that are in networks.
             17 Attachments attachments (VmId => Attachment),
+            /// How far regions are from each other.
+            18 RegionLatencies region_latencies (RegionCode => Latencies),
             /// Whose machines are whose.
             20 Projects projects (ProjectName => Project),
             /// Who may ask for anything.

@@ -10,6 +10,8 @@ pub mod overview;
 pub mod region;
 pub mod resource;
 mod rounds;
+pub mod savings;
+pub mod sites;
 pub mod watchers;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The fleet in one document: what can be counted of it, and what somebody should look at.
 //!
-//! It is one pass over machines, migrations, projects and nodes, in looks at so many rows each: between two of them the fleet
+//! It is one pass over machines, migrations, projects, nodes and regions, in looks at so many rows each: between two of them the fleet
 //! changes. A number is what was found when its rows were looked at, not before the revision that the document says.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ use crate::state::placement::Allocation;
 use crate::state::project::Project;
 use crate::state::residency::Violation;
 use crate::state::vm::Vm;
+use crate::view::resource::links;
+use crate::view::savings::{PerHour, PriceList, Savings};
+use crate::view::sites::Sites;
 
 /// What is listed of what somebody should look at; all of it is counted.
 pub const ATTENTION_MAX: usize = 100;
@@ -57,6 +60,8 @@ pub struct Lens {
     pub has_nodes: bool,
     /// Where alerts are seen.
     pub alerts: Reach,
+    /// Where it is seen what things cost.
+    pub costs: Reach,
 }
 
 /// Rows of one look. With some 0.2 µs for each nobody who changes the fleet waits for a survey longer than half a
@@ -72,6 +77,11 @@ pub struct Survey {
     migrations: MigrationTotals,
     quotas: Vec<QuotaUse>,
     nodes: Option<Nodes>,
+    sites: Sites,
+    violations: u64,
+    prices: PriceList,
+    savings: Savings,
+    has_costs: bool,
     alerts: AlertTotals,
 }
 
@@ -83,6 +93,8 @@ enum Step {
     Projects(Option<ProjectName>),
     Migrations(Option<MigrationId>),
     Nodes(Option<NodeName>),
+    /// They are few, and looked at at once; the next, too.
+    Regions,
     /// They are few, and looked at at once.
     Alerts,
     Done,
@@ -124,6 +136,7 @@ impl Survey {
     /// Looks at the next rows, as far as somebody sees them; whether that was all.
     pub fn look(&mut self, fleet: &Fleet, lens: &Lens) -> bool {
         self.began.get_or_insert_with(|| (fleet.revision(), fleet.clock()));
+        self.has_costs = lens.costs.is_somewhere();
         let mut left = LOOK_ROWS_MAX;
         while left > 0 && self.step != Step::Done {
             self.step = self.next(fleet, lens, &mut left);
@@ -136,10 +149,11 @@ impl Survey {
         match std::mem::take(&mut self.step) {
             Step::Machines(after) => {
                 let show = |vm: &Vm| {
-                    if sees(vm) {
-                        self.counting.add_vm(vm);
+                    if !sees(vm) {
+                        return 1;
                     }
-                    1
+                    self.counting.add_vm(vm);
+                    self.add_machine(fleet, vm, lens)
                 };
                 let last = pass(left, fleet.vms_after(after), |vm| vm.id, show);
                 last.map_or(Step::Violations(None), Step::Machines)
@@ -147,6 +161,7 @@ impl Survey {
             Step::Violations(after) => {
                 let show = |(vm, _): (&Vm, &Violation)| {
                     if sees(vm) {
+                        self.violations += 1;
                         self.counting.look_at_machine(vm, AttentionKind::Residency);
                     }
                     1
@@ -179,10 +194,17 @@ impl Survey {
             Step::Nodes(after) => {
                 let nodes = self.nodes.get_or_insert_with(Nodes::default);
                 // What is allocated is added up from the machines.
-                let show = |node: &Node| nodes.add(fleet, node, &mut self.counting);
+                let show = |node: &Node| {
+                    self.sites.add_node(node);
+                    nodes.add(fleet, node, &mut self.counting)
+                };
                 let rows = fleet.nodes_after(after.as_ref());
                 let last = pass(left, rows, |node| node.name.clone(), show);
-                last.map_or(Step::Alerts, |last| Step::Nodes(Some(last)))
+                last.map_or(Step::Regions, |last| Step::Nodes(Some(last)))
+            }
+            Step::Regions => {
+                fleet.regions_after(None).for_each(|region| self.sites.add_region(region));
+                Step::Alerts
             }
             Step::Alerts => {
                 self.alerts = firing(fleet, &lens.alerts);
@@ -191,6 +213,22 @@ impl Survey {
             }
             Step::Done => Step::Done,
         }
+    }
+
+    /// Looks where a machine stands, what it costs, and what could be saved; how many rows that was.
+    fn add_machine(&mut self, fleet: &Fleet, vm: &Vm, lens: &Lens) -> usize {
+        if vm.state() == VmState::Deleted {
+            return 1;
+        }
+        let mut cost = PerHour::default();
+        if lens.costs.covers_project(vm.project()) {
+            cost = self.prices.of_machine(fleet, vm);
+            self.savings.look_at(fleet, vm, &mut self.prices);
+        }
+        if vm.node.is_some() {
+            self.sites.add_machine(fleet.region_of_vm(vm), cost);
+        }
+        2 + fleet.snapshots_of(vm.id).count()
     }
 
     fn add_project(&mut self, fleet: &Fleet, project: &Project) {
@@ -211,6 +249,7 @@ impl Survey {
     /// What was found; without what it costs and what the coordinators say of themselves.
     pub fn into_overview(self) -> Overview {
         let (revision, at) = self.began.unwrap_or_default();
+        let has_nodes = self.nodes.is_some();
         let mut overview = Overview {
             revision,
             at,
@@ -221,11 +260,15 @@ impl Survey {
                 allocated: allocated.into(),
                 ..totals
             }),
+            regions: has_nodes.then(|| self.sites.shown(self.has_costs)),
+            violations: self.violations,
             cost: None,
+            savings: self.savings.shown(),
             quotas: self.quotas,
             alerts: self.alerts,
             attention: Vec::new(),
             attention_total: 0,
+            links: links(&[("violations", "/residency/violations".to_owned())]),
         };
         point_out(&mut overview, self.counting.attention);
         // Counted, but not listed: each kind is listed as far as there is room.
@@ -375,193 +418,4 @@ fn quota_attention(quota: &QuotaUse) -> Attention {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::cell::Cell;
-
-    use novacron_protocol::api::{NodeView, VmView};
-    use novacron_protocol::ids::RequestId;
-
-    use super::*;
-    use crate::state::command::{CreateVm, Placement};
-    use crate::state::testing::{Scene, name, spec};
-    use crate::state::{Body, Command};
-    use crate::view::FleetCell;
-    use crate::view::access::project_view;
-    use crate::view::resource::{migration_view, node_view, vm_view};
-
-    /// What somebody sees of a fleet that nobody changes.
-    fn overview(fleet: &Fleet, lens: &Lens) -> Overview {
-        let mut survey = Survey::default();
-        while !survey.look(fleet, lens) {}
-        survey.into_overview()
-    }
-
-    /// Whoever sees everything.
-    fn everything() -> Lens {
-        Lens {
-            machines: Reach::everywhere(),
-            projects: Reach::everywhere(),
-            has_nodes: true,
-            alerts: Reach::everywhere(),
-        }
-    }
-
-    /// Recomputes every number of the document from what the API shows of each thing.
-    pub(crate) fn check(fleet: &Fleet) {
-        let found = overview(fleet, &everything());
-        let vms: Vec<VmView> = fleet.vms().map(|vm| vm_view(fleet, vm)).collect();
-        let vms: Vec<_> = vms.iter().filter(|vm| vm.state != VmState::Deleted).collect();
-        assert_eq!(found.machines.total, vms.len() as u64);
-        assert_eq!(found.machines.by_state.len(), 10);
-        for (state, count) in &found.machines.by_state {
-            let those = vms.iter().filter(|vm| vm.state == *state).count();
-            assert_eq!(*count, those as u64, "{state:?}");
-        }
-        assert_eq!(found.machines.cpus, vms.iter().map(|vm| u64::from(vm.cpus)).sum::<u64>());
-        assert_eq!(found.machines.memory_bytes, vms.iter().map(|vm| vm.memory).sum::<u64>());
-        let disks = vms.iter().flat_map(|vm| &vm.disks).map(|disk| disk.size_bytes);
-        assert_eq!(found.machines.disk_bytes, disks.sum::<u64>());
-        let troubled =
-            vms.iter().filter(|vm| matches!(vm.state, VmState::Failed | VmState::Unknown));
-        let mut attention = troubled.count() + fleet.violations();
-
-        let migrations: Vec<_> = fleet.migrations().map(migration_view).collect();
-        let with = |status| migrations.iter().filter(|one| one.status == status).count() as u64;
-        let MigrationTotals { queued, in_progress } = found.migrations;
-        assert_eq!(queued, with(MigrationStatus::Queued));
-        assert_eq!(in_progress, with(MigrationStatus::InProgress));
-
-        let nodes: Vec<NodeView> = fleet.nodes().map(|node| node_view(fleet, node)).collect();
-        let totals = found.nodes.unwrap();
-        assert_eq!(totals.total, nodes.len() as u64);
-        for (state, count) in &totals.by_state {
-            let those = nodes.iter().filter(|node| node.state == *state).count();
-            assert_eq!(*count, those as u64, "{state:?}");
-        }
-        let sum = |of: fn(&NodeView) -> &NodeCapacity, part: fn(&NodeCapacity) -> u64| {
-            nodes.iter().map(|node| part(of(node))).sum::<u64>()
-        };
-        for part in [
-            (|capacity| capacity.memory_bytes) as fn(&NodeCapacity) -> u64,
-            |capacity| capacity.disk_bytes,
-            |capacity| u64::from(capacity.cpus),
-        ] {
-            assert_eq!(part(&totals.capacity), sum(|node| &node.capacity, part));
-            assert_eq!(part(&totals.allocated), sum(|node| &node.allocated, part));
-        }
-        let is_active = |node: &&NodeView| node.scheduling == Scheduling::Active;
-        assert_eq!(totals.draining, (nodes.len() - nodes.iter().filter(is_active).count()) as u64);
-        attention += nodes.iter().filter(|node| node.state != NodeState::Ready).count();
-
-        let projects = fleet.projects_after(None).map(|project| project_view(fleet, project));
-        let mut near = 0;
-        for project in projects {
-            for quota in Quota::ALL {
-                let Some(limit) = project.quotas.of(quota) else { continue };
-                let used = project.usage.of(quota);
-                let is_near = used > 0 && used as f64 >= limit as f64 * 0.8;
-                near += usize::from(is_near);
-                let expected = QuotaUse {
-                    project: project.name.clone(),
-                    quota: quota.to_string(),
-                    used,
-                    limit,
-                };
-                assert_eq!(found.quotas.contains(&expected), is_near, "{expected:?}");
-            }
-        }
-        assert_eq!(found.quotas.len(), near);
-        assert_eq!(found.attention_total, (attention + near) as u64);
-        assert_eq!(found.attention.len(), (attention + near).min(ATTENTION_MAX));
-        assert!(found.attention.is_sorted_by_key(|one| (one.severity, one.kind)));
-    }
-
-    fn large(nodes: usize, machines: usize) -> Fleet {
-        let mut scene = Scene::new();
-        for node in 0..nodes {
-            scene.join(&format!("node-{node}"), 100);
-        }
-        for number in 0..machines {
-            let node = name(&format!("node-{}", number % nodes));
-            let create = CreateVm {
-                vm: VmId(scene.id()),
-                spec: spec(&format!("vm-{number}")),
-                requested_node: Some(node.clone()),
-                placement: Placement::Node(node),
-                start: false,
-            };
-            let request = RequestId(scene.id());
-            let command = Command::of_cluster(request, scene.now, Body::CreateVm(create));
-            // Not by the scene, which looks at all rows after each.
-            scene.fleet.apply(scene.fleet.revision().next(), &command).unwrap();
-        }
-        scene.fleet
-    }
-
-    /// Looks are counted, not timed: whoever changes a fleet waits for one of them.
-    #[tokio::test]
-    async fn a_large_fleet_is_changed_between_any_two_looks_of_a_survey() {
-        let (nodes, machines) = (700, 20_000);
-        let cell = FleetCell::new(large(nodes, machines), 0);
-        let (mut survey, mut looks, lens) = (Survey::default(), 0, everything());
-        let changes = Cell::new(0);
-        let surveying = async {
-            loop {
-                looks += 1;
-                if cell.look(|fleet| survey.look(fleet, &lens)) {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let changing = async {
-            loop {
-                cell.change(|_| changes.set(changes.get() + 1));
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = changing => {}
-            () = surveying => {}
-        }
-        // Machines, and again where they are.
-        assert!(looks >= 2 * machines / LOOK_ROWS_MAX, "{looks} looks");
-        assert!(changes.get() >= looks, "{} changes, {looks} looks", changes.get());
-        assert_eq!(survey.into_overview().machines.total, machines as u64);
-        cell.look(check);
-    }
-
-    #[test]
-    fn what_many_things_come_from_is_listed_before_them() {
-        let mut scene = Scene::new();
-        // 32 fit each node's processors: more than are looked at one by one.
-        let (nodes, machines) = (7, 7 * 32);
-        for node in 0..nodes {
-            let node = format!("node-{node}");
-            scene.join(&node, 100);
-            for number in 0..machines / nodes {
-                let spec = spec(&format!("{node}-vm-{number}"));
-                let body = scene.create_body(spec, Some(&node), false);
-                scene.apply(body).unwrap();
-            }
-            scene.set_node(&node, NodeState::Down);
-        }
-        let shown = overview(&scene.fleet, &everything());
-        assert_eq!(shown.machines.by_state[&VmState::Unknown], machines as u64);
-        let total = (machines + nodes) as u64;
-        assert_eq!((shown.attention_total, shown.attention.len()), (total, ATTENTION_MAX));
-        assert_eq!(shown.attention[0].kind, AttentionKind::NodeDown);
-        check(&scene.fleet);
-    }
-
-    #[test]
-    fn who_sees_nothing_is_shown_nothing() {
-        let mut scene = Scene::new();
-        scene.join("node-01", 16);
-        scene.running("web", "node-01");
-        let shown = overview(&scene.fleet, &Lens::default());
-        assert_eq!((shown.machines.total, shown.nodes, shown.quotas.len()), (0, None, 0));
-        check(&scene.fleet);
-    }
-}
+pub(crate) mod tests;

@@ -2,30 +2,60 @@
 
 use std::collections::BTreeMap;
 
-use novacron_protocol::api::{RegionView, ResidencyViolationView};
-use novacron_protocol::ids::RegionCode;
+use novacron_protocol::api::{RegionRoute, RegionView, ResidencyViolationView, RouteChoice};
+use novacron_protocol::ids::{ProjectName, RegionCode};
 
 use super::resource::links;
+use crate::planner::route::{Candidate, candidates, route};
 use crate::state::Fleet;
 use crate::state::region::Region;
 use crate::state::residency::Violation;
 use crate::state::vm::Vm;
 
 /// A region as the API shows it; `counts` is how many hosts stand in each.
-pub fn region_view(region: &Region, counts: &BTreeMap<&RegionCode, u32>) -> RegionView {
+pub fn region_view(
+    fleet: &Fleet,
+    region: &Region,
+    counts: &BTreeMap<&RegionCode, u32>,
+) -> RegionView {
     let code = &region.code;
     RegionView {
-        code: code.clone(),
-        name: region.name.clone(),
+        region_code: code.clone(),
+        region_name: region.name.clone(),
         compliance_certifications: region.certifications.clone(),
-        residency_rules: region.rules.clone(),
+        data_residency_rules: region.rules.clone(),
         status: region.status,
+        latencies_ms: fleet.latencies_from(code),
         nodes: counts.get(code).copied().unwrap_or(0),
         created_at: region.created_at,
         updated_at: region.updated_at,
         revision: region.revision,
         links: links(&[("self", format!("/regions/{code}"))]),
     }
+}
+
+/// Regions in the order of a route as the API shows them.
+pub fn route_view(fleet: &Fleet, from: RegionCode, project: Option<ProjectName>) -> RegionRoute {
+    let found = route(candidates(fleet, &from, project.as_ref()));
+    let regions: Vec<_> = found.into_iter().map(route_choice).collect();
+    let chosen = regions.iter().find(|one| one.usable).map(|one| one.region.clone());
+    RegionRoute { from, project, chosen, regions, revision: fleet.revision() }
+}
+
+fn route_choice(candidate: Candidate) -> RouteChoice {
+    let obstacle = candidate.obstacle();
+    let Candidate { region, latency_ms, nodes, nodes_ready, .. } = candidate;
+    let reason = obstacle.as_ref().map_or_else(
+        || {
+            let far = match latency_ms {
+                Some(ms) => format!("{ms} ms away"),
+                None => "nobody said how far away".to_owned(),
+            };
+            format!("{far}, {nodes_ready} of {nodes} nodes take machines")
+        },
+        ToString::to_string,
+    );
+    RouteChoice { region, usable: obstacle.is_none(), latency_ms, nodes, nodes_ready, reason }
 }
 
 /// A machine that stands against a rule as the API shows it.

@@ -114,6 +114,72 @@ async fn the_overview_says_what_the_month_costs_so_far() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_sums_of_usage_over_time_are_those_of_the_table_for_whoever_may_read_them() {
+    let (member, client, ahead, vm) = scene().await;
+    let plan = r#"{"project":"default","plan":"standard"}"#;
+    assert_eq!(client.post("/api/v1/rates/plans", plan).await.status, 200);
+    let first = Hour(ahead.hour().0 - 1);
+    let hour = |number| Hour(first.0 + number);
+    // Three hours that will be sealed, three without anything, and one that is open.
+    post(&client, &[record(vm, hour(0), 0, 600)]).await;
+    ahead.pass_hours(2);
+    let disk = UsageRecord {
+        meter: Meter::DiskByteSeconds,
+        level: 1 << 30,
+        ..record(vm, hour(2), 0, 1800)
+    };
+    post(&client, &[record(vm, hour(1), 0, 3600), record(vm, hour(2), 0, 1200), disk]).await;
+    ahead.pass_hours(4);
+    until_sealed(&client, 3).await;
+    post(&client, &[record(vm, hour(6), 0, 60)]).await;
+    let range = format!("from={first}&to={}", hour(8));
+    let series = get(&client, &format!("/api/v1/usage/series?{range}&by=hour")).await;
+    let points = series["points"].as_array().unwrap().clone();
+    assert_eq!(points.len(), 8);
+    let whole = |value: &Value| value.as_str().unwrap().parse::<i128>().unwrap();
+    let seconds: Vec<_> =
+        points.iter().map(|point| whole(&point["quantities"]["vm-seconds"])).collect();
+    assert_eq!(seconds, [600, 3600, 1200, 0, 0, 0, 60, 0], "{series}");
+    for by in ["hour", "day"] {
+        let series = get(&client, &format!("/api/v1/usage/series?{range}&by={by}")).await;
+        let points = series["points"].as_array().unwrap();
+        for row in items(&client, &format!("/api/v1/usage?{range}")).await {
+            let meter = row["meter"].as_str().unwrap();
+            let sum: i128 = points.iter().map(|point| whole(&point["quantities"][meter])).sum();
+            assert_eq!(sum, whole(&row["quantity"]), "{by} {meter}");
+        }
+        let money: i64 = points.iter().filter_map(|point| point["micro_dollars"].as_i64()).sum();
+        // The plan holds from the second hour on: 4,860 s at 0.15 an hour.
+        assert_eq!(money, 202_500, "{series}");
+    }
+    let only =
+        get(&client, &format!("/api/v1/usage/series?{range}&meter=migrations&vm=web-01")).await;
+    let quantities = &only["points"][0]["quantities"];
+    assert_eq!(quantities, &json!({ "migrations": "0" }), "by day, unless said");
+
+    let far = Hour(first.0 + 1_001);
+    let many = client.get(&format!("/api/v1/usage/series?from={first}&to={far}&by=hour")).await;
+    assert_eq!(many.problem(), (400, "invalid_request".to_owned(), Some("by".to_owned())));
+    assert!(many.json()["detail"].as_str().unwrap().contains("ask by day"), "{many:?}");
+    get(&client, &format!("/api/v1/usage/series?from={first}&to={far}&by=day")).await;
+
+    // A tenant of another project sees zeros of its own, and may not ask for others.
+    for (path, body) in [
+        ("projects", json!({ "name": "other" })),
+        ("principals", json!({ "name": "tenant", "kind": "operator" })),
+        ("bindings", json!({ "principal": "tenant", "role": "billing", "project": "other" })),
+    ] {
+        assert_eq!(client.post(&format!("/api/v1/{path}"), &body.to_string()).await.status, 201);
+    }
+    let tenant = member.client_named(Role::Operator, "tenant");
+    let own = get(&tenant, &format!("/api/v1/usage/series?{range}&by=hour")).await;
+    let sums = own["points"].as_array().unwrap().iter();
+    assert_eq!(sums.map(|point| whole(&point["quantities"]["vm-seconds"])).sum::<i128>(), 0);
+    let refused = tenant.get(&format!("/api/v1/usage/series?{range}&project=default")).await;
+    assert_eq!(refused.problem().1, "not_allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_become_usage_windows_and_an_invoice() {
     let (_member, client, ahead, vm) = scene().await;
     let hour = Hour(ahead.hour().0 - 1);

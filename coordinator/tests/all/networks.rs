@@ -11,7 +11,7 @@ async fn fleet() -> (Member, Https) {
     let member = Member::start().await;
     let admin = member.client(Role::Operator);
     for region in ["eu", "us"] {
-        done(&admin, "regions", json!({ "code": region })).await;
+        done(&admin, "regions", json!({ "region_code": region })).await;
         let node = format!("node-{region}");
         member.join_node(&node, 8 << 30).await;
         done(&admin, &format!("nodes/{node}/region"), json!({ "region": region })).await;

@@ -82,7 +82,7 @@ impl Land {
         }
         for (path, body) in [
             ("projects", json!({ "name": "own" })),
-            ("regions", json!({ "code": "eu", "name": "Europe" })),
+            ("regions", json!({ "region_code": "eu", "region_name": "Europe" })),
         ] {
             let made = client.post(&format!("/api/v1/{path}"), &body.to_string()).await;
             assert_eq!(made.status, 201, "{made:?}");

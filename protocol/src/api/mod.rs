@@ -46,7 +46,7 @@ pub use network::{NetworkChange, NetworkChoice, NetworkCreate, NetworkView};
 pub use node::{DrainMachineStatus, DrainMachineView, DrainView, NodeDrain, NodeUndrain, NodeView};
 pub use overview::{
     Attention, AttentionKind, MachineTotals, MigrationTotals, MonthCost, NodeTotals, Overview,
-    QuotaUse, Severity,
+    QuotaUse, RegionTotals, Saving, SavingRule, Severity,
 };
 pub use principal::{
     ApiKeyCreate, ApiKeyMade, ApiKeyView, BindingCreate, BindingView, CredentialKind,
@@ -56,7 +56,8 @@ pub use principal::{
 pub use problem::{Code, MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem};
 pub use project::{ProjectChange, ProjectCreate, ProjectView, QuotaChange};
 pub use region::{
-    NodeRegionChange, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
+    NodeRegionChange, RegionChange, RegionCreate, RegionRoute, RegionView, ResidencyViolationView,
+    RouteChoice,
 };
 pub use secret::{KeyTurn, SecretKeysView, SecretRevealed, SecretView, SecretWrite};
 pub use snapshot::{SnapshotCreate, SnapshotState, SnapshotView};
@@ -64,8 +65,8 @@ pub use token::{TokenCreate, TokenView};
 pub use usage::{
     Allocation, CorrectionPost, CorrectionView, EntryKind, EntryPlace, EntryView, Invoice,
     InvoiceLine, InvoiceStatus, LedgerVerdict, PlanChange, PriceView, PricesView, ProjectTotal,
-    RateCardView, RatesView, UsagePost, UsagePosted, UsageRow, Whole, WindowFile, WindowSum,
-    WindowView,
+    RateCardView, RatesView, USAGE_POINTS_MAX, UsagePoint, UsagePost, UsagePosted, UsageRow,
+    UsageSeries, UsageStep, Whole, WindowFile, WindowSum, WindowView,
 };
 pub use vm::{VmCreate, VmDisk, VmMigrate, VmStop, VmView};
 

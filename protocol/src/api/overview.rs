@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertTotals, ProjectTotal};
-use crate::ids::{ProjectName, Revision};
+use super::{AlertTotals, Links, ProjectTotal};
+use crate::ids::{ProjectName, RegionCode, Revision};
 use crate::node::{NodeCapacity, NodeState};
+use crate::region::RegionStatus;
 use crate::time::Timestamp;
 use crate::vm::VmState;
 
@@ -25,9 +26,18 @@ pub struct Overview {
     /// Nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeTotals>,
+    /// The same by region, and last for nodes that stand in none; for those who see nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<RegionTotals>>,
+    /// Machines that stand against a rule of residency; the link `violations` lists them.
+    #[serde(default)]
+    pub violations: u64,
     /// What this month costs so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<MonthCost>,
+    /// Where money could be saved, of what one sees and knows the costs of.
+    #[serde(default)]
+    pub savings: Vec<Saving>,
     /// Quotas of which 80 % or more are used, by project.
     pub quotas: Vec<QuotaUse>,
     /// Alerts that fire, by severity.
@@ -37,6 +47,53 @@ pub struct Overview {
     pub attention: Vec<Attention>,
     /// How much that is in all.
     pub attention_total: u64,
+    /// Links.
+    #[serde(rename = "_links", default)]
+    pub links: Links,
+}
+
+/// A region, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegionTotals {
+    /// Its code; absent for what stands in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionCode>,
+    /// Whether it takes machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<RegionStatus>,
+    /// How many nodes in each state; those in which there are none, too.
+    pub nodes: BTreeMap<NodeState, u64>,
+    /// Machines on its nodes.
+    pub machines: u64,
+    /// What they cost an hour as they stand, by the prices that hold now: running, with their disks and snapshots. Sums
+    /// of the ledger do not say where something was used: this is not what was billed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_dollars_per_hour: Option<i64>,
+}
+
+/// Rules by which savings are found.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SavingRule {
+    /// Machines that are stopped, of which nothing has changed for 30 days, and whose disks cost.
+    StoppedMachines,
+    /// Snapshots that are older than 30 days, and cost.
+    OldSnapshots,
+}
+
+/// What could be saved by one rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Saving {
+    /// The rule.
+    pub rule: SavingRule,
+    /// How many there are.
+    pub count: u64,
+    /// What they cost in a month of 730 hours, by the prices that hold now.
+    pub micro_dollars_per_month: i64,
+    /// The first 20: machines by name, snapshots as `machine/snapshot`.
+    pub names: Vec<String>,
 }
 
 /// Machines, counted.

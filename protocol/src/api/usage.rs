@@ -3,6 +3,7 @@
 //! Quantities are whole numbers of a meter's unit, as texts: a month of a fleet's byte-seconds is more than a JSON
 //! number carries exactly.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -92,6 +93,44 @@ pub struct UsageRow {
     pub meter: Meter,
     /// How much, in the meter's unit. Corrections can make it negative.
     pub quantity: Whole,
+}
+
+/// Points of one series of usage in one answer.
+pub const USAGE_POINTS_MAX: u64 = 1_000;
+
+/// How much time a point of usage stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageStep {
+    /// An hour.
+    Hour,
+    /// A day (UTC).
+    Day,
+}
+
+/// What was used over time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UsageSeries {
+    /// From this hour on.
+    pub from: Timestamp,
+    /// Up to this hour.
+    pub to: Timestamp,
+    /// How much time each point stands for; the first and the last day may be parts of one.
+    pub by: UsageStep,
+    /// In order of time, also where nothing was used; at most 1,000.
+    pub points: Vec<UsagePoint>,
+}
+
+/// What was posted to the ledger in an hour or a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UsagePoint {
+    /// When it begins.
+    pub at: Timestamp,
+    /// How much of each meter, in its unit. Corrections can make it negative.
+    pub quantities: BTreeMap<Meter, Whole>,
+    /// What that costs; absent where nobody who used something had a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_dollars: Option<i64>,
 }
 
 /// An entry of the ledger.

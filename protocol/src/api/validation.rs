@@ -21,7 +21,9 @@ use crate::limits::{
 };
 use crate::migration::MigrationMode;
 use crate::network::{NetworkUsers, wrong_bridge, wrong_name, wrong_regions, wrong_users};
-use crate::region::{Certification, Residency, check_certifications};
+use crate::region::{
+    Certification, RESERVED_REGION_CODES, Residency, check_certifications, check_latencies,
+};
 use crate::time::Timestamp;
 use crate::usage::HOUR_S;
 use crate::vm::{InvalidField, examine_labels};
@@ -83,20 +85,29 @@ impl Validate for ProjectChange {
 
 impl Validate for RegionCreate {
     fn validate(&self, findings: &mut Findings) {
-        findings.parse("code", self.code.parse::<RegionCode>());
-        examine_display_name("name", &self.name, findings);
+        findings.parse("region_code", self.region_code.parse::<RegionCode>());
+        if RESERVED_REGION_CODES.contains(&self.region_code.as_str()) {
+            let reason = format!("`{}` is a word of the API's own", self.region_code);
+            findings.add("region_code", FieldCode::Conflict, reason);
+        }
+        examine_display_name("region_name", &self.region_name, findings);
         examine_certifications(&self.compliance_certifications, findings);
-        examine_problems(self.residency_rules.problems("residency_rules"), findings);
+        let rules = self.data_residency_rules.problems("data_residency_rules");
+        examine_problems(rules, findings);
     }
 }
 
 impl Validate for RegionChange {
     fn validate(&self, findings: &mut Findings) {
-        examine_display_name("name", self.name.as_deref().unwrap_or_default(), findings);
+        let name = self.region_name.as_deref().unwrap_or_default();
+        examine_display_name("region_name", name, findings);
         let certifications = self.compliance_certifications.iter();
         certifications.for_each(|all| examine_certifications(all, findings));
-        let rules = self.residency_rules.iter();
-        rules.for_each(|rules| examine_problems(rules.problems("residency_rules"), findings));
+        let rules = self.data_residency_rules.iter();
+        rules.for_each(|rules| examine_problems(rules.problems("data_residency_rules"), findings));
+        let latencies = self.latencies_ms.iter();
+        latencies
+            .for_each(|ms| examine_problems(check_latencies("latencies_ms", None, ms), findings));
     }
 }
 

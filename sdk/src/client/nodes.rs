@@ -18,6 +18,8 @@ pub struct NodeFilter {
     pub text: Option<String>,
     /// Only those with all of these labels.
     pub labels: Labels,
+    /// Only those that stand in this region.
+    pub region: Option<String>,
     /// Only those in this state.
     pub state: Option<NodeState>,
 }
@@ -26,6 +28,7 @@ impl NodeFilter {
     fn path(&self) -> Path {
         let path = Path::inventory("nodes")
             .query_if("text", self.text.as_deref())
+            .query_if("region", self.region.as_deref())
             .query_if("state", self.state.as_ref().map(word));
         let labels = self.labels.iter();
         labels.fold(path, |path, (key, value)| path.query("label", format!("{key}={value}")))

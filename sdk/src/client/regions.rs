@@ -2,7 +2,8 @@
 
 use http::Method;
 use novacron_protocol::api::{
-    NodeRegionChange, NodeView, RegionChange, RegionCreate, RegionView, ResidencyViolationView,
+    NodeRegionChange, NodeView, RegionChange, RegionCreate, RegionRoute, RegionView,
+    ResidencyViolationView,
 };
 
 use super::Client;
@@ -56,6 +57,15 @@ impl Client {
     /// [`Error::Problem`]: `not_found`, `conflict`.
     pub fn region_delete(&self, region: &str) -> Result<(), Error> {
         self.exchange.done(&Request::write(Method::DELETE, region_path(region), Content::None))
+    }
+
+    /// To which region somebody in `from` should turn: all of them in order, by the rules of a project if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] with code `not_found` for the region or the project.
+    pub fn region_route(&self, from: &str, project: Option<&str>) -> Result<RegionRoute, Error> {
+        let path = Path::new("regions").verb("route").query("from", from);
+        self.exchange.json(&Request::get(path.query_if("project", project)))
     }
 
     /// Says in which region a host stands; `None` for none.

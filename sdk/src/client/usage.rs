@@ -5,7 +5,7 @@ use std::io::Read;
 use http::Method;
 use novacron_protocol::api::{
     CorrectionPost, CorrectionView, EntryView, Invoice, LedgerVerdict, PlanChange, RateCardView,
-    RatesView, UsagePost, UsagePosted, UsageRow, WindowView,
+    RatesView, UsagePost, UsagePosted, UsageRow, UsageSeries, UsageStep, WindowView,
 };
 use novacron_protocol::ids::ProjectName;
 use novacron_protocol::time::Timestamp;
@@ -15,6 +15,7 @@ use super::Client;
 use crate::error::Error;
 use crate::exchange::{Content, Request};
 use crate::query::Path;
+use crate::word::word;
 
 /// Which usage, and how it is grouped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +32,17 @@ pub struct UsageFilter {
     pub meter: Option<Meter>,
     /// `meter`, `hour`, `day`, `vm`, `project` or `label:KEY`.
     pub group_by: Option<String>,
+}
+
+impl UsageFilter {
+    /// A path with all but the group.
+    fn within(&self, path: Path) -> Path {
+        path.query_if("from", self.from)
+            .query_if("to", self.to)
+            .query_if("project", self.project.as_ref())
+            .query_if("vm", self.vm.as_deref())
+            .query_if("meter", self.meter)
+    }
 }
 
 /// Which lines of an invoice, and how.
@@ -58,14 +70,17 @@ impl Client {
     /// [`Error::Problem`]: `invalid_request` with the field; `unavailable` while the coordinator fetches a window from
     /// another.
     pub fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageRow>, Error> {
-        let path = Path::new("usage")
-            .query_if("from", filter.from)
-            .query_if("to", filter.to)
-            .query_if("project", filter.project.as_ref())
-            .query_if("vm", filter.vm.as_deref())
-            .query_if("meter", filter.meter)
-            .query_if("group_by", filter.group_by.as_deref());
-        self.all(&path)
+        let path = filter.within(Path::new("usage"));
+        self.all(&path.query_if("group_by", filter.group_by.as_deref()))
+    }
+
+    /// What was used over time: a point for each hour, at most 1,000, or day. The filter's group counts for nothing.
+    ///
+    /// # Errors
+    /// [`Error`], as for [`Client::usage`].
+    pub fn usage_series(&self, filter: &UsageFilter, by: UsageStep) -> Result<UsageSeries, Error> {
+        let path = filter.within(Path::new("usage").verb("series"));
+        self.exchange.json(&Request::get(path.query("by", word(&by))))
     }
 
     /// Posts what a node measured.

@@ -24,6 +24,8 @@ pub struct VmFilter {
     pub project: Option<String>,
     /// Only those on this node.
     pub node: Option<String>,
+    /// Only those on nodes that stand in this region.
+    pub region: Option<String>,
     /// Only those in this network.
     pub network: Option<String>,
     /// Only those in this state.
@@ -39,6 +41,7 @@ impl VmFilter {
             .query_if("name", self.name.as_deref())
             .query_if("project", self.project.as_deref())
             .query_if("node", self.node.as_deref())
+            .query_if("region", self.region.as_deref())
             .query_if("network", self.network.as_deref())
             .query_if("state", state);
         self.labels
@@ -169,13 +172,14 @@ mod tests {
             labels: [("app".to_owned(), "web".to_owned())].into(),
             project: Some("own".into()),
             node: Some("node-01".into()),
+            region: Some("eu-1".into()),
             state: Some(VmState::Running),
             ..VmFilter::default()
         };
         let path = filter.path();
         assert_eq!(
             path.as_str(),
-            "/api/v1/vms?project=own&node=node-01&state=running&label=app%3Dweb"
+            "/api/v1/vms?project=own&node=node-01&region=eu-1&state=running&label=app%3Dweb"
         );
     }
 }

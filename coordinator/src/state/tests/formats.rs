@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::{BindingId, MemberId};
+use novacron_protocol::ids::{BindingId, MemberId, RegionCode};
 use novacron_protocol::network::NetworkUsers;
 use novacron_protocol::project::Quotas;
+use novacron_protocol::region::ResidencyRules;
 use novacron_protocol::vm::{Network, VmSpec};
 
 use crate::state::binding::{NewBinding, Right};
@@ -14,6 +15,7 @@ use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OLDEST, SECRE
 use crate::state::member::MemberFacts;
 use crate::state::network::NetworkOrder;
 use crate::state::principal::AccessOrder;
+use crate::state::region::{RegionEdit, RegionOrder};
 use crate::state::secret::SecretOrder;
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::testing::{Scene, member_facts, spec_in};
@@ -130,6 +132,25 @@ fn until_then_there_are_no_networks_and_bridges_are_as_they_were() {
     for body in [make(), inside] {
         scene.apply(body).unwrap();
     }
+}
+
+#[test]
+fn until_then_nobody_says_how_far_regions_are() {
+    let (new, mut scene) = (Formats::default(), scene());
+    let codes = ["eu", "us"].map(|code| code.parse::<RegionCode>().unwrap());
+    for region in codes.clone() {
+        let (name, certifications) = (String::new(), BTreeSet::new());
+        let rules = ResidencyRules::default();
+        let create = RegionOrder::Create { region, name, certifications, rules };
+        scene.apply(Body::Regions(create)).unwrap();
+    }
+    let [region, other] = codes;
+    let (edit, latencies_ms) = (RegionEdit::default(), [(other, 7)].into());
+    let order = RegionOrder::ChangeWithLatencies { region, edit, latencies_ms };
+    let refused = scene.apply(Body::Regions(order.clone())).unwrap_err();
+    assert_eq!(refused.code(), Code::UpgradeNeeded);
+    note(&mut scene, &[(1, new), (2, new)]).unwrap();
+    scene.apply(Body::Regions(order)).unwrap();
 }
 
 #[test]

@@ -222,6 +222,10 @@ fn regions(scene: &mut Scene) {
     let (rules, status) = (Some(rules), Some(RegionStatus::Active));
     let edit = RegionEdit { name: None, certifications: None, rules, status };
     scene.apply(Body::Regions(RegionOrder::Change { region: region.clone(), edit })).unwrap();
+    let (of, edit) = (region.clone(), RegionEdit::default());
+    let latencies_ms = [(other.clone(), 90)].into();
+    let order = RegionOrder::ChangeWithLatencies { region: of, edit, latencies_ms };
+    scene.apply(Body::Regions(order)).unwrap();
     let (node, region) = (name("node-01"), Some(region));
     scene.apply(Body::Regions(RegionOrder::Assign { node, region })).unwrap();
     let certifications = BTreeSet::from(["SOC2".parse().unwrap()]);
@@ -308,7 +312,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 8119;
-const LOG_HASH: u64 = 17_533_986_808_396_587_150;
-const ROWS_BYTES: usize = 9795;
-const ROWS_HASH: u64 = 13_538_716_864_098_332_350;
+const LOG_BYTES: usize = 8201;
+const LOG_HASH: u64 = 10_808_449_669_934_287_586;
+const ROWS_BYTES: usize = 9875;
+const ROWS_HASH: u64 = 6_878_407_228_701_655_949;

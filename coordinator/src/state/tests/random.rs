@@ -206,7 +206,14 @@ fn region_body(what: u8, region: u8, other: u8) -> Body {
             let status = [RegionStatus::Active, RegionStatus::Draining][usize::from(other) % 2];
             let (rules, status) = (Some(rules), Some(status));
             let edit = RegionEdit { name: None, certifications: None, rules, status };
-            Body::Regions(RegionOrder::Change { region, edit })
+            let order = match other % 4 {
+                0 | 1 => RegionOrder::Change { region, edit },
+                _ => {
+                    let latencies_ms = named.into_iter().map(|to| (to, other.into())).collect();
+                    RegionOrder::ChangeWithLatencies { region, edit, latencies_ms }
+                }
+            };
+            Body::Regions(order)
         }
         3 => Body::Regions(RegionOrder::Delete { region }),
         4 => Body::Regions(RegionOrder::Assign { node: name(node(other)), region: named }),

@@ -304,9 +304,10 @@ fn all_that_is_wrong_with_a_region_is_listed_and_nothing_of_it_kept() {
         status: None,
     };
     let refusal = change(&mut scene, "eu", edit).unwrap_err();
-    assert_eq!((refusal.code(), refusal.field()), (Code::InvalidRequest, Some("name")));
+    assert_eq!((refusal.code(), refusal.field()), (Code::InvalidRequest, Some("region_name")));
     let words = refusal.to_string();
-    let parts = ["name: at most 128", "compliance_certifications: 33 of them", "no region `mars`"];
+    let parts =
+        ["region_name: at most 128", "compliance_certifications: 33 of them", "no region `mars`"];
     assert!(parts.iter().all(|part| words.contains(part)), "{words}");
     let refusal = require(&mut scene, &bank, &["mars"], &[]).unwrap_err();
     assert_eq!(refusal.field(), Some("residency.regions"));
@@ -507,4 +508,41 @@ proptest! {
         let replayed = world.scene.replay().state_hash().unwrap();
         prop_assert_eq!(replayed, world.scene.fleet.state_hash().unwrap());
     }
+}
+
+fn measure(scene: &mut Scene, from: &str, to: &[(&str, u32)]) -> Reply {
+    let latencies_ms = to.iter().map(|(region, ms)| (code(region), *ms)).collect();
+    let (region, edit) = (code(from), RegionEdit::default());
+    scene.apply(Body::Regions(RegionOrder::ChangeWithLatencies { region, edit, latencies_ms }))
+}
+
+#[test]
+fn how_far_regions_are_is_kept_for_both_ways_until_one_of_them_is_gone() {
+    let mut scene = Scene::new();
+    for region in ["ap", "eu", "us"] {
+        make(&mut scene, region).unwrap();
+    }
+    measure(&mut scene, "eu", &[("us", 80), ("ap", 150)]).unwrap();
+    measure(&mut scene, "us", &[("eu", 90)]).unwrap();
+    let ms = |scene: &Scene, from, to| scene.fleet.latency_ms(&code(from), &code(to));
+    assert_eq!((ms(&scene, "eu", "us"), ms(&scene, "us", "eu")), (Some(80), Some(90)));
+    assert_eq!((ms(&scene, "ap", "eu"), ms(&scene, "ap", "us")), (Some(150), None));
+    assert_eq!(ms(&scene, "ap", "ap"), Some(0));
+    for (to, ms, words) in [
+        ("mars", 1, "there is no region `mars`"),
+        ("eu", 0, "`eu` is 0 from itself"),
+        ("us", 60_001, "at most 60000 ms"),
+    ] {
+        let refusal = measure(&mut scene, "eu", &[(to, ms)]).unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidRequest);
+        assert!(refusal.to_string().contains(words), "{refusal}");
+    }
+    assert_eq!(ms(&scene, "eu", "us"), Some(80), "what is refused changes nothing");
+    scene.apply(Body::Regions(RegionOrder::Delete { region: code("us") })).unwrap();
+    make(&mut scene, "us").unwrap();
+    assert_eq!((ms(&scene, "eu", "us"), ms(&scene, "us", "eu")), (None, None));
+    assert_eq!(ms(&scene, "eu", "ap"), Some(150));
+    measure(&mut scene, "eu", &[]).unwrap();
+    assert_eq!(ms(&scene, "eu", "ap"), None);
+    assert_eq!(scene.replay().state_hash().unwrap(), scene.fleet.state_hash().unwrap());
 }

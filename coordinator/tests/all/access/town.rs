@@ -47,7 +47,7 @@ impl Town {
             member.join_node(node, 64 << 30).await;
         }
         let admin = member.client(Role::Operator);
-        post(&admin, "regions", json!({ "code": "eu" })).await;
+        post(&admin, "regions", json!({ "region_code": "eu" })).await;
         post(&admin, "networks", json!({ "name": "office", "bridge": "br0" })).await;
         for project in PROJECTS {
             post(&admin, "projects", json!({ "name": project })).await;
