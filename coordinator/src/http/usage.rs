@@ -29,6 +29,7 @@ use crate::state::binding::Reach;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::{Accepted as Applied, Fleet, Refusal};
+use crate::switches::Part;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Vec<Route> {
             .to(show),
         post("/api/v1/usage/records", "postUsage", "Post what a node measured")
             .needs(Permission::LedgerPost, Where::Fleet)
+            .part_of(Part::Metering)
             .refuses(&[Code::NotFound, Code::TooManyRecords, Code::NoCapacity])
             .to(post_records),
         post("/api/v1/usage/corrections", "correctUsage", "Correct an entry of the ledger")

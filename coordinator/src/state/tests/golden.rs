@@ -83,6 +83,7 @@ fn scene() -> Scene {
     snapshots(&mut scene);
     alerts(&mut scene);
     networks(&mut scene);
+    scene.apply(Body::TakeBackup).unwrap();
     scene
 }
 
@@ -308,7 +309,7 @@ fn golden_snapshot() {
     assert_eq!(bytes, expected.concat());
 }
 
-const LOG_BYTES: usize = 8119;
-const LOG_HASH: u64 = 17_533_986_808_396_587_150;
-const ROWS_BYTES: usize = 9795;
-const ROWS_HASH: u64 = 13_538_716_864_098_332_350;
+const LOG_BYTES: usize = 8161;
+const LOG_HASH: u64 = 13_776_210_293_736_814_069;
+const ROWS_BYTES: usize = 9859;
+const ROWS_HASH: u64 = 3_930_811_482_315_238_015;
