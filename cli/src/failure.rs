@@ -159,6 +159,7 @@ fn exit_of(code: Code) -> Exit {
         | Code::UpgradeNeeded
         | Code::HasSnapshots
         | Code::SnapshotNeeded
+        | Code::Disabled
         | Code::IdempotencyConflict
         | Code::RevisionGone
         | Code::RevisionUndone => Exit::Conflict,
@@ -225,7 +226,8 @@ fn hint_of(code: Code) -> Option<&'static str> {
         | Code::CursorUnknown
         | Code::RevisionAhead
         | Code::TooManyWatchers
-        | Code::TooStale => None,
+        | Code::TooStale
+        | Code::Disabled => None,
     }
 }
 

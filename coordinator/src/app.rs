@@ -12,6 +12,7 @@ use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::samples::Samples;
 use crate::secrets::Secrets;
+use crate::switches::Switches;
 use crate::view::{View, Watchers};
 
 /// The doors of a running coordinator. Cheap to clone.
@@ -39,6 +40,8 @@ pub struct App {
     pub readiness: Readiness,
     /// Who follows what happens.
     pub watchers: Watchers,
+    /// What is turned off.
+    pub switches: Switches,
     /// How much one client may ask.
     pub admission: Admission,
     /// Who was refused.

@@ -10,9 +10,11 @@ use serde::Deserialize;
 
 use crate::admission::Limits;
 use crate::agents::liveness::Patience;
+use crate::alerts::conditions::DAY_MS;
 use crate::alerts::holding::AlertPatience;
 use crate::raft::timing::Timing;
 use crate::state::formats::{FormatVersion, Formats};
+use crate::switches::Switches;
 use crate::view::WatchLimits;
 
 /// Bytes of a configuration file: more is none.
@@ -48,9 +50,15 @@ pub struct Config {
     /// How long agents may be silent.
     #[serde(default)]
     pub agents: AgentsConfig,
-    /// For how long something has to be wrong until an alert fires, and right until it is resolved.
+    /// Whether there are alerts, for how long something has to be wrong until one fires, and right until it is resolved.
     #[serde(default)]
     pub alerts: AlertsConfig,
+    /// The history of what agents measure.
+    #[serde(default)]
+    pub samples: SamplesConfig,
+    /// What machines use.
+    #[serde(default)]
+    pub metering: MeteringConfig,
     /// What streams of events may take.
     #[serde(default)]
     pub watch: WatchConfig,
@@ -166,19 +174,53 @@ impl Default for AgentsConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertsConfig {
+    /// Whether there are any: while not, the leader watches for nothing, and nobody raises, lists or resolves one here.
+    pub enabled: bool,
     /// Milliseconds for which something has to be wrong; at most an hour.
     pub fire_after_ms: u64,
     /// Milliseconds for which it has to be right again; at most an hour.
     pub resolve_after_ms: u64,
+    /// Days without a backup after which that is an alert, up to 3,650; 0: never.
+    pub backup_overdue_days: u64,
 }
 
 impl Default for AlertsConfig {
     fn default() -> Self {
         let patience = AlertPatience::default();
         Self {
+            enabled: true,
+            backup_overdue_days: 7,
             fire_after_ms: milliseconds(patience.fire_after),
             resolve_after_ms: milliseconds(patience.resolve_after),
         }
+    }
+}
+
+/// The history of what agents measure; the same on all coordinators, best.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplesConfig {
+    /// Whether this member keeps one, and, leading, takes and passes on what agents measured.
+    pub enabled: bool,
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// What machines use; the same on all coordinators, best.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MeteringConfig {
+    /// Whether this member, leading, takes from agents what machines used: while not, they keep it.
+    pub enabled: bool,
+}
+
+impl Default for MeteringConfig {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 
@@ -297,13 +339,17 @@ impl Config {
     }
 
     fn check_alerts(&self) -> Result<(), ConfigError> {
-        let AlertsConfig { fire_after_ms, resolve_after_ms } = self.alerts;
+        let AlertsConfig { fire_after_ms, resolve_after_ms, backup_overdue_days, .. } = self.alerts;
         for (field, given_ms) in
             [("alerts.fire_after_ms", fire_after_ms), ("alerts.resolve_after_ms", resolve_after_ms)]
         {
             if given_ms > 3_600_000 {
                 return invalid(field, format!("{given_ms} is outside 0 to 3600000"));
             }
+        }
+        if backup_overdue_days > 3_650 {
+            let problem = format!("{backup_overdue_days} is outside 0 to 3650");
+            return invalid("alerts.backup_overdue_days", problem);
         }
         Ok(())
     }
@@ -371,6 +417,21 @@ impl Config {
         AlertPatience {
             fire_after: Duration::from_millis(self.alerts.fire_after_ms),
             resolve_after: Duration::from_millis(self.alerts.resolve_after_ms),
+        }
+    }
+
+    /// After how many milliseconds a backup is overdue, if ever.
+    pub fn backup_overdue_ms(&self) -> Option<u64> {
+        let days = self.alerts.backup_overdue_days;
+        (days > 0).then(|| days * DAY_MS)
+    }
+
+    /// What is turned off.
+    pub fn switches(&self) -> Switches {
+        Switches {
+            alerts: self.alerts.enabled,
+            samples: self.samples.enabled,
+            metering: self.metering.enabled,
         }
     }
 
@@ -452,6 +513,19 @@ mod tests {
         assert_eq!((config.limits.clone(), config.limits.check()), (Limits::default(), Ok(())));
         assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.metrics_listen, Listen::default());
+        assert_eq!(config.switches(), Switches::default());
+        assert_eq!(config.backup_overdue_ms(), Some(7 * DAY_MS));
+    }
+
+    #[test]
+    fn each_part_is_turned_off_by_itself() {
+        let off = |table: &str| parse(&format!("{MINIMAL}\n[{table}]\nenabled = false")).unwrap();
+        let all = Switches::default();
+        assert_eq!(off("alerts").switches(), Switches { alerts: false, ..all });
+        assert_eq!(off("samples").switches(), Switches { samples: false, ..all });
+        assert_eq!(off("metering").switches(), Switches { metering: false, ..all });
+        let never = parse(&format!("{MINIMAL}\n[alerts]\nbackup_overdue_days = 0")).unwrap();
+        assert_eq!(never.backup_overdue_ms(), None);
     }
 
     #[test]
@@ -471,6 +545,10 @@ mod tests {
         let principal = "watch.watchers_per_principal_max";
         assert_eq!(wrong("[watch]\nwatchers_per_principal_max = 513"), principal);
         assert_eq!(wrong("[watch]\nslow_reader_after_ms = 99"), "watch.slow_reader_after_ms");
+        assert_eq!(wrong("[alerts]\nbackup_overdue_days = 3651"), "alerts.backup_overdue_days");
+        assert!(wrong("[alerts]\nenabled = 1").contains("enabled"));
+        assert!(wrong("[metering]\nenable = false").contains("unknown field `enable`"));
+        assert!(wrong("[samples]\nkeep = false").contains("unknown field `keep`"));
         assert_eq!(wrong("[limits]\nconnections = 0"), "limits.connections");
         assert_eq!(wrong("[limits]\nbody_ms_max = 1"), "limits.body_ms_max");
         assert!(wrong("[limits]\nconections = 1").contains("conections"));

@@ -36,8 +36,8 @@ use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::ledger::Ledger;
 use crate::metrics::{
-    self, ApplyMetrics, Consensus, Costs, FleetNumbers, ProjectNumbers, RequestMetrics,
-    SampleNumbers,
+    self, ApplyMetrics, Consensus, Costs, EnrolmentNumbers, FleetNumbers, LeaderlessMetrics,
+    ProjectNumbers, RequestMetrics, SampleNumbers,
 };
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
@@ -121,6 +121,7 @@ pub(crate) struct Core {
     pub(crate) keyring: Keyring,
     pub(crate) samples: Samples,
     heard: Heard,
+    leaderless: LeaderlessMetrics,
 }
 
 impl Core {
@@ -152,7 +153,20 @@ impl Core {
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
         let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(fitness);
         let leader = LeaderLink::new(raft.clone(), desk, links);
-        Ok(Self { raft, cell, closer, leader, applying, history, backlog, keyring, samples, heard })
+        let leaderless = LeaderlessMetrics::default();
+        Ok(Self {
+            raft,
+            cell,
+            closer,
+            leader,
+            applying,
+            history,
+            backlog,
+            keyring,
+            samples,
+            heard,
+            leaderless,
+        })
     }
 
     /// Calls elections while nobody is heard that leads, until `stop`: without it a cluster that has lost its leader, or
@@ -163,7 +177,7 @@ impl Core {
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (raft, heard, leader) = (self.raft.clone(), self.heard.clone(), self.leader.clone());
-        elections::call(raft, timing, heard, leader, stop)
+        elections::call(raft, timing, heard, leader, self.leaderless.clone(), stop)
     }
 
     /// Ends consensus, then makes the tables durable.
@@ -225,17 +239,20 @@ impl Coordinator {
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
         tasks.spawn(parts.clone().keep_keys(stop.clone()));
+        let enrolments = EnrolmentNumbers(enrolment.counters());
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         let (refusals, proposer) = (parts.app.refusals.clone(), parts.app.proposer.clone());
         tasks.spawn(refusals.run(proposer, stop.clone()));
         let (ledger, clock) = (parts.app.ledger.clone(), parts.clock.clone());
         tasks.spawn(parts.costs.clone().run(ledger, clock, stop.clone()));
         tasks.spawn(passing.run(stop.clone()));
-        tasks.spawn(parts.keeper().run(stop.clone()));
+        if parts.app.switches.samples {
+            tasks.spawn(parts.keeper().run(stop.clone()));
+        }
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
-            parts.metrics(core.applying.clone()),
+            parts.metrics(&core, enrolments),
             tasks.tracker(),
             stop.clone(),
         )
@@ -376,6 +393,7 @@ impl Parts {
             backups,
             readiness,
             watchers,
+            switches: config.switches(),
             admission,
             refusals: Refusals::default(),
             requests,
@@ -416,25 +434,39 @@ impl Parts {
             clock: self.clock.clone(),
             patience: config.patience(),
             keyring: self.keyring.clone(),
-            alerts: AlertWatch {
+            alerts: config.alerts.enabled.then(|| AlertWatch {
                 view: self.app.view.clone(),
                 desk: self.leader.desk().clone(),
                 clock: self.clock.clone(),
                 cluster: self.app.cluster.clone(),
                 ledger: self.app.ledger.clone(),
                 patience: config.alert_patience(),
-            },
+                backup_overdue_ms: config.backup_overdue_ms(),
+            }),
         }
     }
 
-    fn metrics(&self, applying: ApplyMetrics) -> Pages {
+    fn metrics(&self, core: &Core, enrolments: EnrolmentNumbers) -> Pages {
         let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
         let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
-        let fleet = FleetNumbers { cell, sessions, clock: self.clock.clone() };
-        let consensus = Consensus { raft, desk, applying, clock: self.clock.clone() };
-        let samples = SampleNumbers(self.app.samples.clone());
-        metrics::pages(&self.app.requests, consensus, fleet, projects, samples)
+        let (clock, are_alerts_on) = (self.clock.clone(), self.app.switches.alerts);
+        let fleet = FleetNumbers { cell, sessions, clock, are_alerts_on };
+        let consensus = Consensus {
+            raft,
+            desk,
+            applying: core.applying.clone(),
+            clock: self.clock.clone(),
+            heard: core.heard.clone(),
+            leaderless: core.leaderless.clone(),
+        };
+        let samples = self.kept_samples().map(SampleNumbers);
+        metrics::pages(&self.app.requests, consensus, fleet, projects, samples, enrolments)
+    }
+
+    /// `None` where history is turned off.
+    fn kept_samples(&self) -> Option<Samples> {
+        self.app.switches.samples.then(|| self.app.samples.clone())
     }
 
     /// Addresses of those that this member knows from the time when it took part.
@@ -462,18 +494,19 @@ impl Parts {
             view: self.app.view.clone(),
             clock: self.clock.clone(),
             samples: SampleInlet {
-                samples: self.app.samples.clone(),
+                samples: self.kept_samples(),
                 outbound: self.outbound.clone(),
                 view: self.app.view.clone(),
                 clock: self.clock.clone(),
             },
+            switches: self.app.switches,
         }
     }
 
     fn peer_server(&self) -> PeerServer {
         let consoles = self.app.consoles.clone();
         let history = self.history.clone();
-        PeerServer::new(
+        let server = PeerServer::new(
             self.raft.clone(),
             self.leader.clone(),
             consoles,
@@ -482,8 +515,11 @@ impl Parts {
         )
         .heard_by(self.heard.clone())
         .with_status(self.status.clone())
-        .with_keyring(self.keyring.clone())
-        .with_samples(self.app.samples.clone(), self.clock.clone())
+        .with_keyring(self.keyring.clone());
+        match self.kept_samples() {
+            Some(samples) => server.with_samples(samples, self.clock.clone()),
+            None => server,
+        }
     }
 
     fn watch(&self, config: &Config) -> Watch {

@@ -56,7 +56,8 @@ pub(crate) struct Duties {
     pub(crate) clock: Clock,
     pub(crate) patience: Patience,
     pub(crate) keyring: Keyring,
-    pub(crate) alerts: AlertWatch,
+    /// `None` where alerts are turned off.
+    pub(crate) alerts: Option<AlertWatch>,
 }
 
 impl Leadership {
@@ -123,7 +124,9 @@ impl Leadership {
             patience,
             term.clone(),
         ));
-        tasks.spawn(alerts.run(term.clone()));
+        if let Some(alerts) = alerts {
+            tasks.spawn(alerts.run(term.clone()));
+        }
         tasks.spawn(journal::run(view.clone(), term.clone()));
         tasks.spawn(joint::end(raft, term.clone()));
         let (of_upgrade, at) = (leader.clone(), clock.clone());

@@ -23,6 +23,7 @@
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] `vital` | everything put together, and stopped if a part of it is gone |
+//! | [`switches`] | what its file turns off |
 //! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
@@ -62,6 +63,7 @@ pub mod samples;
 pub mod secrets;
 pub mod state;
 pub mod status;
+pub mod switches;
 mod upgrade;
 pub mod view;
 mod vital;

@@ -91,6 +91,29 @@ impl<'a> Moment<'a> {
         ConstCounter::new(value).encode(encoder)
     }
 
+    /// Numbers that only grow, one for each word of a label. The words are this program's, so there are few.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn counters<N>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, N)>,
+    ) -> fmt::Result
+    where
+        ConstCounter<N>: EncodeMetric,
+        N: EncodeCounterValue,
+    {
+        let mut encoder = self.describe(name, help, MetricType::Counter)?;
+        for (word, value) in values {
+            let labels = [(label, word)];
+            ConstCounter::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// As [`Self::gauge`], always 1: what there is to say is in the labels, which do not change while the program runs.
     ///
     /// # Errors

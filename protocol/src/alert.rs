@@ -81,6 +81,8 @@ conditions! {
     Budget = "budget",
     /// There is more to look at than has an alert.
     MoreConditions = "more-conditions",
+    /// No backup was begun for days.
+    BackupOverdue = "backup-overdue",
 }
 
 impl Condition {

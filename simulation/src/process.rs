@@ -10,6 +10,7 @@ use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::fitness::Fitness;
 use novacron_coordinator::fitness::watch::{Free, Watch};
 use novacron_coordinator::history::{History, fetch};
+use novacron_coordinator::metrics::LeaderlessMetrics;
 use novacron_coordinator::outbox::reconcile;
 use novacron_coordinator::peers::desk::Desk;
 use novacron_coordinator::peers::server::PeerServer;
@@ -328,7 +329,14 @@ impl Member {
     async fn serve(self, mut packets: mpsc::Receiver<Packet>) {
         let never = CancellationToken::new();
         let (raft, heard, leader) = (self.raft.clone(), self.heard.clone(), self.leader.clone());
-        tokio::spawn(elections::call(raft, self.timing, heard, leader, never.clone()));
+        tokio::spawn(elections::call(
+            raft,
+            self.timing,
+            heard,
+            leader,
+            LeaderlessMetrics::default(),
+            never.clone(),
+        ));
         if self.is_watched {
             tokio::spawn(self.watch.clone().run(never.clone()));
         }

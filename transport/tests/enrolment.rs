@@ -125,7 +125,7 @@ async fn a_token_gives_credentials_once() {
 
     assert_eq!(cluster.refusal(&token).await, RefusalCode::TokenUsed);
     assert_eq!(cluster.counters.enrolments_granted.get(), 1);
-    assert_eq!(cluster.counters.enrolments_refused.get(), 1);
+    assert_eq!(cluster.counters.enrolments_refused(RefusalCode::TokenUsed), 1);
     cluster.stop().await;
 }
 
@@ -239,5 +239,5 @@ async fn malformed_requests_are_refused_and_counted() {
     let answer = soon(FramedRecv::new(receive, 1024).receive()).await.unwrap().unwrap();
     let EnrolResponse::Refused(refusal) = codec::decode(&answer).unwrap() else { panic!() };
     assert_eq!(refusal.code, RefusalCode::RequestInvalid);
-    assert_eq!(cluster.counters.enrolments_refused.get(), 1);
+    assert_eq!(cluster.counters.enrolments_refused(RefusalCode::RequestInvalid), 1);
 }

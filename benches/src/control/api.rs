@@ -40,7 +40,8 @@ third write an annotation; reads are linearizable, writes durable at a quorum. W
 
 /// Runs it.
 pub fn run(setting: &Setting) -> Result<Found> {
-    let mut stage = Stage::set(setting, setting.size_or(HOSTS, MACHINES))?;
+    let size = setting.size_or(HOSTS, MACHINES);
+    let mut stage = Stage::set(setting, size)?;
     setting.await_idle()?;
     let machines = Machines::new(&stage.machines);
     let load = |work: Arc<dyn Work>, per_second| Load {
@@ -63,7 +64,8 @@ pub fn run(setting: &Setting) -> Result<Found> {
     let mixed = spreads::together(&kinds);
     let rows: Vec<_> = kinds.into_iter().chain([("all", &mixed)]).collect();
     let table = spreads::table(&rows) + &members::table(&members);
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict: judge(&rows, &mixed) })
+    let (size, verdict) = (Some(size.to_string()), judge(&rows, &mixed));
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size, table, verdict })
 }
 
 fn judge(rows: &[Kind<'_>], mixed: &Tally) -> Vec<Judged> {

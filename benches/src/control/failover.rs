@@ -59,7 +59,7 @@ pub fn run(setting: &Setting) -> Result<Found> {
     let spreads = outages.iter().map(|(side, all)| Some((*side, all.count(), all.spread()?)));
     let spreads: Vec<_> = spreads.collect::<Option<_>>().context("nobody was killed")?;
     let (table, verdict) = (table(&spreads), judge(&spreads));
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size: None, table, verdict })
 }
 
 fn kill_leader(setting: &Setting, cluster: &mut Cluster) -> Result<Duration> {

@@ -74,11 +74,13 @@ struct Left {
 
 /// Runs it.
 pub fn run(setting: &Setting) -> Result<Found> {
-    let mut stage = Stage::set(setting, setting.size_or(HOSTS, MACHINES))?;
+    let size = setting.size_or(HOSTS, MACHINES);
+    let mut stage = Stage::set(setting, size)?;
     setting.await_idle()?;
     let outcome = measure(setting, &mut stage)?;
     let (table, verdict) = (outcome.table(), outcome.judge());
-    Ok(Found { title: title(&stage), method: METHOD, table, verdict })
+    let size = Some(size.to_string());
+    Ok(Found { title: title(&stage), method: METHOD, size, table, verdict })
 }
 
 fn title(stage: &Stage) -> String {

@@ -49,7 +49,7 @@ pub fn run(setting: &Setting) -> Result<Found> {
     let steps = sizes(setting).map(|size| measure(setting, size));
     let steps = steps.collect::<Result<Vec<_>>>()?;
     let (table, verdict) = (table(&steps), judge(&steps));
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size: None, table, verdict })
 }
 
 fn sizes(setting: &Setting) -> impl Iterator<Item = Size> {

@@ -57,6 +57,8 @@ use verdict::Judged;
 struct Found {
     title: String,
     method: &'static str,
+    /// Of what it is, as the run had it; `None` where the tables have all sizes.
+    size: Option<String>,
     table: String,
     verdict: Vec<Judged>,
 }
@@ -104,7 +106,7 @@ pub fn run(args: &Control) -> Result<ExitCode> {
         let found = (scenario.run)(&setting)?;
         is_missed |= found.verdict.iter().any(|judged| !judged.is_met());
         let table = found.table.clone() + &verdict::table(&found.verdict);
-        println!("\n{}\n\n{table}", found.title);
+        println!("\n{}\n{}\n{table}", found.title, found.size_line());
         if args.record {
             let programs =
                 if scenario.is_beside_etcd { etcd::version()? } else { "no peer".to_owned() };
@@ -119,6 +121,32 @@ pub fn run(args: &Control) -> Result<ExitCode> {
 impl Found {
     /// All that another needs to judge the figures or to measure again.
     fn section(&self, here: &str, command: &str, table: &str) -> String {
-        format!("{here}\n\n{}\n\nCommand: `{command}`\n\n{table}", self.method)
+        let (method, size) = (self.method, self.size_line());
+        format!("{here}\n\n{method}\n\nCommand: `{command}`\n{size}\n{table}")
+    }
+
+    /// A paragraph of its own, if it is not in the tables.
+    fn size_line(&self) -> String {
+        self.size.as_ref().map_or_else(String::new, |size| format!("\nSize: {size}.\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stage::Size;
+    use super::*;
+
+    #[test]
+    fn a_section_says_how_large_a_fleet_its_figures_are_of() {
+        let size = Some(Size { hosts: 1_000, machines: 10_000 }.to_string());
+        let (title, table) = ("API".to_owned(), "| 1 |".to_owned());
+        let found = Found { title, method: "How.", size, table, verdict: Vec::new() };
+        let section = found.section("Here", "bench", &found.table);
+        assert_eq!(
+            section,
+            "Here\n\nHow.\n\nCommand: `bench`\n\nSize: 1000 hosts, 10000 machines.\n\n| 1 |"
+        );
+        let section = Found { size: None, ..found }.section("Here", "bench", "| 1 |");
+        assert_eq!(section, "Here\n\nHow.\n\nCommand: `bench`\n\n| 1 |");
     }
 }

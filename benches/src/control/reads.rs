@@ -53,7 +53,7 @@ pub fn run(setting: &Setting) -> Result<Found> {
         }
     }
     let (table, verdict) = (table(setting.sides, &runs)?, judge(&runs));
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size: None, table, verdict })
 }
 
 fn measure(setting: &Setting, cluster: &mut Cluster, side: Side) -> Result<Run> {

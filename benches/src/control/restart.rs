@@ -64,11 +64,13 @@ struct Outcome {
 /// Runs it.
 pub fn run(setting: &Setting) -> Result<Found> {
     let size = setting.size_or(HOSTS, MACHINES);
-    let past = Past::before(now_s()?, setting.entries.unwrap_or(ENTRIES), size.machines)?;
+    let entries = setting.entries.unwrap_or(ENTRIES);
+    let past = Past::before(now_s()?, entries, size.machines)?;
     let mut stage = Stage::with_past(setting, size, &past)?;
     let outcome = measure(setting, &mut stage, &past)?;
     let (table, verdict) = (outcome.table(), outcome.judge());
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    let size = Some(format!("{size}, at least {entries} entries of the ledger in sealed windows"));
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size, table, verdict })
 }
 
 fn measure(setting: &Setting, stage: &mut Stage, past: &Past) -> Result<Outcome> {

@@ -1,5 +1,6 @@
 //! A fleet to measure: three coordinators, simulated hosts, and machines on them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -84,6 +85,12 @@ impl Stage {
     pub fn check(&mut self) -> Result<()> {
         self.hosts.check()?;
         self.cluster.check()
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} hosts, {} machines", self.hosts, self.machines)
     }
 }
 

@@ -43,8 +43,9 @@ struct Run {
 /// Runs it.
 pub fn run(setting: &Setting) -> Result<Found> {
     let mut runs = Vec::new();
+    let size = setting.size_or(HOSTS, MACHINES);
     for turn in 1..=setting.runs {
-        let mut stage = Stage::set(setting, setting.size_or(HOSTS, MACHINES))?;
+        let mut stage = Stage::set(setting, size)?;
         setting.await_idle()?;
         let run = measure(setting, &mut stage)?;
         println!(
@@ -54,7 +55,8 @@ pub fn run(setting: &Setting) -> Result<Found> {
         runs.push(run);
     }
     let (table, verdict) = (table(&runs), judge(&runs));
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    let size = Some(size.to_string());
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size, table, verdict })
 }
 
 fn measure(setting: &Setting, stage: &mut Stage) -> Result<Run> {

@@ -67,7 +67,7 @@ pub fn run(setting: &Setting) -> Result<Found> {
     }
     let figures = Figures { clients: &setting.clients, sides: setting.sides, runs };
     let (table, verdict) = (figures.table(), figures.judge());
-    Ok(Found { title: TITLE.to_owned(), method: METHOD, table, verdict })
+    Ok(Found { title: TITLE.to_owned(), method: METHOD, size: None, table, verdict })
 }
 
 fn measure(setting: &Setting, cluster: &mut Cluster, side: Side, clients: usize) -> Result<Run> {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use novacron_protocol::ids::NodeName;
-use novacron_protocol::sample::{SampleAnswer, SampleMessage, TickPart};
+use novacron_protocol::sample::{SampleAnswer, SampleMessage, Tick, TickPart};
 use novacron_protocol::wire::codec::{self, Message};
 use novacron_transport::Connection;
 use novacron_transport::connection::FramedStream;
@@ -18,7 +18,8 @@ use crate::view::View;
 /// Where what agents measured goes. Cheap to clone.
 #[derive(Clone)]
 pub struct SampleInlet {
-    pub(crate) samples: Samples,
+    /// `None` where history is turned off. What comes is dropped then: an agent that cannot send would count it as lost.
+    pub(crate) samples: Option<Samples>,
     pub(crate) outbound: Outbound,
     pub(crate) view: View,
     pub(crate) clock: Clock,
@@ -42,7 +43,9 @@ impl SampleInlet {
         while let Ok(Some(frame)) = receive.receive().await {
             match codec::decode::<SampleMessage>(&frame) {
                 Ok(SampleMessage::Begin) => {
-                    let answer = SampleAnswer::From { behind: self.samples.newest(node) };
+                    let newest = |samples: &Samples| samples.newest(node);
+                    let behind = self.samples.as_ref().map_or(Tick(0), newest);
+                    let answer = SampleAnswer::From { behind };
                     let Ok(bytes) = codec::encode(&answer) else { return };
                     if send.send(Bytes::from(bytes)).await.is_err() {
                         return;
@@ -60,12 +63,13 @@ impl SampleInlet {
 
     /// Of machines that stand there: a host says nothing about those of others.
     fn take(&self, node: &NodeName, mut part: TickPart) {
+        let Some(samples) = &self.samples else { return };
         self.view.local(|fleet| {
             part.machines.retain(|machine| {
                 fleet.vm(machine.vm).is_some_and(|vm| vm.node.as_ref() == Some(node))
             });
         });
-        self.samples.take(node, &part, self.clock.now());
+        samples.take(node, &part, self.clock.now());
         self.outbound.pass(NodePart { node: node.clone(), part });
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! agent ──Hello──► │ leads? welcome? ──OpenSession committed──► Welcome, Effects, …
 //!       ──Reports─► │ committed ──► Committed
-//!       ──Usage──► │ committed ──► UsageCommitted with an outcome for each record
+//!       ──Usage──► │ committed ──► UsageCommitted with an outcome for each record; or UsageDeclined: the agent keeps it
 //!       ──Heartbeat─► │ heard
 //!       ══samples═► │ noted, on a stream of their own
 //! ```
@@ -37,6 +37,7 @@ use crate::peers::LeaderLink;
 use crate::state::command::{OpenSession, SessionReports};
 use crate::state::node::SessionId;
 use crate::state::{Body, Command};
+use crate::switches::{Part, Switches};
 use crate::view::View;
 
 /// How long an agent may take to say hello.
@@ -58,6 +59,7 @@ pub struct AgentServer {
     pub(crate) view: View,
     pub(crate) clock: Clock,
     pub(crate) samples: SampleInlet,
+    pub(crate) switches: Switches,
 }
 
 /// Why a session ended, as the agent is told.
@@ -305,6 +307,10 @@ impl Live<'_> {
         sequence: u64,
         records: Vec<UsageRecord>,
     ) -> Result<CoordinatorMessage, Ending> {
+        // Not acknowledged, so the agent keeps it.
+        if let Err(off) = self.server.switches.check(Part::Metering) {
+            return Ok(CoordinatorMessage::UsageDeclined { sequence, reason: off.to_string() });
+        }
         let (desk, clock) = (self.server.leader.desk(), &self.server.clock);
         match usage::post(desk, clock, self.node, records).await {
             Ok(outcomes) => Ok(CoordinatorMessage::UsageCommitted { sequence, outcomes }),

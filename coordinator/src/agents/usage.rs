@@ -15,7 +15,7 @@ pub(super) enum NotPosted {
     /// No agent sends this.
     #[error("a message of {0} records of usage: 1 to {USAGE_RECORDS_PER_BATCH_MAX} are a batch")]
     NotABatch(usize),
-    /// The fleet cannot take it now, and why.
+    /// The fleet, or this member, does not take it now, and why.
     #[error("{0}")]
     Declined(String),
     /// This member does not lead any more, or no quorum answers; it may have been committed.

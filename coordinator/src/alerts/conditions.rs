@@ -21,10 +21,13 @@ use crate::state::project::Project;
 pub const CONDITIONS_MAX: usize = 1_000;
 
 /// From how many hundredths on a quota or a budget is nearly used up.
-pub(super) const NEARLY_PERCENT: u128 = 90;
+pub(super) const NEARLY_PERCENT: u128 = 80;
 
 /// For how long a failed migration is something to look at: a night and the day after it.
-const MIGRATION_FAILED_MS: u64 = 24 * 3_600 * 1_000;
+const MIGRATION_FAILED_MS: u64 = DAY_MS;
+
+/// A day.
+pub const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Migrations that are looked at because they ended: the newest.
 const MIGRATIONS_ENDED_LOOKED_AT: usize = 2_048;
@@ -43,6 +46,8 @@ pub struct Outlook<'a> {
     pub members: Option<&'a ClusterStatus>,
     /// What projects with budgets cost this month, in micro-dollars; `None` if that is not known.
     pub costs: Option<&'a BTreeMap<ProjectName, i64>>,
+    /// After how many milliseconds without one a backup is overdue; `None`: never.
+    pub backup_overdue_ms: Option<u64>,
 }
 
 /// What is wrong with something.
@@ -103,6 +108,7 @@ pub fn conditions(outlook: &Outlook<'_>) -> Findings {
     fleet.projects_after(None).for_each(|project| quotas(fleet, project, &mut found));
     outlook.members.into_iter().for_each(|status| members::look(status, &mut found));
     money::look(outlook, &mut found);
+    backups(outlook, &mut found);
     bounded(found)
 }
 
@@ -212,6 +218,24 @@ fn stalled(outlook: &Outlook<'_>, found: &mut Findings) {
         let key = AlertKey::of(Condition::MigrationStalled, AlertObject::Migration(one.id));
         (key, Finding { severity: Severity::Warning, summary })
     }));
+}
+
+/// Whether whoever asked for the last one has it is not known here: only that it was begun.
+fn backups(outlook: &Outlook<'_>, found: &mut Findings) {
+    let (Some(log), Some(overdue_ms)) = (outlook.fleet.backups(), outlook.backup_overdue_ms) else {
+        return;
+    };
+    let age_ms = log.age_ms(outlook.now);
+    if age_ms < overdue_ms {
+        return;
+    }
+    let days = age_ms / DAY_MS;
+    let summary = match log.begun_at {
+        Some(_) => format!("the last backup was begun {days} days ago"),
+        None => format!("no backup was begun in {days} days"),
+    };
+    let key = AlertKey::of(Condition::BackupOverdue, AlertObject::Cluster);
+    found.insert(key, Finding { severity: Severity::Warning, summary });
 }
 
 fn quotas(fleet: &Fleet, project: &Project, found: &mut Findings) {

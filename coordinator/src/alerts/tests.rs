@@ -14,7 +14,7 @@ use novacron_protocol::project::{Quota, Quotas};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::conditions::{CONDITIONS_MAX, Finding, Outlook, conditions};
+use super::conditions::{CONDITIONS_MAX, DAY_MS, Finding, Outlook, conditions};
 use super::gathering::SINGLE_MAX;
 use super::holding::{AlertPatience, Holding};
 use crate::state::alert::retention::OBSERVED_MAX;
@@ -26,6 +26,8 @@ use crate::state::{Accepted, Body};
 
 const PATIENCE: AlertPatience =
     AlertPatience { fire_after: Duration::from_secs(15), resolve_after: Duration::from_secs(60) };
+
+const BACKUP_OVERDUE_MS: u64 = 7 * DAY_MS;
 
 /// A fleet, and the leader that looks at it.
 struct World {
@@ -48,6 +50,7 @@ impl World {
             now: self.scene.now,
             members: self.members.as_ref(),
             costs: self.costs.as_ref(),
+            backup_overdue_ms: Some(BACKUP_OVERDUE_MS),
         }
     }
 
@@ -63,6 +66,7 @@ impl World {
             now: self.scene.now,
             members: self.members.as_ref(),
             costs: self.costs.as_ref(),
+            backup_overdue_ms: Some(BACKUP_OVERDUE_MS),
         };
         let observed = self.holding.step(self.at, &PATIENCE, &outlook, || {
             number += 1;
@@ -264,7 +268,7 @@ fn machines_that_failed_and_quotas_are_seen_in_their_projects() {
             other => panic!("{other:?}"),
         }
     };
-    let vms: Vec<_> = (0..8).map(&mut create).collect();
+    let vms: Vec<_> = (0..7).map(&mut create).collect();
     for _ in 0..2 {
         world.scene.settle_all("node-01");
     }
@@ -277,7 +281,7 @@ fn machines_that_failed_and_quotas_are_seen_in_their_projects() {
 }
 
 #[test]
-fn a_quota_is_near_from_nine_tenths_on_and_reached_at_its_limit() {
+fn a_quota_is_near_from_four_fifths_on_and_reached_at_its_limit() {
     let mut world = World::new();
     let own = world.scene.make_project("own", Quotas { vms: Some(10), ..Quotas::default() });
     let mut severities = Vec::new();
@@ -287,7 +291,7 @@ fn a_quota_is_near_from_nine_tenths_on_and_reached_at_its_limit() {
         let found = world.found();
         severities.extend(found.values().map(|one| one.severity));
     }
-    assert_eq!(severities, [Severity::Info, Severity::Warning]);
+    assert_eq!(severities, [Severity::Info, Severity::Info, Severity::Warning]);
     let found = world.found();
     assert_eq!(keys(&found), ["quota-vms/project/own"]);
     assert_eq!(found.values().next().unwrap().summary, "project own uses 10 of 10 vms");
@@ -322,6 +326,30 @@ fn a_quota_that_is_reached_again_and_again_is_told_once() {
 }
 
 #[test]
+fn a_backup_is_overdue_after_a_week_without_one_and_not_while_nobody_counts() {
+    let mut world = World::new();
+    world.scene.now = world.scene.now.plus_ms(100 * DAY_MS);
+    assert_eq!(keys(&world.found()), [""; 0], "there is no cluster yet");
+    world.scene.found();
+    let later = |world: &mut World, ms| {
+        world.scene.now = world.scene.now.plus_ms(ms);
+        world.found().into_values().map(|found| found.summary).collect::<Vec<_>>()
+    };
+    assert_eq!(later(&mut world, BACKUP_OVERDUE_MS - 1), [""; 0]);
+    assert_eq!(later(&mut world, 1), ["no backup was begun in 7 days"]);
+    assert_eq!(keys(&world.found()), ["backup-overdue/cluster"]);
+    world.pass(16);
+    assert_eq!(world.only().severity, Severity::Warning);
+    world.scene.apply(Body::TakeBackup).unwrap();
+    assert_eq!(later(&mut world, BACKUP_OVERDUE_MS - 1), [""; 0]);
+    world.pass(62);
+    assert_eq!(world.open().len(), 1, "it is over, and overdue again meanwhile");
+    assert_eq!(later(&mut world, DAY_MS), ["the last backup was begun 8 days ago"]);
+    let outlook = Outlook { backup_overdue_ms: None, ..world.outlook() };
+    assert!(conditions(&outlook).alerts.is_empty(), "the configuration says so");
+}
+
+#[test]
 fn a_budget_is_compared_with_what_the_month_costs() {
     let mut world = World::new();
     let project = ProjectName::default();
@@ -334,10 +362,10 @@ fn a_budget_is_compared_with_what_the_month_costs() {
         world.costs = Some(BTreeMap::from([(project.clone(), cost)]));
         world.found().into_values().next()
     };
-    assert_eq!((severity(-5), severity(8_999_999)), (None, None));
-    let near = severity(9_000_000).unwrap();
+    assert_eq!((severity(-5), severity(7_999_999)), (None, None));
+    let near = severity(8_000_000).unwrap();
     assert_eq!(near.severity, Severity::Warning);
-    assert_eq!(near.summary, "project default has cost $9.00 this month, of a budget of $10.00");
+    assert_eq!(near.summary, "project default has cost $8.00 this month, of a budget of $10.00");
     assert_eq!(severity(10_000_000).unwrap().severity, Severity::Critical);
     world.pass(16);
     let alert = world.only().id;

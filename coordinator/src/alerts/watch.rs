@@ -41,6 +41,8 @@ pub(crate) struct AlertWatch {
     pub(crate) cluster: Cluster,
     pub(crate) ledger: Ledger,
     pub(crate) patience: AlertPatience,
+    /// As in [`Outlook`].
+    pub(crate) backup_overdue_ms: Option<u64>,
 }
 
 /// What the projects with budgets cost.
@@ -101,7 +103,8 @@ impl AlertWatch {
     ) -> Option<Observed> {
         let now = self.clock.now();
         let observed = self.view.local(|fleet| {
-            let outlook = Outlook { fleet, now, members, costs: costs.known.as_ref() };
+            let (costs, backup_overdue_ms) = (costs.known.as_ref(), self.backup_overdue_ms);
+            let outlook = Outlook { fleet, now, members, costs, backup_overdue_ms };
             let new_id = || AlertId(new_uuid(now));
             holding.step(began.elapsed(), &self.patience, &outlook, new_id)
         });

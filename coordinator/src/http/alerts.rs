@@ -19,6 +19,7 @@ use crate::auth::{Authorized, Sight, Where};
 use crate::propose::Intent;
 use crate::state::alert::Alert;
 use crate::state::{Accepted as Applied, Fleet};
+use crate::switches::Part;
 use crate::view::alert::alert_view;
 
 const ALL: &str = "/api/v1/alerts";
@@ -32,25 +33,31 @@ pub(super) fn routes() -> Vec<Route> {
     vec![
         get(ALL, "listAlerts", "List alerts, open and resolved")
             .needs(Permission::AlertRead, Where::Somewhere)
+            .part_of(Part::Alerts)
             .to(list),
         post(ALL, "raiseAlert", "Raise an alert, or count one that is open")
             .needs(Permission::AlertRaise, Where::Somewhere)
+            .part_of(Part::Alerts)
             .refuses(&[Code::NotFound, Code::NoCapacity, Code::IdempotencyConflict])
             .to(raise),
         get(ONE, "getAlert", "Show an alert")
             .needs(Permission::AlertRead, Where::Alert)
+            .part_of(Part::Alerts)
             .refuses(&[Code::NotFound])
             .to(show),
         post(ACKNOWLEDGE, "acknowledgeAlert", "Say that somebody looks at an alert")
             .needs(Permission::AlertManage, Where::Alert)
+            .part_of(Part::Alerts)
             .refuses(refusals)
             .to(acknowledge),
         post(UNACKNOWLEDGE, "unacknowledgeAlert", "Say that nobody looks at an alert any more")
             .needs(Permission::AlertManage, Where::Alert)
+            .part_of(Part::Alerts)
             .refuses(refusals)
             .to(unacknowledge),
         post(RESOLVE, "resolveAlert", "Say that what an alert says is over")
             .needs(Permission::AlertManage, Where::Alert)
+            .part_of(Part::Alerts)
             .refuses(refusals)
             .to(resolve),
     ]

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::audit::AuditLog;
-use crate::auth::Authorized;
+use crate::auth::{Authorized, NotAllowed};
 use crate::ledger::Ledger;
-use crate::metrics::SecurityRefusal;
+use crate::metrics::{RefusalReason, SecurityRefusal};
 use crate::propose::{Intent, NewApiKey};
 use crate::secrets::NewSecret;
 use crate::state::secret::SecretPlace;
@@ -77,6 +77,13 @@ impl Api {
         let Some(refusal) = SecurityRefusal::of(code) else { return };
         self.app.requests.refused(operation, refusal);
         self.app.refusals.note(who, from, operation, code, self.now());
+    }
+
+    /// The same, or a policy refused what somebody wanted: counted by why, which is asked only if it has to be.
+    pub(super) fn count_refusal(&self, code: Code, why: impl FnOnce() -> Option<NotAllowed>) {
+        if let Some(reason) = RefusalReason::of(code, why) {
+            self.app.requests.security.refused(reason);
+        }
     }
 
     /// Changes whenever this member has applied something.

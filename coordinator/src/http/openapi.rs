@@ -219,6 +219,7 @@ fn refusals(route: &Route) -> BTreeMap<u16, String> {
     }
     codes.extend(route.refusals);
     codes.extend(route.may_be_stale.then_some(Code::TooStale));
+    codes.extend(route.part.map(|_| Code::Disabled));
     let mut meanings = BTreeMap::<u16, Vec<&str>>::new();
     for code in codes {
         meanings.entry(code.status()).or_default().push(code.title());

@@ -35,6 +35,7 @@ use crate::admission::RequestPlace;
 use crate::auth::{Access, Caller, Grant, NotAllowed, Presented, Where};
 use crate::metrics::SecurityRefusal;
 use crate::state::Fleet;
+use crate::switches::Part;
 
 pub(super) use super::call::{Call, Freshness};
 
@@ -61,6 +62,8 @@ pub struct Route {
     pub(super) headers: &'static [HeaderParameter],
     /// Whether whoever asks may have it from any member as that has it.
     pub(super) may_be_stale: bool,
+    /// What it belongs to, if that can be turned off.
+    pub(super) part: Option<Part>,
     /// What goes in and out.
     pub(super) describe: fn(&mut SchemaGenerator) -> Shape,
     pub(super) handler: MethodRouter<Arc<Api>>,
@@ -101,6 +104,7 @@ pub(super) struct Draft {
     refusals: &'static [Code],
     headers: &'static [HeaderParameter],
     may_be_stale: bool,
+    part: Option<Part>,
 }
 
 pub(super) fn get(path: &'static str, operation: &'static str, summary: &'static str) -> Unguarded {
@@ -144,7 +148,15 @@ impl Unguarded {
     }
 
     fn draft(self, access: Access) -> Draft {
-        Draft { route: self, about: "", access, refusals: &[], headers: &[], may_be_stale: false }
+        Draft {
+            route: self,
+            about: "",
+            access,
+            refusals: &[],
+            headers: &[],
+            may_be_stale: false,
+            part: None,
+        }
     }
 }
 
@@ -168,6 +180,11 @@ impl Draft {
         Self { may_be_stale: true, ..self }
     }
 
+    /// It answers only where this is not turned off.
+    pub(super) fn part_of(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
     /// The route with the function that does it.
     pub(super) fn to<P, Q, B, A, F, Fut>(self, handle: F) -> Route
     where
@@ -183,6 +200,7 @@ impl Draft {
             operation: route.operation,
             access: self.access,
             may_be_stale: self.may_be_stale,
+            part: self.part,
             path: Reader::of::<P>(),
             query: Reader::of::<Q>(),
         });
@@ -208,6 +226,7 @@ impl Draft {
             refusals: self.refusals,
             headers: self.headers,
             may_be_stale: self.may_be_stale,
+            part: self.part,
             describe: shape::<P, Q, B, A>,
             handler: on(route.filter, run),
         }
@@ -236,6 +255,7 @@ struct Entry {
     operation: &'static str,
     access: Access,
     may_be_stale: bool,
+    part: Option<Part>,
     path: Reader,
     query: Reader,
 }
@@ -354,6 +374,9 @@ impl Entry {
             .as_ref()
             .zip(place)
             .map(|(grant, place)| Standing { place, asker: grant.asker().name.clone() });
+        if let Some(part) = self.part {
+            calling.api.app.switches.check(part)?;
+        }
         let path = path.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let pairs = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
         let pairs: Vec<_> = pairs.collect();
@@ -430,31 +453,43 @@ where
 struct Refused {
     api: Arc<Api>,
     operation: &'static str,
-    who: String,
+    shown: Result<Presented, NotAllowed>,
     address: Option<IpAddr>,
 }
 
 impl Refused {
     fn before(entry: &Entry, calling: &Calling, http: &Request) -> Self {
-        let header = http.headers().get(header::AUTHORIZATION);
-        let who = match Presented::by(&calling.caller, header) {
+        let shown = Presented::by(&calling.caller, http.headers().get(header::AUTHORIZATION));
+        let (api, address) = (Arc::clone(&calling.api), calling.caller.address);
+        Self { api, operation: entry.operation, shown, address }
+    }
+
+    fn note(&self, problem: &Problem) {
+        self.api.count_refusal(problem.code, || self.why());
+        if SecurityRefusal::of(problem.code).is_none() {
+            return;
+        }
+        let who = match &self.shown {
             Ok(presented) => presented.to_string(),
             Err(NotAllowed::Role(role)) => format!("a certificate of role {role}"),
             Err(_) => "nobody".to_owned(),
         };
-        let (api, address) = (Arc::clone(&calling.api), calling.caller.address);
-        Self { api, operation: entry.operation, who, address }
-    }
-
-    fn note(&self, problem: &Problem) {
-        if SecurityRefusal::of(problem.code).is_none() {
-            return;
-        }
-        let Self { operation, who, address, .. } = self;
-        self.api.refused(operation, who, *address, problem.code);
+        let Self { operation, address, .. } = self;
+        self.api.refused(operation, &who, *address, problem.code);
         let address = address.map(tracing::field::display);
         // Not a warning: anybody who can connect could fill the log with them.
         tracing::info!(operation, who, address, detail = problem.detail, "refused");
+    }
+
+    /// Why who asks is nobody, if it is. An answer has only a code, so it is asked again: of the fleet as this member has it,
+    /// which has seen what the refusal was made of.
+    fn why(&self) -> Option<NotAllowed> {
+        let presented = match &self.shown {
+            Ok(presented) => presented,
+            Err(refusal) => return Some(refusal.clone()),
+        };
+        let now = self.api.now();
+        self.api.glance(|fleet| Grant::identify(fleet, presented, now)).err()
     }
 }
 

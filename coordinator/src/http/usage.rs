@@ -30,6 +30,7 @@ use crate::state::binding::Reach;
 use crate::state::ledger::entry::EntryId;
 use crate::state::ledger::hour::Hour;
 use crate::state::{Accepted as Applied, Fleet, Refusal};
+use crate::switches::Part;
 
 /// What the description says of everything about usage and invoices.
 pub(super) const OWN_ADDITION: &str = "NovaCron's own addition: not part of any partner's interface. Quantities and \
@@ -48,6 +49,7 @@ pub(super) fn routes() -> Vec<Route> {
         post("/api/v1/usage/records", "postUsage", "Post what a node measured")
             .needs(Permission::LedgerPost, Where::Fleet)
             .about(OWN_ADDITION)
+            .part_of(Part::Metering)
             .refuses(&[Code::NotFound, Code::TooManyRecords, Code::NoCapacity])
             .to(post_records),
         post("/api/v1/usage/corrections", "correctUsage", "Correct an entry of the ledger")

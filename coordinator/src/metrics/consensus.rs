@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use novacron_metrics::moment::{Moment, whole};
+use novacron_protocol::ids::MemberId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
@@ -14,11 +15,41 @@ use prometheus_client::registry::Registry;
 use crate::clock::Clock;
 use crate::peers::desk::Desk;
 use crate::peers::{UNIT_BYTES, UNITS_MAX};
-use crate::raft::Raft;
+use crate::raft::words::LogId;
+use crate::raft::{Heard, Raft};
 
 /// Seconds of something that waits for a disk, or for those of a quorum.
 const DISK_BOUNDS: [f64; 11] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 4.0];
+
+/// Seconds without a leader: from the shortest lease to an outage.
+const LEADERLESS_BOUNDS: [f64; 12] =
+    [0.25, 0.5, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// For how long this member was without a leader. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LeaderlessMetrics(Histogram);
+
+impl Default for LeaderlessMetrics {
+    fn default() -> Self {
+        Self(Histogram::new(LEADERLESS_BOUNDS))
+    }
+}
+
+impl LeaderlessMetrics {
+    /// There is a leader again, after so long.
+    pub fn ended(&self, silence: Duration) {
+        self.0.observe(silence.as_secs_f64());
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "novacron_raft_leaderless_seconds",
+            "Times in which this member neither led nor heard a leader for longer than elections wait, told at their end",
+            self.0.clone(),
+        );
+    }
+}
 
 /// How applying goes. Clones share it.
 #[derive(Debug, Clone)]
@@ -118,6 +149,10 @@ pub struct Consensus {
     pub applying: ApplyMetrics,
     /// The clock.
     pub clock: Clock,
+    /// When others answered.
+    pub heard: Heard,
+    /// Times without a leader.
+    pub leaderless: LeaderlessMetrics,
 }
 
 impl fmt::Debug for Consensus {
@@ -129,6 +164,7 @@ impl fmt::Debug for Consensus {
 impl Consensus {
     pub(super) fn register(self, registry: &mut Registry) {
         self.applying.register(registry);
+        self.leaderless.register(registry);
         self.desk.commits().register(registry);
         registry.register_collector(Box::new(self));
     }
@@ -187,7 +223,44 @@ impl Consensus {
     }
 }
 
+/// What the leader knows of another member.
+struct Follower {
+    member: String,
+    lag_entries: i64,
+    silence_s: f64,
+}
+
 impl Consensus {
+    /// None while this member does not lead.
+    fn followers(&self) -> Vec<Follower> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        // The index before the first is that of no entry.
+        let length = |index: Option<u64>| index.map_or(0, |index| index + 1);
+        let last = length(metrics.last_log_index);
+        let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id);
+        let follower = |(id, matched): (&u64, &Option<LogId<u64>>)| Follower {
+            member: id.to_string(),
+            lag_entries: whole(last.saturating_sub(length(matched.map(|log| log.index)))),
+            silence_s: self.heard.silence_of(MemberId(*id)).as_secs_f64(),
+        };
+        others.map(follower).collect()
+    }
+
+    fn replication(&self, moment: &mut Moment<'_>) -> fmt::Result {
+        let followers = self.followers();
+        moment.labelled(
+            "novacron_raft_replication_lag_entries",
+            "Entries of this leader's log that another member, by its id, has not acknowledged; from the leader only",
+            followers.iter().map(|one| ([("member", one.member.as_str())], one.lag_entries)),
+        )?;
+        moment.labelled(
+            "novacron_raft_follower_silence_seconds",
+            "Time since another member, by its id, has answered this leader; from the leader only",
+            followers.iter().map(|one| ([("member", one.member.as_str())], one.silence_s)),
+        )
+    }
+
     /// Clocks are compared every few seconds; who was not reached then is not in it.
     fn fitness(&self, moment: &mut Moment<'_>) -> fmt::Result {
         let fitness = self.desk.fitness();
@@ -213,6 +286,7 @@ impl Collector for Consensus {
         self.log(&mut moment)?;
         self.leadership(&mut moment)?;
         self.fitness(&mut moment)?;
+        self.replication(&mut moment)?;
         moment.gauge(
             "novacron_raft_proposals_bytes",
             "Proposals at this leader that are not committed yet",

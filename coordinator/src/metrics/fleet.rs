@@ -5,7 +5,7 @@ use std::fmt;
 
 use novacron_metrics::moment::{Moment, whole};
 use novacron_protocol::api::{AlertState, Severity};
-use novacron_protocol::ids::EffectId;
+use novacron_protocol::ids::{EffectId, NodeName};
 use novacron_protocol::migration::MigrationStatus;
 use novacron_protocol::node::NodeState;
 use novacron_protocol::time::Timestamp;
@@ -16,6 +16,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use crate::agents::Sessions;
 use crate::clock::Clock;
 use crate::state::Fleet;
+use crate::state::node::Node;
 use crate::view::FleetCell;
 
 const NODES: [(NodeState, &str); 3] =
@@ -52,6 +53,8 @@ pub struct FleetNumbers {
     pub sessions: Sessions,
     /// The time.
     pub clock: Clock,
+    /// Whether alerts are watched: those that were open when that ended say nothing.
+    pub are_alerts_on: bool,
 }
 
 const SEVERITIES: [(Severity, &str); 3] =
@@ -67,7 +70,8 @@ type AlertCounts = BTreeMap<(&'static str, &'static str, String), i64>;
 struct Counts {
     /// By state and region, at most 3 × 257.
     nodes: Vec<(&'static str, String, i64)>,
-    machines: [(&'static str, i64); MACHINES.len()],
+    /// By state and region, at most 10 × 257: of regions only states that there are.
+    machines: Vec<(&'static str, String, i64)>,
     migrations: [(&'static str, i64); MIGRATIONS.len()],
     queued_seconds_max: f64,
     effects: i64,
@@ -76,6 +80,8 @@ struct Counts {
     audit_records: i64,
     ledger_entries: i64,
     ledger_sealed_before_s: i64,
+    /// `None` while nothing is remembered of backups.
+    backup_age_s: Option<f64>,
 }
 
 impl Counts {
@@ -86,7 +92,7 @@ impl Counts {
             .map(|migration| now.since_ms(migration.created_at));
         Self {
             nodes: nodes(fleet),
-            machines: count(MACHINES, fleet.vms().map(|vm| vm.state())),
+            machines: machines(fleet),
             migrations: count(MIGRATIONS, fleet.migrations().map(|migration| migration.status())),
             queued_seconds_max: queued.max().unwrap_or(0) as f64 / 1e3,
             effects: whole(fleet.outbox_after(EffectId(0)).count()),
@@ -95,6 +101,7 @@ impl Counts {
             audit_records: whole(fleet.audit_head().number.0),
             ledger_entries: whole(fleet.book().last_index),
             ledger_sealed_before_s: whole(fleet.book().sealed_before.begin_s()),
+            backup_age_s: fleet.backups().map(|log| log.age_ms(now) as f64 / 1e3),
         }
     }
 }
@@ -109,6 +116,24 @@ fn nodes(fleet: &Fleet) -> Vec<(&'static str, String, i64)> {
     let of_region = |(region, states): (String, Vec<NodeState>)| {
         let counts = count(NODES, states.into_iter());
         counts.map(|(word, number)| (word, region.clone(), number))
+    };
+    states.into_iter().flat_map(of_region).collect()
+}
+
+/// Machines by state and by the region of the node that they are on. Those in no region always with every state, so that no
+/// series is missing where there are no regions.
+fn machines(fleet: &Fleet) -> Vec<(&'static str, String, i64)> {
+    let region = |node: &Node| Some((node.name.clone(), node.region.as_ref()?.to_string()));
+    let regions: BTreeMap<NodeName, String> = fleet.nodes().filter_map(region).collect();
+    let mut states: BTreeMap<&str, Vec<VmState>> = BTreeMap::from([("", vec![])]);
+    for vm in fleet.vms() {
+        let region = vm.node.as_ref().and_then(|node| regions.get(node));
+        states.entry(region.map_or("", String::as_str)).or_default().push(vm.state());
+    }
+    let of_region = |(region, states): (&str, Vec<VmState>)| {
+        let (counts, region) = (count(MACHINES, states.into_iter()), region.to_owned());
+        let shown = counts.into_iter().filter(|(_, number)| region.is_empty() || *number > 0);
+        shown.map(|(word, number)| (word, region.clone(), number)).collect::<Vec<_>>()
     };
     states.into_iter().flat_map(of_region).collect()
 }
@@ -147,6 +172,20 @@ fn count<T: PartialEq, const N: usize>(
     words.map(|(_, word)| (word, counts.next().unwrap_or(0)))
 }
 
+impl FleetNumbers {
+    fn alerts(&self, moment: &mut Moment<'_>, counts: &AlertCounts) -> fmt::Result {
+        if !self.are_alerts_on {
+            return Ok(());
+        }
+        let help = "Alerts that are not resolved, by severity, state and region; the region is empty where there is none";
+        let alerts = counts.iter().map(|((severity, state, region), count)| {
+            let labels = [("severity", *severity), ("state", *state), ("region", region.as_str())];
+            (labels, *count)
+        });
+        moment.labelled("novacron_alerts", help, alerts)
+    }
+}
+
 impl Collector for FleetNumbers {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let now = self.clock.now();
@@ -162,18 +201,12 @@ impl Collector for FleetNumbers {
             "Machines that stand against a rule of residency",
             counts.violations,
         )?;
-        let help = "Alerts that are not resolved, by severity, state and region; the region is empty where there is none";
-        let alerts = counts.alerts.iter().map(|((severity, state, region), count)| {
-            let labels = [("severity", *severity), ("state", *state), ("region", region.as_str())];
-            (labels, *count)
+        self.alerts(&mut moment, &counts.alerts)?;
+        let help = "Machines that are not deleted, by state and by the region of their node; the region is empty for those in none";
+        let machines = counts.machines.iter().map(|(state, region, count)| {
+            ([("state", *state), ("region", region.as_str())], *count)
         });
-        moment.labelled("novacron_alerts", help, alerts)?;
-        moment.gauges(
-            "novacron_fleet_machines",
-            "Machines that are not deleted, by state",
-            "state",
-            counts.machines,
-        )?;
+        moment.labelled("novacron_fleet_machines", help, machines)?;
         moment.gauges(
             "novacron_fleet_migrations",
             "Migrations that the fleet remembers, by status",
@@ -205,6 +238,13 @@ impl Collector for FleetNumbers {
             "Every window of the ledger before this moment is sealed; 0 before the first use",
             counts.ledger_sealed_before_s,
         )?;
+        if let Some(age_s) = counts.backup_age_s {
+            moment.gauge(
+                "novacron_backup_age_seconds",
+                "Time since the last backup was begun; since the cluster was founded if there was none",
+                age_s,
+            )?;
+        }
         moment.gauge(
             "novacron_agents_connected",
             "Agents that are connected to this member: all of them to the leader",

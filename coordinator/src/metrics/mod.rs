@@ -6,6 +6,7 @@
 //! | `consensus` | Raft: term, log, leader, commits, applying |
 //! | `fleet` | nodes, machines, migrations and open effects, as this member has them |
 //! | `projects` | quotas and costs of projects |
+//! | `security` | who was refused, and why |
 //! | `samples` | what agents measured, as far as it is kept |
 //!
 //! Labels are words of this program and names of projects, never names of machines, nodes, operators or addresses. Every member says
@@ -16,6 +17,7 @@ mod fleet;
 mod projects;
 mod requests;
 mod samples;
+mod security;
 
 use std::fmt;
 
@@ -27,11 +29,12 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
-pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus};
+pub use consensus::{ApplyMetrics, CommitMetrics, CommitOutcome, Consensus, LeaderlessMetrics};
 pub use fleet::FleetNumbers;
 pub use projects::{Costs, ProjectNumbers};
 pub use requests::{RequestMetrics, SecurityRefusal};
 pub use samples::SampleNumbers;
+pub use security::{EnrolmentNumbers, RefusalReason, SecurityMetrics};
 
 /// What runs here.
 #[derive(Debug)]
@@ -51,14 +54,18 @@ pub fn pages(
     consensus: Consensus,
     fleet: FleetNumbers,
     projects: ProjectNumbers,
-    samples: SampleNumbers,
+    samples: Option<SampleNumbers>,
+    enrolments: EnrolmentNumbers,
 ) -> Pages {
     let mut registry = Registry::default();
     requests.register(&mut registry);
     consensus.register(&mut registry);
     registry.register_collector(Box::new(fleet));
     registry.register_collector(Box::new(projects));
-    registry.register_collector(Box::new(samples));
+    if let Some(samples) = samples {
+        registry.register_collector(Box::new(samples));
+    }
+    registry.register_collector(Box::new(enrolments));
     registry.register_collector(Box::new(Info));
     registry.register_collector(Box::new(Process));
     Pages::default().with(METRICS_PATH, registry)

@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::security::SecurityMetrics;
+
 /// Seconds until an answer begins: from a read of what is here to one that waits for an election.
 const LATENCY_BOUNDS: [f64; 11] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 25.0];
@@ -71,6 +73,8 @@ pub struct RequestMetrics {
     refused: Family<Refused, Counter>,
     latency: Family<Operation, Histogram>,
     connections_refused: Counter,
+    /// Refusals by why.
+    pub security: SecurityMetrics,
 }
 
 impl Default for RequestMetrics {
@@ -80,6 +84,7 @@ impl Default for RequestMetrics {
             refused: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS)),
             connections_refused: Counter::default(),
+            security: SecurityMetrics::default(),
         }
     }
 }
@@ -106,6 +111,7 @@ impl RequestMetrics {
             "Connections that were closed because their address had too many",
             self.connections_refused.clone(),
         );
+        self.security.register(registry);
     }
 
     /// A connection was closed because its address had too many.

@@ -25,22 +25,27 @@ use tokio_util::sync::CancellationToken;
 #[cfg(doc)]
 use super::heard::Chance;
 use super::heard::Heard;
+use super::leaderless::Leaderless;
 use super::prevote::{is_leader_missed, patience};
 use super::timing::Timing;
 use super::turn::{Standing, Turn};
 use super::types::Raft;
+use crate::metrics::LeaderlessMetrics;
 use crate::peers::LeaderLink;
 
-/// Calls elections until `stop`, or until Raft ends. Whoever is aside calls none.
+/// Calls elections until `stop`, or until Raft ends. Whoever is aside calls none. `leaderless` is told for how long there was no
+/// leader.
 pub async fn call(
     raft: Raft,
     timing: Timing,
     heard: Heard,
     leader: LeaderLink,
+    leaderless: LeaderlessMetrics,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.server_metrics();
     let mut turn = Turn::begin(timing, Instant::now());
+    let mut watched = Leaderless::begin(timing.lease(), Instant::now());
     let is_due = |turn: &mut Turn, standing| {
         let now = Instant::now();
         turn.see(standing, (heard.last(), heard.chance()), now);
@@ -48,10 +53,13 @@ pub async fn call(
     };
     loop {
         let standing = Standing::of(&metrics.borrow_and_update());
+        see(&mut watched, &standing, &heard, &leaderless);
         if is_due(&mut turn, standing) {
             let asked_until = Instant::now() + patience(timing);
             let is_missed = is_leader_missed(&leader, timing).await;
-            turn.woken(asked_until, Instant::now());
+            let now = Instant::now();
+            turn.woken(asked_until, now);
+            watched.woken(asked_until, now);
             // Somebody may have been heard while others were asked.
             let standing = Standing::of(&metrics.borrow());
             match is_due(&mut turn, standing) {
@@ -65,8 +73,29 @@ pub async fn call(
             biased;
             () = stop.cancelled() => return,
             changed = metrics.changed() => if changed.is_err() { return },
-            () = sleep_until(until) => turn.woken(until, Instant::now()),
+            () = sleep_until(until) => {
+                let now = Instant::now();
+                turn.woken(until, now);
+                watched.woken(until, now);
+            }
         }
+    }
+}
+
+/// Notes for how long there was no leader, once there is one again.
+fn see(
+    watched: &mut Leaderless,
+    standing: &Standing,
+    heard: &Heard,
+    leaderless: &LeaderlessMetrics,
+) {
+    let now = Instant::now();
+    if !standing.is_of_a_cluster() {
+        return watched.forget(now);
+    }
+    if let Some(silence) = watched.see(standing.leads(), heard.last(), now) {
+        tracing::info!(?silence, "there is a leader again");
+        leaderless.ended(silence);
     }
 }
 

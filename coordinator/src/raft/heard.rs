@@ -1,9 +1,11 @@
-//! What this member heard of others that decides when it calls an election.
+//! What this member heard of others: what decides when it calls an election, and when each of them answered last.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use novacron_protocol::ids::MemberId;
 use openraft::Vote;
 use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::Instant;
@@ -25,6 +27,9 @@ struct Inner {
     /// What was asked for in this member's newest election.
     asked: Vote<u64>,
     chance: Chance,
+    began: Instant,
+    /// When each member last answered a call of Raft.
+    answered: BTreeMap<MemberId, Instant>,
 }
 
 /// What the answers to one election say of the next one that this member calls. The worst of them counts.
@@ -56,8 +61,9 @@ impl Heard {
     /// Nobody yet: silence begins now.
     pub fn new(timing: Timing) -> Self {
         let (last, asked, chance) = (Instant::now(), Vote::default(), Chance::Alone);
-        let lease = timing.lease();
-        Self(Arc::new(Mutex::new(Inner { lease, last, under_way: 0, asked, chance })))
+        let (lease, began, answered) = (timing.lease(), last, BTreeMap::new());
+        let inner = Inner { lease, last, under_way: 0, asked, chance, began, answered };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// A call of the leader has come; it is answered when what is returned is dropped.
@@ -108,6 +114,18 @@ impl Heard {
     /// There is a new election: what was said before counts no more.
     pub(super) fn forget_chance(&self) {
         self.with(|inner| inner.chance = Chance::Alone);
+    }
+
+    /// A member has answered a call of Raft.
+    pub(super) fn has_answered(&self, member: MemberId) {
+        self.with(|inner| {
+            inner.answered.insert(member, Instant::now());
+        });
+    }
+
+    /// For how long a member has answered no call of Raft: since this one was started, if never.
+    pub fn silence_of(&self, member: MemberId) -> Duration {
+        self.with(|inner| *inner.answered.get(&member).unwrap_or(&inner.began)).elapsed()
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
@@ -163,6 +181,16 @@ mod tests {
         assert!(!heard.is_silent(), "the lease is a second");
         advance(Duration::from_millis(1)).await;
         assert!(heard.is_silent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_answers_no_call_is_silent() {
+        let (heard, second) = (Heard::default(), Duration::from_secs(1));
+        advance(second).await;
+        heard.has_answered(MemberId(2));
+        advance(second).await;
+        let silences = [2, 3].map(|member| heard.silence_of(MemberId(member)));
+        assert_eq!(silences, [second, second * 2]);
     }
 
     #[tokio::test(start_paused = true)]

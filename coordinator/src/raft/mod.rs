@@ -9,6 +9,7 @@
 //! | [`disk_work`] | where the disk is waited for |
 //! | [`elections`] | when members call elections |
 //! | [`heard`] | when the leader was heard last |
+//! | `leaderless` | for how long no leader was heard |
 //! | `lengthy` | calls that outlive openraft's patience |
 //! | [`log_store`] | log and vote, durable before they are acknowledged |
 //! | `lookout` | the reactor goes on while one of its threads waits for the disk |
@@ -28,6 +29,7 @@ pub mod backlog;
 pub mod disk_work;
 pub mod elections;
 pub mod heard;
+mod leaderless;
 mod lengthy;
 pub mod log_store;
 mod lookout;

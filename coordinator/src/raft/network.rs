@@ -164,6 +164,7 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
             true => self.call(Call::Append(rpc), &option).await?,
             false => self.append(rpc, &option).await?,
         };
+        self.heard.has_answered(self.way.target);
         let answer = match answer {
             Answer::Append(result) => self.remote(result),
             _ => Err(confused()),
@@ -179,7 +180,9 @@ impl RaftNetwork<TypeConfig> for MemberNetwork {
         rpc: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
-        match self.call(Call::InstallSnapshot(rpc), &option).await? {
+        let answer = self.call(Call::InstallSnapshot(rpc), &option).await?;
+        self.heard.has_answered(self.way.target);
+        match answer {
             Answer::InstallSnapshot(result) => self.remote(result),
             _ => Err(confused()),
         }

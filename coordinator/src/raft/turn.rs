@@ -34,6 +34,16 @@ impl Standing {
         Self { own: metrics.id, voters, vote: metrics.vote, leads }
     }
 
+    /// Whether this member leads.
+    pub(super) fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// Whether Raft has begun, and this member belongs to a cluster.
+    pub(super) fn is_of_a_cluster(&self) -> bool {
+        !self.voters.is_empty()
+    }
+
     /// Whether this member called an election that has no result yet.
     fn is_candidate(&self) -> bool {
         !self.vote.is_committed() && self.vote.leader_id().voted_for() == Some(self.own)
@@ -79,8 +89,7 @@ impl Turn {
         (heard, chance): (Instant, Chance),
         now: Instant,
     ) {
-        // Raft has not begun, or this member belongs to no cluster yet.
-        if standing.voters.is_empty() {
+        if !standing.is_of_a_cluster() {
             return;
         }
         let last = self.standing.as_ref().map(|standing| standing.vote);

@@ -18,6 +18,7 @@ use super::annotation::{Annotation, AnnotationKey};
 use super::api_key::ApiKey;
 use super::archive::{ArchiveName, ArchiveRow, Departure};
 use super::audit::{AuditHead, AuditNumber, AuditRow};
+use super::backup::BackupLog;
 use super::batch::Batch;
 use super::binding::Binding;
 use super::command::{Body, Command};
@@ -45,7 +46,7 @@ use super::outbox::OutboxRow;
 use super::principal::Principal;
 use super::project::Project;
 use super::region::Region;
-use super::reply::{Accepted, Refusal, Reply};
+use super::reply::{Refusal, Reply};
 use super::request::Answered;
 use super::residency::Violation;
 use super::secret::keys::SecretKeys;
@@ -252,7 +253,7 @@ impl Fleet {
             Body::Alerts(order) => self.order_alert(now, &command.origin, order),
             Body::Networks(order) => self.order_network(now, order),
             Body::CreateVmIn(asked) => self.create_vm_in(now, request, asked),
-            Body::TakeBackup => Ok(Accepted::Nothing),
+            Body::TakeBackup => self.take_backup(now),
         }
     }
 

@@ -46,7 +46,7 @@ pub const NETWORKS: FormatVersion = SECRETS;
 /// Commands that go to the leader together: a call between members. Of the same release as secrets.
 pub const TOGETHER: FormatVersion = SECRETS;
 
-/// Backups in the audit log: a command. Of the same release as secrets.
+/// Backups in the audit log: a command, table 29. Of the same release as secrets.
 pub const BACKUPS: FormatVersion = SECRETS;
 /// The question before an election: a call between members. Of the same release as secrets.
 pub const PREVOTE: FormatVersion = SECRETS;
@@ -246,6 +246,7 @@ impl Fleet {
         let is_understood = present.iter().all(|formats| formats.oldest <= common);
         if common > self.meta.formats && is_understood {
             self.meta.formats = common;
+            self.remember_backups(now);
             let message = format!("the cluster works with formats of version {common}");
             self.emit(now, EventKind::MemberChanged, About::default(), message);
         }
@@ -265,7 +266,8 @@ impl Fleet {
         let is_early = (active < SECRETS && has_secrets)
             || (active < ALERTS && has_alerts)
             || (active < NETWORKS && has_networks)
-            || (active < ROUTES && !self.region_latencies.is_empty());
+            || (active < ROUTES && !self.region_latencies.is_empty())
+            || (active < BACKUPS && !self.backups.is_empty());
         // Before a cluster is founded, tests make what they like.
         let is_right = wrong.is_none() && !(is_early && self.meta.cluster.is_some());
         is_right.then_some(()).ok_or_else(|| format!("formats {active}: {wrong:?}, {is_early}"))

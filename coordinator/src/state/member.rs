@@ -83,6 +83,7 @@ impl Fleet {
         self.meta.cluster = Some(cluster);
         self.meta.incarnation = FIRST;
         self.meta.formats = member.formats.newest;
+        self.remember_backups(now);
         let admitted = self.admit_member(now, member)?;
         if let Accepted::Member(member) = admitted {
             self.enter_member(member)?;

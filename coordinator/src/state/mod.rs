@@ -21,7 +21,7 @@
 //! | [`secret`] | what is kept encrypted |
 //! | [`alert`] | what somebody has to look at |
 //! | [`audit`] [`archive`] | who changed what; history that left the tables |
-//! | [`member`] [`token`] | the cluster itself, and who may join it |
+//! | [`member`] [`token`] [`backup`] | the cluster itself, who may join it, and when it was backed up |
 //! | [`ledger`] | what machines used, in double entries |
 //! | [`incarnation`] | the cluster's lives: founded, restored from a backup |
 //! | [`refused`] | requests that members refused |
@@ -36,6 +36,7 @@ pub mod annotation;
 pub mod api_key;
 pub mod archive;
 pub mod audit;
+pub mod backup;
 pub mod batch;
 pub mod binding;
 pub mod check;

@@ -60,6 +60,8 @@ macro_rules! for_each_table {
             27 Alerts alerts (AlertId => Alert),
             /// How much projects may cost.
             28 Budgets budgets (ProjectName => Budget),
+            /// What is remembered of backups: one row.
+            29 Backups backups (Only => BackupLog),
             /// The ledger's own numbers: one row.
             30 LedgerBook ledger_book (Only => Book),
             /// Entries of windows that are not sealed.

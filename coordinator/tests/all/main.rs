@@ -31,6 +31,7 @@ mod snapshots;
 mod stale;
 mod store;
 mod support;
+mod switches;
 mod together;
 mod upgrade;
 mod watch;

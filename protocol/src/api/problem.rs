@@ -120,6 +120,8 @@ pub enum Code {
     HasSnapshots,
     /// Another snapshot was made on top of this one: delete that first.
     SnapshotNeeded,
+    /// The configuration of the coordinator that was asked turns this off.
+    Disabled,
 }
 
 impl Code {
@@ -139,6 +141,7 @@ impl Code {
             | Self::TokenExpired
             | Self::HasSnapshots
             | Self::SnapshotNeeded
+            | Self::Disabled
             | Self::RateBegun => 409,
             Self::TooLarge | Self::TooManyRecords => 413,
             Self::NoCapacity
@@ -205,6 +208,7 @@ impl Code {
             Self::ClockOff => "Clock off",
             Self::HasSnapshots => "The machine has snapshots",
             Self::SnapshotNeeded => "The snapshot has a child",
+            Self::Disabled => "Turned off",
         }
     }
 }

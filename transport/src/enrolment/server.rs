@@ -220,7 +220,7 @@ impl<D: EnrolDecider> Desk<D> {
                 tracing::info!(%applicant, "enrolment granted");
             }
             EnrolResponse::Refused(refusal) => {
-                self.counters.enrolments_refused.increment();
+                self.counters.enrolment_refused(refusal.code);
                 tracing::warn!(%applicant, code = ?refusal.code, %refusal, "enrolment refused");
             }
         }

@@ -98,6 +98,32 @@ pub enum RefusalCode {
     Unavailable,
 }
 
+impl RefusalCode {
+    /// All of them, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::TokenInvalid,
+        Self::TokenUsed,
+        Self::TokenExpired,
+        Self::ClaimRefused,
+        Self::NameTaken,
+        Self::RequestInvalid,
+        Self::Unavailable,
+    ];
+
+    /// Its word in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenUsed => "token_used",
+            Self::TokenExpired => "token_expired",
+            Self::ClaimRefused => "claim_refused",
+            Self::NameTaken => "name_taken",
+            Self::RequestInvalid => "request_invalid",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// A refusal, for programs and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]

@@ -37,11 +37,13 @@ use crate::samples::level::Level;
 use crate::samples::question::Question;
 use crate::samples::table::Resource;
 use crate::state::Fleet;
+use crate::switches::Part;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
         get("/api/v1/metrics", "getMetrics", "Show what was measured over time")
             .needs(Permission::VmRead, Where::Somewhere)
+            .part_of(Part::Samples)
             .refuses(&[Code::NotFound])
             .to(show),
         get("/api/v1/metrics/definitions", "listMetrics", "List what is measured")
@@ -49,6 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
             .to(list),
         get("/api/v1/metrics/stream", "followMetrics", "Follow what is measured, as it comes")
             .needs(Permission::VmRead, Where::Somewhere)
+            .part_of(Part::Samples)
             .refuses(&[Code::NotFound, Code::TooManyWatchers, Code::CursorUnknown])
             .takes(&[HeaderParameter {
                 name: "Last-Event-ID",

@@ -10,6 +10,7 @@ use novacron_protocol::project::Quotas;
 use novacron_protocol::region::ResidencyRules;
 use novacron_protocol::vm::{Network, VmSpec};
 
+use crate::state::backup::BackupLog;
 use crate::state::binding::{NewBinding, Right};
 use crate::state::formats::{FIRST, FormatVersion, Formats, NEWEST, OLDEST, SECRETS};
 use crate::state::member::MemberFacts;
@@ -76,6 +77,24 @@ fn permissions_that_are_newer_are_bound_when_all_members_know_them() {
     }
     note(&mut scene, &[(1, Formats::default()), (2, Formats::default())]).unwrap();
     bind(&mut scene, "secret.*").unwrap();
+}
+
+/// What a member of the release before cannot read is not written before.
+#[test]
+fn backups_are_remembered_from_the_upgrade_on() {
+    let mut scene = scene();
+    assert_eq!(scene.fleet.backups(), None);
+    assert_eq!(scene.apply(Body::TakeBackup).unwrap_err().code(), Code::UpgradeNeeded);
+    let since = scene.now;
+    note(&mut scene, &[(1, Formats::default()), (2, Formats::default())]).unwrap();
+    assert_eq!(scene.fleet.backups(), Some(BackupLog { since, begun_at: None }));
+    scene.now = scene.now.plus_ms(5_000);
+    assert_eq!(scene.fleet.backups().unwrap().age_ms(scene.now), 5_000);
+    scene.apply(Body::TakeBackup).unwrap();
+    let begun_at = Some(scene.now);
+    assert_eq!(scene.fleet.backups(), Some(BackupLog { since, begun_at }));
+    assert_eq!(scene.fleet.backups().unwrap().age_ms(scene.now.plus_ms(7)), 7);
+    scene.fleet.check().unwrap();
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn scene() -> Scene {
     snapshots(&mut scene);
     alerts(&mut scene);
     networks(&mut scene);
+    scene.apply(Body::TakeBackup).unwrap();
     scene
 }
 
