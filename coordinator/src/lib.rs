@@ -23,6 +23,7 @@
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] `vital` | everything put together, and stopped if a part of it is gone |
+//! | [`at_rest`] | encryption of its files |
 //! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ pub mod admission;
 pub mod agents;
 pub mod alerts;
 pub mod app;
+pub mod at_rest;
 pub mod audit;
 pub mod auth;
 pub mod backup;

@@ -116,6 +116,11 @@ impl Salt {
         Ok(Salt(bytes))
     }
 
+    /// Its bytes, to be kept beside what is sealed.
+    pub fn to_bytes(self) -> [u8; SALT_BYTES] {
+        self.0
+    }
+
     /// One that was drawn elsewhere. It must never be used twice.
     pub fn from_bytes(bytes: [u8; SALT_BYTES]) -> Salt {
         Salt(bytes)
