@@ -69,6 +69,11 @@ pub struct Config {
     /// systemd credential, say. Without it they lie there readable for the owner of the data directory.
     #[serde(default)]
     pub secret_key_file: Option<PathBuf>,
+    /// A file with the keys that encrypt this member's own files on its disk, one in each line, as `novacron cluster key`
+    /// makes them: the first encrypts, all of them decrypt. Without it they lie there readable for the owner of the data
+    /// directory. It is for a data directory that is made with it.
+    #[serde(default)]
+    pub storage_key_file: Option<PathBuf>,
     /// Bytes of the disk that are kept for snapshots: with less free, this member takes no changes until there is more. 0:
     /// the disk is not looked at.
     #[serde(default = "disk_reserve_bytes")]

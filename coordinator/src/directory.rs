@@ -8,6 +8,8 @@
 //! keys/          the keys of secrets
 //! samples/       what agents measured, for a month
 //! ```
+//!
+//! With `storage_key_file` everything but credentials and authority is encrypted (decision 50).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use novacron_protocol::ids::{ClusterId, Incarnation, MemberId, RequestId};
 use novacron_protocol::wire::codec::{self, CodecError, Message};
 use novacron_storage::archive::{Archive, ArchiveError};
+use novacron_storage::cipher::{Cipher, EncryptedDisk, FileKind, require_keys};
 use novacron_storage::disk::{Disk, DiskError, RealDisk, VolatileDisk};
 use novacron_storage::log::{Log, LogError, LogOptions};
 use novacron_storage::record::{RecordError, RecordStore};
@@ -24,11 +27,14 @@ use novacron_transport::credentials::CredentialsError;
 use novacron_transport::{ClusterAuthority, Credentials};
 use serde::{Deserialize, Serialize};
 
+use crate::at_rest::{LockedOut, StorageCipher, StorageKeyError};
 use crate::config::{Config, TEST_DISK_VARIABLE, TestDiskConfig, are_tests_allowed};
 use crate::raft::machine::{ARCHIVE_DIRECTORY, Machine, MachineError, SNAPSHOTS_DIRECTORY};
-use crate::samples::Samples;
-use crate::secrets::keyring::{Keyring, KeyringError};
+use crate::samples::{Samples, files};
+use crate::secrets::keyring::{self, Keyring, KeyringError};
 
+const MEMBER_DIRECTORY: &str = "member";
+const LOG_DIRECTORY: &str = "log";
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
 
@@ -38,6 +44,12 @@ pub enum DirectoryError {
     /// The directory cannot be used, or another process has it.
     #[error("cannot use the data directory")]
     Disk(#[from] DiskError),
+    /// The keys of its files cannot be used.
+    #[error(transparent)]
+    StorageKey(#[from] StorageKeyError),
+    /// A file needs another key.
+    #[error(transparent)]
+    Locked(#[from] LockedOut),
     /// Who this member is cannot be read or written.
     #[error("cannot read or write who this member is")]
     Record(#[from] RecordError),
@@ -138,33 +150,44 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens or makes the directory.
+    /// Opens or makes the directory that a configuration names.
     ///
     /// # Errors
-    /// [`DirectoryError`].
-    pub fn open(root: &Path) -> Result<Self, DirectoryError> {
-        Self::over(Arc::new(RealDisk::open(root)?), root)
+    /// [`DirectoryError`]. Nothing is changed if a file needs a key that is not there.
+    pub fn open(config: &Config) -> Result<Self, DirectoryError> {
+        let cipher = cipher_of(config)?;
+        Self::over(Arc::new(RealDisk::open(&config.data_directory)?), config, cipher)
     }
 
-    /// Opens the directory that a configuration names, with the disk that it asks for.
+    /// The same, with the disk that the configuration asks for.
     ///
     /// # Errors
     /// [`DirectoryError`].
     pub fn open_configured(config: &Config) -> Result<Self, DirectoryError> {
-        let root = &config.data_directory;
         let Some(TestDiskConfig { faults_directory }) = &config.test_disk else {
-            return Self::open(root);
+            return Self::open(config);
         };
         if !are_tests_allowed() {
             return Err(DirectoryError::TestDisk);
         }
         tracing::warn!("a disk for tests: what was not synced is lost when this process is killed");
-        Self::over(Arc::new(VolatileDisk::open(root, faults_directory.clone())?), root)
+        let cipher = cipher_of(config)?;
+        let disk = VolatileDisk::open(&config.data_directory, faults_directory.clone())?;
+        Self::over(Arc::new(disk), config, cipher)
     }
 
-    fn over(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, DirectoryError> {
-        let records = RecordStore::open(Arc::clone(&disk), "member")?;
-        Ok(Self { disk, root: root.to_owned(), records })
+    fn over(
+        disk: Arc<dyn Disk>,
+        config: &Config,
+        cipher: Option<StorageCipher>,
+    ) -> Result<Self, DirectoryError> {
+        let disk = match cipher {
+            Some(cipher) => Arc::new(EncryptedDisk::new(disk, Arc::new(cipher))),
+            None => disk,
+        };
+        require_all_keys(&*disk)?;
+        let records = RecordStore::open(Arc::clone(&disk), MEMBER_DIRECTORY)?;
+        Ok(Self { disk, root: config.data_directory.clone(), records })
     }
 
     /// Who this member is.
@@ -263,7 +286,7 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError::Log`], with file and offset if it is damaged.
     pub fn open_log(&self) -> Result<Log, DirectoryError> {
-        Ok(Log::open(Arc::clone(&self.disk), "log", LogOptions::default())?)
+        Ok(Log::open(Arc::clone(&self.disk), LOG_DIRECTORY, LogOptions::default())?)
     }
 
     /// The archive, for whoever writes its first files.
@@ -321,4 +344,28 @@ impl DataDirectory {
     pub fn open_machine(&self) -> Result<Machine, DirectoryError> {
         Ok(Machine::open(Arc::clone(&self.disk), &self.root)?)
     }
+}
+
+fn cipher_of(config: &Config) -> Result<Option<StorageCipher>, StorageKeyError> {
+    let cipher = config.storage_key_file.as_deref().map(StorageCipher::load).transpose()?;
+    if let Some(key) = cipher.as_ref().and_then(|cipher| cipher.keys().first().copied()) {
+        tracing::info!(%key, "what this coordinator writes to its disk is encrypted");
+    }
+    Ok(cipher)
+}
+
+/// Whether everything in the directory can be read with the keys that there are. Asked before any of it is touched.
+fn require_all_keys(disk: &dyn Disk) -> Result<(), DirectoryError> {
+    let own = [
+        (LOG_DIRECTORY, ".log"),
+        (SNAPSHOTS_DIRECTORY, ".snapshot"),
+        (ARCHIVE_DIRECTORY, ".archive"),
+        (MEMBER_DIRECTORY, ".record"),
+        (keyring::DIRECTORY, ".record"),
+    ];
+    let own = own.map(|(directory, suffix)| FileKind { directory: Path::new(directory), suffix });
+    let samples = files::directories();
+    let of_samples = samples.iter().map(|(directory, suffix)| FileKind { directory, suffix });
+    let kinds: Vec<_> = own.into_iter().chain(of_samples).collect();
+    Ok(require_keys(disk, &kinds)?.map_err(LockedOut::from)?)
 }

@@ -98,7 +98,7 @@ pub async fn init(
     operators_out: Option<&Path>,
     clock: Clock,
 ) -> Result<ClusterId, FoundingError> {
-    let directory = DataDirectory::open(&config.data_directory)?;
+    let directory = DataDirectory::open(config)?;
     directory.require_new()?;
     let authority = found_authority(&directory, &clock)?;
     let grant = Grant::new(Role::Coordinator, config.name.clone(), clock.now());
@@ -240,7 +240,7 @@ pub async fn join(
     invitation: Option<&Invitation>,
     clock: Clock,
 ) -> Result<MemberIdentity, FoundingError> {
-    let directory = DataDirectory::open(&config.data_directory)?;
+    let directory = DataDirectory::open(config)?;
     directory.require_new()?;
     let admission = match directory.admission()? {
         Some(admission) => admission,

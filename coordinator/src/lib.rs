@@ -23,6 +23,7 @@
 //! | [`app`] | all that the API stands on |
 //! | [`metrics`] | what it says of itself in numbers |
 //! | [`coordinator`] `vital` | everything put together, and stopped if a part of it is gone |
+//! | [`at_rest`] | encryption of its files |
 //! | [`switches`] | what its file turns off |
 //! | [`config`] [`directory`] [`founding`] [`enrolment`] [`operator`] | its file, its data, how members and operators are made |
 //! | [`clock`] | time and randomness, asked for in one place |
@@ -32,6 +33,7 @@ pub mod admission;
 pub mod agents;
 pub mod alerts;
 pub mod app;
+pub mod at_rest;
 pub mod audit;
 pub mod auth;
 pub mod backup;

@@ -301,7 +301,7 @@ pub async fn restore(
     let member = fleet.next_first_member();
     let incarnation = fleet.incarnation().next().max(Incarnation(clock.now().unix_ms));
     drop(fleet);
-    let directory = DataDirectory::open(&config.data_directory)?;
+    let directory = DataDirectory::open(config)?;
     let credentials = write_credentials(config, &directory, &authority, &clock)?;
     let archive = directory.open_archive()?;
     backup.visit_archived(|name, bytes, hash| archive.put_physical(name, bytes, hash))?;

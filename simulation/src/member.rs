@@ -93,6 +93,7 @@ impl Member {
             oracle: oracle.clone(),
             planted: scenario.planted,
             is_watched: scenario.is_watched,
+            is_encrypted: scenario.is_encrypted,
             dice: dice.split(),
         };
         Self {

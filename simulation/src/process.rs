@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use novacron_coordinator::agents::{Consoles, Sessions};
+use novacron_coordinator::at_rest::StorageCipher;
 use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::fitness::Fitness;
 use novacron_coordinator::fitness::watch::{Free, Watch};
@@ -28,6 +29,7 @@ use novacron_coordinator::state::member::MemberFacts;
 use novacron_coordinator::state::{Body, Command};
 use novacron_coordinator::view::{FleetCell, View};
 use novacron_protocol::ids::{ClusterId, MemberId};
+use novacron_storage::cipher::{EncryptedDisk, SALT_BYTES};
 use novacron_storage::disk::{Disk, SimulatedDisk};
 use novacron_storage::log::{Log, LogOptions};
 use tokio::runtime::{Builder, Runtime};
@@ -74,6 +76,8 @@ pub struct Environment {
     pub planted: Planted,
     /// Whether the member watches its disk and its clock.
     pub is_watched: bool,
+    /// Whether the member encrypts what it writes.
+    pub is_encrypted: bool,
     /// Chance.
     pub dice: Dice,
 }
@@ -261,6 +265,7 @@ impl Member {
             environment.clone();
         let disk: Arc<dyn Disk> =
             Arc::new(ProcessDisk::new(environment.disk.clone(), life, planted));
+        let disk = if environment.is_encrypted { encrypted(disk, &environment)? } else { disk };
         let work = disk_work(&environment);
         let log = Log::open(Arc::clone(&disk), "log", environment.log)
             .map_err(|error| NotOpened::because(whole(&error)))?;
@@ -419,6 +424,20 @@ fn facts(member: u64) -> MemberFacts {
     let name = address(member);
     let formats = Formats::default();
     MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name, formats }
+}
+
+/// The disk with a key of the member's own. A life of a process draws other salts than the one before.
+fn encrypted(disk: Arc<dyn Disk>, environment: &Environment) -> Result<Arc<dyn Disk>, NotOpened> {
+    let dice = Mutex::new(environment.dice.clone().split());
+    let draw = move || {
+        let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut salt = [0; SALT_BYTES];
+        salt.chunks_exact_mut(8).for_each(|part| part.copy_from_slice(&dice.roll().to_le_bytes()));
+        salt
+    };
+    let cipher = StorageCipher::drawing([environment.member as u8; 32], draw);
+    let cipher = cipher.map_err(NotOpened::because)?;
+    Ok(Arc::new(EncryptedDisk::new(disk, Arc::new(cipher))))
 }
 
 fn disk_work(environment: &Environment) -> DiskWork {

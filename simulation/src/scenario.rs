@@ -119,6 +119,8 @@ pub struct Scenario {
     pub planted: Planted,
     /// Whether members watch their disks and clocks, as real ones do; the other runs try what holds without that.
     pub is_watched: bool,
+    /// Whether members encrypt what they write: every other seed does.
+    pub is_encrypted: bool,
     /// Whether room and clocks are all that goes wrong.
     pub is_quiet: bool,
 }
@@ -144,6 +146,7 @@ impl Scenario {
             fault_ms_max: dice.between(1_000, 8_000),
             planted,
             is_watched: dice.happens(700),
+            is_encrypted: seed % 2 == 1,
             is_quiet: false,
         };
         if scenario.is_watched && dice.happens(250) { scenario.quiet() } else { scenario }

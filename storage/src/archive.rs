@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Whoever keeps names and hashes elsewhere can have a file from anybody: [`Archive::read_part`]
-//! sends it as it is on disk, and [`Archive::put_physical`] takes it only if it is what the hash
-//! says. A damaged file holds nothing, so putting it again mends it.
+//! sends it as it is on disk, but for encryption, which is each disk's own, and
+//! [`Archive::put_physical`] takes it only if it is what the hash says. A damaged file holds nothing, so putting it again mends it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use crate::cipher::Locked;
 use crate::damage::{Damage, Damaged};
 use crate::disk::{Disk, DiskError};
 use crate::sealed::{self, Kind, SealedDirectory, SealedError};
@@ -72,6 +73,9 @@ pub enum ArchiveError {
     /// The file on disk, or the bytes of one that came from elsewhere, are not what was written.
     #[error("the archived file cannot be trusted")]
     Damaged(#[from] Damaged),
+    /// It needs another key, or is not encrypted where everything is.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// The name could not be that of a file everywhere.
     #[error(
         "{name:?} is no name of an archived file: 1 to {NAME_BYTES_MAX} letters, digits, '-', '_', \
@@ -113,6 +117,7 @@ impl From<SealedError> for ArchiveError {
         match error {
             SealedError::Disk(error) => ArchiveError::Disk(error),
             SealedError::Damaged(damaged) => ArchiveError::Damaged(damaged),
+            SealedError::Locked(locked) => ArchiveError::Locked(locked),
         }
     }
 }
@@ -186,7 +191,7 @@ impl Archive {
         check_content(name, file.label(), &file.read_data()?, wanted, &path).map(Some)
     }
 
-    /// A file as it is on disk, checked whole: what [`Archive::put_physical`] of another archive
+    /// A file as it is on disk without encryption, checked whole: what [`Archive::put_physical`] of another archive
     /// takes. `None` if there is no file of this name.
     pub fn get_physical(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
         let Some(bytes) = self.read_part(name, 0, usize::MAX)? else { return Ok(None) };
@@ -221,16 +226,20 @@ impl Archive {
         self.changed(removed, |names| names.remove(name))
     }
 
-    /// Bytes of a file on disk, if there is one of this name.
+    /// Bytes of a file on disk without encryption, if there is one of this name.
     pub fn size_bytes(&self, name: &str) -> Result<Option<u64>, ArchiveError> {
         check_name(name)?;
+        if self.files.is_encrypted() {
+            let file = self.files.open_unchecked(name)?;
+            return Ok(file.map(|file| file.plain_bytes()));
+        }
         match self.files.open_raw(name)? {
             Some(file) => Ok(Some(file.len()?)),
             None => Ok(None),
         }
     }
 
-    /// A part of a file as it is on disk, unchecked: from `offset`, at most `bytes_max`, less at its
+    /// A part of a file as it is on disk without encryption, unchecked: from `offset`, at most `bytes_max`, less at its
     /// end. `None` if there is no file of this name.
     pub fn read_part(
         &self,
@@ -239,9 +248,18 @@ impl Archive {
         bytes_max: usize,
     ) -> Result<Option<Vec<u8>>, ArchiveError> {
         check_name(name)?;
+        let part = |length_bytes: u64| {
+            let rest = usize::try_from(length_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+            vec![0; rest.min(bytes_max)]
+        };
+        if self.files.is_encrypted() {
+            let Some(file) = self.files.open_unchecked(name)? else { return Ok(None) };
+            let mut part = part(file.plain_bytes());
+            file.read_plain_at(offset, &mut part)?;
+            return Ok(Some(part));
+        }
         let Some(file) = self.files.open_raw(name)? else { return Ok(None) };
-        let rest = usize::try_from(file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut part = vec![0; rest.min(bytes_max)];
+        let mut part = part(file.len()?);
         file.read_at(offset, &mut part)?;
         Ok(Some(part))
     }

@@ -43,6 +43,9 @@ pub enum Damage {
     /// The content is not what its hash says.
     #[error("the content does not match its hash")]
     ContentHash,
+    /// What is encrypted is not what was encrypted, or was encrypted for another place.
+    #[error("what is encrypted there was changed, or belongs elsewhere")]
+    Encrypted,
     /// The label does not say what files of this kind say.
     #[error("the label is malformed")]
     Label,

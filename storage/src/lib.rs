@@ -10,6 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`cipher`] | encryption of all of these but tables, by whoever gives the keys |
 //! | [`disk`] | the only door to the disk, real and simulated |
 //! | [`log`] | the write-ahead log of a replicated log: entries, vote, committed, purge |
 //! | [`snapshot`] | whole snapshots, the newest two |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod cipher;
 mod damage;
 pub mod disk;
 pub mod log;

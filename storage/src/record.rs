@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cipher::Locked;
 use crate::damage::{Damage, Damaged};
 use crate::disk::{Disk, DiskError};
 use crate::sealed::{self, Kind, SealedDirectory, SealedError};
@@ -27,6 +28,9 @@ pub enum RecordError {
     /// The record on disk is not what was written.
     #[error("the record cannot be trusted")]
     Damaged(#[from] Damaged),
+    /// It needs another key, or is not encrypted where everything is.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// The name could not be that of a file everywhere.
     #[error(
         "{name:?} is no name of a record: 1 to {NAME_BYTES_MAX} letters, digits, '-', '_', '.', \
@@ -49,6 +53,7 @@ impl From<SealedError> for RecordError {
         match error {
             SealedError::Disk(error) => RecordError::Disk(error),
             SealedError::Damaged(damaged) => RecordError::Damaged(damaged),
+            SealedError::Locked(locked) => RecordError::Locked(locked),
         }
     }
 }

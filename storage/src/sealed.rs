@@ -11,23 +11,32 @@
 //!     32      …  label, data
 //! ```
 //!
+//! On a disk with a cipher the head goes on with a key (see `cipher`), the checksum of label and data is 0 in it, since it
+//! would tell something of them, and encrypted chunks follow: that checksum, label, data. The key is for the kind of file
+//! and its name.
+//!
 //! Integers are little-endian. A file is written under a temporary name, synced, renamed, and its
 //! directory is synced; so under its own name it is there whole or not at all.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::cipher::{self, ChunkedFile, Cipher, FileKey, KeyHead, Locked, ReadError};
 use crate::damage::{Damage, Damaged};
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFile, Operation};
 
-pub(crate) const HEAD_BYTES: usize = 32;
+pub(crate) const HEAD_BYTES: usize = cipher::PLAIN_HEAD_BYTES;
 const VERSION: u32 = 1;
 const TEMPORARY_SUFFIX: &str = ".temporary";
 
 /// Read at once while a file is checked; its size only bounds memory.
 const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// Before label and data where they are encrypted: their checksum.
+const CHECKSUM_BYTES: usize = 4;
 
 /// Labels are names and small descriptions.
 pub(crate) const LABEL_BYTES_MAX: usize = 1024 * 1024;
@@ -47,12 +56,26 @@ pub(crate) enum SealedError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    #[error(transparent)]
+    Locked(#[from] Locked),
+}
+
+impl From<ReadError> for SealedError {
+    fn from(error: ReadError) -> SealedError {
+        match error {
+            ReadError::Disk(error) => error.into(),
+            ReadError::Changed { file, offset } => {
+                Damaged { file, offset, damage: Damage::Encrypted }.into()
+            }
+        }
+    }
 }
 
 /// A directory of sealed files of one kind.
 #[derive(Debug)]
 pub(crate) struct SealedDirectory {
     disk: Arc<dyn Disk>,
+    cipher: Option<Arc<dyn Cipher>>,
     directory: PathBuf,
     kind: Kind,
     /// One change at a time; `true` while a name may have changed that is not known to be durable.
@@ -72,7 +95,8 @@ impl SealedDirectory {
         }
         // A process that died may have left names that are visible but not durable.
         disk.sync_directory(&directory)?;
-        Ok(SealedDirectory { disk, directory, kind, is_unsettled: Mutex::new(false) })
+        let cipher = disk.cipher();
+        Ok(SealedDirectory { disk, cipher, directory, kind, is_unsettled: Mutex::new(false) })
     }
 
     /// Names of the files without their suffix, sorted.
@@ -91,7 +115,7 @@ impl SealedDirectory {
         let mut temporary = path.clone().into_os_string();
         temporary.push(TEMPORARY_SUFFIX);
         let temporary = PathBuf::from(temporary);
-        if let Err(error) = self.write_temporary(&temporary, label, data) {
+        if let Err(error) = self.write_temporary(&temporary, name, label, data) {
             // Best effort: its space may be what is missing, and opening removes it in any case.
             let _ = self.disk.remove(&temporary);
             return Err(error);
@@ -115,11 +139,25 @@ impl SealedDirectory {
 
     /// Opens a file and checks all of it.
     pub(crate) fn open_file(&self, name: &str) -> Result<Option<SealedFile>, SealedError> {
-        let Some(file) = self.open_raw(name)? else { return Ok(None) };
-        SealedFile::check(file, self.kind, self.full_path(name)).map(Some)
+        let Some(file) = self.open_unchecked(name)? else { return Ok(None) };
+        file.check()?;
+        Ok(Some(file))
     }
 
-    /// Opens a file and checks nothing of it.
+    /// Opens a file and checks nothing of it but its head and label.
+    pub(crate) fn open_unchecked(&self, name: &str) -> Result<Option<SealedFile>, SealedError> {
+        let Some(file) = self.open_raw(name)? else { return Ok(None) };
+        let context = context(self.kind, name);
+        let unlock = |key: Option<&KeyHead>| cipher::resume(self.cipher.as_ref(), key, &context);
+        SealedFile::open(file, self.kind, self.full_path(name), unlock).map(Some)
+    }
+
+    /// Whether files are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    /// Opens a file as it is on disk.
     pub(crate) fn open_raw(&self, name: &str) -> Result<Option<Box<dyn DiskFile>>, DiskError> {
         let _settled = self.settled()?;
         match self.disk.open(&self.path(name)) {
@@ -138,13 +176,41 @@ impl SealedDirectory {
         self.directory.join(format!("{name}{}", self.kind.suffix))
     }
 
-    fn write_temporary(&self, path: &Path, label: &[u8], data: &[u8]) -> Result<(), DiskError> {
+    fn write_temporary(
+        &self,
+        path: &Path,
+        name: &str,
+        label: &[u8],
+        data: &[u8],
+    ) -> Result<(), DiskError> {
         ignore_missing(self.disk.remove(path))?;
         let mut file = self.disk.create(path)?;
-        let mut start = encode_head(self.kind, label, data).to_vec();
+        if let Some(cipher) = &self.cipher {
+            return self.write_encrypted(&mut *file, &**cipher, name, (label, data));
+        }
+        let mut start = Head::of(label, data).encode(self.kind).to_vec();
         start.extend_from_slice(label);
         file.append(&start)?;
         file.append(data)?;
+        file.sync_data()
+    }
+
+    fn write_encrypted(
+        &self,
+        file: &mut dyn DiskFile,
+        cipher: &dyn Cipher,
+        name: &str,
+        (label, data): (&[u8], &[u8]),
+    ) -> Result<(), DiskError> {
+        let path = self.full_path(name);
+        let failed =
+            |source| DiskError { operation: Operation::Create, path: path.clone(), source };
+        let (key_head, key) = cipher::begin(cipher, &context(self.kind, name)).map_err(failed)?;
+        let head = Head::of(label, data);
+        let checksum = head.content_checksum.to_le_bytes();
+        let head = head.encode_encrypted(self.kind, &key_head);
+        file.append(&head)?;
+        cipher::write_chunks(file, &path, &*key, &head, &[&checksum, label, data])?;
         file.sync_data()
     }
 
@@ -166,12 +232,41 @@ fn ignore_missing(result: Result<(), DiskError>) -> Result<(), DiskError> {
     }
 }
 
-/// An open file that was whole when it was opened.
+/// What the key of a file is for.
+fn context(kind: Kind, name: &str) -> Vec<u8> {
+    [&kind.magic[..], name.as_bytes()].concat()
+}
+
+/// An open file.
 #[derive(Debug)]
 pub(crate) struct SealedFile {
-    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    kind: Kind,
+    content: Content,
     label: Bytes,
     data_bytes: u64,
+    checksum: u32,
+}
+
+/// Where label and data are.
+#[derive(Debug)]
+enum Content {
+    Plain(Box<dyn DiskFile>),
+    Encrypted(ChunkedFile),
+}
+
+impl Content {
+    /// Fills `buffer` with label and data from `offset` on.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        match self {
+            Content::Plain(file) => {
+                Ok(file.read_at(offset.saturating_add(HEAD_BYTES as u64), buffer)?)
+            }
+            Content::Encrypted(file) => {
+                file.read(offset.saturating_add(CHECKSUM_BYTES as u64), buffer)
+            }
+        }
+    }
 }
 
 impl SealedFile {
@@ -184,45 +279,99 @@ impl SealedFile {
     }
 
     /// Fills `buffer` with the data from `offset` on.
-    pub(crate) fn read_data_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let data_at = (HEAD_BYTES + self.label.len()) as u64;
-        self.file.read_at(data_at.saturating_add(offset), buffer)
+    pub(crate) fn read_data_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), SealedError> {
+        let data_at = self.label.len() as u64;
+        Ok(self.content.read(data_at.saturating_add(offset), buffer)?)
     }
 
-    pub(crate) fn read_data(&self) -> Result<Vec<u8>, DiskError> {
+    pub(crate) fn read_data(&self) -> Result<Vec<u8>, SealedError> {
         let mut data = vec![0; usize::try_from(self.data_bytes).unwrap_or(usize::MAX)];
         self.read_data_at(0, &mut data)?;
         Ok(data)
     }
 
-    fn check(
+    /// Bytes of the file if it were not encrypted.
+    pub(crate) fn plain_bytes(&self) -> u64 {
+        (HEAD_BYTES + self.label.len()) as u64 + self.data_bytes
+    }
+
+    /// Fills `buffer` with the file from `offset` on, as if it were not encrypted.
+    pub(crate) fn read_plain_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), SealedError> {
+        let head = self.head().encode(self.kind);
+        let of_head = head.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or(&[]);
+        let (first, rest) = buffer.split_at_mut(of_head.len().min(buffer.len()));
+        first.copy_from_slice(&of_head[..first.len()]);
+        let content_at = offset.saturating_sub(HEAD_BYTES as u64);
+        if rest.is_empty() { Ok(()) } else { Ok(self.content.read(content_at, rest)?) }
+    }
+
+    fn head(&self) -> Head {
+        let (label_bytes, data_bytes) = (self.label.len(), self.data_bytes);
+        Head { label_bytes, data_bytes, content_checksum: self.checksum, key: None }
+    }
+
+    /// `unlock` gives the key that a head asks for.
+    fn open(
         file: Box<dyn DiskFile>,
         kind: Kind,
         path: PathBuf,
+        unlock: impl FnOnce(Option<&KeyHead>) -> Result<Option<Arc<dyn FileKey>>, cipher::LockProblem>,
     ) -> Result<SealedFile, SealedError> {
         let damaged = |offset, damage| Damaged { file: path.clone(), offset, damage };
         let length_bytes = file.len()?;
-        let mut head = [0; HEAD_BYTES];
-        if length_bytes < HEAD_BYTES as u64 {
-            return Err(damaged(length_bytes, Damage::Short).into());
-        }
-        file.read_at(0, &mut head)?;
-        let head = Head::decode(&head, kind).map_err(|damage| damaged(0, damage))?;
-        match head.file_bytes() {
-            expected if expected > length_bytes => {
-                return Err(damaged(length_bytes, Damage::Short).into());
+        let mut bytes = vec![0; length_bytes.min(cipher::HEAD_BYTES as u64) as usize];
+        file.read_at(0, &mut bytes)?;
+        let head = Head::decode(&bytes, kind).map_err(|damage| match damage {
+            Damage::Short => damaged(length_bytes, damage),
+            damage => damaged(0, damage),
+        })?;
+        let key =
+            unlock(head.key.as_ref()).map_err(|problem| Locked { file: path.clone(), problem })?;
+        let content = match key {
+            None => Content::Plain(file),
+            Some(key) => Content::Encrypted(
+                ChunkedFile::new(file, path.clone(), key, bytes)?
+                    .map_err(|damage| damaged(length_bytes, damage))?,
+            ),
+        };
+        let (found, expected) = match &content {
+            Content::Plain(_) => (length_bytes, head.file_bytes()),
+            Content::Encrypted(file) => {
+                let content_bytes = head.file_bytes() - (HEAD_BYTES - CHECKSUM_BYTES) as u64;
+                (file.content_bytes(), content_bytes)
             }
-            expected if expected < length_bytes => {
-                return Err(damaged(expected, Damage::Long).into());
-            }
-            expected if content_checksum(&*file, expected)? != head.content_checksum => {
-                return Err(damaged(HEAD_BYTES as u64, Damage::ContentChecksum).into());
-            }
-            _ => {}
+        };
+        match expected.cmp(&found) {
+            Ordering::Greater => return Err(damaged(length_bytes, Damage::Short).into()),
+            Ordering::Less => return Err(damaged(expected.min(length_bytes), Damage::Long).into()),
+            Ordering::Equal => {}
         }
         let mut label = vec![0; head.label_bytes];
-        file.read_at(HEAD_BYTES as u64, &mut label)?;
-        Ok(SealedFile { file, label: label.into(), data_bytes: head.data_bytes })
+        content.read(0, &mut label)?;
+        let checksum = match &content {
+            Content::Plain(_) => head.content_checksum,
+            Content::Encrypted(file) => {
+                let mut checksum = [0; CHECKSUM_BYTES];
+                file.read(0, &mut checksum)?;
+                u32::from_le_bytes(checksum)
+            }
+        };
+        let (label, data_bytes) = (label.into(), head.data_bytes);
+        Ok(SealedFile { path, kind, content, label, data_bytes, checksum })
+    }
+
+    /// Whether all of it is what was written.
+    fn check(&self) -> Result<(), SealedError> {
+        match &self.content {
+            Content::Encrypted(file) => Ok(file.check()?),
+            Content::Plain(file)
+                if content_checksum(&**file, self.plain_bytes())? != self.checksum =>
+            {
+                let (file, offset) = (self.path.clone(), HEAD_BYTES as u64);
+                Err(Damaged { file, offset, damage: Damage::ContentChecksum }.into())
+            }
+            Content::Plain(_) => Ok(()),
+        }
     }
 }
 
@@ -246,12 +395,17 @@ pub(crate) struct Parts<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// Checks the bytes of a whole file; where they are damaged, and how, if they are.
+/// Checks the bytes of a whole file that is not encrypted; where they are damaged, and how, if they are.
 pub(crate) fn parse(bytes: &[u8], kind: Kind) -> Result<Parts<'_>, (u64, Damage)> {
     let length_bytes = bytes.len() as u64;
     let short = || (length_bytes, Damage::Short);
-    let (head, content) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(short)?;
-    let head = Head::decode(head, kind).map_err(|damage| (0, damage))?;
+    let (_, content) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(short)?;
+    let head = Head::decode(bytes, kind).map_err(|damage| (0, damage))?;
+    if head.key.is_some() {
+        let damage =
+            Damage::UnknownVersion { found: cipher::ENCRYPTED_VERSION, supported: VERSION };
+        return Err((0, damage));
+    }
     if head.file_bytes() > length_bytes {
         return Err(short());
     }
@@ -276,45 +430,66 @@ struct Head {
     label_bytes: usize,
     data_bytes: u64,
     content_checksum: u32,
+    key: Option<KeyHead>,
 }
 
 impl Head {
-    fn decode(bytes: &[u8; HEAD_BYTES], kind: Kind) -> Result<Head, Damage> {
-        let number = |at| u32::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
-        if bytes[..8] != kind.magic {
+    /// The label is at most [`LABEL_BYTES_MAX`], which the stores check.
+    fn of(label: &[u8], data: &[u8]) -> Head {
+        let content_checksum = crc32c::crc32c_append(crc32c::crc32c(label), data);
+        let (label_bytes, data_bytes) = (label.len(), data.len() as u64);
+        Head { label_bytes, data_bytes, content_checksum, key: None }
+    }
+
+    /// From the beginning of a file: as many bytes as a head may have, if there are so many.
+    fn decode(bytes: &[u8], kind: Kind) -> Result<Head, Damage> {
+        let plain: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(Damage::Short)?;
+        let number = |at| u32::from_le_bytes(std::array::from_fn(|byte| plain[at + byte]));
+        if plain[..8] != kind.magic {
             return Err(Damage::WrongMagic);
         }
         // Before the checksum: another version may compute it otherwise.
-        if number(8) != VERSION {
-            return Err(Damage::UnknownVersion { found: number(8), supported: VERSION });
-        }
+        let (key, checksum) = match number(8) {
+            VERSION => (None, cipher::head_checksum(plain)),
+            cipher::ENCRYPTED_VERSION => {
+                let whole = bytes.first_chunk().ok_or(Damage::Short)?;
+                (Some(KeyHead::decode(whole)), cipher::head_checksum(whole))
+            }
+            found => return Err(Damage::UnknownVersion { found, supported: VERSION }),
+        };
         let label_bytes = number(16) as usize;
-        if number(12) != head_checksum(bytes) || label_bytes > LABEL_BYTES_MAX {
+        if number(12) != checksum || label_bytes > LABEL_BYTES_MAX {
             return Err(Damage::HeadChecksum);
         }
         let data_bytes = u64::from(number(24)) | u64::from(number(28)) << 32;
-        Ok(Head { label_bytes, data_bytes, content_checksum: number(20) })
+        Ok(Head { label_bytes, data_bytes, content_checksum: number(20), key })
     }
 
+    /// Bytes of the file without encryption.
     fn file_bytes(&self) -> u64 {
         ((HEAD_BYTES + self.label_bytes) as u64).saturating_add(self.data_bytes)
     }
-}
 
-/// The label is at most [`LABEL_BYTES_MAX`], which the stores check.
-fn encode_head(kind: Kind, label: &[u8], data: &[u8]) -> [u8; HEAD_BYTES] {
-    let content = crc32c::crc32c_append(crc32c::crc32c(label), data);
-    let mut bytes = [0; HEAD_BYTES];
-    bytes[..8].copy_from_slice(&kind.magic);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[16..20].copy_from_slice(&(label.len() as u32).to_le_bytes());
-    bytes[20..24].copy_from_slice(&content.to_le_bytes());
-    bytes[24..].copy_from_slice(&(data.len() as u64).to_le_bytes());
-    let checksum = head_checksum(&bytes);
-    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
-    bytes
-}
+    fn encode(&self, kind: Kind) -> [u8; HEAD_BYTES] {
+        let mut bytes = [0; HEAD_BYTES];
+        bytes[..8].copy_from_slice(&kind.magic);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[16..20].copy_from_slice(&(self.label_bytes as u32).to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.content_checksum.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.data_bytes.to_le_bytes());
+        let checksum = cipher::head_checksum(&bytes);
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
 
-fn head_checksum(head: &[u8; HEAD_BYTES]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&head[..12]), &head[16..])
+    fn encode_encrypted(&self, kind: Kind, key: &KeyHead) -> [u8; cipher::HEAD_BYTES] {
+        let plain = Head { content_checksum: 0, key: None, ..*self }.encode(kind);
+        let mut bytes = [0; cipher::HEAD_BYTES];
+        bytes[..HEAD_BYTES].copy_from_slice(&plain);
+        bytes[8..12].copy_from_slice(&cipher::ENCRYPTED_VERSION.to_le_bytes());
+        bytes[HEAD_BYTES..].copy_from_slice(&key.encode());
+        let checksum = cipher::head_checksum(&bytes);
+        bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
 }

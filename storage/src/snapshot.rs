@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::cipher::Locked;
 use crate::damage::Damaged;
 use crate::disk::{Disk, DiskError};
 use crate::sealed::{Kind, LABEL_BYTES_MAX, SealedDirectory, SealedError, SealedFile};
@@ -51,6 +52,9 @@ pub enum SnapshotError {
     /// The snapshot on disk is not what was written.
     #[error("the snapshot cannot be trusted")]
     Damaged(#[from] Damaged),
+    /// It needs another key, or is not encrypted where everything is.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// The description is too large.
     #[error("{bytes} bytes are too many to describe a snapshot ({LABEL_BYTES_MAX} at most)")]
     MetaTooLarge {
@@ -64,6 +68,7 @@ impl From<SealedError> for SnapshotError {
         match error {
             SealedError::Disk(error) => SnapshotError::Disk(error),
             SealedError::Damaged(damaged) => SnapshotError::Damaged(damaged),
+            SealedError::Locked(locked) => SnapshotError::Locked(locked),
         }
     }
 }

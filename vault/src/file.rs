@@ -48,11 +48,20 @@ pub enum KeyFileError {
 impl VaultKey {
     /// The key in a file.
     pub fn load(path: &Path) -> Result<VaultKey, KeyFileError> {
-        let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+        let text = read(path)?;
         text.parse().map_err(|source| KeyFileError::NoKey { path: path.to_owned(), source })
+    }
+
+    /// The keys in a file, one in each line: at least one, at most [`KEYS_MAX`](crate::KEYS_MAX). Empty lines are none.
+    pub fn load_all(path: &Path) -> Result<Vec<VaultKey>, KeyFileError> {
+        let text = read(path)?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let keys: Result<Vec<VaultKey>, KeyError> = lines.map(str::parse).collect();
+        let no_key = |source| KeyFileError::NoKey { path: path.to_owned(), source };
+        match keys.map_err(no_key)? {
+            keys if keys.is_empty() => Err(no_key(KeyError::Prefix)),
+            keys => Ok(keys),
+        }
     }
 
     /// Writes the key into a new file (0600); durable on return, but for the name of the file.
@@ -64,4 +73,12 @@ impl VaultKey {
         let written = file.write_all(format!("{}\n", self.to_text()).as_bytes());
         written.and_then(|()| file.sync_all()).map_err(failed)
     }
+}
+
+fn read(path: &Path) -> Result<String, KeyFileError> {
+    let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }

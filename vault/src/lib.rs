@@ -15,7 +15,8 @@
 //! twice: each piece and each stream has its own, HKDF-SHA-256 of the vault's key with 32 bytes of
 //! salt that are drawn anew each time ([`Salt::draw`], the only randomness here), the purpose and
 //! the context. Two equal salts would be needed for an accident: not within 2^100 pieces. The nonce
-//! then counts the chunks of a stream, and is zero for a piece.
+//! then counts the chunks of a stream, and is zero for a piece. Whoever has a place for each of many small pieces gives
+//! them numbers and a key together ([`NumberedKey`]).
 //!
 //! **Rotation.** A vault has several keys: the first one seals, all of them open.
 
@@ -23,6 +24,7 @@
 
 mod file;
 mod key;
+mod numbered;
 mod stream;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
@@ -31,6 +33,7 @@ use aws_lc_rs::hmac;
 
 pub use file::KeyFileError;
 pub use key::{KeyError, KeyId, VaultKey};
+pub use numbered::NumberedKey;
 pub use stream::{CHUNK_BYTES, EncryptedReader, EncryptedWriter};
 
 /// Keys that one vault opens with: one that seals and those before it.
@@ -42,7 +45,10 @@ pub const PIECE_BYTES_MAX: usize = 1 << 20;
 const VERSION: u32 = 1;
 const SALT_BYTES: usize = 32;
 const HEAD_BYTES: usize = 52;
-const TAG_BYTES: usize = MAX_TAG_LEN;
+
+/// Bytes that tell whether something was changed.
+pub const TAG_BYTES: usize = MAX_TAG_LEN;
+
 const PIECE_MAGIC: [u8; 8] = *b"novaseal";
 
 /// How many bytes a piece is longer than what is in it.
@@ -108,6 +114,11 @@ impl Salt {
         let mut bytes = [0; SALT_BYTES];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| VaultError::NoRandomness)?;
         Ok(Salt(bytes))
+    }
+
+    /// Its bytes, to be kept beside what is sealed.
+    pub fn to_bytes(self) -> [u8; SALT_BYTES] {
+        self.0
     }
 
     /// One that was drawn elsewhere. It must never be used twice.
@@ -276,12 +287,30 @@ impl DataKey {
         sealed.map_err(|_| VaultError::TooLarge)
     }
 
+    /// Encrypts in place, and returns the tag.
+    fn seal_apart(
+        &self,
+        number: u64,
+        authenticated: &[u8],
+        content: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], VaultError> {
+        let sealed =
+            self.0.seal_in_place_separate_tag(nonce(number), Aad::from(authenticated), content);
+        let tag = sealed.map_err(|_| VaultError::TooLarge)?;
+        tag.as_ref().try_into().map_err(|_| VaultError::TooLarge)
+    }
+
     /// Decrypts in place and takes the tag off; `None` if anything is not as it was sealed.
     fn open(&self, number: u64, authenticated: &[u8], content: &mut Vec<u8>) -> Option<()> {
-        let opened = self.0.open_in_place(nonce(number), Aad::from(authenticated), content);
-        let length = opened.ok()?.len();
+        let length = self.open_slice(number, authenticated, content)?;
         content.truncate(length);
         Some(())
+    }
+
+    /// The same; how much is left without the tag.
+    fn open_slice(&self, number: u64, authenticated: &[u8], content: &mut [u8]) -> Option<usize> {
+        let opened = self.0.open_in_place(nonce(number), Aad::from(authenticated), content);
+        Some(opened.ok()?.len())
     }
 }
 

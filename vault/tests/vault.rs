@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 
 use novacron_vault::{
     CHUNK_BYTES, EncryptedReader, EncryptedWriter, KeyFileError, PIECE_BYTES_MAX,
-    PIECE_OVERHEAD_BYTES, Salt, Vault, VaultError, VaultKey,
+    PIECE_OVERHEAD_BYTES, Salt, TAG_BYTES, Vault, VaultError, VaultKey,
 };
 use proptest::prelude::*;
 
@@ -173,6 +173,79 @@ fn a_key_is_kept_in_a_file_that_is_never_replaced() {
     assert!(matches!(VaultKey::load(&path), Err(KeyFileError::NoKey { .. })));
     let nowhere = VaultKey::load(&directory.path().join("nowhere"));
     assert!(matches!(nowhere, Err(KeyFileError::Read { .. })));
+}
+
+#[test]
+fn numbered_pieces_open_in_their_own_place_only() {
+    let sealing = vault(&[2, 1]);
+    let key = sealing.numbered(sealing.ids()[0], salt(1), b"segment 7").unwrap();
+    let seal = |number: u64, content: &[u8]| {
+        let mut bytes = content.to_vec();
+        let tag = key.seal(number, b"head", &mut bytes).unwrap();
+        [&bytes[..], &tag].concat()
+    };
+    let open = |vault: &Vault, salt, context: &[u8], number, head: &[u8], sealed: &[u8]| {
+        let key = vault.numbered(vault.ids()[0], salt, context).unwrap();
+        let mut bytes = sealed.to_vec();
+        key.open(number, head, &mut bytes)?;
+        bytes.truncate(sealed.len() - TAG_BYTES);
+        Some(bytes)
+    };
+    let sealed = seal(5, b"swordfish");
+    assert_eq!(sealed.len(), 9 + TAG_BYTES);
+    let context = &b"segment 7"[..];
+    let opened = open(&sealing, salt(1), context, 5, b"head", &sealed);
+    assert_eq!(opened.unwrap(), b"swordfish");
+    assert_eq!(open(&sealing, salt(1), context, 9, b"head", &seal(9, b"")).unwrap(), b"");
+    assert_eq!(open(&sealing, salt(1), context, 6, b"head", &sealed), None, "another number");
+    assert_eq!(open(&sealing, salt(1), context, 5, b"tail", &sealed), None, "another head");
+    assert_eq!(open(&sealing, salt(2), context, 5, b"head", &sealed), None, "another salt");
+    assert_eq!(open(&sealing, salt(1), b"segment 8", 5, b"head", &sealed), None);
+    assert_eq!(open(&vault(&[3]), salt(1), context, 5, b"head", &sealed), None, "another key");
+    let other = Vault::new("another", vec![self::key(2)]).unwrap();
+    assert_eq!(open(&other, salt(1), context, 5, b"head", &sealed), None, "another purpose");
+    for bit in 0..sealed.len() * 8 {
+        let mut flipped = sealed.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(open(&sealing, salt(1), context, 5, b"head", &flipped), None, "bit {bit}");
+    }
+    assert_eq!(open(&sealing, salt(1), context, 5, b"head", &sealed[..TAG_BYTES - 1]), None);
+    // Equal contents look different at each number, and for each salt.
+    let elsewhere = sealing.numbered(sealing.ids()[0], salt(2), context).unwrap();
+    let mut bytes = b"swordfish".to_vec();
+    elsewhere.seal(5, b"head", &mut bytes).unwrap();
+    let all: std::collections::BTreeSet<Vec<u8>> = (0..1000)
+        .map(|number| seal(number, b"swordfish")[..9].to_vec())
+        .chain([bytes, b"swordfish".to_vec()])
+        .collect();
+    assert_eq!(all.len(), 1002);
+    let missing = vault(&[1]).numbered(self::key(2).id(), salt(1), b"").unwrap_err();
+    let (needed, known) = (self::key(2).id(), vec![self::key(1).id()]);
+    assert_eq!(missing, VaultError::OtherKey { needed, known });
+    // What they look like is a format.
+    assert_eq!(hex(&seal(1, b"content")), NUMBERED);
+}
+
+const NUMBERED: &str = "4d7cab484e51173eb8990134df5985696bc2f62c471edd";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_file_may_hold_several_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        VaultKey::load_all(&path)
+    };
+    let (one, two) = (key(1).to_text(), key(2).to_text());
+    assert_eq!(load(&format!("{one}\n")).unwrap(), [key(1)]);
+    assert_eq!(load(&format!("{two}\n\n  {one}")).unwrap(), [key(2), key(1)]);
+    for text in ["", "\n", "password", &format!("{one}\npassword\n")] {
+        assert!(matches!(load(text), Err(KeyFileError::NoKey { .. })), "{text}");
+    }
 }
 
 proptest! {

@@ -127,7 +127,8 @@ impl Machine {
         if let Some(reason) = distrusted {
             tracing::info!(%reason, "the tables are made anew from snapshot and log");
         }
-        Self::recovered(disk, KeptTables::new(tables), DiskWork::on_threads())
+        let tables = KeptTables::new(tables, disk.cipher());
+        Self::recovered(disk, tables, DiskWork::on_threads())
     }
 
     /// Opens the snapshots of `disk` and keeps no tables, which are files of a real disk: each start is as after a

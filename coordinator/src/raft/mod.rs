@@ -29,6 +29,7 @@ pub mod backlog;
 pub mod disk_work;
 pub mod elections;
 pub mod heard;
+mod hidden_rows;
 mod leaderless;
 mod lengthy;
 pub mod log_store;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use novacron_storage::cipher::EncryptedFiles;
 use novacron_storage::disk::{Disk, DiskError};
 
 use super::level::Level;
@@ -12,6 +13,12 @@ use super::segment::{Segment, SegmentError};
 /// The directory of all of them in a data directory.
 const DIRECTORY: &str = "samples";
 const SUFFIX: &str = ".samples";
+const ENCRYPTED: EncryptedFiles = EncryptedFiles { magic: *b"novasmpe" };
+
+/// Where files are, and how they are called.
+pub(crate) fn directories() -> [(PathBuf, &'static str); Level::ALL.len()] {
+    Level::ALL.map(|level| (directory(level), SUFFIX))
+}
 const TEMPORARY: &str = "unfinished";
 
 /// The files of one member. One task writes; many read.
@@ -70,11 +77,11 @@ impl Files {
             Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
-        let mut file = self.disk.create(&unfinished)?;
-        file.append(bytes)?;
+        let path = path(level, begin_s);
+        let mut file = ENCRYPTED.write(&*self.disk, &unfinished, &path, bytes)?;
         file.sync_data()?;
         drop(file);
-        self.disk.rename(&unfinished, &path(level, begin_s))?;
+        self.disk.rename(&unfinished, &path)?;
         self.disk.sync_directory(&directory)?;
         self.begins().insert((level, begin_s));
         Ok(())
@@ -85,7 +92,7 @@ impl Files {
     /// # Errors
     /// [`SegmentError`].
     pub fn read(&self, level: Level, begin_s: u64) -> Result<Option<Segment>, SegmentError> {
-        match self.disk.open(&path(level, begin_s)) {
+        match ENCRYPTED.open(&*self.disk, &path(level, begin_s)) {
             Ok(file) => Segment::open(file).map(Some),
             // It was removed a moment ago.
             Err(error) if error.is_not_found() => Ok(None),

@@ -21,7 +21,7 @@ const VALUE_PURPOSE: &str = "novacron secret";
 /// What the record is sealed for, where it is.
 const RECORD_PURPOSE: &str = "novacron keyring";
 
-const DIRECTORY: &str = "keys";
+pub(crate) const DIRECTORY: &str = "keys";
 const RECORD: &str = "secrets";
 
 /// Why keys or values cannot be used.

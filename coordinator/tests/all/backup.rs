@@ -1,7 +1,7 @@
 //! A cluster that is lost and comes back from its backup.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::agent::{Agent, Greeting};
 use crate::support::*;
@@ -23,12 +23,6 @@ use tokio::time::timeout;
 
 fn key() -> VaultKey {
     VaultKey::from_bytes([7; 32])
-}
-
-pub fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
-    let path = directory.join(format!("key-{}", key.id()));
-    key.save_new(&path).unwrap();
-    path
 }
 
 pub fn write_encrypted(path: &Path, content: &[u8]) {

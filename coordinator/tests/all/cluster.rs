@@ -56,7 +56,7 @@ async fn one_that_has_entered_and_never_came_to_vote_leaves_nothing_behind_when_
     let MemberIdentity { member, incarnation, .. } = cluster.join("c2").await;
     // It asks to take part, and is gone before it has caught up.
     let credentials = {
-        let directory = DataDirectory::open(&cluster.configs["c2"].data_directory).unwrap();
+        let directory = DataDirectory::open(&cluster.configs["c2"]).unwrap();
         directory.credentials().unwrap()
     };
     let any = (Ipv4Addr::LOCALHOST, 0).into();

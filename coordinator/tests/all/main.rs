@@ -7,6 +7,7 @@ mod access;
 mod agents;
 mod alerts;
 mod api;
+mod at_rest;
 mod audit;
 mod backup;
 mod cluster;

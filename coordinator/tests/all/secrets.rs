@@ -18,7 +18,7 @@ use novacron_vault::{Vault, VaultKey};
 use serde_json::json;
 
 use crate::access::town::keep_secret;
-use crate::backup::{backup_of, begin_backup, key_file, write_encrypted};
+use crate::backup::{backup_of, begin_backup, write_encrypted};
 use crate::https::Https;
 use crate::support::*;
 
@@ -66,7 +66,7 @@ fn holds(bytes: &[u8], needle: &str) -> bool {
 }
 
 /// Files below a directory that hold a text, and how many were looked at.
-fn files_with(directory: &Path, needle: &str) -> (Vec<String>, usize) {
+pub fn files_with(directory: &Path, needle: &str) -> (Vec<String>, usize) {
     let (mut found, mut seen) = (Vec::new(), 0);
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

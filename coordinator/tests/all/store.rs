@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::secrets::files_with;
 use crate::support::spec::spec;
+use novacron_coordinator::at_rest::StorageCipher;
 use novacron_coordinator::clock::{new_request, new_uuid};
 use novacron_coordinator::raft::log_store::LogStore;
 use novacron_coordinator::raft::machine::Machine;
@@ -13,8 +15,10 @@ use novacron_coordinator::state::command::{CreateVm, Placement};
 use novacron_coordinator::state::{Body, Command};
 use novacron_protocol::ids::VmId;
 use novacron_protocol::time::Timestamp;
+use novacron_storage::cipher::EncryptedDisk;
 use novacron_storage::disk::{Disk, RealDisk};
 use novacron_storage::log::{Log, LogOptions};
+use novacron_vault::VaultKey;
 use openraft::storage::RaftStateMachine;
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{
@@ -75,6 +79,15 @@ impl Place {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(self.directory.path()).unwrap());
         Machine::open(disk, self.directory.path()).unwrap()
     }
+
+    /// The same, encrypted.
+    fn open_with(&self, keys: &[u8]) -> Machine {
+        let disk = Arc::new(RealDisk::open(self.directory.path()).unwrap());
+        let keys = keys.iter().map(|number| VaultKey::from_bytes([*number; 32]));
+        let cipher = StorageCipher::new(keys.collect()).unwrap();
+        let disk = EncryptedDisk::new(disk, Arc::new(cipher));
+        Machine::open(Arc::new(disk), self.directory.path()).unwrap()
+    }
 }
 
 async fn applied(machine: &mut Machine) -> Option<u64> {
@@ -92,6 +105,33 @@ async fn closed_tables_are_found_again() {
     let mut machine = place.open();
     assert_eq!(applied(&mut machine).await, Some(5));
     assert_eq!(hash(&machine), before);
+}
+
+#[tokio::test]
+async fn encrypted_tables_are_found_again_with_their_key_and_are_nothing_without() {
+    let place = Place::new();
+    let mut machine = place.open_with(&[1]);
+    apply(&mut machine, 1..=5).await;
+    let before = hash(&machine);
+    machine.closer().close().unwrap();
+    drop(machine);
+    let tables = place.directory.path().join("tables");
+    assert_eq!(files_with(&tables, "vm-3").0, [""; 0]);
+    let mut machine = place.open_with(&[2, 1]);
+    assert_eq!(applied(&mut machine).await, Some(5));
+    assert_eq!(hash(&machine), before);
+    machine.closer().close().unwrap();
+    drop(machine);
+    // They are a copy: the log has all of it.
+    assert_eq!(applied(&mut place.open_with(&[1])).await, None, "they moved to the newest key");
+
+    let place = Place::new();
+    let mut machine = place.open();
+    apply(&mut machine, 1..=5).await;
+    machine.closer().close().unwrap();
+    drop(machine);
+    assert_ne!(files_with(&place.directory.path().join("tables"), "vm-3").0, [""; 0]);
+    assert_eq!(applied(&mut place.open_with(&[1])).await, None);
 }
 
 #[tokio::test]

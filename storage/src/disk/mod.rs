@@ -16,6 +16,9 @@ mod volatile;
 
 use std::fmt::Debug;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cipher::Cipher;
 
 pub use error::{DiskError, Operation};
 pub use real::RealDisk;
@@ -47,6 +50,11 @@ pub trait Disk: Debug + Send + Sync {
 
     /// The path as an operator would open it, for messages.
     fn full_path(&self, path: &Path) -> PathBuf;
+
+    /// The keys of what the stores keep here, if they encrypt it.
+    fn cipher(&self) -> Option<Arc<dyn Cipher>> {
+        None
+    }
 }
 
 /// An open file.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::record::RECORD_BYTES_MAX;
+use crate::cipher::Locked;
 use crate::damage::{Damage, Damaged};
 use crate::disk::DiskError;
 
@@ -13,6 +14,9 @@ pub enum LogError {
     /// restored, or the node replaced.
     #[error("the log cannot be trusted")]
     Damaged(#[from] Damaged),
+    /// It needs another key, or is not encrypted where everything is. Nothing was changed.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// The disk failed while opening or reading. Trying again is safe.
     #[error("the disk failed")]
     Disk(#[from] DiskError),

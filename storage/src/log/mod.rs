@@ -15,6 +15,9 @@
 //! ones can be removed as soon as all their entries are purged; it is made with its head synced
 //! before anything else goes into it. The format is in `record` and `segment`.
 //!
+//! **Encryption.** On a disk with a [cipher](crate::cipher) the payload of each record is encrypted, in
+//! a segment that belongs to one opening of the log.
+//!
 //! **Failure.** After a failed write nobody knows what the disk has, so the log takes no more
 //! writes until it is opened anew. Opening writes the last batch again in place and syncs before
 //! it shows anything: what a reader sees has become durable, even if the process died between a
@@ -270,7 +273,8 @@ impl Log {
     }
 
     fn write_batch(&mut self, records: &[Record]) -> Result<Vec<Position>, DiskError> {
-        if self.active().length_bytes() >= self.options.segment_bytes_max {
+        let active = self.active();
+        if active.length_bytes() >= self.options.segment_bytes_max || !active.takes_records() {
             self.rotate()?;
         }
         let batch = self.next_batch;

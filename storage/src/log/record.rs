@@ -14,14 +14,21 @@
 //!     32      …  payload
 //! ```
 //!
+//! In an encrypted segment (see `segment`) the payload is ciphertext and its tag. Its number is the offset of the record;
+//! authenticated are the bytes from 8 to 32 as well. So a record is taken for none at another place, of another kind or
+//! with another index, whoever made the checksums. What stands in the head is readable: kinds, lengths and indexes.
+//!
 //! Integers are little-endian. The head has a checksum of its own so that a damaged length is told
 //! from a record that was not written to its end, and so that a later record can be recognised
 //! after a damaged one. The place is part of it so that a record which a drive wrote or read
 //! elsewhere, or one that stands inside a payload, is not taken for one.
 
+use std::io;
+
 use bytes::Bytes;
 
 use super::error::LogError;
+use crate::cipher::{FileKey, TAG_BYTES};
 use crate::damage::Damage;
 
 pub(super) const HEADER_BYTES: usize = 32;
@@ -30,6 +37,9 @@ pub(super) const HEADER_BYTES: usize = 32;
 /// segment holds by default. Larger things belong into snapshots; with one batch (8 MiB) on top a
 /// segment stays below 256 MiB, and offsets within 32 bits.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The same, encrypted.
+const PAYLOAD_BYTES_MAX: usize = RECORD_BYTES_MAX + TAG_BYTES;
 
 const VERSION: u8 = 1;
 
@@ -83,27 +93,51 @@ impl Record {
         }
     }
 
-    /// Appends the record to `out`; its payload has passed [`check_size`].
-    pub(super) fn encode(&self, place: Place, batch: u64, ends_batch: bool, out: &mut Vec<u8>) {
+    /// Appends the record to `out`, encrypted if there is a key; its payload has passed [`check_size`].
+    pub(super) fn encode(
+        &self,
+        place: Place,
+        (batch, ends_batch): (u64, bool),
+        key: Option<&dyn FileKey>,
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let payload = self.payload();
-        let header = Header {
-            payload_checksum: crc32c::crc32c(payload),
-            payload_bytes: payload.len(),
+        let mut header = Header {
+            payload_checksum: 0,
+            payload_bytes: payload.len() + key.map_or(0, |_| TAG_BYTES),
             kind: self.kind(),
             ends_batch,
             batch,
             index: self.index(),
         };
-        out.extend_from_slice(&header.encode(place));
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
         out.extend_from_slice(payload);
+        let payload_at = start + HEADER_BYTES;
+        if let Some(key) = key {
+            let tag = key.seal(place.offset, &header.authenticated(), &mut out[payload_at..])?;
+            out.extend_from_slice(&tag);
+        }
+        header.payload_checksum = crc32c::crc32c(&out[payload_at..]);
+        out[start..payload_at].copy_from_slice(&header.encode(place));
+        Ok(())
     }
 
-    /// The record that `header` announces. Payloads other than entries are copied, because they
-    /// outlive the buffer they were read into.
-    pub(super) fn decode(header: &Header, payload: Bytes) -> Result<Record, Damage> {
+    /// The record that `header` announces at a place. Payloads other than entries are copied,
+    /// because they outlive the buffer they were read into.
+    pub(super) fn decode(
+        header: &Header,
+        place: Place,
+        payload: Bytes,
+        key: Option<&dyn FileKey>,
+    ) -> Result<Record, Damage> {
         if crc32c::crc32c(&payload) != header.payload_checksum {
             return Err(Damage::ContentChecksum);
         }
+        let payload = match key {
+            Some(key) => decrypt(header, place, &payload, key).ok_or(Damage::Encrypted)?,
+            None => payload,
+        };
         let kept = || Bytes::copy_from_slice(&payload);
         Ok(match header.kind {
             Kind::Entry => Record::Entry { index: header.index, bytes: payload },
@@ -134,10 +168,23 @@ impl Record {
     }
 }
 
+fn decrypt(header: &Header, place: Place, payload: &[u8], key: &dyn FileKey) -> Option<Bytes> {
+    let content_bytes = payload.len().checked_sub(TAG_BYTES)?;
+    let mut content = payload.to_vec();
+    key.open(place.offset, &header.authenticated(), &mut content)?;
+    content.truncate(content_bytes);
+    Some(content.into())
+}
+
 impl Header {
-    fn encode(&self, place: Place) -> [u8; HEADER_BYTES] {
+    /// What is authenticated with an encrypted payload: all but the checksums.
+    fn authenticated(&self) -> [u8; HEADER_BYTES - 8] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[4..8].copy_from_slice(&self.payload_checksum.to_le_bytes());
+        self.put(&mut bytes);
+        std::array::from_fn(|at| bytes[at + 8])
+    }
+
+    fn put(&self, bytes: &mut [u8; HEADER_BYTES]) {
         // Sizes are checked against a limit far below 4 GiB before they come here.
         bytes[8..12].copy_from_slice(&(self.payload_bytes as u32).to_le_bytes());
         bytes[12] = VERSION;
@@ -145,6 +192,12 @@ impl Header {
         bytes[14] = u8::from(self.ends_batch);
         bytes[16..24].copy_from_slice(&self.batch.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.index.to_le_bytes());
+    }
+
+    fn encode(&self, place: Place) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[4..8].copy_from_slice(&self.payload_checksum.to_le_bytes());
+        self.put(&mut bytes);
         let checksum = header_checksum(place, &bytes);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -161,7 +214,7 @@ impl Header {
             });
         }
         let payload_bytes = u32_at(bytes, 8) as usize;
-        let (Some(kind), 0..=1, 0, 0..=RECORD_BYTES_MAX) =
+        let (Some(kind), 0..=1, 0, 0..=PAYLOAD_BYTES_MAX) =
             (Kind::from_number(bytes[13]), bytes[14], bytes[15], payload_bytes)
         else {
             return Err(Damage::OutOfOrder("a head that no program writes".to_owned()));
@@ -207,7 +260,7 @@ mod tests {
 
     fn encoded(record: &Record) -> Vec<u8> {
         let mut bytes = Vec::new();
-        record.encode(PLACE, 42, true, &mut bytes);
+        record.encode(PLACE, (42, true), None, &mut bytes).unwrap();
         bytes
     }
 
@@ -218,7 +271,7 @@ mod tests {
             (header.batch, header.ends_batch, header.payload_bytes),
             (42, true, payload.len())
         );
-        Record::decode(&header, Bytes::copy_from_slice(payload))
+        Record::decode(&header, place, Bytes::copy_from_slice(payload), None)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::cache::Cache;
 use super::error::LogError;
 use super::scan::{Batch, Flaw, Scan};
-use super::segment::{self, HEAD_BYTES, Segment};
+use super::segment::{self, Segment};
 use super::state::State;
 use super::{Log, LogOptions};
 use crate::damage::{Damage, Damaged};
@@ -45,6 +45,7 @@ struct Recovery {
 /// How far a segment is good.
 #[derive(Debug)]
 struct Progress {
+    head_bytes: usize,
     /// From the last whole batch (from the head, if that is the first one) …
     last_batch_at: usize,
     /// … to its end.
@@ -73,6 +74,14 @@ impl Recovery {
     fn read_segment(&mut self, number: u64, is_last: bool) -> Result<(), LogError> {
         let mut segment = Segment::open(&*self.disk, &self.directory, number)?;
         let scan = Scan::new(number, segment.read_whole()?);
+        let scan = match scan.head() {
+            Ok(head) => {
+                segment.unlock(&*self.disk, &head)?;
+                scan.with_key(segment.key().cloned())
+            }
+            // Told below.
+            Err(_) => scan,
+        };
         let progress = self.replay(&scan).map_err(|flaw| self.refused(number, flaw))?;
         let whole_bytes = progress.whole_bytes as u64;
         if let Some(flaw) = progress.flaw {
@@ -82,7 +91,7 @@ impl Recovery {
                 return Err(self.refused(number, flaw));
             }
             self.report_torn(number, whole_bytes, &scan);
-            if progress.whole_bytes <= HEAD_BYTES {
+            if progress.whole_bytes <= progress.head_bytes {
                 return self.remove_torn(number, flaw);
             }
             segment.cut(whole_bytes)?;
@@ -98,22 +107,23 @@ impl Recovery {
     /// Follows the whole batches of a segment up to its end or first flaw. Fails on what no power
     /// cut explains: whole records that cannot follow what stands before them.
     fn replay(&mut self, scan: &Scan) -> Result<Progress, Flaw> {
-        let mut progress = Progress { last_batch_at: 0, whole_bytes: 0, flaw: None };
-        let first_batch = match scan.first_batch() {
-            Ok(first_batch) => first_batch,
+        let mut progress = Progress { head_bytes: 0, last_batch_at: 0, whole_bytes: 0, flaw: None };
+        let head = match scan.head() {
+            Ok(head) => head,
             Err(flaw) => return Ok(Progress { flaw: Some(flaw), ..progress }),
         };
+        let (first_batch, head_bytes) = (head.first_batch, head.length_bytes());
         let mut next_batch = *self.next_batch.get_or_insert(first_batch);
         if first_batch != next_batch {
             let what = format!("batch {first_batch}, due is {next_batch}");
-            return Err(Flaw { span: 0..HEAD_BYTES, damage: Damage::OutOfOrder(what) });
+            return Err(Flaw { span: 0..head_bytes, damage: Damage::OutOfOrder(what) });
         }
-        progress.whole_bytes = HEAD_BYTES;
+        (progress.head_bytes, progress.whole_bytes) = (head_bytes, head_bytes);
         loop {
             match scan.batch_at(progress.whole_bytes, next_batch) {
                 Ok(Some(batch)) => {
                     self.apply(&batch)?;
-                    let is_first = batch.span.start == HEAD_BYTES;
+                    let is_first = batch.span.start == head_bytes;
                     progress.last_batch_at = if is_first { 0 } else { batch.span.start };
                     progress.whole_bytes = batch.span.end;
                 }

@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::record::{HEADER_BYTES, Header, Place, Record};
-use super::segment::{self, HEAD_BYTES};
+use super::segment::Head;
 use super::state::Position;
+use crate::cipher::{self, FileKey};
 use crate::damage::Damage;
 
 /// What a drive writes whole or not at all; larger units are multiples of it.
@@ -31,11 +34,17 @@ pub(super) struct Flaw {
 pub(super) struct Scan {
     number: u64,
     bytes: Bytes,
+    key: Option<Arc<dyn FileKey>>,
 }
 
 impl Scan {
     pub(super) fn new(number: u64, bytes: Bytes) -> Scan {
-        Scan { number, bytes }
+        Scan { number, bytes, key: None }
+    }
+
+    /// The same, of an encrypted segment.
+    pub(super) fn with_key(self, key: Option<Arc<dyn FileKey>>) -> Scan {
+        Scan { key, ..self }
     }
 
     pub(super) fn bytes(&self, span: Range<usize>) -> &[u8] {
@@ -46,10 +55,15 @@ impl Scan {
         self.bytes.len()
     }
 
-    /// The number of the first batch, from the head of the segment.
-    pub(super) fn first_batch(&self) -> Result<u64, Flaw> {
-        segment::first_batch(&self.bytes, self.number)
-            .map_err(|damage| Flaw { span: 0..HEAD_BYTES.min(self.bytes.len()), damage })
+    /// The head of the segment.
+    pub(super) fn head(&self) -> Result<Head, Flaw> {
+        Head::decode(&self.bytes, self.number).map_err(|damage| {
+            // The longer of both heads, where the version says so.
+            let is_encrypted = self.bytes.get(8) == Some(&(cipher::ENCRYPTED_VERSION as u8));
+            let head_bytes =
+                if is_encrypted { cipher::HEAD_BYTES } else { cipher::PLAIN_HEAD_BYTES };
+            Flaw { span: 0..head_bytes.min(self.bytes.len()), damage }
+        })
     }
 
     /// The batch at `start`, which must have number `batch`; `None` at the end of the segment.
@@ -84,6 +98,8 @@ impl Scan {
             | Damage::HeadChecksum
             | Damage::ContentChecksum => self.has_unwritten_sector(&flaw.span),
             Damage::Long | Damage::Misplaced(_) | Damage::OutOfOrder(_) | Damage::Missing => false,
+            // Whole, or its checksum would be wrong.
+            Damage::Encrypted => false,
             // Of sealed files only; no record of a log is flawed so.
             Damage::ContentHash | Damage::Label => false,
         };
@@ -107,7 +123,9 @@ impl Scan {
 
     fn record(&self, header: &Header, span: &Range<usize>) -> Result<Record, Flaw> {
         let payload = self.bytes.slice(span.start + HEADER_BYTES..span.end);
-        Record::decode(header, payload).map_err(|damage| Flaw { span: span.clone(), damage })
+        let place = self.place(span.start);
+        let record = Record::decode(header, place, payload, self.key.as_deref());
+        record.map_err(|damage| Flaw { span: span.clone(), damage })
     }
 
     fn position(&self, span: &Range<usize>) -> Position {

@@ -10,6 +10,11 @@
 //!     32      …  records
 //! ```
 //!
+//! On a disk with a cipher the head has a key as well (see `cipher`), which is for this number of a segment; the payloads
+//! of all records are encrypted with it. The number of what is encrypted is its offset, and a power cut may take back what
+//! stood at an offset: so only the opening of the log that made an encrypted segment writes records to it, and the next
+//! one begins a segment, with a new salt. Writing the last batch again writes the same bytes.
+//!
 //! Integers are little-endian. The first batch carries the vote, committed and purge that stood
 //! when the segment was made (there is none if nothing stood). Head and carried batch are written
 //! and synced at once, before the file gets its durable name and before anything else is written.
@@ -17,15 +22,18 @@
 
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::error::LogError;
 use super::record::{HEADER_BYTES, Header, Place, Record};
 use super::state::Position;
+use crate::cipher::{self, FileKey, KeyHead, Locked};
 use crate::damage::{Damage, Damaged};
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{Disk, DiskError, DiskFile, Operation};
 
-pub(super) const HEAD_BYTES: usize = 32;
+const HEAD_BYTES: usize = cipher::PLAIN_HEAD_BYTES;
 
 const MAGIC: [u8; 8] = *b"novalog\n";
 const VERSION: u32 = 1;
@@ -44,41 +52,62 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 }
 
 /// Encodes the head of a segment.
-pub(super) fn head(number: u64, first_batch: u64) -> [u8; HEAD_BYTES] {
-    let mut bytes = [0; HEAD_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    bytes[16..24].copy_from_slice(&number.to_le_bytes());
-    bytes[24..].copy_from_slice(&first_batch.to_le_bytes());
-    let checksum = head_checksum(&bytes);
+fn head(number: u64, first_batch: u64, key: Option<&KeyHead>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(cipher::HEAD_BYTES);
+    let version = if key.is_some() { cipher::ENCRYPTED_VERSION } else { VERSION };
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&version.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&first_batch.to_le_bytes());
+    bytes.extend(key.iter().flat_map(|key| key.encode()));
+    let checksum = cipher::head_checksum(&bytes);
     bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// The number of the first batch, from the head of segment `number`.
-pub(super) fn first_batch(bytes: &[u8], number: u64) -> Result<u64, Damage> {
-    let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(Damage::Short)?;
-    let [_, _, _, _, _, _, _, _, v0, v1, v2, v3, c0, c1, c2, c3, numbers @ ..] = *head;
-    if head[..8] != MAGIC {
-        return Err(Damage::WrongMagic);
-    }
-    // Before the checksum: another version may compute it otherwise.
-    let version = u32::from_le_bytes([v0, v1, v2, v3]);
-    if version != VERSION {
-        return Err(Damage::UnknownVersion { found: version, supported: VERSION });
-    }
-    if u32::from_le_bytes([c0, c1, c2, c3]) != head_checksum(head) {
-        return Err(Damage::HeadChecksum);
-    }
-    let [found, first_batch] = two_numbers(numbers);
-    if found != number {
-        return Err(Damage::Misplaced(format!("segment {found}")));
-    }
-    Ok(first_batch)
+/// What the head of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) first_batch: u64,
+    key: Option<KeyHead>,
 }
 
-fn head_checksum(head: &[u8; HEAD_BYTES]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&head[..12]), &head[16..])
+impl Head {
+    pub(super) fn length_bytes(&self) -> usize {
+        if self.key.is_some() { cipher::HEAD_BYTES } else { HEAD_BYTES }
+    }
+
+    /// The head at the beginning of segment `number`.
+    pub(super) fn decode(bytes: &[u8], number: u64) -> Result<Head, Damage> {
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(Damage::Short)?;
+        let [_, _, _, _, _, _, _, _, v0, v1, v2, v3, c0, c1, c2, c3, numbers @ ..] = *head;
+        if head[..8] != MAGIC {
+            return Err(Damage::WrongMagic);
+        }
+        // Before the checksum: another version may compute it otherwise.
+        let (checksum, key) = match u32::from_le_bytes([v0, v1, v2, v3]) {
+            VERSION => (cipher::head_checksum(head), None),
+            cipher::ENCRYPTED_VERSION => {
+                let whole = bytes.first_chunk().ok_or(Damage::Short)?;
+                (cipher::head_checksum(whole), Some(KeyHead::decode(whole)))
+            }
+            found => return Err(Damage::UnknownVersion { found, supported: VERSION }),
+        };
+        if u32::from_le_bytes([c0, c1, c2, c3]) != checksum {
+            return Err(Damage::HeadChecksum);
+        }
+        let [found, first_batch] = two_numbers(numbers);
+        if found != number {
+            return Err(Damage::Misplaced(format!("segment {found}")));
+        }
+        Ok(Head { first_batch, key })
+    }
+}
+
+/// What the key of a segment is for.
+fn context(number: u64) -> Vec<u8> {
+    [&MAGIC[..], &number.to_le_bytes()].concat()
 }
 
 fn two_numbers(bytes: [u8; 16]) -> [u64; 2] {
@@ -93,6 +122,9 @@ pub(super) struct Segment {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     length_bytes: u64,
+    key: Option<Arc<dyn FileKey>>,
+    /// Whether this opening of the log made it.
+    is_new: bool,
 }
 
 impl Segment {
@@ -105,10 +137,17 @@ impl Segment {
         carried: &[Record],
     ) -> Result<Segment, DiskError> {
         let path = path(directory, number);
+        let failed = |source| DiskError {
+            operation: Operation::Create,
+            path: disk.full_path(&path),
+            source,
+        };
+        let begun = disk.cipher().map(|cipher| cipher::begin(&*cipher, &context(number)));
+        let (key_head, key) = begun.transpose().map_err(failed)?.unzip();
         let file = disk.create(&path)?;
-        let mut segment = Segment { number, path, file, length_bytes: 0 };
-        let mut bytes = head(number, first_batch).to_vec();
-        segment.encode_batch(first_batch, carried, &mut bytes);
+        let mut segment = Segment { number, path, file, length_bytes: 0, key, is_new: true };
+        let mut bytes = head(number, first_batch, key_head.as_ref());
+        segment.encode_batch(first_batch, carried, &mut bytes)?;
         segment.append(&bytes)?;
         disk.sync_directory(directory)?;
         Ok(segment)
@@ -122,7 +161,23 @@ impl Segment {
         let path = path(directory, number);
         let file = disk.open(&path)?;
         let length_bytes = file.len()?;
-        Ok(Segment { number, path, file, length_bytes })
+        Ok(Segment { number, path, file, length_bytes, key: None, is_new: false })
+    }
+
+    /// Takes the key that the head asks for, from now on.
+    pub(super) fn unlock(&mut self, disk: &dyn Disk, head: &Head) -> Result<(), Locked> {
+        let key = cipher::resume(disk.cipher().as_ref(), head.key.as_ref(), &context(self.number));
+        self.key = key.map_err(|problem| Locked { file: disk.full_path(&self.path), problem })?;
+        Ok(())
+    }
+
+    pub(super) fn key(&self) -> Option<&Arc<dyn FileKey>> {
+        self.key.as_ref()
+    }
+
+    /// Whether records may be added: see the module.
+    pub(super) fn takes_records(&self) -> bool {
+        self.is_new || self.key.is_none()
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -144,7 +199,7 @@ impl Segment {
         records: &[Record],
     ) -> Result<Vec<Position>, DiskError> {
         let mut bytes = Vec::new();
-        let positions = self.encode_batch(batch, records, &mut bytes);
+        let positions = self.encode_batch(batch, records, &mut bytes)?;
         self.append(&bytes)?;
         Ok(positions)
     }
@@ -172,7 +227,7 @@ impl Segment {
         let place = Place { segment: self.number, offset: position.offset.into() };
         let mut bytes = vec![0; position.length as usize];
         self.file.read_at(place.offset, &mut bytes)?;
-        entry_from(bytes.into(), index, place).map_err(|damage| {
+        entry_from(bytes.into(), index, place, self.key.as_deref()).map_err(|damage| {
             Damaged { file: disk.full_path(&self.path), offset: place.offset, damage }.into()
         })
     }
@@ -185,27 +240,40 @@ impl Segment {
     }
 
     /// Encodes records as they will stand at the end of the file, after what `out` holds already.
-    fn encode_batch(&self, batch: u64, records: &[Record], out: &mut Vec<u8>) -> Vec<Position> {
+    fn encode_batch(
+        &self,
+        batch: u64,
+        records: &[Record],
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<Position>, DiskError> {
+        let failed =
+            |source| DiskError { operation: Operation::Append, path: self.path.clone(), source };
         let mut positions = Vec::with_capacity(records.len());
         for (at, record) in records.iter().enumerate() {
             let start = out.len();
             let offset = self.length_bytes + start as u64;
-            let ends_batch = at + 1 == records.len();
-            record.encode(Place { segment: self.number, offset }, batch, ends_batch, out);
+            let (place, ends_batch) =
+                (Place { segment: self.number, offset }, at + 1 == records.len());
+            record.encode(place, (batch, ends_batch), self.key.as_deref(), out).map_err(failed)?;
             positions.push(Position {
                 segment: self.number,
                 offset: offset as u32,
                 length: (out.len() - start) as u32,
             });
         }
-        positions
+        Ok(positions)
     }
 }
 
-fn entry_from(bytes: Bytes, index: u64, place: Place) -> Result<Bytes, Damage> {
+fn entry_from(
+    bytes: Bytes,
+    index: u64,
+    place: Place,
+    key: Option<&dyn FileKey>,
+) -> Result<Bytes, Damage> {
     let head: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(Damage::Short)?;
     let header = Header::decode(head, place)?;
-    match Record::decode(&header, bytes.slice(HEADER_BYTES..))? {
+    match Record::decode(&header, place, bytes.slice(HEADER_BYTES..), key)? {
         Record::Entry { index: found, bytes } if found == index => Ok(bytes),
         _ => Err(Damage::Misplaced(format!("a record other than entry {index}"))),
     }
@@ -226,14 +294,14 @@ mod tests {
 
     #[test]
     fn a_head_says_what_is_wrong_with_it() {
-        let good = head(3, 9);
-        assert_eq!(first_batch(&good, 3), Ok(9));
-        assert_eq!(first_batch(&good[..31], 3), Err(Damage::Short));
-        assert!(matches!(first_batch(&good, 4), Err(Damage::Misplaced(_))));
+        let good = head(3, 9, None);
+        assert_eq!(Head::decode(&good, 3), Ok(Head { first_batch: 9, key: None }));
+        assert_eq!(Head::decode(&good[..31], 3), Err(Damage::Short));
+        assert!(matches!(Head::decode(&good, 4), Err(Damage::Misplaced(_))));
         let spoiled = |at: usize| {
-            let mut bytes = good;
+            let mut bytes = good.clone();
             bytes[at] ^= 1;
-            first_batch(&bytes, 3)
+            Head::decode(&bytes, 3)
         };
         assert_eq!(spoiled(0), Err(Damage::WrongMagic));
         assert_eq!(spoiled(9), Err(Damage::UnknownVersion { found: 257, supported: 1 }));

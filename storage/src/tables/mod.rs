@@ -14,8 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use self::seal::Seal;
+use crate::cipher::Locked;
 use crate::damage::Damaged;
 use crate::disk::DiskError;
+use crate::sealed::SealedError;
 
 const APPLIED_KEY: &[u8] = &[0];
 const ROW: u8 = 1;
@@ -42,12 +44,25 @@ pub enum TablesError {
     /// The tables are not what was closed.
     #[error("the tables cannot be trusted")]
     Damaged(#[from] Damaged),
+    /// What says whether they were closed is encrypted; it never is.
+    #[error(transparent)]
+    Locked(#[from] Locked),
     /// sled failed.
     #[error("the database of the tables failed")]
     Database(#[from] sled::Error),
     /// sled panicked while opening, as it does for some damage.
     #[error("the database of the tables panicked while opening")]
     Panicked,
+}
+
+impl From<SealedError> for TablesError {
+    fn from(error: SealedError) -> TablesError {
+        match error {
+            SealedError::Disk(error) => TablesError::Disk(error),
+            SealedError::Damaged(damaged) => TablesError::Damaged(damaged),
+            SealedError::Locked(locked) => TablesError::Locked(locked),
+        }
+    }
 }
 
 /// Open tables. Reading and committing may happen from several threads.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::TablesError;
 use crate::damage::{Damage, Damaged};
 use crate::disk::{DiskError, Operation, RealDisk};
-use crate::sealed::{Kind, SealedDirectory, SealedError};
+use crate::sealed::{Kind, SealedDirectory};
 
 const KIND: Kind = Kind { magic: *b"novaseal", suffix: ".seal" };
 const NAME: &str = "tables";
@@ -45,11 +45,7 @@ impl Seal {
     pub(super) fn check_and_break(&self) -> Result<(), TablesError> {
         let database = self.database_path();
         if database.exists() {
-            let seal = self.files.open_file(NAME).map_err(|error| match error {
-                SealedError::Disk(error) => TablesError::Disk(error),
-                SealedError::Damaged(damaged) => TablesError::Damaged(damaged),
-            })?;
-            let Some(seal) = seal else {
+            let Some(seal) = self.files.open_file(NAME)? else {
                 return Err(TablesError::NotClosed { directory: self.directory.clone() });
             };
             if seal.read_data()? != self.checksum(Operation::Read)?.to_le_bytes() {

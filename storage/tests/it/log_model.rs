@@ -7,6 +7,7 @@ use novacron_storage::log::{Log, LogError, LogOptions, RECORD_BYTES_MAX};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::cipher::TestCipher;
 use crate::model::{Model, Step, step};
 
 /// Small enough that a few steps fill several segments and overflow the cache.
@@ -51,6 +52,11 @@ proptest! {
     #[test]
     fn a_log_is_its_model(steps in steps()) {
         follow(Arc::new(SimulatedDisk::new(0)), &steps);
+    }
+
+    #[test]
+    fn an_encrypted_log_is_its_model(steps in steps()) {
+        follow(TestCipher::new(&[1]).disk(&SimulatedDisk::new(0)), &steps);
     }
 }
 

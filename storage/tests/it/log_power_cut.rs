@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use novacron_storage::disk::{Failure, SimulatedDisk};
+use novacron_storage::disk::{Disk, Failure, SimulatedDisk};
 use novacron_storage::log::{Log, LogError, LogOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::cipher::TestCipher;
 use crate::model::{Model, Step, step};
 use crate::seeds::{for_each_seed, value_of};
 
@@ -27,15 +28,17 @@ fn lives() -> impl Strategy<Value = Vec<Life>> {
 /// A log over several lives, with what it may be when it is opened next.
 struct Survivor {
     disk: SimulatedDisk,
+    /// What the log is encrypted with, if it is. It refuses to use a number twice, over all lives.
+    cipher: Option<TestCipher>,
     /// What was acknowledged, and that with the write that was under way: never both parts of it.
     possible: Vec<Model>,
     stamp: u64,
 }
 
 impl Survivor {
-    fn new(seed: u64) -> Survivor {
+    fn new(seed: u64, cipher: Option<TestCipher>) -> Survivor {
         let disk = SimulatedDisk::new(seed);
-        Survivor { disk, possible: vec![Model::default()], stamp: 0 }
+        Survivor { disk, cipher, possible: vec![Model::default()], stamp: 0 }
     }
 
     fn live(&mut self, (failure, after, steps): &Life) {
@@ -48,7 +51,11 @@ impl Survivor {
     }
 
     fn open(&mut self) -> Result<(Log, Model), LogError> {
-        let log = Log::open(Arc::new(self.disk.clone()), "log", SMALL);
+        let disk: Arc<dyn Disk> = match &self.cipher {
+            Some(cipher) => cipher.disk(&self.disk),
+            None => Arc::new(self.disk.clone()),
+        };
+        let log = Log::open(disk, "log", SMALL);
         if let Err(LogError::Damaged(damaged)) = &log {
             panic!("a failure of the disk was taken for damage: {damaged}");
         }
@@ -78,8 +85,17 @@ impl Survivor {
 
 #[test]
 fn the_acknowledged_survives_and_nothing_is_invented() {
-    for_each_seed(400, |seed| {
-        let mut survivor = Survivor::new(seed);
+    survive(400, || None);
+}
+
+#[test]
+fn the_acknowledged_survives_encrypted() {
+    survive(200, || Some(TestCipher::new(&[1])));
+}
+
+fn survive(seeds: u64, cipher: impl Fn() -> Option<TestCipher>) {
+    for_each_seed(seeds, |seed| {
+        let mut survivor = Survivor::new(seed, cipher());
         for life in value_of(&lives(), seed) {
             survivor.live(&life);
         }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod cipher;
+mod encrypted;
 mod formats;
 mod log_damage;
 mod log_model;

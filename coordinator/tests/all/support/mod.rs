@@ -8,7 +8,7 @@ pub use spec::spec;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
 use novacron_protocol::api::{SettingsChange, TokenCreate};
 use novacron_protocol::ids::{ClusterId, RequestId, Revision, VmId};
 use novacron_transport::{Credentials, Role, SubjectName};
+use novacron_vault::VaultKey;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -85,6 +86,13 @@ pub fn config_with(name: &str, directory: &Path, more: &str) -> Config {
     Config::parse(&text, Path::new("test.toml")).unwrap()
 }
 
+/// A new file with a key.
+pub fn key_file(directory: &Path, key: &VaultKey) -> PathBuf {
+    let path = directory.join(format!("key-{}", key.id()));
+    key.save_new(&path).unwrap();
+    path
+}
+
 pub fn request() -> RequestId {
     new_request(Clock::system().now())
 }
@@ -125,6 +133,8 @@ pub struct TestCluster {
     pub directory: TempDir,
     pub configs: BTreeMap<String, Config>,
     pub running: BTreeMap<String, Coordinator>,
+    /// What members that are made from now on encrypt their files with.
+    pub storage_key_file: Option<PathBuf>,
     clock: Clock,
     more: &'static str,
 }
@@ -142,11 +152,25 @@ impl TestCluster {
 
     /// The same, with more of a configuration.
     pub async fn start_configured(members: usize, clock: Clock, more: &'static str) -> Self {
+        let mut cluster = Self::found(clock, more, None).await;
+        for number in 2..=members {
+            cluster.add(&format!("c{number}")).await;
+        }
+        cluster
+    }
+
+    /// A cluster of one member that encrypts its files with a key.
+    pub async fn start_encrypted(key: &VaultKey) -> Self {
+        Self::found(Clock::system(), "", Some(key)).await
+    }
+
+    async fn found(clock: Clock, more: &'static str, key: Option<&VaultKey>) -> Self {
         log_as_asked();
         let directory = tempfile::tempdir().unwrap();
+        let storage_key_file = key.map(|key| key_file(directory.path(), key));
         let (configs, running) = (BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { directory, configs, running, clock, more };
-        let first = config_with("c1", cluster.directory.path(), more);
+        let mut cluster = Self { directory, configs, running, storage_key_file, clock, more };
+        let first = cluster.new_config("c1");
         founding::init(&first, None, Clock::system()).await.unwrap();
         cluster.configs.insert("c1".to_owned(), first);
         cluster.run("c1").await;
@@ -156,10 +180,12 @@ impl TestCluster {
             app.view.local(Fleet::secret_keys).sealing
         })
         .await;
-        for number in 2..=members {
-            cluster.add(&format!("c{number}")).await;
-        }
         cluster
+    }
+
+    fn new_config(&self, name: &str) -> Config {
+        let config = config_with(name, self.directory.path(), self.more);
+        Config { storage_key_file: self.storage_key_file.clone(), ..config }
     }
 
     pub async fn add(&mut self, name: &str) {
@@ -170,7 +196,7 @@ impl TestCluster {
 
     /// Gives a member its id and its data, and does not start it.
     pub async fn join(&mut self, name: &str) -> MemberIdentity {
-        let config = config_with(name, self.directory.path(), self.more);
+        let config = self.new_config(name);
         let create = TokenCreate {
             role: "coordinator".into(),
             name: Some(name.into()),
