@@ -14,6 +14,7 @@
 //! | [`snapshot`] | how disks of machines were |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
+//! | `change` [`news`] | what differs, for events; which events tell what a command did |
 //! | [`project`] | whose machines are whose, and how much they may take |
 //! | [`region`] [`residency`] | where hosts stand, and which machines may stand there |
 //! | [`network`] | bridges under one name, and which machines are in them |
@@ -38,6 +39,7 @@ pub mod archive;
 pub mod audit;
 pub mod batch;
 pub mod binding;
+mod change;
 pub mod check;
 pub mod command;
 pub mod drain;
@@ -50,6 +52,7 @@ pub mod ledger;
 pub mod member;
 pub mod migration;
 pub mod network;
+pub mod news;
 pub mod node;
 pub mod origin;
 pub mod outbox;

@@ -37,7 +37,7 @@ use crate::state::testing::{Scene, account, name, progress, spec_in};
 use crate::state::{Accepted, Body, Fleet};
 
 /// Something of every table, by commands of every kind that makes rows.
-fn scene() -> Scene {
+pub(super) fn scene() -> Scene {
     let mut scene = Scene::new();
     scene.join("node-01", 16);
     scene.join("node-02", 16);
@@ -311,4 +311,4 @@ fn golden_snapshot() {
 const LOG_BYTES: usize = 8119;
 const LOG_HASH: u64 = 17_533_986_808_396_587_150;
 const ROWS_BYTES: usize = 9795;
-const ROWS_HASH: u64 = 13_538_716_864_098_332_350;
+const ROWS_HASH: u64 = 7_611_889_227_093_818_622;
