@@ -1,9 +1,12 @@
 //! Reading the audit log: the newest records of the tables, and the older ones in the archive.
 
 use novacron_protocol::api::{AuditActor, AuditEntry, AuditVerdict};
-use novacron_protocol::audit::{Chain, Fault, FaultAt, Known, Verifier, line, parse_line};
+use novacron_protocol::audit::{
+    Chain, ChainHash, Fault, FaultAt, Known, Verifier, line, parse_line,
+};
 
 use crate::history::{History, HistoryError};
+use crate::state::Fleet;
 use crate::state::audit::{AuditHead, AuditNumber, AuditRow};
 use crate::state::table::Table;
 use crate::view::View;
@@ -35,7 +38,8 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
-    fn lets_through(&self, entry: &AuditEntry) -> bool {
+    /// Whether a record is one of those.
+    pub fn lets_through(&self, entry: &AuditEntry) -> bool {
         let is =
             |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|one| one == found);
         let object = entry.object.as_ref().and_then(|object| object.id.as_deref());
@@ -83,6 +87,46 @@ pub enum Part {
     },
 }
 
+/// What comes behind a record.
+#[derive(Debug)]
+pub enum Next {
+    /// Lines of the log; `is_last` says that nothing is behind them yet.
+    Lines {
+        /// The lines, without their ends.
+        lines: Vec<String>,
+        /// Whether nothing is behind them yet.
+        is_last: bool,
+    },
+    /// A part of the archive that has the next record.
+    Archived(Part),
+    /// The next record is not kept any more.
+    Forgotten,
+}
+
+/// What comes behind a record; of the tables at most so many lines, and a line more than so many bytes.
+pub fn next(fleet: &Fleet, behind: u64, lines_max: usize, bytes_max: usize) -> Next {
+    let wanted = AuditNumber(behind.saturating_add(1));
+    let mut rows = fleet.audit_from(wanted).peekable();
+    if rows.peek().is_some_and(|(first, _)| *first == wanted) || fleet.audit_head().number < wanted
+    {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while lines.len() < lines_max
+            && bytes < bytes_max
+            && let Some((_, row)) = rows.next()
+        {
+            bytes += row.line.len();
+            lines.push(format!("{} {}", row.hash, row.line));
+        }
+        return Next::Lines { lines, is_last: rows.next().is_none() };
+    }
+    match fleet.audit_segment_of(wanted) {
+        Some((name, first)) => {
+            Next::Archived(Part::Archived { name: name.to_owned(), first: first.0 })
+        }
+        None => Next::Forgotten,
+    }
+}
+
 /// The audit log as this member has it. Cheap to clone.
 #[derive(Clone)]
 pub struct AuditLog {
@@ -128,6 +172,20 @@ impl AuditLog {
         }
         page.before = None;
         Ok(page)
+    }
+
+    /// The hash of a record; `None` if it is not kept, or not written yet.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn hash_of(&self, number: u64) -> Result<Option<ChainHash>, AuditError> {
+        let part = self.parts().into_iter().rev().find(|part| part.first() <= number);
+        let Some(part) = part else { return Ok(None) };
+        let at = number - part.first();
+        let text = self.text(part).await?;
+        let line = usize::try_from(at).ok().and_then(|at| text.split_terminator('\n').nth(at));
+        let hash = line.map(|line| parse_line(line).map(|(hash, _)| hash)).transpose();
+        Ok(hash.map_err(|fault| FaultAt { number, fault })?)
     }
 
     /// Checks every record that is kept, and that the log ends where the caller knows that it ended once.
@@ -203,14 +261,18 @@ impl AuditLog {
 
 impl Part {
     /// Number of its first record.
-    fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         match self {
             Self::Archived { first, .. } | Self::Recent { first, .. } => *first,
         }
     }
 }
 
-fn entry(line: &str) -> Result<AuditEntry, Fault> {
+/// The record in a line of the log.
+///
+/// # Errors
+/// [`Fault::NotALine`].
+pub fn entry(line: &str) -> Result<AuditEntry, Fault> {
     let (hash, record) = parse_line(line)?;
     let entry: AuditEntry = serde_json::from_str(record).map_err(|_| Fault::NotALine)?;
     Ok(AuditEntry { hash: hash.to_string(), ..entry })

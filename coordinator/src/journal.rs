@@ -1,11 +1,12 @@
 //! What happens to the fleet, in the leader's log: one line for each event, ids as fields. Events themselves are
 //! in the state; this is for those who read logs. A migration ends in one line that accounts for its downtime.
 
-use novacron_protocol::api::{Event, EventKind};
+use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::Revision;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::Fleet;
+use crate::state::event::EventRow;
 use crate::view::View;
 
 /// Writes what is new until `stop`. What happened before is in another leader's log.
@@ -29,11 +30,12 @@ fn write_new(fleet: &Fleet, seen: Revision) -> Revision {
     fleet.revision()
 }
 
-fn write(fleet: &Fleet, event: &Event) {
-    let Event { revision, kind, vm, node, migration, request, message, .. } = event;
+fn write(fleet: &Fleet, event: &EventRow) {
+    let EventRow { revision, kind, actor, vm, node, migration, request, message, .. } = event;
     tracing::info!(
         %revision,
         ?kind,
+        actor = %actor.shown(),
         vm = vm.map(tracing::field::display),
         node = node.as_ref().map(tracing::field::display),
         migration = migration.map(tracing::field::display),

@@ -14,6 +14,7 @@
 //! | [`error`] | what can go wrong, by what a caller can do about it |
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod client;
 pub mod config;
 mod connector;
@@ -30,6 +31,7 @@ mod query;
 pub mod wait;
 mod word;
 
+pub use audit::AuditWatch;
 pub use client::{
     AlertFilter, AuditFilter, Client, InvoiceFilter, MetricQuery, MigrationFilter, NodeFilter,
     PageRequest, Stale, UsageFilter, VmFilter,

@@ -13,10 +13,10 @@ use novacron_protocol::access::{AccessRole, BindingEffect};
 use novacron_protocol::ids::{MemberId, MigrationId, Revision};
 use novacron_protocol::project::Quotas;
 use novacron_sdk::api::{
-    ApiKeyCreate, BindingCreate, ClusterView, Code, EventKind, MemberRole, PrincipalCreate,
-    PrincipalKind, ProjectCreate, TokenCreate, VmCreate, VmStop,
+    ApiKeyCreate, AuditActor, BindingCreate, ClusterView, Code, EventActor, EventKind, MemberRole,
+    PrincipalCreate, PrincipalKind, ProjectCreate, TokenCreate, VmCreate, VmStop,
 };
-use novacron_sdk::{Client, Config, Error, EventFilter, VmFilter};
+use novacron_sdk::{AuditFilter, Client, Config, Error, EventFilter, VmFilter};
 use tempfile::TempDir;
 
 fn free_address() -> SocketAddr {
@@ -236,7 +236,19 @@ fn journey(client: &Client) {
     assert_eq!(code(client.migration_cancel(MigrationId(created.id.0))), Code::NotFound);
 
     let events = client.events(&EventFilter::default(), Revision(0)).unwrap();
-    assert!(events.iter().any(|event| event.kind == EventKind::VmCreated));
+    let made = events.iter().find(|event| event.kind == EventKind::VmCreated).unwrap();
+    let EventActor::Certificate { name } = &made.actor else { panic!("{made:?}") };
+    let mut audit =
+        client.watch_audit(AuditFilter::default(), made.audit.map(|n| (n - 1).to_string()));
+    let record = audit.next().unwrap().unwrap();
+    assert_eq!((record.action.as_str(), Some(record.number)), ("vm.create", made.audit));
+    assert!(matches!(&record.actor, AuditActor::Certificate { name: same, .. } if same == name));
+    let place = audit.resume_after().map(str::to_owned);
+    client.annotate("web-01", "owner", "alice").unwrap();
+    let vm = AuditFilter { action: Some("vm".into()), ..AuditFilter::default() };
+    let next =
+        client.watch_audit(vm, place).find(|next| next.as_ref().unwrap().action == "vm.annotate");
+    assert!(next.unwrap().unwrap().number > record.number);
     let watch = client.watch_events(EventFilter::default(), Revision(0));
     let watched: Vec<_> = watch.take(events.len()).map(Result::unwrap).collect();
     assert_eq!(watched, events);

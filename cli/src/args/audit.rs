@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 /// Who changed what.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Lists the newest records, newest first.
+    /// Lists the newest records, newest first; with `--follow` oldest first, and then each as it is written.
     List(AuditList),
     /// Checks that no record was changed, removed or added since it was written.
     Verify(AuditVerify),
@@ -33,6 +33,13 @@ pub struct AuditList {
     /// How many.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub count: usize,
+    /// Go on with what is done from now on.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Follow from behind this record, instead of from the newest ones; with its hash, nothing but the same log is gone on
+    /// with.
+    #[arg(long, value_name = "NUMBER[:HASH]", requires = "follow", conflicts_with = "count")]
+    pub after: Option<String>,
 }
 
 /// What to check.

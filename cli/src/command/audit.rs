@@ -10,7 +10,7 @@ use novacron_sdk::{AuditFilter, Client};
 
 use crate::args::{AuditCommand, AuditList, AuditVerify};
 use crate::failure::Failure;
-use crate::output::{Printer, notice};
+use crate::output::{Printer, audit, notice};
 
 /// `novacron audit`; `connect` makes the client of those that need one.
 ///
@@ -22,6 +22,7 @@ pub fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     match command {
+        AuditCommand::List(list) if list.follow => follow(list, &connect()?, printer),
         AuditCommand::List(list) => {
             let entries = connect()?.audit(&filter(list), list.count)?;
             printer.list(&entries, "no records")
@@ -36,6 +37,27 @@ pub fn run(
             judge(&verdict)
         }
     }
+}
+
+/// Without a place, the newest records come first, and then what is behind the newest of all as it was before they were
+/// read: so nothing is missed in between.
+fn follow(list: &AuditList, client: &Client, printer: Printer) -> Result<(), Failure> {
+    let filter = filter(list);
+    let mut after = list.after.clone();
+    if after.is_none() {
+        let newest = client.audit(&AuditFilter::default(), 1)?.pop();
+        let last = newest.as_ref().map_or(0, |newest| newest.number);
+        let shown = client.audit(&filter, list.count)?;
+        for entry in shown.iter().rev().filter(|entry| entry.number <= last) {
+            printer.next(entry, &audit::line(entry))?;
+        }
+        after = newest.map(|newest| format!("{}:{}", newest.number, newest.hash));
+    }
+    for entry in client.watch_audit(filter, after) {
+        let entry = entry?;
+        printer.next(&entry, &audit::line(&entry))?;
+    }
+    Ok(())
 }
 
 fn filter(list: &AuditList) -> AuditFilter {

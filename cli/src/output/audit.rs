@@ -10,6 +10,17 @@ impl Row for AuditEntry {
         &["NUMBER", "AT", "WHO", "FROM", "ACTION", "OBJECT", "RESULT"];
 
     fn row(&self) -> Vec<String> {
+        self.columns().into()
+    }
+}
+
+/// A record in columns.
+trait Columns {
+    fn columns(&self) -> [String; 7];
+}
+
+impl Columns for AuditEntry {
+    fn columns(&self) -> [String; 7] {
         let (name, address) = match &self.actor {
             AuditActor::Cluster => ("(cluster)", None),
             AuditActor::Certificate { name, address } => (name.as_str(), address.as_ref()),
@@ -24,7 +35,7 @@ impl Row for AuditEntry {
                 None => format!("refused: {}", word(code)),
             },
         };
-        vec![
+        [
             self.number.to_string(),
             self.at.to_string(),
             name.to_owned(),
@@ -34,6 +45,12 @@ impl Row for AuditEntry {
             result,
         ]
     }
+}
+
+/// A record as a line of its own, the columns at the widths that they usually have.
+pub fn line(entry: &AuditEntry) -> String {
+    let [number, at, who, from, action, object, result] = entry.columns();
+    format!("{number:>8}  {at}  {who:<16}  {from:<15}  {action:<20}  {object:<36}  {result}")
 }
 
 impl Show for AuditVerdict {

@@ -6,13 +6,14 @@ use super::Row;
 use super::text::{or_dash, word};
 
 impl Row for Event {
-    const HEADER: &'static [&'static str] = &["REVISION", "AT", "KIND", "NODE", "MESSAGE"];
+    const HEADER: &'static [&'static str] = &["REVISION", "AT", "KIND", "WHO", "NODE", "MESSAGE"];
 
     fn row(&self) -> Vec<String> {
         vec![
             self.revision.to_string(),
             self.at.to_string(),
             word(&self.kind),
+            self.actor.to_string(),
             or_dash(self.node.as_ref()),
             self.message.clone(),
         ]
@@ -21,5 +22,6 @@ impl Row for Event {
 
 /// An event as a line of its own, the columns at the widths that they usually have.
 pub fn line(event: &Event) -> String {
-    format!("{:>8}  {}  {:<20}  {}", event.revision.0, event.at, word(&event.kind), event.message)
+    let (revision, who, kind) = (event.revision.0, event.actor.to_string(), word(&event.kind));
+    format!("{revision:>8}  {}  {kind:<20}  {who:<16}  {}", event.at, event.message)
 }

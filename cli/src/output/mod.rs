@@ -8,7 +8,7 @@
 
 mod access;
 mod alert;
-mod audit;
+pub mod audit;
 mod batch;
 mod cluster;
 pub mod event;

@@ -1,6 +1,6 @@
 //! What people see of fixed views, to the letter.
 
-use novacron_protocol::api::{MigrationView, NodeView, RegionView, VmView};
+use novacron_protocol::api::{AuditEntry, Event, MigrationView, NodeView, RegionView, VmView};
 use novacron_protocol::migration::{Convergence, MemoryPath, MigrationMode};
 use novacron_protocol::time::Timestamp;
 
@@ -43,6 +43,46 @@ fn migration(status: &str) -> MigrationView {
         "ended_at": is_over.then_some("2026-01-01T00:00:07Z"), "revision": 9, "_links": {}
     }))
     .unwrap()
+}
+
+fn event() -> Event {
+    serde_json::from_value(serde_json::json!({
+        "revision": 57, "sequence": 0, "at": "2026-01-01T00:00:00Z", "kind": "vm.state",
+        "actor": {"kind": "api-key", "name": "deployer"},
+        "object": {"kind": "vm", "id": "0b8f5a66-8f4c-4a57-9d6e-000000000001"},
+        "before": {"state": "running"}, "after": {"state": "stopping"}, "audit": 9,
+        "vm": "0b8f5a66-8f4c-4a57-9d6e-000000000001", "node": "node-01", "migration": null, "project": "web",
+        "request": null, "message": "machine web-01 is stopping on node-01"
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_event_says_who_caused_it() {
+    assert_eq!(
+        table(Event::HEADER, [event().row()]),
+        "REVISION  AT                        KIND      WHO       NODE     MESSAGE\n\
+         57        2026-01-01T00:00:00.000Z  vm.state  deployer  node-01  machine web-01 is stopping on node-01\n"
+    );
+    assert_eq!(
+        super::event::line(&event()),
+        "      57  2026-01-01T00:00:00.000Z  vm.state              deployer          machine web-01 is stopping on node-01"
+    );
+}
+
+#[test]
+fn a_record_is_a_line_of_its_own() {
+    let entry: AuditEntry = serde_json::from_value(serde_json::json!({
+        "number": 9, "at": "2026-01-01T00:00:00Z", "revision": 57, "action": "vm.stop",
+        "actor": {"kind": "certificate", "name": "anna", "address": "192.0.2.7"},
+        "object": {"kind": "vm", "id": "0b8f5a66-8f4c-4a57-9d6e-000000000001"}, "result": {"kind": "done"}
+    }))
+    .unwrap();
+    assert_eq!(
+        super::audit::line(&entry),
+        "       9  2026-01-01T00:00:00.000Z  anna              192.0.2.7        vm.stop               \
+         0b8f5a66-8f4c-4a57-9d6e-000000000001  done"
+    );
 }
 
 #[test]

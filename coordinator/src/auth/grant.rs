@@ -177,6 +177,11 @@ impl Sight<'_> {
         &self.may
     }
 
+    /// Where another permission holds; looked up each time.
+    pub fn reach_for(&self, permission: Permission) -> Reach {
+        self.fleet.reach(&self.principal.name, permission)
+    }
+
     /// Where machines are seen.
     pub fn machines(&self) -> &Reach {
         &self.sees

@@ -16,7 +16,7 @@
 //! | `vms` `annotations` `console` `migrations` `batches` `nodes` `events` `audit` | the resources |
 //! | `usage` `invoices` `rates` `ledger` | what machines used, and what it costs |
 //! | `metrics` | what was measured, over time |
-//! | `outlet` | streams and readers that do not read |
+//! | `feed` `outlet` | streams of what is applied; streams and readers that do not read |
 //! | `overview` `alerts` | the fleet in one document; what somebody has to look at |
 //! | `cluster` `backup` `tokens` `health` | the cluster itself |
 //! | `projects` `principals` `whoami` | whose machines are whose, and who may do what |
@@ -34,6 +34,7 @@ mod cluster;
 mod connection;
 mod console;
 mod events;
+mod feed;
 mod health;
 mod held;
 mod invoices;

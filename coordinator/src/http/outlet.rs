@@ -31,7 +31,7 @@ pub(super) enum Ending {
     Lost(Lost),
     /// The coordinator shuts down; the client goes on at another one.
     Stopping,
-    /// This member has lost the cluster: nothing that is new would come.
+    /// This member has lost the cluster, or has not got what is next: it would not come from here.
     CutOff,
     /// It cannot go on, and why.
     Problem(Problem),

@@ -1,5 +1,6 @@
 //! API keys: what a program shows instead of a certificate. The state knows a hash of the secret, never the secret.
 
+use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::ApiKeyId;
 use novacron_protocol::limits::DISPLAY_NAME_BYTES_MAX;
 use novacron_protocol::time::Timestamp;
@@ -8,6 +9,8 @@ use novacron_transport::SubjectName;
 use novacron_transport::token::SecretHash;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::project::check_display_name;
 use super::reply::{Accepted, Refusal, Reply};
@@ -68,13 +71,14 @@ impl Fleet {
         }
         let message = format!("principal {} got API key {}", key.principal, key.id);
         self.api_keys.insert(key.id, ApiKey { created_at: at, ..key.clone() });
-        self.emit_access(now, message);
+        self.emit(now, EventKind::AccessChanged, About::of(Subject::ApiKey(key.id)), message);
         Ok(Accepted::ApiKey(key.id))
     }
 
     pub(super) fn revoke_key(&mut self, now: &mut Applying, id: ApiKeyId) -> Reply {
         let key = self.api_keys.remove(&id).ok_or(Refusal::NoSuchApiKey(id))?;
-        self.emit_access(now, format!("API key {id} of principal {} was revoked", key.principal));
+        let message = format!("API key {id} of principal {} was revoked", key.principal);
+        self.emit(now, EventKind::AccessChanged, About::of(Subject::ApiKey(id)), message);
         Ok(Accepted::ApiKey(id))
     }
 

@@ -22,6 +22,7 @@ use novacron_protocol::wire::codec::Message;
 use novacron_transport::SubjectName;
 use novacron_transport::token::TokenId;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::alert::AlertOrder;
@@ -29,6 +30,7 @@ use super::alert::retention::OBSERVED_MAX;
 use super::api_key::ApiKey;
 use super::archive::ArchiveName;
 use super::command::{Body, Command, CreateVmIn};
+use super::event::Recorded;
 use super::fleet::{Applying, Fleet};
 use super::ledger::entry::EntryId;
 use super::ledger::rate::RateKey;
@@ -38,6 +40,7 @@ use super::project::ProjectOrder;
 use super::refused::RefusedRow;
 use super::region::{Region, RegionOrder};
 use super::reply::Reply;
+use super::secret::keys::Turn;
 use super::secret::{Secret, SecretPlace};
 use super::table::{Key, ROW_BYTES_MAX, Table};
 
@@ -111,7 +114,12 @@ pub(super) enum Subject {
     AlertKey(AlertKey),
     Budget(ProjectName),
     Network(NetworkName),
+    /// The cluster as a whole: events have it, records say it by their action.
+    Cluster,
 }
+
+/// What a record calls what it is about: the noun, and which one.
+pub(super) type Words = (&'static str, Option<String>);
 
 /// A record as it is written.
 #[derive(Debug, Serialize)]
@@ -198,6 +206,7 @@ impl Fleet {
     ) {
         let Some(action) = command.action() else { return };
         let request = now.client_request;
+        let mut written = Vec::with_capacity(witness.subjects.len());
         for (subject, before) in witness.subjects {
             let after = subject.as_ref().and_then(|subject| self.describe(subject));
             let is_same =
@@ -226,7 +235,18 @@ impl Fleet {
             // Every value here has string keys and no floats: it can be written.
             let line = serde_json::to_string(&record).unwrap_or_default();
             self.append_audit(line);
+            written.push((self.meta.audit.number, subject, before, after));
         }
+        let records: Vec<Recorded<'_>> = written
+            .iter()
+            .map(|(number, subject, before, after)| Recorded {
+                number: *number,
+                subject: subject.as_ref(),
+                before: before.as_deref(),
+                after: after.as_deref(),
+            })
+            .collect();
+        self.complete_events(now, &records);
     }
 
     /// Writes the record of requests that were refused before they became commands.
@@ -275,7 +295,7 @@ impl Fleet {
     }
 
     /// What a record says of a thing: its row, without what is secret.
-    fn describe(&self, subject: &Subject) -> Option<Box<RawValue>> {
+    pub(super) fn describe(&self, subject: &Subject) -> Option<Box<RawValue>> {
         match subject {
             Subject::Vm(vm) => text(self.vms.get(vm)?),
             Subject::Node(node) => text(self.nodes.get(node)?),
@@ -290,7 +310,12 @@ impl Fleet {
             Subject::ApiKey(key) => {
                 let ApiKey { principal, name, created_at, expires_at, .. } =
                     self.api_keys.get(key)?;
-                text(&(principal, name, created_at, expires_at))
+                text(&json!({
+                    "principal": principal,
+                    "name": name,
+                    "created_at": created_at,
+                    "expires_at": expires_at,
+                }))
             }
             Subject::LedgerEntry(entry) => text(self.ledger_corrected.get(entry)?),
             Subject::Rate(key) => text(self.ledger_rates.get(key)?),
@@ -307,12 +332,22 @@ impl Fleet {
             Subject::Secret(place) => {
                 let Secret { version, created_at, updated_at, updated_by, .. } =
                     self.secrets.get(place)?;
-                text(&(version, created_at, updated_at, updated_by))
+                text(&json!({
+                    "version": version,
+                    "created_at": created_at,
+                    "updated_at": updated_at,
+                    "updated_by": updated_by,
+                }))
             }
             Subject::SecretKeys => {
                 let keys = self.secret_keys();
                 let named: Vec<_> = keys.wanted().map(|key| key.to_string()).collect();
-                text(&(keys.sealing.map(|key| key.to_string()), named, keys.since))
+                text(&json!({
+                    "sealing": keys.sealing.map(|key| key.to_string()),
+                    "wanted": named,
+                    "is_asked": keys.turn == Turn::Asked,
+                    "since": keys.since,
+                }))
             }
             Subject::Snapshot(vm, name) => text(self.snapshot_named(*vm, name)?),
             Subject::Alert(alert) => text(self.alerts.get(alert)?),
@@ -322,8 +357,15 @@ impl Fleet {
             Subject::Token(token) => {
                 let token = self.tokens.get(token)?;
                 let record = &token.record;
-                text(&(record.role, &record.name, record.expires_at, record.used, &token.used_by))
+                text(&json!({
+                    "role": record.role,
+                    "name": record.name,
+                    "expires_at": record.expires_at,
+                    "used": record.used,
+                    "used_by": token.used_by,
+                }))
             }
+            Subject::Cluster => None,
         }
     }
 
@@ -350,6 +392,15 @@ impl Fleet {
         let from = ArchiveName(PREFIX.to_owned());
         let texts = self.archives.range(from..).map(|(name, _)| name.0.as_str());
         texts.map_while(|name| Some((name, AuditNumber(name.strip_prefix(PREFIX)?.parse().ok()?))))
+    }
+
+    /// The archived text that a record is in: name and number of its first record. `None` if it is in none that is kept.
+    pub fn audit_segment_of(&self, number: AuditNumber) -> Option<(&str, AuditNumber)> {
+        let named = |number| ArchiveName(segment_name(number));
+        let (name, _) = self.archives.range(named(0)..=named(number.0)).next_back()?;
+        let first = name.0.strip_prefix(PREFIX)?.parse().ok()?;
+        let is_in = number.0 < first + SEGMENT_RECORDS as u64;
+        is_in.then_some((name.0.as_str(), AuditNumber(first)))
     }
 
     /// Checks the chain of what is in the tables.
@@ -400,7 +451,13 @@ impl<'a> Actor<'a> {
 
 impl Subject {
     fn object(&self) -> Object {
-        let (kind, id) = match self {
+        let (kind, id) = self.words();
+        Object { kind, id }
+    }
+
+    /// The noun, and which one.
+    pub(super) fn words(&self) -> Words {
+        match self {
             Self::Vm(vm) => ("vm", Some(vm.to_string())),
             Self::Node(node) => ("node", Some(node.to_string())),
             Self::Drain(node) => ("drain", Some(node.to_string())),
@@ -427,8 +484,8 @@ impl Subject {
             Self::AlertKey(key) => ("alert", Some(key.to_string())),
             Self::Budget(project) => ("budget", Some(project.to_string())),
             Self::Network(network) => ("network", Some(network.to_string())),
-        };
-        Object { kind, id }
+            Self::Cluster => ("cluster", None),
+        }
     }
 }
 

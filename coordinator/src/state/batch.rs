@@ -16,6 +16,8 @@ use novacron_protocol::vm::Labels;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::Change;
 use super::command::{BatchOrder, MigrateBatch};
 use super::event::About;
 use super::fleet::{Applying, Fleet};
@@ -142,7 +144,9 @@ impl Fleet {
             asked.order.source,
             asked.order.target
         );
-        self.emit(now, EventKind::BatchCreated, About::node(&asked.order.source), message);
+        let change = Change::made("machines", asked.items.len());
+        let about = about_batch(asked.batch, &asked.order).with(change);
+        self.emit(now, EventKind::BatchCreated, about, message);
         for (vm, migration) in &asked.items {
             let Some(item) = self.accept_item(now, request, asked, *vm, *migration) else {
                 continue;
@@ -242,7 +246,9 @@ impl Fleet {
         let Some(batch) = self.batches.get(&id) else { return };
         let open: Vec<MigrationId> = batch.open().collect();
         if batch.stopped.is_none() {
+            let (about, message) = stopped_batch(batch, stop);
             self.change_batch(now, id, |batch| batch.stopped = Some(stop));
+            self.emit(now, EventKind::BatchStopped, about, message);
         }
         let reason = match stop {
             Stop::Failure => "another machine of the batch did not move",
@@ -288,7 +294,8 @@ impl Fleet {
             batch.order.source,
             batch.order.target
         );
-        let (about, at) = (About::node(&batch.order.source), now.at);
+        let about = about_batch(id, &batch.order).with(Change::field("has_ended", false, true));
+        let at = now.at;
         self.change_batch(now, id, |batch| batch.ended_at = Some(at));
         self.emit(now, EventKind::BatchEnded, about, message);
     }
@@ -299,6 +306,22 @@ impl Fleet {
             batch.revision = now.revision;
         });
     }
+}
+
+/// Its events are found by the node that the machines leave.
+fn about_batch(id: BatchId, order: &BatchOrder) -> About {
+    About { node: Some(order.source.clone()), ..About::of(Subject::Batch(id)) }
+}
+
+fn stopped_batch(batch: &Batch, stop: Stop) -> (About, String) {
+    let why = match stop {
+        Stop::Failure => "a machine did not move",
+        Stop::Asked => "somebody asked",
+    };
+    let BatchOrder { source, target, .. } = &batch.order;
+    let change = Change::field("stopped", Option::<Stop>::None, stop);
+    let message = format!("what has not moved from {source} to {target} is given up: {why}");
+    (about_batch(batch.id, &batch.order).with(change), message)
 }
 
 fn has_moved(item: &BatchItem) -> bool {

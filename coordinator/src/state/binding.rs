@@ -11,13 +11,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Permission, PermissionPattern, Scope};
-use novacron_protocol::api::{PrincipalKind, PrincipalState};
+use novacron_protocol::api::{EventKind, PrincipalKind, PrincipalState};
 use novacron_protocol::ids::{BindingId, ProjectName};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::{Change, NOTHING};
+use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::principal::Principal;
 use super::reply::{Accepted, Refusal, Reply};
@@ -192,8 +195,10 @@ impl Fleet {
         }
         let message = describe("was bound", &binding);
         self.index.add_binding(&binding);
+        let change = Change::between(NOTHING, Some(&binding));
         self.bindings.insert(new.id, binding);
-        self.emit_access(now, message);
+        let about = About::of(Subject::Binding(new.id)).with(change);
+        self.emit(now, EventKind::AccessChanged, about, message);
         Ok(Accepted::Binding(new.id))
     }
 
@@ -229,7 +234,7 @@ impl Fleet {
         }
         let message = describe("lost", binding);
         self.remove_binding(id);
-        self.emit_access(now, message);
+        self.emit(now, EventKind::AccessChanged, About::of(Subject::Binding(id)), message);
         Ok(Accepted::Binding(id))
     }
 

@@ -19,6 +19,8 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::migration::{Asked, Cause, Ending, Migration, Step, natural_mode};
@@ -126,6 +128,7 @@ impl Fleet {
         self.nodes.get(node).ok_or_else(|| Refusal::NoSuchNode(node.clone()))?;
         let before = self.drains.get(node);
         let (is_new, since) = (before.is_none(), before.map_or(now.at, |drain| drain.since));
+        let scheduling = self.scheduling(node);
         if is_new {
             self.check_refuge(node)?;
         }
@@ -139,10 +142,11 @@ impl Fleet {
             revision: now.revision,
         };
         self.drains.insert(node.clone(), drain);
-        if is_new {
-            let message = format!("node {node} is to be drained");
-            self.emit(now, EventKind::NodeScheduling, About::node(node), message);
-        }
+        let message = match is_new {
+            true => format!("node {node} is to be drained"),
+            false => format!("node {node} is to be drained: what failed is tried anew"),
+        };
+        self.emit_scheduling(now, node, scheduling, message);
         self.close_queued_to(now, node, |_| true, &format!("node `{node}` is being drained"));
         self.begin_queued_migrations(now);
         Ok(Accepted::Node(node.clone()))
@@ -193,11 +197,12 @@ impl Fleet {
         cancel: bool,
     ) -> Reply {
         self.nodes.get(node).ok_or_else(|| Refusal::NoSuchNode(node.clone()))?;
+        let scheduling = self.scheduling(node);
         if self.drains.remove(node).is_none() {
             return Err(Refusal::Conflict(format!("node `{node}` is not being drained")));
         }
         let message = format!("node {node} takes machines again");
-        self.emit(now, EventKind::NodeScheduling, About::node(node), message);
+        self.emit_scheduling(now, node, scheduling, message);
         let ends = |row: &&Migration| {
             let is_its = row.cause == Cause::Drain && row.source == *node;
             is_its && (cancel || row.step == Step::Queued)
@@ -269,16 +274,32 @@ impl Fleet {
         let changed: Vec<_> =
             self.drains.values().filter(has_changed).map(|drain| drain.node.clone()).collect();
         for node in changed {
-            let is_drained = self.is_empty_node(&node);
+            let (scheduling, is_drained) = (self.scheduling(&node), self.is_empty_node(&node));
             self.drains.update(&node, |drain| {
                 drain.drained_at = is_drained.then_some(now.at);
                 drain.revision = now.revision;
             });
             let word =
                 if is_drained { "is drained" } else { "has a machine again, which is to leave" };
-            let message = format!("node {node} {word}");
-            self.emit(now, EventKind::NodeScheduling, About::node(&node), message);
+            self.emit_scheduling(now, &node, scheduling, format!("node {node} {word}"));
         }
+    }
+
+    fn emit_scheduling(
+        &mut self,
+        now: &mut Applying,
+        node: &NodeName,
+        before: Scheduling,
+        message: String,
+    ) {
+        let after = self.scheduling(node);
+        // Asked for once more, other things than this may differ: the audit log knows.
+        let change = match before == after {
+            true => Change::default(),
+            false => Change::field("scheduling", before, after),
+        };
+        let about = About::of(Subject::Drain(node.clone())).with(change);
+        self.emit(now, EventKind::NodeScheduling, about, message);
     }
 
     /// Whether no machine is on a node, on its way to it, or being cleared up there.

@@ -17,13 +17,13 @@ use super::alert::budget::Budget;
 use super::annotation::{Annotation, AnnotationKey};
 use super::api_key::ApiKey;
 use super::archive::{ArchiveName, ArchiveRow, Departure};
-use super::audit::{AuditHead, AuditNumber, AuditRow};
+use super::audit::{self, AuditHead, AuditNumber, AuditRow};
 use super::backup::BackupLog;
 use super::batch::Batch;
 use super::binding::Binding;
 use super::command::{Body, Command};
 use super::drain::Drain;
-use super::event::{EventKey, EventRow};
+use super::event::{Actor, EventKey, EventRow};
 use super::formats::FormatVersion;
 use super::index::Index;
 use super::latency::Latencies;
@@ -131,18 +131,42 @@ pub(super) struct Applying {
     pub(super) at: Timestamp,
     /// The request, where a client asked.
     pub(super) client_request: Option<RequestId>,
-    events: u32,
+    /// Who causes what happens.
+    pub(super) actor: Actor,
+    /// Events of the revision that commands before it made.
+    events_before: u32,
+    /// What its own events are about.
+    emitted: Vec<audit::Subject>,
 }
 
 impl Applying {
     pub(super) fn at(at: Timestamp) -> Self {
-        Self { revision: Revision(0), at, client_request: None, events: 0 }
+        Self {
+            revision: Revision(0),
+            at,
+            client_request: None,
+            actor: Actor::Cluster,
+            events_before: 0,
+            emitted: Vec::new(),
+        }
     }
 
-    pub(super) fn next_event(&mut self) -> u32 {
-        let number = self.events;
-        self.events += 1;
+    /// The number of the next event, which is about `subject`.
+    pub(super) fn next_event(&mut self, subject: audit::Subject) -> u32 {
+        let number = self.events();
+        self.emitted.push(subject);
         number
+    }
+
+    /// The command's events: the number of each, and what it is about.
+    pub(super) fn emitted(&self) -> impl Iterator<Item = (u32, &audit::Subject)> {
+        (self.events_before..).zip(&self.emitted)
+    }
+
+    /// Events that the revision has.
+    fn events(&self) -> u32 {
+        // A command is bounded, and makes some events for each of its parts at most.
+        self.events_before.saturating_add(u32::try_from(self.emitted.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -166,7 +190,13 @@ impl Fleet {
         self.meta.clock = self.meta.clock.max(command.at);
         let fingerprint = command.fingerprint();
         let client_request = fingerprint.map(|_| command.request);
-        let mut now = Applying { revision, at: self.meta.clock, client_request, events: *events };
+        let mut now = Applying {
+            revision,
+            client_request,
+            actor: Actor::of(command),
+            events_before: *events,
+            ..Applying::at(self.meta.clock)
+        };
         // Not remembered: whoever may not ask gets no answer that was given before either, and may later be allowed to.
         let judged = self.check_asker(command).and_then(|()| self.check_since(&command.body));
         if let Err(refusal) = judged {
@@ -190,7 +220,7 @@ impl Fleet {
         if let Some(fingerprint) = fingerprint {
             self.remember(&now, command.request, fingerprint, &reply);
         }
-        *events = now.events;
+        *events = now.events();
         reply
     }
 
@@ -231,7 +261,7 @@ impl Fleet {
             }
             Body::BeginIncarnation(restored) => self.begin_incarnation(now, restored),
             Body::AdmitMember(facts) => self.admit_member(now, facts),
-            Body::EnterMember { member } => self.enter_member(*member),
+            Body::EnterMember { member } => self.enter_member(now, *member),
             Body::RemoveMember { member } => self.remove_member(now, *member),
             Body::OpenSession(open) => self.open_session(now, open),
             Body::Reports(batches) => self.take_reports(now, batches),

@@ -15,7 +15,9 @@ use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::MemberId;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
 use super::binding::{NewBinding, Right};
+use super::change::Change;
 use super::command::Body;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
@@ -245,10 +247,12 @@ impl Fleet {
         let common = present.iter().map(|formats| formats.newest).min().unwrap_or_default();
         let is_understood = present.iter().all(|formats| formats.oldest <= common);
         if common > self.meta.formats && is_understood {
+            let change = Change::field("formats", self.meta.formats, common);
             self.meta.formats = common;
             self.remember_backups(now);
             let message = format!("the cluster works with formats of version {common}");
-            self.emit(now, EventKind::MemberChanged, About::default(), message);
+            let about = About::of(Subject::Cluster).with(change);
+            self.emit(now, EventKind::MemberChanged, about, message);
         }
         Ok(Accepted::Nothing)
     }

@@ -9,6 +9,8 @@ use novacron_protocol::effect::MachineReport;
 use novacron_protocol::ids::{EffectId, Generation, Incarnation, MemberId, NodeName, VmId};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::member::{MemberFacts, MemberPart, MemberRecord};
@@ -65,6 +67,7 @@ impl Fleet {
             return Err(Refusal::Conflict(text));
         }
         restored.facts.formats.check(self.meta.formats).map_err(Refusal::OtherFormats)?;
+        let change = Change::field("incarnation", self.meta.incarnation, restored.incarnation);
         self.meta.incarnation = restored.incarnation;
         self.replace_members(restored);
         let effect_last = self.meta.effect_last.0.saturating_add(EFFECTS_GAP);
@@ -75,7 +78,8 @@ impl Fleet {
         self.forget_keys(|_| true);
         let message =
             format!("the cluster was restored; {} is its first member", restored.facts.name);
-        self.emit(now, EventKind::MemberChanged, About::default(), message);
+        let about = About::of(Subject::Cluster).with(change);
+        self.emit(now, EventKind::MemberChanged, about, message);
         Ok(Accepted::Member(restored.member))
     }
 

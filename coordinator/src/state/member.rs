@@ -7,6 +7,8 @@ use novacron_protocol::wire::codec::Message;
 use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::{Change, NOTHING};
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::formats::Formats;
@@ -84,9 +86,11 @@ impl Fleet {
         self.meta.incarnation = FIRST;
         self.meta.formats = member.formats.newest;
         self.remember_backups(now);
+        let about = About::of(Subject::Cluster).with(Change::made("incarnation", FIRST));
+        self.emit(now, EventKind::MemberChanged, about, "the cluster was founded".to_owned());
         let admitted = self.admit_member(now, member)?;
         if let Accepted::Member(member) = admitted {
-            self.enter_member(member)?;
+            self.enter_member(now, member)?;
         }
         self.welcome_operator(now, request, operator, AccessRole::Admin)?;
         Ok(admitted)
@@ -110,7 +114,9 @@ impl Fleet {
             )));
         }
         for other in clashing {
-            self.members.update(&other.id, |other| other.part = MemberPart::Left);
+            let message =
+                format!("member {} gives way to another of its name or address", other.id);
+            self.set_part(now, other.id, MemberPart::Left, message);
         }
         let present = self.members.values().filter(|member| !member.has_left()).count();
         if present >= MEMBERS_MAX || self.members.len() >= MEMBERS_EVER_MAX {
@@ -119,20 +125,29 @@ impl Fleet {
         let id = self.meta.member_last.next();
         self.meta.member_last = id;
         let part = MemberPart::Admitted;
-        self.members.insert(id, MemberRecord { id, facts: facts.clone(), part });
+        let record = MemberRecord { id, facts: facts.clone(), part };
+        let about = About::of(Subject::Member(id)).with(Change::between(NOTHING, Some(&record)));
+        self.members.insert(id, record);
         let message = format!("coordinator {} is admitted as member {id}", facts.name);
-        self.emit(now, EventKind::MemberChanged, About::default(), message);
+        self.emit(now, EventKind::MemberChanged, about, message);
         Ok(Accepted::Member(id))
     }
 
-    pub(super) fn enter_member(&mut self, member: MemberId) -> Reply {
+    pub(super) fn enter_member(&mut self, now: &mut Applying, member: MemberId) -> Reply {
         self.require_member(member)?;
         // It was admitted when the cluster may have worked with older formats.
         let formats = self.members.get(&member).map(|row| row.facts.formats);
         let understood = formats.map_or(Ok(()), |formats| formats.check(self.meta.formats));
         understood.map_err(Refusal::OtherFormats)?;
-        self.members.update(&member, |member| member.part = MemberPart::Entered);
+        self.set_part(now, member, MemberPart::Entered, format!("member {member} takes part"));
         Ok(Accepted::Member(member))
+    }
+
+    fn set_part(&mut self, now: &mut Applying, id: MemberId, part: MemberPart, message: String) {
+        let before = self.members.update(&id, |member| std::mem::replace(&mut member.part, part));
+        let Some(before) = before.filter(|before| *before != part) else { return };
+        let about = About::of(Subject::Member(id)).with(Change::field("part", before, part));
+        self.emit(now, EventKind::MemberChanged, about, message);
     }
 
     /// Whether there is such a member, and it has not left.
@@ -149,9 +164,7 @@ impl Fleet {
 
     pub(super) fn remove_member(&mut self, now: &mut Applying, member: MemberId) -> Reply {
         self.require_member(member)?;
-        self.members.update(&member, |member| member.part = MemberPart::Left);
-        let message = format!("member {member} left");
-        self.emit(now, EventKind::MemberChanged, About::default(), message);
+        self.set_part(now, member, MemberPart::Left, format!("member {member} left"));
         Ok(Accepted::Member(member))
     }
 }

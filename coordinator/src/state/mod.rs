@@ -14,6 +14,7 @@
 //! | [`snapshot`] | how disks of machines were |
 //! | [`placement`] | whether a machine fits a node |
 //! | [`outbox`] [`event`] [`request`] | what agents shall do, what happened, what was answered |
+//! | `change` [`news`] | what differs, for events; which events tell what a command did |
 //! | [`project`] | whose machines are whose, and how much they may take |
 //! | [`region`] [`residency`] [`latency`] | where hosts stand, which machines may stand there, how far it is |
 //! | [`network`] | bridges under one name, and which machines are in them |
@@ -39,6 +40,7 @@ pub mod audit;
 pub mod backup;
 pub mod batch;
 pub mod binding;
+mod change;
 pub mod check;
 pub mod command;
 pub mod drain;
@@ -52,6 +54,7 @@ pub mod ledger;
 pub mod member;
 pub mod migration;
 pub mod network;
+pub mod news;
 pub mod node;
 pub mod origin;
 pub mod outbox;

@@ -14,8 +14,10 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::Change;
 use super::command::{OpenSession, SessionReports};
-use super::event::About;
+use super::event::{About, Actor};
 use super::fleet::{Applying, Fleet};
 use super::reply::{Accepted, Refusal, Reply};
 use super::table::ROW_BYTES_MAX;
@@ -68,20 +70,39 @@ impl Fleet {
             let place = node.region.as_ref().map(|code| format!(" region {code}"));
             self.nodes.insert(name.clone(), node);
             let message = format!("node {name} joined{}", place.unwrap_or_default());
-            self.emit(now, EventKind::NodeJoined, About::node(name), message);
+            let about = About::of(Subject::Node(name.clone()));
+            let about = about.with(Change::made("state", NodeState::Ready));
+            self.emit(now, EventKind::NodeJoined, about, message);
         } else {
-            self.nodes.update(name, |node| {
-                node.facts = open.facts.clone();
+            let before = self.nodes.update(name, |node| {
                 node.session = open.session;
                 node.sequence = 0;
                 node.updated_at = now.at;
                 node.revision = now.revision;
+                std::mem::replace(&mut node.facts, open.facts.clone())
             });
+            self.tell_facts(now, name, before.as_ref(), &open.facts);
             self.set_node_state(now, name, NodeState::Ready);
         }
         self.compare_inventory(now, name, &open.machines);
         self.begin_queued_migrations(now);
         Ok(Accepted::Nothing)
+    }
+
+    fn tell_facts(
+        &mut self,
+        now: &mut Applying,
+        node: &NodeName,
+        before: Option<&NodeFacts>,
+        after: &NodeFacts,
+    ) {
+        if before == Some(after) {
+            return;
+        }
+        let about = About::of(Subject::Node(node.clone()));
+        let about = about.with(Change::between(before, Some(after)));
+        let message = format!("node {node} is not what it was: its agent says other things of it");
+        self.emit(now, EventKind::NodeChanged, about, message);
     }
 
     /// Compares what an agent has with what the fleet thinks that it has.
@@ -119,6 +140,7 @@ impl Fleet {
         if node.state == state {
             return;
         }
+        let change = Change::field("state", node.state, state);
         self.nodes.update(name, |node| {
             node.state = state;
             node.updated_at = now.at;
@@ -129,7 +151,8 @@ impl Fleet {
             NodeState::Suspect => "is late with its heartbeats",
             NodeState::Down => "does not answer; the states of its machines are unknown",
         };
-        self.emit(now, EventKind::NodeState, About::node(name), format!("node {name} {word}"));
+        let about = About::of(Subject::Node(name.clone())).with(change);
+        self.emit(now, EventKind::NodeState, about, format!("node {name} {word}"));
         let is_out_of_sight = state == NodeState::Down;
         if is_out_of_sight {
             self.replan_drains_to(now, name);
@@ -157,9 +180,11 @@ impl Fleet {
         if has_gap || repeated >= batch.reports.len() {
             return committed;
         }
+        now.actor = Actor::Agent(batch.node.clone());
         for report in &batch.reports[repeated..] {
             self.take_report(now, &batch.node, report);
         }
+        now.actor = Actor::Cluster;
         let last = batch.first_sequence + batch.reports.len() as u64 - 1;
         self.nodes.update(&batch.node, |node| node.sequence = last);
         last

@@ -9,7 +9,9 @@ use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::ApiKey;
+use super::audit::Subject;
 use super::binding::{Binding, NewBinding};
+use super::change::{Change, NOTHING};
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::project::check_display_name;
@@ -163,8 +165,10 @@ impl Fleet {
             created_at: now.at,
             revision: now.revision,
         };
+        let change = Change::between(NOTHING, Some(&principal));
         self.principals.insert(name.clone(), principal);
-        self.emit_access(now, format!("principal {name} was made"));
+        let about = About::of(Subject::Principal(name.clone())).with(change);
+        self.emit(now, EventKind::AccessChanged, about, format!("principal {name} was made"));
         Ok(Accepted::Principal(name.clone()))
     }
 
@@ -187,7 +191,8 @@ impl Fleet {
             }
             principal.revision = now.revision;
         });
-        self.emit_access(now, format!("principal {name} was changed"));
+        let about = About::of(Subject::Principal(name.clone()));
+        self.emit(now, EventKind::AccessChanged, about, format!("principal {name} was changed"));
         Ok(Accepted::Principal(name.clone()))
     }
 
@@ -198,16 +203,13 @@ impl Fleet {
         bindings.into_iter().for_each(|binding| self.remove_binding(binding));
         self.forget_keys(|key| key.principal == *name);
         self.principals.remove(name);
-        self.emit_access(now, format!("principal {name} was deleted"));
+        let about = About::of(Subject::Principal(name.clone()));
+        self.emit(now, EventKind::AccessChanged, about, format!("principal {name} was deleted"));
         Ok(Accepted::Principal(name.clone()))
     }
 
     pub(super) fn known_principal(&self, name: &SubjectName) -> Result<&Principal, Refusal> {
         self.principals.get(name).ok_or_else(|| Refusal::NoSuchPrincipal(name.clone()))
-    }
-
-    pub(super) fn emit_access(&mut self, now: &mut Applying, message: String) {
-        self.emit(now, EventKind::AccessChanged, About::default(), message);
     }
 
     /// Whether somebody could still decide who may do what, if only these principals and bindings were left and one

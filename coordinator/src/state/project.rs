@@ -13,6 +13,7 @@ use novacron_protocol::vm::{InvalidField, Labels, VmSpec, check_labels};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::region::refuse;
@@ -292,7 +293,8 @@ impl Fleet {
 
     fn emit_project(&mut self, now: &mut Applying, name: &ProjectName, what: &str) {
         let message = format!("project {name} {what}");
-        self.emit(now, EventKind::ProjectChanged, About::project(name), message);
+        let about = About::of(Subject::Project(name.clone()));
+        self.emit(now, EventKind::ProjectChanged, about, message);
     }
 
     pub(super) fn known_project(&self, name: &ProjectName) -> Result<&Project, Refusal> {

@@ -16,6 +16,7 @@ use novacron_protocol::vm::InvalidField;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::node::Node;
@@ -232,7 +233,7 @@ impl Fleet {
         };
         region.edit(edit);
         self.regions.insert(code.clone(), region);
-        self.emit_region(now, format!("region {code} was made"));
+        self.emit_region(now, code, "was made");
         Ok(Accepted::Region(code.clone()))
     }
 
@@ -256,7 +257,7 @@ impl Fleet {
             region.updated_at = now.at;
             region.revision = now.revision;
         });
-        self.emit_region(now, format!("region {code} was changed"));
+        self.emit_region(now, code, "was changed");
         if edit.changes_rules() {
             self.obey_rules(now);
         }
@@ -270,7 +271,7 @@ impl Fleet {
         }
         self.regions.remove(code);
         self.forget_latencies(code);
-        self.emit_region(now, format!("region {code} was deleted"));
+        self.emit_region(now, code, "was deleted");
         Ok(Accepted::Region(code.clone()))
     }
 
@@ -313,7 +314,7 @@ impl Fleet {
         });
         let place = region.map_or_else(|| "no region".to_owned(), |code| format!("region {code}"));
         let message = format!("node {node} stands in {place}");
-        self.emit(now, EventKind::RegionChanged, About::node(node), message);
+        self.emit(now, EventKind::RegionChanged, About::of(Subject::Node(node.clone())), message);
         self.obey_rules(now);
         Ok(Accepted::Node(node.clone()))
     }
@@ -346,8 +347,9 @@ impl Fleet {
         self.regions.get(code).ok_or_else(|| Refusal::NoSuchRegion(code.clone()))
     }
 
-    fn emit_region(&mut self, now: &mut Applying, message: String) {
-        self.emit(now, EventKind::RegionChanged, About::default(), message);
+    fn emit_region(&mut self, now: &mut Applying, code: &RegionCode, what: &str) {
+        let about = About::of(Subject::Region(code.clone()));
+        self.emit(now, EventKind::RegionChanged, about, format!("region {code} {what}"));
     }
 
     pub(super) fn check_regions(&self) -> Result<(), String> {

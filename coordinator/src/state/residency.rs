@@ -15,6 +15,7 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::migration::{Ending, Migration, Step};
@@ -273,7 +274,9 @@ impl Fleet {
             }
             (Some(_), true) | (None, false) => return,
         };
-        self.emit(now, EventKind::ResidencyViolation, About::vm(vm, node.as_ref()), message);
+        let change = Change::field("stands_against_rule", is_noted, !is_noted);
+        let about = About::vm(vm, node.as_ref()).with(change);
+        self.emit(now, EventKind::ResidencyViolation, about, message);
     }
 
     pub(super) fn check_residency(&self) -> Result<(), String> {

@@ -6,6 +6,7 @@ use novacron_protocol::api::{ClusterSettings, EventKind, SettingsChange};
 use novacron_protocol::limits::{MIGRATIONS_PER_NODE_DEFAULT, MIGRATIONS_PER_NODE_RANGE};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::reply::{Accepted, Refusal, Reply};
@@ -49,7 +50,7 @@ impl Fleet {
         if limit != self.meta.settings.migrations_per_node {
             self.meta.settings.migrations_per_node = limit;
             let message = format!("a node takes part in up to {limit} migrations at once");
-            self.emit(now, EventKind::SettingsChanged, About::default(), message);
+            self.emit(now, EventKind::SettingsChanged, About::of(Subject::Settings), message);
             self.begin_queued_migrations(now);
         }
         Ok(Accepted::Nothing)

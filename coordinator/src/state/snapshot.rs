@@ -18,7 +18,10 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::DiskFormat;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::audit::Subject;
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::outbox::OutboxRow;
@@ -206,7 +209,7 @@ impl Fleet {
         };
         self.index.add_snapshot(&vm.spec.project, &snapshot);
         self.snapshots.insert(id, snapshot);
-        self.emit_snapshot(now, &vm, &order.name, "is being taken");
+        self.emit_snapshot(now, &vm, &order.name, None, "is being taken");
         Ok(Accepted::Snapshot(id))
     }
 
@@ -288,7 +291,8 @@ impl Fleet {
         step: SnapshotStep,
     ) -> Accepted {
         self.set_snapshot(now, snapshot.id, step, String::new());
-        self.emit_snapshot(now, vm, &snapshot.name, &format!("is {}", busy_word(step)));
+        let what = format!("is {}", busy_word(step));
+        self.emit_snapshot(now, vm, &snapshot.name, Some(snapshot.state()), &what);
         Accepted::Snapshot(snapshot.id)
     }
 
@@ -358,7 +362,7 @@ impl Fleet {
         if snapshot.effect() != Some(row.effect.id) {
             return;
         }
-        let name = &snapshot.name;
+        let (name, before) = (&snapshot.name, Some(snapshot.state()));
         let is_gone = *outcome == EffectOutcome::Stale { held: None };
         match (snapshot.step, problem(&row.node, outcome)) {
             (SnapshotStep::Deleting(_), None) => self.drop_snapshot(now, &vm, &snapshot),
@@ -369,7 +373,7 @@ impl Fleet {
                 let word = if snapshot.ready_at.is_some() { "is restored" } else { "is ready" };
                 self.set_snapshot(now, id, SnapshotStep::Ready, String::new());
                 self.stand_on(snapshot.vm, Some(id));
-                self.emit_snapshot(now, &vm, name, word);
+                self.emit_snapshot(now, &vm, name, before, word);
             }
             (step, Some(problem)) => {
                 let message = format!("failed: {problem}");
@@ -377,7 +381,7 @@ impl Fleet {
                 let is_whole = !matches!(step, SnapshotStep::Deleting(_));
                 let rest = if is_whole { snapshot.rest() } else { SnapshotStep::Failed };
                 self.set_snapshot(now, id, rest, problem);
-                self.emit_snapshot(now, &vm, name, &message);
+                self.emit_snapshot(now, &vm, name, before, &message);
             }
             (SnapshotStep::Ready | SnapshotStep::Failed, None) => {}
         }
@@ -408,7 +412,7 @@ impl Fleet {
         if snapshot.is_current {
             self.stand_on(vm.id, snapshot.parent);
         }
-        self.emit_snapshot(now, vm, &snapshot.name, "is deleted");
+        self.emit_snapshot(now, vm, &snapshot.name, Some(snapshot.state()), "is deleted");
     }
 
     fn remove_snapshot(&mut self, vm: &Vm, id: SnapshotId) {
@@ -427,9 +431,15 @@ impl Fleet {
 
     /// The machine is where its snapshots are not, or its disks are gone.
     pub(super) fn lose_snapshots(&mut self, now: &mut Applying, vm: VmId, reason: &str) {
+        let machine = self.vms.get(&vm).cloned();
         for id in self.take_snapshot_effects(vm) {
+            let before =
+                self.snapshots.get(&id).map(|snapshot| (snapshot.name.clone(), snapshot.state()));
             self.set_snapshot(now, id, SnapshotStep::Failed, reason.to_owned());
             self.snapshots.update(&id, |snapshot| snapshot.ready_at = None);
+            if let (Some(machine), Some((name, state))) = (&machine, before) {
+                self.emit_snapshot(now, machine, &name, Some(state), &format!("is lost: {reason}"));
+            }
         }
         self.stand_on(vm, None);
     }
@@ -444,9 +454,22 @@ impl Fleet {
         all.into_iter().map(|(id, _)| id).collect()
     }
 
-    fn emit_snapshot(&mut self, now: &mut Applying, vm: &Vm, name: &SnapshotName, what: &str) {
+    fn emit_snapshot(
+        &mut self,
+        now: &mut Applying,
+        vm: &Vm,
+        name: &SnapshotName,
+        before: Option<SnapshotState>,
+        what: &str,
+    ) {
+        let after = self.snapshot_named(vm.id, name).map(Snapshot::state);
+        let shown = |state: SnapshotState| json!({ "state": state });
+        let (before, after) = (before.map(shown), after.map(shown));
+        let about = About::of(Subject::Snapshot(vm.id, name.clone()));
+        let about = About { node: vm.node.clone(), ..about };
+        let about = about.with(Change::between(before.as_ref(), after.as_ref()));
         let message = format!("snapshot {name} of machine {} {what}", vm.spec.name);
-        self.emit(now, EventKind::SnapshotChanged, About::vm(vm.id, vm.node.as_ref()), message);
+        self.emit(now, EventKind::SnapshotChanged, about, message);
     }
 
     pub(super) fn check_snapshots(&self) -> Result<(), String> {

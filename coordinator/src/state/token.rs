@@ -1,7 +1,7 @@
 //! Join tokens: who may become a part of the cluster. The state knows a hash of the secret, never the secret.
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
-use novacron_protocol::api::PrincipalKind;
+use novacron_protocol::api::{EventKind, PrincipalKind};
 use novacron_protocol::ids::{BindingId, RequestId};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
@@ -9,7 +9,9 @@ use novacron_transport::token::{TokenId, TokenRecord};
 use novacron_transport::{Role, SubjectName};
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
 use super::binding::{NewBinding, Right};
+use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::reply::{Accepted, Refusal, Reply, TokenProblem};
 use super::table::{Key, ROW_BYTES_MAX};
@@ -50,12 +52,16 @@ impl Key for TokenId {
 }
 
 impl Fleet {
-    pub(super) fn create_token(&mut self, now: &Applying, token: &Token) -> Reply {
+    pub(super) fn create_token(&mut self, now: &mut Applying, token: &Token) -> Reply {
         self.forget_old_tokens(now.at);
         if self.tokens.len() >= TOKENS_MAX {
             return Err(Refusal::Full(format!("{TOKENS_MAX} join tokens")));
         }
         self.tokens.insert(token.id, token.clone());
+        let about = About::of(Subject::Token(token.id));
+        let role = token.record.role;
+        let message = format!("join token {} for role {role} was made", token.id);
+        self.emit(now, EventKind::TokenCreated, about, message);
         Ok(Accepted::Token(token.id))
     }
 
@@ -132,6 +138,8 @@ impl Fleet {
             token.record.used = true;
             token.used_by = Some(name.clone());
         });
+        let message = format!("join token {id} was used by {name} for role {role}");
+        self.emit(now, EventKind::TokenUsed, About::of(Subject::Token(id)), message);
         Ok(Accepted::Token(id))
     }
 }

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use crate::https::{Https, read_answer};
 use crate::member::Member;
 use crate::support::*;
+use crate::watch::{Browser, SSE};
 use novacron_coordinator::audit::AuditFilter;
+use novacron_coordinator::propose::Intent;
 use novacron_coordinator::state::Refusal;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
+use novacron_coordinator::state::binding::Right;
 use novacron_coordinator::state::reply::TokenProblem;
+use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::api::{AuditActor, AuditEntry, AuditResult, Code, TokenCreate};
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
@@ -98,6 +102,158 @@ async fn pages_put_together_are_the_log() {
     let last = numbers[0];
     assert!(last >= 9);
     assert_eq!(numbers, (1..=last).rev().collect::<Vec<_>>());
+}
+
+/// All records, oldest first.
+async fn listed(client: &Https) -> Vec<Value> {
+    let page = client.get("/api/v1/audit?limit=1000").await.json();
+    page["items"].as_array().unwrap().iter().rev().cloned().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_the_log_goes_on_behind_the_last_record_that_it_got() {
+    let member = Member::start().await;
+    let client = member.client(Role::Operator);
+    until("the cluster has its first key of secrets", async || {
+        let page = client.get("/api/v1/audit?action=secret-key.use").await.json();
+        (!page["items"].as_array()?.is_empty()).then_some(())
+    })
+    .await;
+    for limit in 1..=5 {
+        let change = format!(r#"{{"migrations_per_node":{limit}}}"#);
+        client.post("/api/v1/cluster/settings", &change).await;
+    }
+    let all = listed(&client).await;
+    for cut in 1..all.len() {
+        let mut browser = Browser::open(&client, "/api/v1/audit", "").await;
+        let mut seen = Vec::new();
+        for _ in 0..cut {
+            seen.push(browser.next().await.unwrap());
+        }
+        let mut browser = Browser::open(&client, "/api/v1/audit", &browser.last_id).await;
+        while seen.len() < all.len() {
+            seen.push(browser.next().await.unwrap());
+        }
+        assert_eq!(seen, all, "cut behind {cut}");
+    }
+    // What comes later comes, too, and only what was asked for.
+    let last = &all[all.len() - 1];
+    let path = format!("/api/v1/audit?follow=true&action=settings&after={}", last["number"]);
+    let mut browser = Browser::open(&client, &path, "").await;
+    client.post("/api/v1/projects", r#"{"name":"own"}"#).await;
+    client.post("/api/v1/cluster/settings", r#"{"migrations_per_node":9}"#).await;
+    let next = browser.next().await.unwrap();
+    assert_eq!(next["after"], json!({ "migrations_per_node": 9 }));
+    assert_eq!(next["number"].as_u64(), Some(all.len() as u64 + 2));
+
+    let refused = async |after: &str| {
+        client.get(&format!("/api/v1/audit?follow=true&after={after}")).await.problem()
+    };
+    let field = || Some("after".to_owned());
+    assert_eq!(refused("x").await, (400, "invalid_request".to_owned(), field()));
+    assert_eq!(refused("1000000").await, (400, "revision_ahead".to_owned(), field()));
+    // A restore from a backup would have written another record of this number.
+    let other = format!("{}:{}", all.len(), "0".repeat(64));
+    assert_eq!(refused(&other).await, (410, "revision_undone".to_owned(), field()));
+    let page = client.get("/api/v1/audit?after=1").await;
+    assert_eq!(page.problem(), (400, "invalid_request".to_owned(), field()));
+    let odd = client.send("GET", "/api/v1/audit", &[SSE, ("last-event-id", "x")], b"").await;
+    assert_eq!(odd.problem().1, "cursor_unknown");
+}
+
+/// Who may not read the log any more is shown nothing further.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_back_ends_the_stream() {
+    let member = Member::start().await;
+    let admin = member.client(Role::Operator);
+    let body = json!({ "name": "eve", "kind": "operator" }).to_string();
+    assert_eq!(admin.post("/api/v1/principals", &body).await.status, 201);
+    let body = json!({ "principal": "eve", "role": "auditor" }).to_string();
+    let bound = admin.post("/api/v1/bindings", &body).await.json();
+    let eve = member.client_named(Role::Operator, "eve");
+    let mut browser = Browser::open(&eve, "/api/v1/audit", "").await;
+    assert_eq!(browser.next().await.unwrap()["number"], 1);
+    let path = format!("/api/v1/bindings/{}", bound["id"].as_str().unwrap());
+    let removed = admin.send("DELETE", &path, &[], b"").await;
+    assert!(removed.status < 300, "{removed:?}");
+    until("it is told so", async || {
+        let said = browser.next().await.expect("it ended without a word");
+        (said["code"] == "not_allowed").then_some(())
+    })
+    .await;
+    assert_eq!(eve.get("/api/v1/audit?follow=true").await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_record_comes_once_over_the_death_of_members_and_a_new_leader() {
+    let mut cluster = TestCluster::start(3).await;
+    let credentials = cluster.operator_credentials("watcher").await;
+    let client = |cluster: &TestCluster, name: &str| {
+        Https::with(cluster.configs[name].api_listen, &credentials)
+    };
+    let bind = Intent::Bind {
+        principal: "watcher".parse().unwrap(),
+        right: Right::Role(AccessRole::Auditor),
+        scope: Scope::Fleet,
+        effect: BindingEffect::Allow,
+    };
+    cluster.any().proposer.submit(request(), by_operator(bind)).await.unwrap();
+    let leader = cluster.leader().await;
+    let followers = cluster.followers().await;
+    let (mut seen, mut last_id) = (Vec::new(), String::new());
+    for (round, at) in [&leader, &followers[0], &followers[1]].into_iter().enumerate() {
+        let mut browser = Browser::open(&client(&cluster, at), "/api/v1/audit", &last_id).await;
+        for number in 0..6 {
+            create(cluster.app(at), &format!("vm-{round}-{number}")).await.unwrap();
+        }
+        // Some of them only: the rest has to come from another member.
+        for _ in 0..4 {
+            seen.push(browser.next().await.unwrap());
+        }
+        cluster.stop(at).await;
+        while let Some(record) = browser.next().await {
+            seen.push(record);
+        }
+        last_id = browser.last_id;
+        cluster.leader().await;
+        let other = cluster.running.keys().next().unwrap().clone();
+        create(cluster.app(&other), &format!("between-{round}")).await.unwrap();
+        cluster.run(at).await;
+    }
+    let client = client(&cluster, &leader);
+    let mut browser = Browser::open(&client, "/api/v1/audit", &last_id).await;
+    let all = listed(&client).await;
+    while seen.len() < all.len() {
+        seen.push(browser.next().await.unwrap());
+    }
+    assert_eq!(seen, all);
+    cluster.shutdown().await;
+}
+
+/// From the archive, over to the tables, and on with what is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_far_behind_reads_the_archive_first() {
+    let member = Member::start().await;
+    let client = member.client(Role::Operator);
+    change_settings(member.app(), RECENT_MAX + 1).await;
+    let archived = member.app().view.local(|fleet| fleet.audit_segments().count());
+    assert_eq!(archived, 1);
+    let mut browser = Browser::open(&client, "/api/v1/audit", "").await;
+    let mut chain = Vec::new();
+    let head = member.app().view.local(|fleet| fleet.audit_head().number.0);
+    while chain.last() != Some(&head) {
+        let record = browser.next().await.unwrap();
+        chain.push(record["number"].as_u64().unwrap());
+        // Cut off in the middle of the archive, and where it ends.
+        if [SEGMENT_RECORDS / 2, SEGMENT_RECORDS].contains(&chain.len()) {
+            let last_id = browser.last_id.clone();
+            browser = Browser::open(&client, "/api/v1/audit", &last_id).await;
+        }
+    }
+    assert!(chain.into_iter().eq(1..=head), "each once");
+    let next = browser.next();
+    change_settings(member.app(), 1).await;
+    assert_eq!(next.await.unwrap()["number"].as_u64(), Some(head + 1));
 }
 
 fn archive_files(cluster: &TestCluster, member: &str) -> Vec<PathBuf> {

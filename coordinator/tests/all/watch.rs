@@ -10,16 +10,16 @@ use crate::https::{Https, Stream};
 use crate::member::Member;
 use crate::support::*;
 
-const SSE: (&str, &str) = ("accept", "text/event-stream");
+pub const SSE: (&str, &str) = ("accept", "text/event-stream");
 
 /// A browser's side of a stream of Server-Sent Events.
-struct Browser {
+pub struct Browser {
     stream: Stream,
-    last_id: String,
+    pub last_id: String,
 }
 
 impl Browser {
-    async fn open(client: &Https, path: &str, last_id: &str) -> Self {
+    pub async fn open(client: &Https, path: &str, last_id: &str) -> Self {
         let mut headers = vec![SSE];
         if !last_id.is_empty() {
             headers.push(("last-event-id", last_id));
@@ -30,7 +30,7 @@ impl Browser {
 
     /// The next event with its id; none if the stream ended. What is no event (signs of life) is taken in as a browser
     /// does that.
-    async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         // An event counts when the empty line behind it has come: one that was cut off comes again.
         let (mut data, mut id) = (None, None);
         loop {
@@ -96,6 +96,66 @@ async fn a_browser_goes_on_behind_the_last_event_that_it_got() {
     let odd = client.send("GET", "/api/v1/events", &[SSE, ("last-event-id", "x")], b"").await;
     let field = Some("Last-Event-ID".to_owned());
     assert_eq!(odd.problem(), (400, "cursor_unknown".to_owned(), field));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_says_who_what_and_which_record_has_the_whole() {
+    let member = Member::start().await;
+    let client = member.client(Role::Operator);
+    client.post("/api/v1/projects", r#"{"name":"own","quotas":{"vms":3}}"#).await;
+    let made = listed(&client).await.pop().unwrap();
+    assert_eq!(made["kind"], "project.changed");
+    assert_eq!(made["object"], json!({ "kind": "project", "id": "own" }));
+    assert_eq!(made["actor"]["kind"], "certificate");
+    assert_eq!((made.get("before"), &made["after"]["quotas"]["vms"]), (None, &json!(3)));
+    let object = "/api/v1/audit?object=own";
+    let record = client.get(object).await.json()["items"][0].clone();
+    assert_eq!(
+        (&record["number"], &record["actor"]["name"]),
+        (&made["audit"], &made["actor"]["name"])
+    );
+    // The same from a stream.
+    let mut browser = Browser::open(&client, "/api/v1/events?kind=project.*", "").await;
+    assert_eq!(browser.next().await, Some(made));
+}
+
+/// Whoever may follow events of a project, and not read its secrets, does not learn that there are some; and prices are
+/// for those who read the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_secrets_and_prices_are_for_those_who_may_read_them() {
+    let member = Member::start().await;
+    let admin = member.client(Role::Operator);
+    for (name, role) in [("viewer", "viewer"), ("operator", "operator"), ("auditor", "auditor")] {
+        let body = json!({ "name": name, "kind": "operator" }).to_string();
+        assert_eq!(admin.post("/api/v1/principals", &body).await.status, 201);
+        let body = json!({ "principal": name, "role": role }).to_string();
+        assert_eq!(admin.post("/api/v1/bindings", &body).await.status, 201);
+    }
+    let secret = "/api/v1/projects/default/secrets/door";
+    until("there is a key of secrets", async || {
+        let put = admin.send("PUT", secret, &[], br#"{"value":"swordfish"}"#).await;
+        (put.status < 300).then_some(())
+    })
+    .await;
+    let hour = member.app().view.local(|fleet| fleet.clock().unix_ms / 3_600_000) + 2;
+    let from = novacron_protocol::time::Timestamp::from_unix_ms(hour * 3_600_000);
+    let price = json!({ "micro_dollars": 7, "per_units": 1 });
+    let prices = ["vm-hours", "storage-gb", "transfer-gb", "snapshots", "migrations"];
+    let prices: serde_json::Map<String, Value> =
+        prices.iter().map(|name| ((*name).to_owned(), price.clone())).collect();
+    let rates = json!({ "plan": "standard", "valid_from": from, "prices": prices }).to_string();
+    let set = admin.post("/api/v1/rates", &rates).await;
+    assert!(set.status < 300, "{set:?}");
+    let sees = async |name: &str| {
+        let client = member.client_named(Role::Operator, name);
+        let all = listed(&client).await;
+        assert!(!json!(all).to_string().contains("swordfish"));
+        let has = |kind: &str| all.iter().any(|event| event["kind"] == kind);
+        (has("secret.set"), has("rate.set"), has("access.changed"))
+    };
+    assert_eq!(sees("viewer").await, (false, false, true));
+    assert_eq!(sees("operator").await, (true, false, true));
+    assert_eq!(sees("auditor").await, (true, true, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::AuditObject;
+use crate::access::Permission;
 use crate::ids::{MigrationId, NodeName, ProjectName, RequestId, Revision, VmId};
 use crate::time::Timestamp;
 
@@ -18,6 +21,20 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind it is.
     pub kind: EventKind,
+    /// Who caused it.
+    pub actor: EventActor,
+    /// What changed, in the words of the audit log.
+    pub object: AuditObject,
+    /// What was there before of what differs; absent if there was nothing. Values that would make `before` and `after`
+    /// longer than 512 bytes together are left out whole: the record of the audit log has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Map<String, Value>>,
+    /// What is there instead; absent if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Map<String, Value>>,
+    /// Number of the record of the audit log that has the whole; absent if the command has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<u64>,
     /// The machine that it is about.
     pub vm: Option<VmId>,
     /// The node that it is about.
@@ -31,6 +48,39 @@ pub struct Event {
     pub request: Option<RequestId>,
     /// In one line, for a person.
     pub message: String,
+}
+
+/// Who caused an event. The audit log says more of them: from where, and with which key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EventActor {
+    /// The cluster itself.
+    Cluster,
+    /// An agent, by what it reported.
+    Agent {
+        /// Its node.
+        node: NodeName,
+    },
+    /// Whoever showed a certificate.
+    Certificate {
+        /// The name in it.
+        name: String,
+    },
+    /// Whoever showed an API key.
+    ApiKey {
+        /// Whose key it is.
+        name: String,
+    },
+}
+
+impl std::fmt::Display for EventActor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cluster => formatter.write_str("cluster"),
+            Self::Agent { node } => write!(formatter, "agent {node}"),
+            Self::Certificate { name } | Self::ApiKey { name } => formatter.write_str(name),
+        }
+    }
 }
 
 /// Kinds of events.
@@ -110,11 +160,44 @@ pub enum EventKind {
     /// A network was made, changed or deleted.
     #[serde(rename = "network.changed")]
     NetworkChanged,
+    /// A value of a secret was written.
+    #[serde(rename = "secret.set")]
+    SecretSet,
+    /// A secret is gone.
+    #[serde(rename = "secret.deleted")]
+    SecretDeleted,
+    /// The key that encrypts secrets is to turn, is another one, or the one before is forgotten.
+    #[serde(rename = "secret-key.changed")]
+    SecretKeyChanged,
+    /// What a plan costs from some hour on was set.
+    #[serde(rename = "rate.set")]
+    RateSet,
+    /// Which plan a project has from some hour on was set.
+    #[serde(rename = "plan.set")]
+    PlanSet,
+    /// An entry of the ledger was corrected.
+    #[serde(rename = "ledger.corrected")]
+    LedgerCorrected,
+    /// Somebody may join with a new token.
+    #[serde(rename = "token.created")]
+    TokenCreated,
+    /// A join token was used up.
+    #[serde(rename = "token.used")]
+    TokenUsed,
+    /// The source of a migration was asked to give it up; how it ends is another event.
+    #[serde(rename = "migration.cancelling")]
+    MigrationCancelling,
+    /// What of a batch has not moved is given up.
+    #[serde(rename = "batch.stopped")]
+    BatchStopped,
+    /// A node's agent says something else of its host than before.
+    #[serde(rename = "node.changed")]
+    NodeChanged,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 35] = [
         Self::VmCreated,
         Self::VmState,
         Self::VmDeleted,
@@ -139,6 +222,17 @@ impl EventKind {
         Self::AlertAcknowledged,
         Self::AlertResolved,
         Self::NetworkChanged,
+        Self::SecretSet,
+        Self::SecretDeleted,
+        Self::SecretKeyChanged,
+        Self::RateSet,
+        Self::PlanSet,
+        Self::LedgerCorrected,
+        Self::TokenCreated,
+        Self::TokenUsed,
+        Self::MigrationCancelling,
+        Self::BatchStopped,
+        Self::NodeChanged,
     ];
 
     /// As it is written. A kind that is added here is added to [`EventKind::ALL`], too.
@@ -168,6 +262,55 @@ impl EventKind {
             Self::AlertAcknowledged => "alert.acknowledged",
             Self::AlertResolved => "alert.resolved",
             Self::NetworkChanged => "network.changed",
+            Self::SecretSet => "secret.set",
+            Self::SecretDeleted => "secret.deleted",
+            Self::SecretKeyChanged => "secret-key.changed",
+            Self::RateSet => "rate.set",
+            Self::PlanSet => "plan.set",
+            Self::LedgerCorrected => "ledger.corrected",
+            Self::TokenCreated => "token.created",
+            Self::TokenUsed => "token.used",
+            Self::MigrationCancelling => "migration.cancelling",
+            Self::BatchStopped => "batch.stopped",
+            Self::NodeChanged => "node.changed",
+        }
+    }
+
+    /// What somebody needs beside `event.read` to see events of this kind: what it takes to read what they are about.
+    pub fn needs(self) -> Option<Permission> {
+        match self {
+            Self::SecretSet | Self::SecretDeleted => Some(Permission::SecretRead),
+            Self::SecretKeyChanged => Some(Permission::ClusterRead),
+            Self::RateSet | Self::PlanSet | Self::LedgerCorrected => Some(Permission::LedgerRead),
+            Self::VmCreated
+            | Self::VmState
+            | Self::VmDeleted
+            | Self::NodeJoined
+            | Self::NodeState
+            | Self::NodeChanged
+            | Self::NodeScheduling
+            | Self::MigrationCreated
+            | Self::MigrationPhase
+            | Self::MigrationCompleted
+            | Self::MigrationFailed
+            | Self::MigrationCancelled
+            | Self::MigrationCancelling
+            | Self::BatchCreated
+            | Self::BatchStopped
+            | Self::BatchEnded
+            | Self::MemberChanged
+            | Self::SettingsChanged
+            | Self::ProjectChanged
+            | Self::AccessChanged
+            | Self::RegionChanged
+            | Self::ResidencyViolation
+            | Self::SnapshotChanged
+            | Self::AlertRaised
+            | Self::AlertAcknowledged
+            | Self::AlertResolved
+            | Self::NetworkChanged
+            | Self::TokenCreated
+            | Self::TokenUsed => None,
         }
     }
 
@@ -215,7 +358,7 @@ mod tests {
         assert_eq!(EventKind::matching("vm.state"), [EventKind::VmState]);
         assert_eq!(
             EventKind::matching("batch.*"),
-            [EventKind::BatchCreated, EventKind::BatchEnded]
+            [EventKind::BatchCreated, EventKind::BatchEnded, EventKind::BatchStopped]
         );
         for none in ["", "*", "vm", "vm*", "vm.", "vm.sta*", "*.*", "none.*"] {
             assert_eq!(EventKind::matching(none), [], "{none}");

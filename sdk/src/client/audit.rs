@@ -20,6 +20,15 @@ pub struct AuditFilter {
     pub object: Option<String>,
 }
 
+impl AuditFilter {
+    pub(crate) fn path(&self) -> Path {
+        Path::new("audit")
+            .query_if("actor", self.actor.as_deref())
+            .query_if("action", self.action.as_deref())
+            .query_if("object", self.object.as_deref())
+    }
+}
+
 /// The audit log.
 impl Client {
     /// The newest `count` records that pass the filter, newest first.
@@ -27,10 +36,7 @@ impl Client {
     /// # Errors
     /// [`Error`]; `unavailable` while the coordinator fetches an older part of the log from another.
     pub fn audit(&self, filter: &AuditFilter, count: usize) -> Result<Vec<AuditEntry>, Error> {
-        let path = Path::new("audit")
-            .query_if("actor", filter.actor.as_deref())
-            .query_if("action", filter.action.as_deref())
-            .query_if("object", filter.object.as_deref());
+        let path = filter.path();
         let (mut entries, mut cursor) = (Vec::new(), None);
         while entries.len() < count {
             let left = u32::try_from(count - entries.len()).unwrap_or(u32::MAX).min(1000);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use novacron_protocol::access::Scope;
-use novacron_protocol::api::{Code, Event, EventKind, Problem};
+use novacron_protocol::access::{Permission, Scope};
+use novacron_protocol::api::{Code, EventKind, Problem};
 use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, VmId};
 
 use crate::auth::Sight;
+use crate::state::event::EventRow;
 
 /// Which events to show; what is absent does not matter.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +20,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn lets_through(&self, event: &Event) -> bool {
+    pub(super) fn lets_through(&self, event: &EventRow) -> bool {
         fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
             wanted.is_none() || wanted == found
         }
@@ -52,10 +53,17 @@ fn no_kind(pattern: &str) -> Problem {
     Problem::new(Code::InvalidRequest, detail).about("kind")
 }
 
-/// What is about no project is about the fleet.
-pub(super) fn is_seen(sight: &Sight<'_>, event: &Event) -> bool {
-    match &event.project {
+/// What is about no project is about the fleet. Of secrets and prices only those learn who may read them.
+pub(super) fn is_seen(sight: &Sight<'_>, event: &EventRow) -> bool {
+    let may_follow = match &event.project {
         Some(project) => sight.may(project),
         None => sight.reach().covers(&Scope::Fleet),
-    }
+    };
+    may_follow && event.kind.needs().is_none_or(|permission| may_read(sight, event, permission))
+}
+
+/// Asked of few events: of each kind that needs it there are some a day.
+fn may_read(sight: &Sight<'_>, event: &EventRow, permission: Permission) -> bool {
+    let scope = event.project.clone().map_or(Scope::Fleet, Scope::Project);
+    sight.reach_for(permission).covers(&scope)
 }

@@ -1,10 +1,11 @@
 //! How a stream of events is written: lines of JSON, or Server-Sent Events (WHATWG HTML, section 9.2).
 
 use http::{HeaderMap, header};
-use novacron_protocol::api::{Event, Problem};
+use novacron_protocol::api::Problem;
 use serde::Serialize;
 
 use super::position::Position;
+use crate::state::event::EventRow;
 
 pub(in crate::http) const LINES: &str = "application/x-ndjson";
 pub(in crate::http) const SERVER_SENT: &str = "text/event-stream";
@@ -51,8 +52,8 @@ impl Form {
         }
     }
 
-    pub(super) fn write(self, event: &Event, into: &mut Vec<u8>) {
-        self.write_document(&Position::of(event).to_text(), event, into);
+    pub(super) fn write(self, event: &EventRow, into: &mut Vec<u8>) {
+        self.write_document(&Position::of(event).to_text(), &event.shown(), into);
     }
 
     /// One document of a stream; `id` says where a reader goes on behind it.
@@ -78,12 +79,12 @@ impl Form {
         }
     }
 
-    /// A sign of life of a reader that has been shown everything up to a position.
-    pub(in crate::http) fn sign_of_life(self, seen: Option<Position>) -> String {
+    /// A sign of life of a reader that has been shown everything up to a place.
+    pub(in crate::http) fn sign_of_life(self, seen: Option<&str>) -> String {
         match (self, seen) {
             (Self::Lines, _) => "\n".to_owned(),
             (Self::ServerSent, None) => ":\n\n".to_owned(),
-            (Self::ServerSent, Some(seen)) => format!(": nothing else\nid: {}\n\n", seen.to_text()),
+            (Self::ServerSent, Some(seen)) => format!(": nothing else\nid: {seen}\n\n"),
         }
     }
 
@@ -102,7 +103,6 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use novacron_protocol::ids::Revision;
 
     #[test]
     fn who_accepts_server_sent_events_gets_them() {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_sign_of_life_says_how_far_there_was_nothing() {
-        let seen = Some(Position::behind(Revision(9)));
+        let seen = Some("9");
         assert_eq!(Form::ServerSent.sign_of_life(seen), ": nothing else\nid: 9\n\n");
         assert_eq!(Form::ServerSent.sign_of_life(None), ":\n\n");
         assert_eq!(Form::Lines.sign_of_life(seen), "\n");

@@ -5,7 +5,7 @@
 //! | [`position`] | where an event stands, and whether a stream can go on from there |
 //! | [`filter`] | which events are shown |
 //! | [`form`] | lines of JSON, and Server-Sent Events |
-//! | [`feed`] | a stream under way |
+//! | [`feed`] | what a stream of them shows |
 
 mod feed;
 mod filter;
@@ -23,19 +23,20 @@ use schemars::r#gen::SchemaGenerator;
 use schemars::schema::Schema;
 use serde::Deserialize;
 
-use self::feed::Feed;
+use self::feed::Events as EventSource;
 use self::filter::{Filter, is_seen, kinds};
 use self::form::{Form, LINES, SERVER_SENT};
 use self::position::{Position, after, check};
 use super::answer::{Answer, HasPlace, Header, json_response, with_media_type};
 use super::body::NoBody;
+use super::feed::{Feed, Reader};
 use super::lists::{ListQuery, Window};
 use super::parameters::Nothing;
 use super::route::{Call, HeaderParameter, Route, get};
 use super::vms;
 use crate::auth::{Sight, Where};
 use crate::state::Fleet;
-use crate::state::event::EVENTS_MAX;
+use crate::state::event::{EVENTS_MAX, EventRow};
 
 /// Where a reader says the last `id` that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -160,7 +161,8 @@ async fn events(call: Call<Nothing, EventsQuery, NoBody>) -> Result<Events, Prob
         return page(&call, list.is_scan(), window, &filter).await.map(Events::Page);
     };
     let (grant, last) = (call.grant()?.clone(), window.after);
-    let body = Feed { api: call.api, grant, filter, form, last }.open()?;
+    let reader = Reader { api: call.api, grant, form };
+    let body = Feed { reader, source: EventSource { filter, last } }.open()?;
     Ok(Events::Stream { form, oldest, body })
 }
 
@@ -176,9 +178,9 @@ async fn page(
         let begin = page.after().copied();
         check(fleet, begin)?;
         oldest = fleet.oldest_event_revision();
-        let is_shown = |event: &Event| is_seen(sight, event) && filter.lets_through(event);
-        let show = |event: &Event| is_shown(event).then(|| event.clone());
-        let key = |event: &&Event| Position::of(event);
+        let is_shown = |event: &EventRow| is_seen(sight, event) && filter.lets_through(event);
+        let show = |event: &EventRow| is_shown(event).then(|| event.shown());
+        let key = |event: &&EventRow| Position::of(event);
         Ok::<_, Problem>(page.look(fleet.revision(), after(fleet, begin), key, show))
     };
     call.survey(is_scan, look).await?;

@@ -1,9 +1,10 @@
 //! Where an event stands in the history, and whether a stream can go on from there.
 
-use novacron_protocol::api::{Code, Event, Problem};
+use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::ids::Revision;
 
 use crate::state::Fleet;
+use crate::state::event::EventRow;
 
 /// Where an event stands: its revision, and its number there. Written `57.2`, and `57` behind all events of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +14,7 @@ pub(in crate::http) struct Position {
 }
 
 impl Position {
-    pub(super) fn of(event: &Event) -> Self {
+    pub(super) fn of(event: &EventRow) -> Self {
         Self { revision: event.revision, sequence: event.sequence }
     }
 
@@ -43,7 +44,7 @@ impl Position {
 }
 
 /// Events behind a position, oldest first; all without one.
-pub(super) fn after(fleet: &Fleet, last: Option<Position>) -> impl Iterator<Item = &Event> {
+pub(super) fn after(fleet: &Fleet, last: Option<Position>) -> impl Iterator<Item = &EventRow> {
     let last = last.unwrap_or(Position { revision: Revision(0), sequence: 0 });
     fleet.events_after(last.revision, Some(last.sequence))
 }

@@ -7,6 +7,7 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::super::audit::Subject;
 use super::super::event::About;
 use super::super::fleet::{Applying, Fleet};
 use super::super::reply::{Accepted, Refusal, Reply};
@@ -60,7 +61,8 @@ impl Fleet {
             }
             None => format!("project {project} has no budget"),
         };
-        self.emit(now, EventKind::ProjectChanged, About::project(project), message);
+        let about = About::of(Subject::Budget(project.clone()));
+        self.emit(now, EventKind::ProjectChanged, about, message);
         Ok(Accepted::Project(project.clone()))
     }
 

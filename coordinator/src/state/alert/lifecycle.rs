@@ -6,7 +6,9 @@ use novacron_protocol::ids::AlertId;
 use novacron_protocol::limits::{ALERT_NOTE_BYTES_MAX, ALERT_SUMMARY_BYTES_MAX, cut};
 use novacron_protocol::vm::InvalidField;
 use novacron_transport::SubjectName;
+use serde_json::{Value, json};
 
+use super::super::change::Change;
 use super::super::fleet::{Applying, Fleet};
 use super::super::origin::Origin;
 use super::super::region::refuse;
@@ -91,7 +93,7 @@ impl Fleet {
             false => {}
         }
         self.index.alerts.add(&alert);
-        self.emit_alert(now, EventKind::AlertRaised, &alert, "fires");
+        self.emit_alert(now, EventKind::AlertRaised, None, &alert, "fires");
         self.alerts.insert(alert.id, alert);
         self.trim_alerts(now, None);
         Ok(Accepted::Alert(raise.id))
@@ -100,7 +102,7 @@ impl Fleet {
     /// It is known already: counted, and shown again only if it is worse than whoever acknowledged it knew.
     fn raise_again(&mut self, now: &mut Applying, id: AlertId, raise: &Raise) -> Accepted {
         let mut is_worse = false;
-        self.change_alert(now, id, |alert| {
+        let before = self.change_alert(now, id, |alert| {
             is_worse = raise.severity < alert.severity;
             alert.severity = raise.severity;
             alert.summary = cut(&raise.summary, ALERT_SUMMARY_BYTES_MAX).to_owned();
@@ -110,8 +112,8 @@ impl Fleet {
                 alert.stage = Stage::Firing;
             }
         });
-        if is_worse && let Some(alert) = self.alerts.get(&id).cloned() {
-            self.emit_alert(now, EventKind::AlertRaised, &alert, "is worse");
+        if is_worse {
+            self.tell(now, before, EventKind::AlertRaised, "is worse");
         }
         Accepted::Alert(id)
     }
@@ -126,8 +128,8 @@ impl Fleet {
         self.open_or_refuse(id)?;
         let note = checked_note(note)?;
         let deed = Deed { by, at: now.at, note };
-        self.change_alert(now, id, |alert| alert.stage = Stage::Acknowledged(deed));
-        self.tell(now, id, EventKind::AlertAcknowledged, "is acknowledged");
+        let before = self.change_alert(now, id, |alert| alert.stage = Stage::Acknowledged(deed));
+        self.tell(now, before, EventKind::AlertAcknowledged, "is acknowledged");
         Ok(Accepted::Alert(id))
     }
 
@@ -136,8 +138,8 @@ impl Fleet {
         if alert.stage == Stage::Firing {
             return Err(Refusal::Conflict(format!("alert {id} is not acknowledged: it fires")));
         }
-        self.change_alert(now, id, |alert| alert.stage = Stage::Firing);
-        self.tell(now, id, EventKind::AlertRaised, "is not acknowledged any more and fires");
+        let before = self.change_alert(now, id, |alert| alert.stage = Stage::Firing);
+        self.tell(now, before, EventKind::AlertRaised, "is not acknowledged any more and fires");
         Ok(Accepted::Alert(id))
     }
 
@@ -167,14 +169,14 @@ impl Fleet {
         if self.open_or_refuse(id).is_err() {
             return;
         }
-        self.change_alert(now, id, |alert| {
+        let before = self.change_alert(now, id, |alert| {
             let acknowledgement = match std::mem::replace(&mut alert.stage, Stage::Firing) {
                 Stage::Acknowledged(deed) => Some(deed),
                 Stage::Firing | Stage::Resolved { .. } => None,
             };
             alert.stage = Stage::Resolved { resolution, acknowledgement };
         });
-        self.tell(now, id, EventKind::AlertResolved, "is resolved");
+        self.tell(now, before, EventKind::AlertResolved, "is resolved");
         if let Some(alert) = self.alerts.get(&id).cloned() {
             self.trim_alerts(now, Some(&alert));
         }
@@ -190,25 +192,42 @@ impl Fleet {
         }
     }
 
-    fn change_alert(&mut self, now: &Applying, id: AlertId, change: impl FnOnce(&mut Alert)) {
-        let Some(mut alert) = self.alerts.get(&id).cloned() else { return };
+    /// The alert as it was.
+    fn change_alert(
+        &mut self,
+        now: &Applying,
+        id: AlertId,
+        change: impl FnOnce(&mut Alert),
+    ) -> Option<Alert> {
+        let before = self.alerts.get(&id).cloned()?;
+        let mut alert = before.clone();
         self.index.alerts.remove(&alert);
         change(&mut alert);
         alert.revision = now.revision;
         self.index.alerts.add(&alert);
         self.alerts.insert(id, alert);
+        Some(before)
     }
 
-    fn tell(&mut self, now: &mut Applying, id: AlertId, kind: EventKind, what: &str) {
-        if let Some(alert) = self.alerts.get(&id).cloned() {
-            self.emit_alert(now, kind, &alert, what);
+    fn tell(&mut self, now: &mut Applying, before: Option<Alert>, kind: EventKind, what: &str) {
+        let Some(before) = before else { return };
+        if let Some(alert) = self.alerts.get(&before.id).cloned() {
+            self.emit_alert(now, kind, Some(&before), &alert, what);
         }
     }
 
-    fn emit_alert(&mut self, now: &mut Applying, kind: EventKind, alert: &Alert, what: &str) {
+    fn emit_alert(
+        &mut self,
+        now: &mut Applying,
+        kind: EventKind,
+        before: Option<&Alert>,
+        alert: &Alert,
+        what: &str,
+    ) {
         let Alert { id, key, summary, .. } = alert;
         let message = format!("alert {id} {what}: {key}: {summary}");
-        self.emit(now, kind, alert.about(), message);
+        let change = Change::between(before.map(shown).as_ref(), Some(&shown(alert)));
+        self.emit(now, kind, alert.about().with(change), message);
     }
 
     /// Removes the alerts of a project that is gone, and its budget.
@@ -221,6 +240,11 @@ impl Fleet {
         own.into_iter().for_each(|id| self.forget_alert(id));
         self.budgets.remove(project);
     }
+}
+
+/// What an event says of an alert as it was or is.
+fn shown(alert: &Alert) -> Value {
+    json!({ "state": alert.stage.state(), "severity": alert.severity })
 }
 
 fn checked_note(note: &str) -> Result<String, Refusal> {

@@ -5,6 +5,7 @@ use novacron_protocol::alert::AlertObject;
 use novacron_protocol::ids::{AlertId, NodeName, ProjectName, RegionCode};
 
 use super::super::access::{Need, Place};
+use super::super::audit::Subject;
 use super::super::event::About;
 use super::super::fleet::Fleet;
 use super::super::reply::Refusal;
@@ -113,7 +114,7 @@ impl Alert {
 
     /// What events say that it is about.
     pub(super) fn about(&self) -> About {
-        let about = About { project: self.project.clone(), ..About::default() };
+        let about = About { project: self.project.clone(), ..About::of(Subject::Alert(self.id)) };
         match &self.key.object {
             AlertObject::Node(node) => About { node: Some(node.clone()), ..about },
             AlertObject::Vm(vm) => About { vm: Some(*vm), ..about },

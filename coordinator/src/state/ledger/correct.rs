@@ -1,6 +1,7 @@
 //! Corrections: an entry is never changed. What is wrong is taken back by a second entry, and what is right is posted by
 //! a third; both name the first, and say who wanted it and why.
 
+use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{NodeName, ProjectName, VmId};
 use novacron_protocol::limits::CORRECTION_REASON_BYTES_MAX;
 use novacron_protocol::time::Timestamp;
@@ -13,6 +14,9 @@ use super::batch::{Draft, Note, Posting};
 use super::coverage::window_for;
 use super::entry::{Correction, Entry, EntryId, QUANTITY_MAX, What};
 use super::hour::Hour;
+use crate::state::audit::Subject;
+use crate::state::change::Change;
+use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::table::{Key, ROW_BYTES_MAX};
@@ -104,7 +108,7 @@ impl Fleet {
 
     pub(in crate::state) fn correct_usage(
         &mut self,
-        now: &Applying,
+        now: &mut Applying,
         asked: &CorrectUsage,
     ) -> Reply {
         let original = self.original(asked)?;
@@ -128,7 +132,25 @@ impl Fleet {
         self.write_draft(now, window, &original.provider, Some(note), draft);
         let reversal = EntryId { window, index };
         self.ledger_corrected.insert(asked.entry, Corrected { reversal, at: now.at });
+        self.emit_correction(now, asked, &original);
         Ok(Accepted::Correction(reversal))
+    }
+
+    fn emit_correction(&mut self, now: &mut Applying, asked: &CorrectUsage, original: &Original) {
+        // Texts: quantities may be larger than numbers in JSON are exact.
+        let (wrong, right) = (original.quantity.to_string(), asked.quantity.to_string());
+        let message = format!(
+            "entry {}/{} of the ledger says {right} instead of {wrong}",
+            asked.entry.window, asked.entry.index
+        );
+        let about = About {
+            vm: Some(original.vm),
+            node: Some(original.provider.clone()),
+            project: Some(original.project.clone()),
+            ..About::of(Subject::LedgerEntry(asked.entry))
+        };
+        let about = about.with(Change::field("quantity", wrong, right));
+        self.emit(now, EventKind::LedgerCorrected, about, message);
     }
 
     /// The entry that is wrong: the fleet's own knowledge of it as long as its window is open.

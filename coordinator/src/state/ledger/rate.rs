@@ -1,13 +1,18 @@
 //! What usage costs: rate cards of plans, and which plan a project has. Both have an hour from which they hold and are
 //! never changed once it has begun.
 
+use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{PlanName, ProjectName};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::usage::Meter;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::hour::Hour;
+use crate::state::audit::Subject;
+use crate::state::change::Change;
+use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::table::{Key, ROW_BYTES_MAX};
@@ -222,7 +227,7 @@ impl Fleet {
         self.ledger_plans.iter()
     }
 
-    pub(in crate::state) fn set_rate(&mut self, now: &Applying, card: &RateCard) -> Reply {
+    pub(in crate::state) fn set_rate(&mut self, now: &mut Applying, card: &RateCard) -> Reply {
         let key = RateKey { plan: card.plan.clone(), valid_from: card.valid_from };
         let begun = Hour::of(now.at);
         let invalid = |field: &str, problem: String| {
@@ -243,7 +248,9 @@ impl Fleet {
         if is_new && self.ledger_rates.len() >= RATE_CARDS_MAX {
             return Err(Refusal::Full(format!("{RATE_CARDS_MAX} rate cards")));
         }
-        self.ledger_rates.insert(key, card.clone());
+        let message = format!("plan {} has other prices from {}", key.plan, key.valid_from);
+        self.ledger_rates.insert(key.clone(), card.clone());
+        self.emit(now, EventKind::RateSet, About::of(Subject::Rate(key)), message);
         Ok(Accepted::Nothing)
     }
 
@@ -251,7 +258,7 @@ impl Fleet {
     /// replaced.
     pub(in crate::state) fn set_plan(
         &mut self,
-        now: &Applying,
+        now: &mut Applying,
         project: &ProjectName,
         plan: &PlanName,
         from: Hour,
@@ -271,8 +278,14 @@ impl Fleet {
         if history.changes.len() >= PLAN_CHANGES_MAX {
             return Err(Refusal::Full(format!("{PLAN_CHANGES_MAX} changes of a project's plan")));
         }
+        let before = json!({ "plan": self.plan_of(project, from) });
+        let after = json!({ "plan": plan, "from": from.to_string() });
+        let change = Change::between(Some(&before), Some(&after));
         history.changes.push((from, plan.clone()));
         self.ledger_plans.insert(project.clone(), history);
+        let about = About::of(Subject::Plan(project.clone())).with(change);
+        let message = format!("project {project} has plan {plan} from {from}");
+        self.emit(now, EventKind::PlanSet, about, message);
         Ok(Accepted::Nothing)
     }
 

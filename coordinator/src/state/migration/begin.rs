@@ -6,9 +6,11 @@ use novacron_protocol::ids::{EffectId, MigrationId, NodeName, RequestId, VmId};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationPhase};
 use novacron_protocol::project::ProjectUsage;
 use novacron_protocol::vm::VmState;
+use serde_json::json;
 
 use super::slots::Slots;
 use super::{Cause, Ending, MIGRATIONS_OPEN_MAX, Migration, Step};
+use crate::state::change::{Change, NOTHING};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
@@ -158,6 +160,8 @@ impl Fleet {
         );
         let task = Task::Migrate { migration: id, target: asked.target.clone(), is_moving: false };
         let promised = migration.target_generation;
+        let (status, source) = (migration.status(), &migration.source);
+        let shown = json!({ "status": status, "source": source, "target": asked.target });
         self.index.add_migration(&migration);
         self.migrations.insert(id, migration);
         self.change_vm(now, vm.id, |vm| {
@@ -165,7 +169,8 @@ impl Fleet {
             vm.generation_promised = promised;
             vm.request = request;
         });
-        self.emit(now, EventKind::MigrationCreated, About::migration(vm.id, id), message);
+        let about = About::migration(vm.id, id).with(Change::between(NOTHING, Some(&shown)));
+        self.emit(now, EventKind::MigrationCreated, about, message);
         Ok(())
     }
 

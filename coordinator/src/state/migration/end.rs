@@ -8,6 +8,7 @@ use novacron_protocol::node::NodeState;
 
 use super::begin::to_source;
 use super::{Cause, Ending, Migration, Step};
+use crate::state::change::Change;
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::outbox::Order;
@@ -49,10 +50,14 @@ impl Fleet {
             Step::Sending { send, cancel: None } => {
                 let order = to_source(migration);
                 let action = Action::CancelMigration { migration: id };
+                let about = About::migration(migration.vm, id);
+                let about = about.with(Change::field("is_cancelling", false, true));
+                let message = format!("migration of {} is to be given up", migration.vm_name);
                 let cancel = Some(self.issue(now, order, action));
                 self.change_migration(now, id, |migration| {
                     migration.step = Step::Sending { send, cancel };
                 });
+                self.emit(now, EventKind::MigrationCancelling, about, message);
             }
             Step::Sending { cancel: Some(_), .. } | Step::HandedOver | Step::Ended(_) => {}
         }
@@ -218,7 +223,7 @@ impl Fleet {
         });
         self.note_end(now, migration, Ending::Completed, &reason);
         let message = format!("machine {} is at {}", migration.vm_name, migration.target);
-        let about = About::migration(migration.vm, migration.id);
+        let about = about_end(migration, Ending::Completed);
         self.emit(now, EventKind::MigrationCompleted, about, message);
         self.begin_queued_migrations(now);
     }
@@ -301,7 +306,7 @@ impl Fleet {
                 (EventKind::MigrationFailed, format!("migration of {name} failed: {reason}"))
             }
         };
-        self.emit(now, kind, About::migration(migration.vm, migration.id), message);
+        self.emit(now, kind, about_end(migration, ending), message);
     }
 
     /// Takes back what its agents have not answered yet, except the order to forget it.
@@ -319,6 +324,13 @@ impl Fleet {
             self.take_row(effect);
         }
     }
+}
+
+/// `before` is the migration as it was when it had not ended.
+fn about_end(before: &Migration, ending: Ending) -> About {
+    let after = Step::Ended(ending).status();
+    let change = Change::field("status", before.status(), after);
+    About::migration(before.vm, before.id).with(change)
 }
 
 /// How a machine stands that was handed over.

@@ -144,6 +144,19 @@ impl Step {
         matches!(self, Self::Ended(_))
     }
 
+    /// The status as the world sees it.
+    pub fn status(&self) -> MigrationStatus {
+        match self {
+            Self::Queued => MigrationStatus::Queued,
+            Self::Preparing { .. } | Self::Sending { .. } | Self::HandedOver => {
+                MigrationStatus::InProgress
+            }
+            Self::Ended(Ending::Completed) => MigrationStatus::Completed,
+            Self::Ended(Ending::Failed) => MigrationStatus::Failed,
+            Self::Ended(Ending::Cancelled) => MigrationStatus::Cancelled,
+        }
+    }
+
     /// Whether it takes a slot of both nodes.
     pub fn is_at_work(&self) -> bool {
         matches!(self, Self::Preparing { .. } | Self::Sending { .. })
@@ -159,15 +172,7 @@ impl Message for Migration {
 impl Migration {
     /// The status as the world sees it.
     pub fn status(&self) -> MigrationStatus {
-        match self.step {
-            Step::Queued => MigrationStatus::Queued,
-            Step::Preparing { .. } | Step::Sending { .. } | Step::HandedOver => {
-                MigrationStatus::InProgress
-            }
-            Step::Ended(Ending::Completed) => MigrationStatus::Completed,
-            Step::Ended(Ending::Failed) => MigrationStatus::Failed,
-            Step::Ended(Ending::Cancelled) => MigrationStatus::Cancelled,
-        }
+        self.step.status()
     }
 }
 

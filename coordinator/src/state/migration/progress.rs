@@ -5,6 +5,7 @@ use novacron_protocol::ids::{MigrationId, NodeName};
 use novacron_protocol::migration::{MigrationPhase, MigrationProgress, MigrationStatus};
 
 use super::{Migration, Step};
+use crate::state::change::Change;
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 
@@ -41,6 +42,7 @@ impl Fleet {
             return;
         }
         let about = About::migration(migration.vm, id);
+        let about = about.with(Change::field("phase", migration.phase, phase));
         let message = format!("machine {}: {}", migration.vm_name, phase_words(phase));
         self.change_migration(now, id, |migration| migration.phase = phase);
         self.emit(now, EventKind::MigrationPhase, about, message);

@@ -19,6 +19,8 @@ use novacron_protocol::vm::InvalidField;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
 
+use super::audit::Subject;
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::project::wrong_display_name;
@@ -205,7 +207,7 @@ impl Fleet {
         };
         network.edit(edit);
         self.networks.insert(name.clone(), network);
-        self.emit_network(now, format!("network {name} was made"));
+        self.emit_network(now, name, "was made");
         Ok(Accepted::Network(name.clone()))
     }
 
@@ -224,7 +226,7 @@ impl Fleet {
             network.updated_at = now.at;
             network.revision = now.revision;
         });
-        self.emit_network(now, format!("network {name} was changed"));
+        self.emit_network(now, name, "was changed");
         if has_other_regions {
             self.obey_rules(now);
         }
@@ -240,7 +242,7 @@ impl Fleet {
             )));
         }
         self.networks.remove(name);
-        self.emit_network(now, format!("network {name} was deleted"));
+        self.emit_network(now, name, "was deleted");
         Ok(Accepted::Network(name.clone()))
     }
 
@@ -297,17 +299,22 @@ impl Fleet {
     }
 
     /// A project that is made under the same name later has no right to what this one had.
-    pub(super) fn take_from_networks(&mut self, now: &Applying, project: &ProjectName) {
+    pub(super) fn take_from_networks(&mut self, now: &mut Applying, project: &ProjectName) {
         let named = |network: &&Network| network.users.named().any(|one| one == project);
-        let networks = self.networks.values().filter(named).map(|network| network.name.clone());
-        for network in Vec::from_iter(networks) {
-            self.networks.update(&network, |row| {
+        let networks = self.networks.values().filter(named).cloned();
+        for before in Vec::from_iter(networks) {
+            let name = &before.name;
+            self.networks.update(name, |row| {
                 if let NetworkUsers::Projects(projects) = &mut row.users {
                     projects.remove(project);
                 }
                 row.updated_at = now.at;
                 row.revision = now.revision;
             });
+            let change = Change::between(Some(&before), self.networks.get(name));
+            let about = About::of(Subject::Network(name.clone())).with(change);
+            let message = format!("network {name} was taken from project {project}");
+            self.emit(now, EventKind::NetworkChanged, about, message);
         }
     }
 
@@ -315,8 +322,9 @@ impl Fleet {
         self.networks.get(name).ok_or_else(|| Refusal::NoSuchNetwork(name.clone()))
     }
 
-    fn emit_network(&mut self, now: &mut Applying, message: String) {
-        self.emit(now, EventKind::NetworkChanged, About::default(), message);
+    fn emit_network(&mut self, now: &mut Applying, name: &NetworkName, what: &str) {
+        let about = About::of(Subject::Network(name.clone()));
+        self.emit(now, EventKind::NetworkChanged, about, format!("network {name} {what}"));
     }
 
     pub(super) fn check_networks(&self) -> Result<(), String> {

@@ -10,11 +10,14 @@
 
 use std::fmt;
 
+use novacron_protocol::api::EventKind;
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use novacron_vault::KeyId;
 use serde::{Deserialize, Serialize};
 
+use crate::state::audit::Subject;
+use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
 use crate::state::reply::{Accepted, Refusal, Reply};
 use crate::state::table::{Only, ROW_BYTES_MAX};
@@ -107,8 +110,10 @@ impl Fleet {
         self.secret_keys.get(&Only).copied().unwrap_or_default()
     }
 
-    fn set_keys(&mut self, keys: SecretKeys) -> Reply {
+    fn set_keys(&mut self, now: &mut Applying, keys: SecretKeys, message: String) -> Reply {
         self.secret_keys.insert(Only, keys);
+        let about = About::of(Subject::SecretKeys);
+        self.emit(now, EventKind::SecretKeyChanged, about, message);
         Ok(Accepted::Nothing)
     }
 
@@ -117,40 +122,44 @@ impl Fleet {
         self.secrets_to_reseal().next().is_some()
     }
 
-    pub(super) fn turn_key(&mut self) -> Reply {
+    pub(super) fn turn_key(&mut self, now: &mut Applying) -> Reply {
         let keys = self.secret_keys();
         if keys.sealing.is_none() || keys.turn != Turn::None || self.is_resealing() {
             let text = "the key of secrets is turning already: wait for its end; if its `to_reseal` stays above 0, the log \
                         of the coordinator that leads names the secrets that are damaged: set them anew or delete them";
             return Err(Refusal::Conflict(text.to_owned()));
         }
-        self.set_keys(SecretKeys { turn: Turn::Asked, ..keys })
+        let message = "the key of secrets is to turn".to_owned();
+        self.set_keys(now, SecretKeys { turn: Turn::Asked, ..keys }, message)
     }
 
     /// A key that was announced and is not in use gives way: the only member that has it may be gone for good.
-    pub(super) fn announce_key(&mut self, key: SecretKeyId) -> Reply {
+    pub(super) fn announce_key(&mut self, now: &mut Applying, key: SecretKeyId) -> Reply {
         let keys = self.secret_keys();
         let is_due = keys.needs_another() || matches!(keys.turn, Turn::Coming(_));
         if !is_due || keys.wanted().any(|known| known == key) {
             return Err(Refusal::Conflict("no further key of secrets is to be made".to_owned()));
         }
-        self.set_keys(SecretKeys { turn: Turn::Coming(key), ..keys })
+        let message = format!("the key {key} of secrets is on its way to the members");
+        self.set_keys(now, SecretKeys { turn: Turn::Coming(key), ..keys }, message)
     }
 
-    pub(super) fn use_key(&mut self, now: &Applying, key: SecretKeyId) -> Reply {
+    pub(super) fn use_key(&mut self, now: &mut Applying, key: SecretKeyId) -> Reply {
         let keys = self.secret_keys();
         if keys.turn != Turn::Coming(key) || self.is_resealing() {
             return Err(Refusal::Conflict(format!("the key {key} of secrets is not the next one")));
         }
         let (sealing, previous) = (Some(key), keys.sealing);
-        self.set_keys(SecretKeys { sealing, since: now.at, previous, turn: Turn::None })
+        let keys = SecretKeys { sealing, since: now.at, previous, turn: Turn::None };
+        self.set_keys(now, keys, format!("the key {key} encrypts secrets"))
     }
 
-    pub(super) fn forget_key(&mut self, key: SecretKeyId) -> Reply {
+    pub(super) fn forget_key(&mut self, now: &mut Applying, key: SecretKeyId) -> Reply {
         let keys = self.secret_keys();
         if keys.previous != Some(key) || self.is_resealing() {
             return Err(Refusal::Conflict(format!("the key {key} of secrets is in use")));
         }
-        self.set_keys(SecretKeys { previous: None, ..keys })
+        let message = format!("the key {key} of secrets is not needed any more");
+        self.set_keys(now, SecretKeys { previous: None, ..keys }, message)
     }
 }

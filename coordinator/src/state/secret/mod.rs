@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use novacron_protocol::access::Scope;
+use novacron_protocol::api::EventKind;
 use novacron_protocol::ids::{ProjectName, SecretName};
 use novacron_protocol::limits::{SECRET_VALUE_BYTES_MAX, SECRETS_PER_PROJECT_MAX};
 use novacron_protocol::time::Timestamp;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::keys::SecretKeyId;
+use super::audit::Subject;
+use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::origin::Origin;
 use super::reply::{Accepted, Refusal, Reply};
@@ -194,27 +197,31 @@ impl SecretOrder {
 impl Fleet {
     pub(super) fn order_secret(
         &mut self,
-        now: &Applying,
+        now: &mut Applying,
         origin: &Origin,
         order: &SecretOrder,
     ) -> Reply {
         match order {
             SecretOrder::Put { place, value, .. } => self.put_secret(now, origin, place, value),
-            SecretOrder::Delete { place } => {
-                let row = self.require_secret(place)?;
-                self.index.secret_bytes -= row.value.sealed.len();
-                self.secrets.remove(place);
-                Ok(Accepted::Nothing)
-            }
+            SecretOrder::Delete { place } => self.delete_secret(now, place),
             SecretOrder::Reveal { place } => {
                 self.require_secret(place).map(|row| Accepted::SecretValue(row.value.id))
             }
             SecretOrder::Reseal(values) => self.reseal(values),
-            SecretOrder::Turn => self.turn_key(),
-            SecretOrder::Announce { key } => self.announce_key(*key),
+            SecretOrder::Turn => self.turn_key(now),
+            SecretOrder::Announce { key } => self.announce_key(now, *key),
             SecretOrder::Use { key } => self.use_key(now, *key),
-            SecretOrder::Forget { key } => self.forget_key(*key),
+            SecretOrder::Forget { key } => self.forget_key(now, *key),
         }
+    }
+
+    fn delete_secret(&mut self, now: &mut Applying, place: &SecretPlace) -> Reply {
+        let row = self.require_secret(place)?;
+        self.index.secret_bytes -= row.value.sealed.len();
+        self.secrets.remove(place);
+        let about = About::of(Subject::Secret(place.clone()));
+        self.emit(now, EventKind::SecretDeleted, about, format!("secret {place} was deleted"));
+        Ok(Accepted::Nothing)
     }
 
     fn require_secret(&self, place: &SecretPlace) -> Result<&Secret, Refusal> {
@@ -223,7 +230,7 @@ impl Fleet {
 
     fn put_secret(
         &mut self,
-        now: &Applying,
+        now: &mut Applying,
         origin: &Origin,
         place: &SecretPlace,
         value: &SealedValue,
@@ -248,6 +255,9 @@ impl Fleet {
         };
         self.index.secret_bytes = bytes;
         self.secrets.insert(place.clone(), secret);
+        let about = About::of(Subject::Secret(place.clone()));
+        let message = format!("secret {place} has value number {version}");
+        self.emit(now, EventKind::SecretSet, about, message);
         Ok(Accepted::Secret(version))
     }
 

@@ -15,6 +15,7 @@ mod inventory;
 mod lifecycle;
 mod migrations;
 mod networks;
+mod news;
 mod projects;
 mod random;
 mod regions;

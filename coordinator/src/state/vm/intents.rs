@@ -6,6 +6,7 @@ use novacron_protocol::ids::{EffectId, Generation, NetworkName, NodeName, Reques
 use novacron_protocol::vm::VmState;
 
 use super::{Move, Rest, Task, VMS_MAX, Vm, bounded};
+use crate::state::change::Change;
 use crate::state::command::{CreateVm, Placement};
 use crate::state::event::About;
 use crate::state::fleet::{Applying, Fleet};
@@ -29,7 +30,8 @@ impl Fleet {
         network.into_iter().for_each(|network| self.attach(create.vm, network));
         let place = network.map(|name| format!(" in network {name}")).unwrap_or_default();
         let message = format!("machine {} accepted{place}", create.spec.name);
-        self.emit(now, EventKind::VmCreated, About::vm(create.vm, None), message);
+        let change = Change::made("name", &create.spec.name);
+        self.emit(now, EventKind::VmCreated, About::vm(create.vm, None).with(change), message);
         match placement {
             Placement::Node(node) => self.make_vm(now, create.vm, node),
             Placement::Nowhere { reason } => {

@@ -34,11 +34,13 @@ use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::{Labels, VmSpec, VmState};
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub(super) use inventory::observed_rest;
 pub use moves::Move;
 pub(super) use outcomes::problem;
 
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::outbox::Order;
@@ -227,10 +229,14 @@ impl Fleet {
         if before.node != after.node || after.rest == Rest::Deleted {
             self.residency_violations.remove(&vm);
         }
-        let news = has_moved.then(|| (vm_event(&after), after.node.clone(), vm_message(&after)));
+        let news = has_moved.then(|| {
+            let about = About::vm(vm, after.node.as_ref());
+            let change = Change::between(Some(&shown(before)), Some(&shown(&after)));
+            (vm_event(&after), about.with(change), vm_message(&after))
+        });
         self.vms.insert(vm, after);
-        if let Some((kind, node, message)) = news {
-            self.emit(now, kind, About::vm(vm, node.as_ref()), message);
+        if let Some((kind, about, message)) = news {
+            self.emit(now, kind, about, message);
         }
     }
 }
@@ -238,6 +244,11 @@ impl Fleet {
 /// A reason, cut to what a row may hold.
 pub(in crate::state) fn bounded(reason: &str) -> String {
     cut(reason, REASON_BYTES_MAX).to_owned()
+}
+
+/// What an event says of a machine as it was or is.
+fn shown(vm: &Vm) -> Value {
+    json!({ "state": vm.state(), "node": vm.node })
 }
 
 fn vm_event(vm: &Vm) -> EventKind {
