@@ -31,7 +31,7 @@ use crate::directory::{DataDirectory, DirectoryError};
 use crate::enrolment::{Tokens, WELCOME};
 use crate::fitness::Fitness;
 use crate::fitness::watch::Watch;
-use crate::history::{History, fetch};
+use crate::history::{History, fetch, renewal};
 use crate::http;
 use crate::leadership::{Duties, Leadership};
 use crate::ledger::Ledger;
@@ -238,6 +238,8 @@ impl Coordinator {
         tasks.spawn(parts.app.view.clone().keep_current(stop.clone()));
         tasks.spawn(watch_membership(core.leader.clone(), stop.clone()));
         tasks.spawn(fetch::run(core.history.clone(), core.leader.clone(), stop.clone()));
+        let fitness = core.leader.desk().fitness().clone();
+        tasks.spawn(renewal::run(core.history.clone(), fitness, stop.clone()));
         tasks.spawn(parts.clone().keep_keys(stop.clone()));
         let enrolments = EnrolmentNumbers(enrolment.counters());
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));

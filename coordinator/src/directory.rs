@@ -187,6 +187,7 @@ impl DataDirectory {
         };
         require_all_keys(&*disk)?;
         let records = RecordStore::open(Arc::clone(&disk), MEMBER_DIRECTORY)?;
+        records.renew()?;
         Ok(Self { disk, root: config.data_directory.clone(), records })
     }
 

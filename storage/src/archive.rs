@@ -226,6 +226,18 @@ impl Archive {
         self.changed(removed, |names| names.remove(name))
     }
 
+    /// Whether files are encrypted here.
+    pub fn is_encrypted(&self) -> bool {
+        self.files.is_encrypted()
+    }
+
+    /// Encrypts a file anew, with the newest key of the disk, if another one encrypts it; whether that was so.
+    pub fn renew(&self, name: &str) -> Result<bool, ArchiveError> {
+        check_name(name)?;
+        let _alone = self.changing.lock();
+        Ok(self.files.renew(name)?)
+    }
+
     /// Bytes of a file on disk without encryption, if there is one of this name.
     pub fn size_bytes(&self, name: &str) -> Result<Option<u64>, ArchiveError> {
         check_name(name)?;

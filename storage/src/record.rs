@@ -103,6 +103,14 @@ impl RecordStore {
         Ok(self.files.remove(name)?)
     }
 
+    /// Encrypts anew, with the newest key of the disk, what another one encrypts.
+    pub fn renew(&self) -> Result<(), RecordError> {
+        for name in self.files.names()? {
+            self.files.renew(&name)?;
+        }
+        Ok(())
+    }
+
     /// Names of all records, sorted.
     pub fn list(&self) -> Result<Vec<String>, RecordError> {
         Ok(self.files.names()?)

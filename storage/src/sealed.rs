@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::cipher::{self, ChunkedFile, Cipher, FileKey, KeyHead, Locked, ReadError};
+use crate::cipher::{self, ChunkedFile, Cipher, FileKey, KeyHead, KeyId, Locked, ReadError};
 use crate::damage::{Damage, Damaged};
 use crate::disk::{Disk, DiskError, DiskFile, Operation};
 
@@ -152,6 +152,17 @@ impl SealedDirectory {
         SealedFile::open(file, self.kind, self.full_path(name), unlock).map(Some)
     }
 
+    /// Writes a file anew with the newest key, if another one encrypts it; whether that was so.
+    pub(crate) fn renew(&self, name: &str) -> Result<bool, SealedError> {
+        let Some(cipher) = &self.cipher else { return Ok(false) };
+        let Some(file) = self.open_unchecked(name)? else { return Ok(false) };
+        if file.key == cipher.keys().first().copied() {
+            return Ok(false);
+        }
+        self.write(name, &file.label, &file.read_data()?)?;
+        Ok(true)
+    }
+
     /// Whether files are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.cipher.is_some()
@@ -242,6 +253,7 @@ fn context(kind: Kind, name: &str) -> Vec<u8> {
 pub(crate) struct SealedFile {
     path: PathBuf,
     kind: Kind,
+    key: Option<KeyId>,
     content: Content,
     label: Bytes,
     data_bytes: u64,
@@ -357,7 +369,8 @@ impl SealedFile {
             }
         };
         let (label, data_bytes) = (label.into(), head.data_bytes);
-        Ok(SealedFile { path, kind, content, label, data_bytes, checksum })
+        let key = head.key.map(|head| head.key);
+        Ok(SealedFile { path, kind, key, content, label, data_bytes, checksum })
     }
 
     /// Whether all of it is what was written.

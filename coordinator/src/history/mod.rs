@@ -7,8 +7,10 @@
 //! | module | holds |
 //! |---|---|
 //! | [`fetch`] | getting what is missing from the other members |
+//! | [`renewal`] | encrypting it anew when a key has turned |
 
 pub mod fetch;
+pub mod renewal;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -106,6 +106,7 @@ impl Keyring {
     /// [`KeyringError`].
     pub fn open(disk: Arc<dyn Disk>, key_file: Option<&Path>) -> Result<Self, KeyringError> {
         let records = RecordStore::open(disk, DIRECTORY)?;
+        records.renew()?;
         let lock = key_file.map(record_lock).transpose()?;
         let record = records.get(RECORD)?;
         let text = record.as_ref().map(|record| unlock(lock.as_ref(), record)).transpose()?;

@@ -126,15 +126,19 @@ async fn nothing_of_a_member_can_be_read_on_its_disk_without_its_key() {
     let mut cluster = TestCluster::start_encrypted(&key(1)).await;
     let vm = create(cluster.any(), NEEDLE).await.unwrap();
     use_machine(&cluster, vm).await;
-    // So much that the first records are archived, and that who joins gets a snapshot.
-    change_settings(cluster.any(), RECENT_MAX + SEGMENT_RECORDS + 1).await;
-    let files = until("the archive is written", async || {
-        Some(archived(&cluster.configs["c1"])).filter(|files| files.len() == 2)
-    });
-    files.await;
+    // Who joins gets a snapshot.
+    change_settings(cluster.any(), 100).await;
     let right = cluster.storage_key_file.take();
     cluster.add("c2").await;
-    is_intact(&cluster, "c2").await;
+    // So much that the first records are archived.
+    change_settings(cluster.any(), RECENT_MAX + SEGMENT_RECORDS + 1).await;
+    for member in ["c1", "c2"] {
+        let files = until("the archive is written", async || {
+            Some(archived(&cluster.configs[member])).filter(|files| files.len() == 2)
+        });
+        files.await;
+        is_intact(&cluster, member).await;
+    }
     create(cluster.any(), &format!("{NEEDLE}-2")).await.unwrap();
     let ticks = ["c1", "c2"].map(|member| measure(&cluster, member));
     let backup = backup_of(&cluster, "c1").await;
@@ -175,7 +179,11 @@ async fn nothing_of_a_member_can_be_read_on_its_disk_without_its_key() {
     let told = refused(&config, Some(&no_key)).await;
     assert!(told.contains("no-key") && told.contains("`storage_key_file`"), "{told}");
 
-    // With its own it is all there.
+    // With its own it is all there; what is missing of the archive comes from the other, however it lies there.
+    let (first, second) = (archived(&config), archived(&cluster.configs["c2"]));
+    std::fs::remove_file(&first[0]).unwrap();
+    let is_other = |file: &&PathBuf| file.file_name() != first[0].file_name();
+    std::fs::remove_file(second.iter().find(is_other).unwrap()).unwrap();
     for member in ["c1", "c2"] {
         cluster.run(member).await;
     }
@@ -189,6 +197,10 @@ async fn nothing_of_a_member_can_be_read_on_its_disk_without_its_key() {
         assert_eq!(measured(&cluster, member, tick).await, 1_234);
     }
 
+    let readable = |config| archived(config).iter().filter(|file| holds(file).is_some()).count();
+    assert_eq!((readable(&config), archived(&config).len()), (0, 2));
+    assert_eq!(readable(&cluster.configs["c2"]), 2);
+
     // The key turns: a new one first, then only the new one is not enough.
     cluster.stop("c1").await;
     let both = cluster.directory.path().join("both");
@@ -196,6 +208,16 @@ async fn nothing_of_a_member_can_be_read_on_its_disk_without_its_key() {
     cluster.configs.get_mut("c1").unwrap().storage_key_file = Some(both);
     cluster.run("c1").await;
     create(cluster.app("c1"), "later").await.unwrap();
+    let newest = key(2).id().0;
+    until("the archive is encrypted with the new key", async || {
+        let needs = |file: &PathBuf| std::fs::read(file).is_ok_and(|bytes| bytes[32..40] == newest);
+        archived(&config).iter().all(needs).then_some(())
+    })
+    .await;
+    for record in ["member/identity.record", "keys/secrets.record"] {
+        let bytes = std::fs::read(config.data_directory.join(record)).unwrap();
+        assert_eq!(bytes[32..40], newest, "{record}");
+    }
     cluster.stop("c1").await;
     assert!(refused(&config, Some(&wrong)).await.contains(&id), "old files need the old key");
     assert!(refused(&config, right.as_deref()).await.contains(&other), "new ones the new key");

@@ -215,6 +215,19 @@ fn keys_can_be_turned() {
     let Err(locked) = require_keys(&*old, &kinds()).unwrap() else { panic!("not needed") };
     let problem = LockProblem::OtherKey { needed: key_id(2), given: vec![key_id(1)] };
     assert_eq!(locked.problem, problem);
+
+    // What is never written anew by itself can be, and needs only the new one then.
+    stores.records.renew().unwrap();
+    assert!(stores.archive.renew("a").unwrap());
+    assert!(!stores.archive.renew("a").unwrap(), "it was done");
+    assert!(!stores.archive.renew("c").unwrap(), "there is none");
+    let new = cipher.turned(&[2]).disk(&disk);
+    let records = RecordStore::open(Arc::clone(&new), "records").unwrap();
+    assert_eq!(records.get("two").unwrap().unwrap(), NEEDLE);
+    let archive = Archive::open(new, "archive").unwrap();
+    let hash = ContentHash::of(NEEDLE);
+    assert_eq!(archive.get("a", &hash).unwrap().unwrap(), NEEDLE);
+    assert!(matches!(archive.get("b", &hash), Err(ArchiveError::Locked(_))));
 }
 
 #[test]
