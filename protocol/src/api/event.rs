@@ -83,7 +83,7 @@ impl std::fmt::Display for EventActor {
     }
 }
 
-/// Kinds of events.
+/// Kinds of events. Those of secrets, prices, plans, corrections and keys are shown only to those who may read these, too.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
