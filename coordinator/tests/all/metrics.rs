@@ -177,7 +177,7 @@ fn counts<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
 async fn hosts_and_machines_are_counted_by_region() {
     let member = Member::start().await;
     let client = member.client(Role::Operator);
-    post(&client, "regions", json!({ "code": "eu" })).await;
+    post(&client, "regions", json!({ "region_code": "eu" })).await;
     for node in ["node-01", "node-02"] {
         member.join_node(node, 4 << 30).await;
     }
@@ -254,7 +254,7 @@ async fn ask_too_much(member: &Member, admin: &Https) {
     post(admin, "principals/carol/settings", json!({ "state": "disabled" })).await;
     assert_eq!(carol.get("/api/v1/vms").await.status, 401);
     for region in ["eu", "us"] {
-        post(admin, "regions", json!({ "code": region })).await;
+        post(admin, "regions", json!({ "region_code": region })).await;
         let node = format!("node-{region}");
         member.join_node(&node, 8 << 30).await;
         post(admin, &format!("nodes/{node}/region"), json!({ "region": region })).await;

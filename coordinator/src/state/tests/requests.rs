@@ -51,7 +51,7 @@ fn a_burst_pushes_nothing_out_that_may_be_asked_for_again() {
     let first = RequestId(scene.id());
     let many = |scene: &mut Scene, count: usize| {
         for _ in 0..count {
-            scene.now = scene.now.plus_ms(u64::from(scene.fleet.requests.len() % 4 == 0));
+            scene.now = scene.now.plus_ms(u64::from(scene.fleet.requests.len().is_multiple_of(4)));
             // Not as commands: checking every invariant after each would take minutes.
             let request = RequestId(scene.id());
             scene.fleet.remember(
