@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything, on release builds, with one line of totals at the end.
+//! `cargo xtask test`: everything, on optimized builds, with one line of totals at the end.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::failures::Failures;
 use crate::lint::{self, Profile};
+use crate::product::TESTS_PROFILE;
 use crate::stages::Stages;
 use crate::totals::Totals;
 use crate::workspace::Workspace;
@@ -21,8 +22,8 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     let promtool = stages.run("promtool", || Ok(promtool::ensure(workspace)))?;
     stages.run("format", || lint::format(workspace))?;
     stages.run("rules", || check::rules(workspace))?;
-    // The release profile here too: build scripts compile C libraries once, not twice.
-    stages.run("clippy", || lint::clippy(workspace, Profile::Release))?;
+    // The profile of the tests here too: build scripts compile C libraries once, not twice.
+    stages.run("clippy", || lint::clippy(workspace, Profile::Tests))?;
     stages.run("build", || build(workspace))?;
     let totals = stages.run("tests", || execute(workspace, promtool.as_deref()))?;
     stages.finish();
@@ -33,14 +34,15 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 /// and build it twice.
 fn build(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
-    process::run(cargo.args(["build", "--locked", "--workspace", "--release", "--bins", "--tests"]))
+    cargo.args(["build", "--locked", "--workspace", "--profile", TESTS_PROFILE]);
+    process::run(cargo.args(["--bins", "--tests"]))
 }
 
 /// Runs all test binaries, whatever fails, and adds up what they say.
 fn execute(workspace: &Workspace, promtool: Option<&Path>) -> Result<Totals> {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--locked", "--workspace", "--release", "--no-fail-fast"]);
-    cargo.env(product::DIRECTORY_VARIABLE, workspace.release_directory());
+    cargo.args(["test", "--locked", "--workspace", "--profile", TESTS_PROFILE, "--no-fail-fast"]);
+    cargo.env(product::DIRECTORY_VARIABLE, workspace.built_directory(TESTS_PROFILE));
     if let Some(promtool) = promtool {
         cargo.env(promtool::PROGRAM_VARIABLE, promtool);
     }

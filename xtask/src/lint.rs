@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::process;
+use crate::product::TESTS_PROFILE;
 use crate::workspace::Workspace;
 
 /// Whose build results clippy shares.
@@ -10,8 +11,8 @@ use crate::workspace::Workspace;
 pub enum Profile {
     /// Those of `cargo check` and an editor.
     Development,
-    /// Those of the tests and the demo.
-    Release,
+    /// Those of the tests.
+    Tests,
 }
 
 /// Checks that every file is formatted.
@@ -23,8 +24,8 @@ pub fn format(workspace: &Workspace) -> Result<()> {
 pub fn clippy(workspace: &Workspace, profile: Profile) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--quiet"]);
-    if profile == Profile::Release {
-        cargo.arg("--release");
+    if profile == Profile::Tests {
+        cargo.args(["--profile", TESTS_PROFILE]);
     }
     process::run(cargo.args(["--", "--deny", "warnings"]))
 }

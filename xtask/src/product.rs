@@ -18,6 +18,9 @@ pub const PROGRAMS: [&str; 3] = ["novacron", "novacron-agent", COORDINATOR];
 /// The one that the benches of the control plane measure.
 pub const COORDINATOR: &str = "novacron-coordinator";
 
+/// How cargo builds what the tests run, and the tests.
+pub const TESTS_PROFILE: &str = "ci";
+
 /// Builds them if nobody did, and returns the directory they are in.
 pub fn ensure(workspace: &Workspace) -> Result<PathBuf> {
     build(workspace, "release", &PROGRAMS)

@@ -35,11 +35,6 @@ impl Workspace {
         self.root.join("target/novacron-guest")
     }
 
-    /// Where cargo puts release builds.
-    pub fn release_directory(&self) -> PathBuf {
-        self.built_directory("release")
-    }
-
     /// Where cargo puts builds of a profile that is not for development.
     pub fn built_directory(&self, profile: &str) -> PathBuf {
         let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);

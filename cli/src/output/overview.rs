@@ -49,7 +49,8 @@ impl Show for Overview {
             let quotas = table(&["QUOTA", "USED", "LIMIT"], quotas);
             fields.push(("quotas", quotas.trim_end().to_owned()));
         }
-        fields.push(("alerts", totals_line(&self.alerts)));
+        let alerts = self.alerts.as_ref().map(totals_line);
+        fields.push(("alerts", alerts.unwrap_or_else(|| "turned off at this coordinator".into())));
         fields.push(("attention", attention(self)));
         fields
     }

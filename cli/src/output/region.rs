@@ -76,7 +76,10 @@ impl Row for RouteChoice {
             self.region.to_string(),
             if self.usable { "yes" } else { "no" }.to_owned(),
             or_dash(self.latency_ms.map(|ms| format!("{ms} ms"))),
-            format!("{}/{}", self.nodes_ready, self.nodes),
+            match self.nodes_ready {
+                Some(ready) => format!("{ready}/{}", self.nodes),
+                None => self.nodes.to_string(),
+            },
             self.reason.clone(),
         ]
     }

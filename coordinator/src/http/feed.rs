@@ -94,6 +94,13 @@ impl<S: Source> Feed<S> {
             // Marked as seen before it is looked at: whatever comes after this wakes the wait below.
             changes.borrow_and_update();
             let is_last = api.or_stop(source.take(reader, &mut text)).await??;
+            if text.is_empty() && !is_last {
+                // Much is behind, and nothing of it is to be shown.
+                outlet.check_open()?;
+                if Instant::now() >= due {
+                    text = form.sign_of_life(source.place().as_deref()).into_bytes();
+                }
+            }
             if !text.is_empty() {
                 let text = Bytes::from(std::mem::take(&mut text));
                 api.or_stop(outlet.hand_over(text)).await??;

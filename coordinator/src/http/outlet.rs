@@ -119,6 +119,11 @@ impl Outlet {
         }
     }
 
+    /// An error if the reader has gone.
+    pub(super) fn check_open(&self) -> Result<(), Lost> {
+        if self.sender.is_closed() { Err(Lost::Gone) } else { Ok(()) }
+    }
+
     /// Ready when the reader has gone.
     pub(super) async fn closed(&self) {
         self.sender.closed().await;

@@ -60,6 +60,8 @@ async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<Overview>, P
         Err(error) => point_out(&mut shown, [unreadable(&error)]),
     }
     point_out(&mut shown, members.iter().flat_map(of_members));
+    // Nobody watches them, so what is in the fleet of them may be over.
+    shown.alerts = shown.alerts.filter(|_| call.api.app.switches.alerts);
     Ok(Found(shown))
 }
 

@@ -111,7 +111,8 @@ async fn route(call: Call<Nothing, RouteQuery, NoBody>) -> Result<Found<RegionRo
             fleet.project(project).ok_or_else(|| projects::not_found(project.as_str()))?;
         }
         fleet.region(&from).ok_or_else(|| not_found_as("from", from.as_str()))?;
-        Ok::<_, Problem>(route_view(fleet, from, project))
+        let has_nodes = sight.reach_for(Permission::NodeRead).covers(&Scope::Fleet);
+        Ok::<_, Problem>(route_view(fleet, from, project, has_nodes))
     });
     Ok(Found(view.await??))
 }

@@ -160,7 +160,7 @@ fn series(
     let tariff = Tariff::of(&scene.fleet);
     let steps = Steps::new(Hour(MIDNIGHT.0 - 3)..Hour(MIDNIGHT.0 + 27), by).unwrap();
     let mut series = Series::new(&steps, filter);
-    summaries.iter().for_each(|summary| series.add(summary, &tariff));
+    summaries.iter().try_for_each(|summary| series.add(summary, &tariff)).unwrap();
     series.finish().unwrap()
 }
 

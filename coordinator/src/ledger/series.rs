@@ -79,11 +79,15 @@ struct Point {
     priced: BTreeMap<PriceKey, (Price, i128)>,
 }
 
-/// Points that are being added up.
+/// Points that are being added up, in the order of windows. What a point needs until it is finished grows with the projects
+/// that use something, so one is finished when the next one begins.
 #[derive(Debug)]
 pub(super) struct Series<'a> {
     steps: &'a Steps,
     filter: &'a UsageFilter,
+    finished: Vec<UsagePoint>,
+    ratings: Ratings,
+    /// The one that is being added up, and those behind it, which are empty.
     points: BTreeMap<Hour, Point>,
 }
 
@@ -99,10 +103,7 @@ impl Ledger {
     ) -> Result<UsageSeries, LedgerError> {
         let fleet = self.frozen();
         let (tariff, mut series) = (Tariff::of(&fleet), Series::new(steps, filter));
-        self.summaries(&fleet, steps.windows.clone(), |summary| {
-            series.add(&summary, &tariff);
-            Ok(())
-        })?;
+        self.summaries(&fleet, steps.windows.clone(), |summary| series.add(&summary, &tariff))?;
         series.finish()
     }
 }
@@ -114,13 +115,17 @@ impl<'a> Series<'a> {
         let sums: BTreeMap<Meter, i128> = meters.map(|meter| (meter, 0)).collect();
         let empty = Point { sums, priced: BTreeMap::new() };
         let points = steps.begins().map(|begin| (begin, empty.clone())).collect();
-        Self { steps, filter, points }
+        Self { steps, filter, finished: Vec::new(), ratings: Ratings::new(), points }
     }
 
-    /// Adds what was used in a window.
-    pub(super) fn add(&mut self, summary: &Summary, tariff: &Tariff) {
+    /// Adds what was used in a window, which is not before the one that was added last.
+    ///
+    /// # Errors
+    /// [`LedgerError::OutOfRange`].
+    pub(super) fn add(&mut self, summary: &Summary, tariff: &Tariff) -> Result<(), LedgerError> {
         let begin = self.steps.begin_of(summary.window);
-        let Some(point) = self.points.get_mut(&begin) else { return };
+        self.finish_before(begin)?;
+        let Some(point) = self.points.get_mut(&begin) else { return Ok(()) };
         let filter = self.filter;
         for (key, net) in summary.uses.iter().filter(|(key, _)| filter.lets_through(summary, key)) {
             let sum = point.sums.entry(key.meter).or_insert(0);
@@ -133,19 +138,26 @@ impl<'a> Series<'a> {
             let priced = point.priced.entry(price).or_insert((card.price(dimension), 0));
             priced.1 = priced.1.saturating_add(*net);
         }
+        Ok(())
+    }
+
+    fn finish_before(&mut self, begin: Hour) -> Result<(), LedgerError> {
+        while let Some(point) = self.points.first_entry().filter(|point| *point.key() < begin) {
+            let (begin, point) = point.remove_entry();
+            self.finished.push(point.finish(begin, &mut self.ratings)?);
+        }
+        Ok(())
     }
 
     /// All points with what they cost.
     ///
     /// # Errors
     /// [`LedgerError::OutOfRange`].
-    pub(super) fn finish(self) -> Result<UsageSeries, LedgerError> {
+    pub(super) fn finish(mut self) -> Result<UsageSeries, LedgerError> {
         let Steps { windows, by } = self.steps.clone();
-        let mut ratings = BTreeMap::new();
-        let points = self.points.into_iter();
-        let points = points.map(|(begin, point)| point.finish(begin, &mut ratings));
-        let points = points.collect::<Result<_, _>>()?;
-        Ok(UsageSeries { from: windows.start.begin(), to: windows.end.begin(), by, points })
+        self.finish_before(windows.end)?;
+        let (from, to) = (windows.start.begin(), windows.end.begin());
+        Ok(UsageSeries { from, to, by, points: self.finished })
     }
 }
 

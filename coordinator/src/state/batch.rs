@@ -277,7 +277,7 @@ impl Fleet {
         });
         let stops = |batch: &Batch| batch.order.aborts_on_failure && batch.stopped.is_none();
         if ending == Ending::Failed && self.batches.get(&id).is_some_and(stops) {
-            self.stop_batch(now, id, Stop::Failure);
+            now.aside(|now| self.stop_batch(now, id, Stop::Failure));
         }
         self.close_batch_if_ended(now, id);
     }

@@ -324,7 +324,9 @@ impl Fleet {
             self.events.update(&key, |row| {
                 let node =
                     || named.get(&Subject::Node(row.node.clone()?).words()).map(|one| one.number);
-                row.audit = same.map(|one| one.number).or_else(node).or(only.map(|one| one.number));
+                // What the cluster did by itself is not in a record of who asked for something else.
+                let only = only.filter(|_| row.actor == now.actor).map(|one| one.number);
+                row.audit = same.map(|one| one.number).or_else(node).or(only);
                 let is_silent = row.before.is_empty() && row.after.is_empty();
                 if let Some(same) = same.filter(|_| is_silent) {
                     let Change { before, after } = Change::between(same.before, same.after);

@@ -151,6 +151,16 @@ impl Applying {
         }
     }
 
+    /// Does what the cluster does by itself while a command is applied: that is not the doing of whoever asked for the
+    /// command, and perhaps in projects of others, who are told nothing of them.
+    pub(super) fn aside<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let actor = std::mem::take(&mut self.actor);
+        let request = self.client_request.take();
+        let done = work(self);
+        (self.actor, self.client_request) = (actor, request);
+        done
+    }
+
     /// The number of the next event, which is about `subject`.
     pub(super) fn next_event(&mut self, subject: audit::Subject) -> u32 {
         let number = self.events();

@@ -8,7 +8,7 @@ use novacron_transport::SubjectName;
 use serde::{Deserialize, Serialize};
 
 use super::audit::Subject;
-use super::change::{Change, NOTHING};
+use super::change::Change;
 use super::event::About;
 use super::fleet::{Applying, Fleet};
 use super::formats::Formats;
@@ -126,7 +126,8 @@ impl Fleet {
         self.meta.member_last = id;
         let part = MemberPart::Admitted;
         let record = MemberRecord { id, facts: facts.clone(), part };
-        let about = About::of(Subject::Member(id)).with(Change::between(NOTHING, Some(&record)));
+        // Without addresses, which are for readers of the audit log.
+        let about = About::of(Subject::Member(id)).with(Change::made("part", part));
         self.members.insert(id, record);
         let message = format!("coordinator {} is admitted as member {id}", facts.name);
         self.emit(now, EventKind::MemberChanged, about, message);

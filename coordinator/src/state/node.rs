@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use novacron_protocol::api::EventKind;
 use novacron_protocol::effect::MachineReport;
 use novacron_protocol::ids::{NodeName, RegionCode, Revision, VmId};
-use novacron_protocol::node::{NodeFacts, NodeState};
+use novacron_protocol::node::{NodeCapacity, NodeFacts, NodeState};
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::wire::codec::Message;
 use serde::{Deserialize, Serialize};
@@ -96,11 +96,12 @@ impl Fleet {
         before: Option<&NodeFacts>,
         after: &NodeFacts,
     ) {
-        if before == Some(after) {
+        if before.map(lasting_facts) == Some(lasting_facts(after)) {
             return;
         }
+        let (before, after) = (before.map(shown_facts), shown_facts(after));
         let about = About::of(Subject::Node(node.clone()));
-        let about = about.with(Change::between(before, Some(after)));
+        let about = about.with(Change::between(before.as_ref(), Some(&after)));
         let message = format!("node {node} is not what it was: its agent says other things of it");
         self.emit(now, EventKind::NodeChanged, about, message);
     }
@@ -208,4 +209,15 @@ fn new_node(now: &Applying, open: &OpenSession, region: Option<RegionCode>) -> N
         updated_at: now.at,
         revision: now.revision,
     }
+}
+
+/// Without the bytes of disk that are free, which are others at each start of an agent.
+fn lasting_facts(facts: &NodeFacts) -> NodeFacts {
+    let capacity = NodeCapacity { disk_bytes: 0, ..facts.capacity };
+    NodeFacts { capacity, ..facts.clone() }
+}
+
+/// Without addresses, too: events are read by more people than nodes are.
+fn shown_facts(facts: &NodeFacts) -> NodeFacts {
+    NodeFacts { migration_address: String::new(), ..lasting_facts(facts) }
 }

@@ -8,8 +8,8 @@ use novacron_protocol::ids::{NodeName, RegionCode, Revision};
 use novacron_protocol::limits::REGIONS_MAX;
 use novacron_protocol::node::NodeFacts;
 use novacron_protocol::region::{
-    Certification, REGION_LABEL, RegionStatus, ResidencyRules, check_certifications,
-    check_latencies,
+    Certification, REGION_LABEL, RESERVED_REGION_CODES, RegionStatus, ResidencyRules,
+    check_certifications, check_latencies,
 };
 use novacron_protocol::time::Timestamp;
 use novacron_protocol::vm::InvalidField;
@@ -221,6 +221,10 @@ impl Fleet {
             return Err(Refusal::Full(format!("{REGIONS_MAX} regions")));
         }
         self.check_region_edit(Some(code), edit)?;
+        if RESERVED_REGION_CODES.contains(&code.as_str()) {
+            let text = format!("`{code}` is a word of the API and cannot be the code of a region");
+            return Err(Refusal::Conflict(text));
+        }
         let mut region = Region {
             code: code.clone(),
             name: String::new(),
@@ -252,12 +256,18 @@ impl Fleet {
             refuse(problems)?;
             self.set_latencies(code, ms);
         }
-        self.regions.update(code, |region| {
+        let is_changed = self.regions.update(code, |region| {
+            let before = region.clone();
             region.edit(edit);
+            let is_changed = *region != before;
             region.updated_at = now.at;
             region.revision = now.revision;
+            is_changed
         });
-        self.emit_region(now, code, "was changed");
+        // Latencies are numbers that a prober may send every minute: no events, which would push out all others.
+        if is_changed == Some(true) {
+            self.emit_region(now, code, "was changed");
+        }
         if edit.changes_rules() {
             self.obey_rules(now);
         }

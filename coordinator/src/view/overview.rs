@@ -265,7 +265,7 @@ impl Survey {
             cost: None,
             savings: self.savings.shown(),
             quotas: self.quotas,
-            alerts: self.alerts,
+            alerts: Some(self.alerts),
             attention: Vec::new(),
             attention_total: 0,
             links: links(&[("violations", "/residency/violations".to_owned())]),

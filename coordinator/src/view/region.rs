@@ -34,15 +34,20 @@ pub fn region_view(
     }
 }
 
-/// Regions in the order of a route as the API shows them.
-pub fn route_view(fleet: &Fleet, from: RegionCode, project: Option<ProjectName>) -> RegionRoute {
+/// Regions in the order of a route as the API shows them; how many of their nodes answer, for whoever may read nodes.
+pub fn route_view(
+    fleet: &Fleet,
+    from: RegionCode,
+    project: Option<ProjectName>,
+    has_nodes: bool,
+) -> RegionRoute {
     let found = route(candidates(fleet, &from, project.as_ref()));
-    let regions: Vec<_> = found.into_iter().map(route_choice).collect();
+    let regions: Vec<_> = found.into_iter().map(|one| route_choice(one, has_nodes)).collect();
     let chosen = regions.iter().find(|one| one.usable).map(|one| one.region.clone());
     RegionRoute { from, project, chosen, regions, revision: fleet.revision() }
 }
 
-fn route_choice(candidate: Candidate) -> RouteChoice {
+fn route_choice(candidate: Candidate, has_nodes: bool) -> RouteChoice {
     let obstacle = candidate.obstacle();
     let Candidate { region, latency_ms, nodes, nodes_ready, .. } = candidate;
     let reason = obstacle.as_ref().map_or_else(
@@ -51,10 +56,14 @@ fn route_choice(candidate: Candidate) -> RouteChoice {
                 Some(ms) => format!("{ms} ms away"),
                 None => "nobody said how far away".to_owned(),
             };
-            format!("{far}, {nodes_ready} of {nodes} nodes take machines")
+            match has_nodes {
+                true => format!("{far}, {nodes_ready} of {nodes} nodes take machines"),
+                false => far,
+            }
         },
         ToString::to_string,
     );
+    let nodes_ready = has_nodes.then_some(nodes_ready);
     RouteChoice { region, usable: obstacle.is_none(), latency_ms, nodes, nodes_ready, reason }
 }
 

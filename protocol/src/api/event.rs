@@ -281,6 +281,8 @@ impl EventKind {
         match self {
             Self::SecretSet | Self::SecretDeleted => Some(Permission::SecretRead),
             Self::SecretKeyChanged => Some(Permission::ClusterRead),
+            Self::AccessChanged => Some(Permission::PrincipalRead),
+            Self::TokenCreated | Self::TokenUsed => Some(Permission::ClusterRead),
             Self::RateSet | Self::PlanSet | Self::LedgerCorrected => Some(Permission::LedgerRead),
             Self::VmCreated
             | Self::VmState
@@ -301,16 +303,13 @@ impl EventKind {
             | Self::MemberChanged
             | Self::SettingsChanged
             | Self::ProjectChanged
-            | Self::AccessChanged
             | Self::RegionChanged
             | Self::ResidencyViolation
             | Self::SnapshotChanged
             | Self::AlertRaised
             | Self::AlertAcknowledged
             | Self::AlertResolved
-            | Self::NetworkChanged
-            | Self::TokenCreated
-            | Self::TokenUsed => None,
+            | Self::NetworkChanged => None,
         }
     }
 

@@ -40,9 +40,9 @@ pub struct Overview {
     pub savings: Vec<Saving>,
     /// Quotas of which 80 % or more are used, by project.
     pub quotas: Vec<QuotaUse>,
-    /// Alerts that fire, by severity.
-    #[serde(default)]
-    pub alerts: AlertTotals,
+    /// Alerts that fire, by severity; absent where alerts are turned off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertTotals>,
     /// What somebody should look at, the worst first; at most 100.
     pub attention: Vec<Attention>,
     /// How much that is in all.

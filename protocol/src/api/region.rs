@@ -108,8 +108,9 @@ pub struct RouteChoice {
     pub latency_ms: Option<u32>,
     /// Hosts that stand in it.
     pub nodes: u32,
-    /// Those of them that answer and take machines.
-    pub nodes_ready: u32,
+    /// Those of them that answer and take machines, for whoever may read nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes_ready: Option<u32>,
     /// Why it is where it is, for a person.
     pub reason: String,
 }

@@ -1,9 +1,13 @@
 //! Records as what a stream shows: strictly behind the last one that was looked at, from the archive as long as the reader
 //! is so far behind, then from this member's replica.
 
+use std::time::Duration;
+
 use novacron_protocol::access::Scope;
 use novacron_protocol::api::{Code, Problem};
 use novacron_protocol::audit::{ChainHash, Known};
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use crate::audit::{AuditError, AuditFilter, Next, Part, entry, next};
 use crate::history::HistoryError;
@@ -14,8 +18,15 @@ use crate::state::Fleet;
 use crate::state::audit::AuditNumber;
 
 /// Bytes of a batch out of the archive, a sixteenth of a text there, which is read anew for each batch: what is at hand
-/// for a reader that is far behind is bounded.
+/// for a reader that is far behind is bounded. Lines that are not shown do not count, so that whoever is shown little reads
+/// each text once.
 const ARCHIVED_BATCH_BYTES: usize = 256 << 10;
+
+/// Bytes of lines looked at in one go.
+const LOOK_BYTES: usize = 256 << 10;
+
+/// Before a reader asks again for a place among those that dig, when all were taken for long.
+const PLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a reader is: behind a record, of which it may know the hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +162,10 @@ impl Records {
         text: &mut Vec<u8>,
     ) -> Result<(), Ending> {
         let admission = &reader.api.app.admission;
-        let dug = admission.dig(&reader.grant.asker().name).await;
-        let _place = dug.map_err(|_| Ending::CutOff)?;
+        let Ok(_place) = admission.dig(&reader.grant.asker().name).await else {
+            sleep(PLACE_PAUSE).await;
+            return Ok(());
+        };
         let skipped = (self.last.number + 1).saturating_sub(part.first());
         let lines = reader.api.audit().text(part).await.map_err(|error| match error {
             // This member gets it from another one; the reader goes on meanwhile or later.
@@ -160,12 +173,16 @@ impl Records {
             error => Ending::Problem(error.to_problem()),
         })?;
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        let mut bytes = 0;
+        let mut looked_bytes = 0;
         for line in lines.split_terminator('\n').skip(skipped) {
-            if bytes >= ARCHIVED_BATCH_BYTES {
+            if text.len() >= ARCHIVED_BATCH_BYTES {
                 break;
             }
-            bytes += line.len();
+            if looked_bytes >= LOOK_BYTES {
+                looked_bytes = 0;
+                yield_now().await;
+            }
+            looked_bytes += line.len();
             self.write(reader, line, text)?;
         }
         Ok(())

@@ -179,12 +179,20 @@ impl Fleet {
         let mut slots = Slots::of(self);
         let queued = self.open_migrations().filter(|migration| migration.step == Step::Queued);
         let ends = |migration: &Migration| {
-            (migration.id, migration.source.clone(), migration.target.clone())
+            let Migration { id, request, source, target, .. } = migration;
+            (*id, *request, source.clone(), target.clone())
         };
         let queued: Vec<_> = queued.map(ends).collect();
-        for (id, source, target) in queued {
+        for (id, request, source, target) in queued {
             let nodes = [&source, &target];
-            if slots.admit(nodes) && self.begin_migration(now, id) {
+            if !slots.admit(nodes) {
+                continue;
+            }
+            let has_begun = match now.client_request == Some(request) {
+                true => self.begin_migration(now, id),
+                false => now.aside(|now| self.begin_migration(now, id)),
+            };
+            if has_begun {
                 slots.take(nodes);
             }
         }

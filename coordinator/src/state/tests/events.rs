@@ -5,6 +5,7 @@ use novacron_protocol::alert::{AlertKey, AlertObject, Condition};
 use novacron_protocol::api::{EventKind, SettingsChange, Severity};
 use novacron_protocol::effect::{ObservedState, Report};
 use novacron_protocol::ids::{AlertId, ApiKeyId, ProjectName, RequestId, Revision};
+use novacron_protocol::migration::MigrationMode;
 use novacron_protocol::node::NodeState;
 use novacron_protocol::project::{Quota, Quotas};
 use novacron_protocol::wire::codec;
@@ -21,12 +22,13 @@ use crate::state::command::SessionReports;
 use crate::state::event::{About, Actor, EVENTS_MAX, EventRow};
 use crate::state::fleet::Applying;
 use crate::state::incarnation::{REVISIONS_GAP, Restored};
+use crate::state::migration::Step;
 use crate::state::principal::AccessOrder;
 use crate::state::project::{ProjectEdit, ProjectOrder};
 use crate::state::secret::keys::SecretKeyId;
 use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
 use crate::state::testing::*;
-use crate::state::{Asker, Body, Command, Credential, Fleet};
+use crate::state::{Accepted, Asker, Body, Command, Credential, Fleet};
 
 /// Events of a revision.
 fn happen(fleet: &mut Fleet, revision: u64, events: usize) {
@@ -303,4 +305,40 @@ fn events_are_small() {
     let all = sizes(|_| true);
     let average = all.iter().sum::<usize>() / all.len();
     assert!(average < 350, "{average} bytes: {all:?}");
+}
+
+/// What the cluster does by itself while somebody's command is applied may be in projects of others.
+#[test]
+fn whoever_frees_a_place_is_not_named_to_those_who_get_it() {
+    let mut scene = Scene::new();
+    scene.found();
+    ["node-01", "node-02"].iter().for_each(|node| scene.join(node, 64));
+    let projects = ["ours", "theirs"].map(|name| scene.make_project(name, Quotas::default()));
+    let vms = projects.clone().map(|project| {
+        let vm = spec_in(&project, &format!("{project}-vm"));
+        let body = scene.create_body(vm, Some("node-01"), false);
+        let Ok(Accepted::Vm(vm)) = scene.apply(body) else { panic!("not made") };
+        scene.settle_all("node-01");
+        vm
+    });
+    let one = SettingsChange { migrations_per_node: Some(1) };
+    scene.apply(Body::ChangeSettings(one)).unwrap();
+    let [ours, theirs] = vms.map(|vm| scene.migrate(vm, "node-02", MigrationMode::Cold).unwrap());
+    assert_eq!(scene.migration(theirs).step, Step::Queued);
+    let asker = scene.operator("alice");
+    let before = scene.fleet.revision();
+    scene.ask(&asker, Body::CancelMigration { migration: ours }).unwrap();
+    let of = |scene: &Scene, migration| -> Vec<EventRow> {
+        let events = scene.fleet.events_after(before, None);
+        events.filter(|event| event.migration == Some(migration)).cloned().collect()
+    };
+    assert!(
+        of(&scene, ours).iter().all(|event| event.actor == Actor::Certificate(asker.name.clone()))
+    );
+    assert_ne!(scene.migration(theirs).step, Step::Queued, "there is a place now");
+    let told = of(&scene, theirs);
+    assert!(!told.is_empty());
+    for event in told {
+        assert_eq!((event.actor, event.request, event.audit), (Actor::Cluster, None, None));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use novacron_protocol::api::Code;
-use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, RegionCode, VmId};
+use novacron_protocol::ids::{MigrationId, NodeName, ProjectName, RegionCode, Revision, VmId};
 use novacron_protocol::limits::{CERTIFICATIONS_MAX, REGIONS_MAX};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions, MigrationStatus};
 use novacron_protocol::project::Quotas;
@@ -545,4 +545,24 @@ fn how_far_regions_are_is_kept_for_both_ways_until_one_of_them_is_gone() {
     measure(&mut scene, "eu", &[]).unwrap();
     assert_eq!(ms(&scene, "eu", "ap"), None);
     assert_eq!(scene.replay().state_hash().unwrap(), scene.fleet.state_hash().unwrap());
+}
+
+#[test]
+fn a_prober_of_latencies_pushes_no_events_out() {
+    let mut scene = Scene::new();
+    for region in ["eu", "us"] {
+        make(&mut scene, region).unwrap();
+    }
+    let count = |scene: &Scene| scene.fleet.events_after(Revision(0), None).count();
+    let before = count(&scene);
+    measure(&mut scene, "eu", &[("us", 80)]).unwrap();
+    measure(&mut scene, "eu", &[("us", 81)]).unwrap();
+    assert_eq!(count(&scene), before);
+    assert_eq!(scene.fleet.latency_ms(&code("eu"), &code("us")), Some(81));
+}
+
+#[test]
+fn a_word_of_the_api_is_no_region() {
+    let mut scene = Scene::new();
+    assert_eq!(make(&mut scene, "route").unwrap_err().code(), Code::Conflict);
 }
