@@ -20,7 +20,7 @@ use std::path::{Component, Path, PathBuf};
 pub use error::{DiskError, Operation};
 pub use real::RealDisk;
 pub use simulated::{Failure, SimulatedDisk};
-pub use volatile::VolatileDisk;
+pub use volatile::{UNSYNCED, VolatileDisk};
 
 /// A tree of files. Paths are relative to its root and have no `.` or `..` parts.
 pub trait Disk: Debug + Send + Sync {
