@@ -140,20 +140,32 @@ impl Front {
                 Call::Remove { request, origin: Origin::Cluster, member: MemberId(member) }
             }
         };
+        let leaving = match &call {
+            Call::Remove { member, .. } => Some(*member),
+            _ => None,
+        };
         match self.leader.call(call).await {
             Ok(Answer::Admitted { member, .. }) => Told::Admitted(member.0),
             Ok(Answer::Done) => Told::Left,
             Err(LeaderError::Unfit(_)) => Told::Declined,
+            // It was asked before, and nobody remembers who asked.
+            Err(LeaderError::NotPossible(_))
+                if leaving.is_some_and(|member| self.has_left(member)) =>
+            {
+                Told::Left
+            }
             Ok(_) | Err(_) => Told::Unknown,
         }
     }
 
     /// The planted bug: an id that looks as if it were free.
     fn one_that_left(&self) -> Option<MemberId> {
-        let has_left = |fleet: &Fleet, id| fleet.member(id).is_some_and(MemberRecord::has_left);
         let is_planted = self.planted == Planted::IdGivenAgain;
-        let left = |fleet: &Fleet| (1..100).map(MemberId).find(|id| has_left(fleet, *id));
-        self.view.local(left).filter(|_| is_planted)
+        (1..100).map(MemberId).find(|id| is_planted && self.has_left(*id))
+    }
+
+    fn has_left(&self, member: MemberId) -> bool {
+        self.view.local(|fleet| fleet.member(member).is_some_and(MemberRecord::has_left))
     }
 
     /// Nothing if another member should be asked.

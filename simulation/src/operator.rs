@@ -265,10 +265,9 @@ impl Operator {
 
     /// Whoever has left is ended, or left alone until it finds out.
     fn leave(&mut self, now_ms: u64, member: u64, members: &mut [Member]) {
-        if let Some(one) = members.iter_mut().find(|one| one.is_there() && one.id() == member) {
-            if self.dice.happens(500) {
-                one.vacate();
-            }
+        let one = members.iter_mut().find(|one| one.is_there() && one.id() == member);
+        if let Some(one) = one.filter(|_| self.dice.happens(500)) {
+            one.vacate();
         }
         self.end(now_ms);
     }

@@ -100,10 +100,8 @@ pub enum Face {
         cell: FleetCell,
         /// How it takes itself to be.
         fitness: Fitness,
-        /// What has left its tables.
-        history: History,
-        /// Its ledger.
-        ledger: Ledger,
+        /// Its ledger; shared, since a face is looked at every quantum.
+        ledger: Arc<Ledger>,
     },
     /// Others said that it does not belong to the cluster any more.
     Expelled {
@@ -216,8 +214,8 @@ async fn run(
         Ok(member) => {
             let (metrics, cell) = (member.raft.metrics(), member.cell.clone());
             let fitness = member.watch.fitness.clone();
-            let (history, ledger) = (member.history.clone(), member.ledger.clone());
-            *lock(&face) = Face::Serving { metrics, cell, fitness, history, ledger };
+            let ledger = Arc::new(member.ledger.clone());
+            *lock(&face) = Face::Serving { metrics, cell, fitness, ledger };
             let links = member.links.clone();
             tokio::select! {
                 biased;
