@@ -96,7 +96,7 @@ fn disk_reserve_bytes() -> u64 {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestDiskConfig {
-    /// Where faults are asked for while it runs: the files `full` and `sync_delay_ms`.
+    /// Where faults are asked for while it runs: the files `full`, `sync_delay_ms` and `keeps`.
     #[serde(default)]
     pub faults_directory: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use novacron_transport::{
     Acceptor, CloseCode, ClusterAuthority, Connection, Credentials, Endpoint, LinkSettings, Role,
 };
 use tokio::net::TcpListener;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,16 +39,17 @@ use crate::metrics::{
     self, ApplyMetrics, Consensus, Costs, EnrolmentNumbers, FleetNumbers, LeaderlessMetrics,
     ProjectNumbers, RequestMetrics, SampleNumbers,
 };
+use crate::newcomer::Newcomer;
 use crate::peers::desk::Desk;
 use crate::peers::server::PeerServer;
-use crate::peers::{Answer, Call, LeaderLink, PeerLinks};
+use crate::peers::{LeaderLink, PeerLinks};
 use crate::propose::Proposer;
 use crate::raft::backlog::{Backlog, take_snapshots};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Closer;
 use crate::raft::network::Network;
 use crate::raft::timing::Timing;
-use crate::raft::{DiskWork, Haste, Heard, MemberNode, Raft, elections};
+use crate::raft::{DiskWork, Haste, Heard, Raft, elections};
 use crate::readiness::Readiness;
 use crate::refusals::Refusals;
 use crate::samples::Samples;
@@ -61,13 +62,6 @@ use crate::state::formats::OtherFormats;
 use crate::status::{self, OwnStatus};
 use crate::view::{FleetCell, View, Watchers};
 use crate::vital::Vital;
-
-/// How long a member that was admitted waits before it asks again to take part: twice as long each time.
-const ENTER_PERIOD_MIN: Duration = Duration::from_millis(250);
-const ENTER_PERIOD_MAX: Duration = Duration::from_secs(10);
-
-/// How long asking to take part may take: catching up is included.
-const ENTER_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Why a coordinator cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -232,7 +226,7 @@ impl Coordinator {
         tasks.spawn(parts.leadership.clone().follow(parts.duties(config), stop.clone()));
         tasks.spawn(elections);
         tasks.spawn(parts.watch(config).run(stop.clone()));
-        tasks.spawn(enter(parts.clone(), identity.member, identity.contacts, stop.clone()));
+        tasks.spawn(parts.newcomer(identity.contacts).enter(stop.clone()));
         tasks.spawn(watch_raft(core.raft.clone(), stop.clone()));
         tasks.spawn(take_snapshots(core.raft.clone(), core.backlog.clone(), stop.clone()));
         tasks.spawn(parts.app.view.clone().keep_current(stop.clone()));
@@ -471,12 +465,9 @@ impl Parts {
         self.app.switches.samples.then(|| self.app.samples.clone())
     }
 
-    /// Addresses of those that this member knows from the time when it took part.
-    fn other_members(&self, own: MemberId) -> Vec<String> {
-        self.cell.look(|fleet| {
-            let others = fleet.present_members().filter(|member| member.id != own);
-            others.map(|member| member.facts.peer_address.clone()).collect()
-        })
+    fn newcomer(&self, contacts: Vec<String>) -> Newcomer {
+        let (raft, leader) = (self.raft.clone(), self.leader.clone());
+        Newcomer { raft, leader, cell: self.cell.clone(), contacts }
     }
 
     fn tokens(&self) -> Tokens {
@@ -567,46 +558,6 @@ impl Parts {
             }
         }
     }
-}
-
-/// A member that was admitted asks to take part until it votes.
-async fn enter(parts: Parts, own: MemberId, contacts: Vec<String>, stop: CancellationToken) {
-    let mut period = ENTER_PERIOD_MIN;
-    loop {
-        if votes(&parts.raft, own) {
-            return;
-        }
-        for contact in contacts.iter().cloned().chain(parts.other_members(own)) {
-            let node = MemberNode::at(contact.clone());
-            let call = Call::Enter { member: own };
-            let asked = parts.leader.links().call(MemberId(0), &node, call);
-            let answer = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                answer = timeout(ENTER_TIMEOUT, asked) => answer,
-            };
-            match answer {
-                Ok(Ok(Answer::Done)) => return,
-                Ok(Ok(_)) | Err(_) => {}
-                Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::info!(contact, error, "cannot take part yet");
-                }
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = sleep(period) => {}
-        }
-        period = (period * 2).min(ENTER_PERIOD_MAX);
-    }
-}
-
-fn votes(raft: &Raft, member: MemberId) -> bool {
-    let metrics = raft.server_metrics();
-    let metrics = metrics.borrow();
-    metrics.membership_config.membership().voter_ids().any(|voter| voter == member.0)
 }
 
 /// A member that was removed, or that the cluster was restored without, is of no use: the coordinator stops, and says

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Metrics = RaftServerMetrics<u64, MemberNode>;
 
 /// Ends them until `stop`: while this member leads.
-pub(crate) async fn end(raft: Raft, stop: CancellationToken) {
+pub async fn end(raft: Raft, stop: CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
@@ -58,78 +58,13 @@ fn is_joint(metrics: &Metrics) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::fmt;
-    use std::sync::{Arc, OnceLock};
-
-    use bytes::Bytes;
-    use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-    use novacron_protocol::ids::{Incarnation, MemberId};
-    use novacron_protocol::wire::codec;
-    use novacron_storage::disk::{Disk, SimulatedDisk};
-    use novacron_storage::log::{Log, LogOptions};
 
     use super::*;
-    use crate::peers::message::{PeerRequest, PeerResponse};
-    use crate::peers::{Answer, Call, Carrier, PeerError, PeerLinks};
-    use crate::raft::log_store::LogStore;
-    use crate::raft::machine::Machine;
-    use crate::raft::network::Network;
-    use crate::raft::timing::Timing;
-    use crate::raft::{DiskWork, Haste, Heard};
-
-    /// Where the other member is, once it is there.
-    #[derive(Default)]
-    struct Line(OnceLock<Raft>);
-
-    impl fmt::Debug for Line {
-        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("Line")
-        }
-    }
-
-    impl Line {
-        async fn answer(&self, request: &[u8]) -> Result<Bytes, PeerError> {
-            let other = self.0.get().ok_or(PeerError::NoAnswer)?;
-            let answer = match codec::decode::<PeerRequest>(request)?.call {
-                Call::Append(rpc) => Answer::Append(other.append_entries(rpc).await),
-                Call::Vote(rpc) => Answer::Vote(other.vote(rpc).await),
-                call => panic!("{call:?}"),
-            };
-            Ok(codec::encode(&PeerResponse::Answer(Box::new(answer)))?.into())
-        }
-    }
-
-    impl Carrier for Line {
-        fn connect<'a>(&'a self, _: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>> {
-            async { Ok(()) }.boxed()
-        }
-
-        fn exchange<'a>(
-            &'a self,
-            _: &'a MemberNode,
-            request: Bytes,
-        ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
-            async move { self.answer(&request).await }.boxed()
-        }
-    }
-
-    async fn member(id: u64, line: &Arc<Line>) -> Raft {
-        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(id));
-        let log = Log::open(Arc::clone(&disk), "log", LogOptions::default()).unwrap();
-        let work = DiskWork::on_threads();
-        let machine = Machine::open_without_tables(disk, work.clone()).unwrap();
-        let links = PeerLinks::carried(MemberId(id), Incarnation(1), Arc::clone(line) as _);
-        let network = Network::new(links, Haste::default(), Heard::default());
-        let pace = Timing::default().config().unwrap();
-        Raft::new(id, pace, network, LogStore::new(log, work), machine).await.unwrap()
-    }
+    use crate::peers::pair::Pair;
 
     #[tokio::test(start_paused = true)]
     async fn a_change_that_nobody_waits_for_is_ended() {
-        let line = Arc::<Line>::default();
-        let (one, other) = (member(1, &line).await, member(2, &line).await);
-        assert!(line.0.set(other.clone()).is_ok());
+        let Pair { one, other, .. } = Pair::new().await;
         one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
         one.trigger().elect().await.unwrap();
         one.add_learner(2, MemberNode::default(), true).await.unwrap();

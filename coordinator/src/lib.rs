@@ -12,7 +12,7 @@
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
-//! | `joint` `upgrade` | what a leader ends of changes of members, and when formats go up |
+//! | [`newcomer`] [`joint`] `upgrade` | how members come, what a leader ends of such changes, and when formats go up |
 //! | [`alerts`] | what the leader has the fleet say that somebody has to look at |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
 //! | [`ledger`] | what was used and what it costs, read from entries and rates |
@@ -47,11 +47,12 @@ pub mod fitness;
 pub mod founding;
 pub mod history;
 pub mod http;
-mod joint;
+pub mod joint;
 pub mod journal;
 pub mod leadership;
 pub mod ledger;
 pub mod metrics;
+pub mod newcomer;
 pub mod operator;
 pub mod outbox;
 pub mod peers;

@@ -3,13 +3,18 @@
 //! A write keeps its request id however often it is sent, as the SDK does; a read that was not answered is another
 //! read.
 
-use novacron_coordinator::state::{Accepted, Refusal};
+use novacron_coordinator::state::ledger::batch::Posting;
+use novacron_coordinator::state::ledger::correct::Original;
+use novacron_coordinator::state::ledger::entry::EntryId;
+use novacron_coordinator::state::{Accepted, Fleet, Refusal};
 use novacron_protocol::ids::{NodeName, RequestId, VmId, VmName};
+use novacron_protocol::usage::Meter;
 use uuid::Uuid;
 
 use crate::dice::Dice;
 use crate::host::{self, HostAsk, HostTold};
 use crate::network::{Content, Packet, Place};
+use crate::operator::Order;
 use crate::oracle::Oracle;
 use crate::scenario::Scenario;
 
@@ -21,6 +26,9 @@ const AGAIN_MS: u64 = 100;
 
 /// Of a thousand requests, how many are sent to two members at once.
 const TWICE_PERMILLE: u64 = 50;
+
+/// Of a thousand wishes, how many are corrections, where there are any.
+const CORRECTIONS_PERMILLE: u64 = 80;
 
 /// Machines that a client makes: with six clients, rows enough for snapshots of several pieces.
 const MACHINES_MAX: usize = 60;
@@ -40,6 +48,8 @@ pub enum Wish {
     Stop(VmId),
     /// This machine on another node.
     Migrate(VmId, NodeName),
+    /// So many seconds in the place of those of an entry.
+    Correct(EntryId, u128),
 }
 
 /// A request for a change.
@@ -62,6 +72,8 @@ pub enum Ask {
     Read(VmName),
     /// What hosts ask.
     Host(HostAsk),
+    /// What operators order.
+    Operate(Order),
 }
 
 /// What a client is told.
@@ -75,6 +87,10 @@ pub enum Told {
     Seen(Seen),
     /// To a host.
     Host(HostTold),
+    /// To an operator: the id of a member that may join.
+    Admitted(u64),
+    /// To an operator: the member has left.
+    Left,
     /// It was not begun.
     Declined,
     /// No quorum, or nobody knows.
@@ -112,7 +128,9 @@ pub struct Client {
     number: usize,
     clients: usize,
     hosts: usize,
-    members: u64,
+    /// Machines on which there are members, as far as anybody knows.
+    members: Vec<u64>,
+    corrects_usage: bool,
     dice: Dice,
     pause_ms_max: u64,
     /// Whether the network delivers things twice: then nobody knows what became of the other one.
@@ -133,7 +151,8 @@ impl Client {
             number,
             clients: scenario.clients,
             hosts: scenario.hosts,
-            members: scenario.members,
+            members: (1..=scenario.members).collect(),
+            corrects_usage: scenario.corrects_usage,
             dice,
             pause_ms_max: scenario.pause_ms_max,
             is_doubled: scenario.weather.double_permille > 0,
@@ -145,6 +164,11 @@ impl Client {
             done: 0,
             rests: false,
         }
+    }
+
+    /// Members are on these machines from now on.
+    pub fn set_members(&mut self, members: &[u64]) {
+        self.members = members.to_vec();
     }
 
     /// Requests that it was told the outcome of.
@@ -166,7 +190,7 @@ impl Client {
     pub fn step(&mut self, now_ms: u64, oracle: &Oracle) -> Vec<Packet> {
         match &mut self.operation {
             None if now_ms >= self.next_at_ms && !self.rests => {
-                let ask = self.wish();
+                let ask = self.correction(oracle).unwrap_or_else(|| self.wish());
                 self.begin(now_ms, ask, oracle)
             }
             Some(operation) if now_ms >= operation.again_at_ms => {
@@ -197,7 +221,7 @@ impl Client {
         let mut packets = Vec::new();
         for _ in 0..copies {
             self.calls += 1;
-            let to = Place::Member(self.dice.between(1, self.members));
+            let to = Place::Member(self.dice.pick(&self.members).copied().unwrap_or(1));
             let content = Content::Ask(self.calls, ask.clone());
             packets.push(Packet { from: Place::Client(self.number), to, content });
         }
@@ -228,9 +252,17 @@ impl Client {
                 return Ask::Read(name(owner, number));
             }
         };
-        let bits = u128::from(dice.roll()) << 64 | u128::from(dice.roll());
-        let request = RequestId(Uuid::from_u128(bits));
-        Ask::Write(Write { request, wish, is_again: false })
+        write(wish, &mut dice)
+    }
+
+    /// Some other quantity in the place of what hosts measured, where that is wished for at all.
+    fn correction(&mut self, oracle: &Oracle) -> Option<Ask> {
+        if !self.corrects_usage || !self.dice.happens(CORRECTIONS_PERMILLE) {
+            return None;
+        }
+        let entry = oracle.look(|fleet| entry(fleet, &mut self.dice))?;
+        let quantity = u128::from(self.dice.between(0, 100));
+        Some(write(Wish::Correct(entry, quantity), &mut self.dice))
     }
 
     fn change(&self, kind: u64, dice: &mut Dice) -> Wish {
@@ -272,7 +304,7 @@ impl Client {
                     self.machines.push(*vm);
                 }
             }
-            (Ask::Read(_) | Ask::Host(_), told) => {
+            (Ask::Read(_) | Ask::Host(_) | Ask::Operate(_), told) => {
                 oracle.object(format!("{told:?} is no answer to what was asked"))
             }
         }
@@ -280,6 +312,35 @@ impl Client {
         self.done += 1;
         self.next_at_ms = now_ms + self.dice.between(0, self.pause_ms_max);
     }
+}
+
+fn write(wish: Wish, dice: &mut Dice) -> Ask {
+    Ask::Write(Write { request: request(dice), wish, is_again: false })
+}
+
+/// The id of a request.
+pub fn request(dice: &mut Dice) -> RequestId {
+    RequestId(Uuid::from_u128(u128::from(dice.roll()) << 64 | u128::from(dice.roll())))
+}
+
+/// An entry that is sealed, now and then, where there are any; else one of machines' seconds.
+fn entry(fleet: &Fleet, dice: &mut Dice) -> Option<EntryId> {
+    let sealed: Vec<_> = fleet.sealed_windows().collect();
+    let is_of_old = dice.happens(400);
+    if let Some(header) = dice.pick(&sealed).filter(|_| is_of_old) {
+        let index = dice.between(header.first_index, header.last_index);
+        return Some(EntryId { window: header.window, index });
+    }
+    let batches = fleet.open_windows().flat_map(|window| fleet.open_batches(window));
+    let postings = batches.flat_map(|(key, batch)| {
+        let of_seconds = batch.postings(key).flatten().filter(is_of_seconds);
+        of_seconds.map(move |posting| EntryId { window: key.window, index: posting.index })
+    });
+    dice.pick(&postings.collect::<Vec<_>>()).copied()
+}
+
+fn is_of_seconds(posting: &Posting<'_>) -> bool {
+    posting.entry.meter == Meter::VmSeconds && !Original::from(posting).is_reversal
 }
 
 /// The name of a client's machine.

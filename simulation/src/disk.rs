@@ -34,18 +34,18 @@ impl Life {
 pub struct ProcessDisk {
     disk: SimulatedDisk,
     life: Life,
-    syncs: bool,
+    planted: Planted,
 }
 
 impl ProcessDisk {
     /// `disk` for the process of `life`.
     pub fn new(disk: SimulatedDisk, life: Life, planted: Planted) -> Self {
-        Self { disk, life, syncs: planted != Planted::AckBeforeSync }
+        Self { disk, life, planted }
     }
 
     fn opened(&self, path: &Path, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        let (path, life, syncs) = (path.to_owned(), self.life.clone(), self.syncs);
-        Box::new(ProcessFile { path, file, life, syncs })
+        let (path, life, planted) = (path.to_owned(), self.life.clone(), self.planted);
+        Box::new(ProcessFile { path, file, life, planted })
     }
 }
 
@@ -95,7 +95,15 @@ struct ProcessFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     life: Life,
-    syncs: bool,
+    planted: Planted,
+}
+
+impl ProcessFile {
+    /// Whether it is a window of the ledger.
+    fn is_sealed_window(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.contains("ledger-"))
+    }
 }
 
 impl DiskFile for ProcessFile {
@@ -111,7 +119,12 @@ impl DiskFile for ProcessFile {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         self.life.check(Operation::Append, &self.path)?;
-        self.file.append(bytes)
+        match (self.planted, bytes.split_last()) {
+            (Planted::SealedShort, Some((_, short))) if self.is_sealed_window() => {
+                self.file.append(short)
+            }
+            _ => self.file.append(bytes),
+        }
     }
 
     fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
@@ -126,7 +139,7 @@ impl DiskFile for ProcessFile {
 
     fn sync_data(&mut self) -> Result<(), DiskError> {
         self.life.check(Operation::Sync, &self.path)?;
-        if self.syncs { self.file.sync_data() } else { Ok(()) }
+        if self.planted == Planted::AckBeforeSync { Ok(()) } else { self.file.sync_data() }
     }
 }
 

@@ -4,23 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use novacron_coordinator::clock::{Clock, new_request, new_uuid};
+use novacron_coordinator::ledger::{Ledger, LedgerError};
 use novacron_coordinator::peers::desk::Desk;
+use novacron_coordinator::peers::{Answer, Call, LeaderError, LeaderLink};
 use novacron_coordinator::planner;
 use novacron_coordinator::propose::{ProposeError, Proposer};
 use novacron_coordinator::state::command::{CreateVm, OpenSession, SessionReports};
+use novacron_coordinator::state::ledger::correct::CorrectUsage;
+use novacron_coordinator::state::member::MemberRecord;
 use novacron_coordinator::state::node::SessionId;
 use novacron_coordinator::state::placement::Wanted;
-use novacron_coordinator::state::{Accepted, Body, Command, Fleet};
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Origin};
 use novacron_coordinator::view::View;
 use novacron_protocol::api::SettingsChange;
-use novacron_protocol::ids::{MigrationId, ProjectName, RequestId, VmId, VmName};
+use novacron_protocol::ids::{MemberId, MigrationId, ProjectName, RequestId, VmId, VmName};
 use novacron_protocol::migration::{MigrationMode, MigrationOptions};
 use novacron_protocol::node::{Accelerator, NodeCapacity, NodeFacts};
 use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec};
 
 use crate::client::{Ask, Seen, Told, Wish, Write};
 use crate::host::{HostAsk, HostTold, Turn};
+use crate::operator::Order;
 use crate::planted::Planted;
+use crate::process::facts_of;
 
 /// The front of one process. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +34,8 @@ pub struct Front {
     proposer: Proposer,
     view: View,
     desk: Desk,
+    leader: LeaderLink,
+    ledger: Ledger,
     clock: Clock,
     planted: Planted,
     /// Only for a planted bug: requests that were begun here.
@@ -39,10 +47,11 @@ impl Front {
     pub fn new(
         proposer: Proposer,
         (view, desk): (View, Desk),
+        (leader, ledger): (LeaderLink, Ledger),
         clock: Clock,
         planted: Planted,
     ) -> Self {
-        Self { proposer, view, desk, clock, planted, begun: Arc::default() }
+        Self { proposer, view, desk, leader, ledger, clock, planted, begun: Arc::default() }
     }
 
     /// Does what a client asks for.
@@ -50,12 +59,14 @@ impl Front {
         match ask {
             Ask::Write(write) => self.write(write).await,
             Ask::Read(name) => self.read(&name).await,
+            Ask::Operate(order) => self.operate(order).await,
             Ask::Host(ask) => Told::Host(self.host(ask).await.unwrap_or(HostTold::Elsewhere)),
         }
     }
 
     async fn write(&self, write: Write) -> Told {
-        let body = self.body(&write.wish);
+        // A window that is not at hand here is, in a moment or elsewhere.
+        let Ok(body) = self.body(&write.wish) else { return Told::Unknown };
         if self.planted == Planted::DedupeBeforeWrite
             && let Some(noted) = self.note(write.request, &body)
         {
@@ -84,8 +95,14 @@ impl Front {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(request, accepted)
     }
 
-    fn body(&self, wish: &Wish) -> Body {
-        match wish {
+    fn body(&self, wish: &Wish) -> Result<Body, LedgerError> {
+        Ok(match wish {
+            Wish::Correct(entry, quantity) => {
+                let (reason, actor) = ("a simulation".to_owned(), "client".to_owned());
+                let (entry, quantity, original) =
+                    (*entry, *quantity, self.ledger.sealed_entry(*entry)?);
+                Body::CorrectUsage(CorrectUsage { entry, quantity, reason, actor, original })
+            }
             Wish::Create(name) => {
                 let spec = spec(name.clone());
                 let machine = Wanted::without_network(&spec);
@@ -107,7 +124,48 @@ impl Front {
             Wish::Limit(limit) => {
                 Body::ChangeSettings(SettingsChange { migrations_per_node: Some(*limit) })
             }
+        })
+    }
+
+    /// Changes the members.
+    async fn operate(&self, order: Order) -> Told {
+        let call = match order {
+            Order::Admit { request, machine } => {
+                if let Some(left) = self.one_that_left() {
+                    return Told::Admitted(left.0);
+                }
+                Call::Admit { request, facts: facts_of(machine) }
+            }
+            Order::Remove { request, member } => {
+                Call::Remove { request, origin: Origin::Cluster, member: MemberId(member) }
+            }
+        };
+        let leaving = match &call {
+            Call::Remove { member, .. } => Some(*member),
+            _ => None,
+        };
+        match self.leader.call(call).await {
+            Ok(Answer::Admitted { member, .. }) => Told::Admitted(member.0),
+            Ok(Answer::Done) => Told::Left,
+            Err(LeaderError::Unfit(_)) => Told::Declined,
+            // It was asked before, and nobody remembers who asked.
+            Err(LeaderError::NotPossible(_))
+                if leaving.is_some_and(|member| self.has_left(member)) =>
+            {
+                Told::Left
+            }
+            Ok(_) | Err(_) => Told::Unknown,
         }
+    }
+
+    /// The planted bug: an id that looks as if it were free.
+    fn one_that_left(&self) -> Option<MemberId> {
+        let is_planted = self.planted == Planted::IdGivenAgain;
+        (1..100).map(MemberId).find(|id| is_planted && self.has_left(*id))
+    }
+
+    fn has_left(&self, member: MemberId) -> bool {
+        self.view.local(|fleet| fleet.member(member).is_some_and(MemberRecord::has_left))
     }
 
     /// Nothing if another member should be asked.

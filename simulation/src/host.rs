@@ -108,7 +108,8 @@ pub struct Sending {
 pub struct Host {
     number: usize,
     name: NodeName,
-    members: u64,
+    /// Machines on which there are members, as far as anybody knows.
+    members: Vec<u64>,
     dice: Dice,
     is_fenced: bool,
     copies: BTreeMap<VmId, Copy>,
@@ -131,6 +132,8 @@ pub struct Host {
     said: usize,
     again_at_ms: u64,
     next_at_ms: u64,
+    /// Whether it measures.
+    meters: bool,
     /// Seconds of running guests that the ledger has acknowledged.
     pub acknowledged_s: u128,
 }
@@ -142,7 +145,7 @@ impl Host {
         Self {
             number,
             name: name(number),
-            members,
+            members: (1..=members).collect(),
             dice,
             is_fenced: planted != Planted::GenerationUnchecked,
             copies: BTreeMap::new(),
@@ -161,8 +164,14 @@ impl Host {
             said: 0,
             again_at_ms: 0,
             next_at_ms: 0,
+            meters: true,
             acknowledged_s: 0,
         }
+    }
+
+    /// Members are on these machines from now on.
+    pub fn set_members(&mut self, members: &[u64]) {
+        self.members = members.to_vec();
     }
 
     /// The machines whose guests run here.
@@ -183,10 +192,7 @@ impl Host {
 
     /// It measures nothing any more.
     pub fn stop_metering(&mut self) {
-        for copy in self.copies.values_mut() {
-            // Later than any time.
-            copy.metered_s = u64::MAX;
-        }
+        self.meters = false;
     }
 
     /// What it sends now. `now_s` is its wall clock.
@@ -215,7 +221,7 @@ impl Host {
     fn move_on(&mut self) {
         self.session = None;
         self.asked = 0;
-        self.member = self.dice.between(1, self.members);
+        self.member = self.dice.pick(&self.members).copied().unwrap_or(1);
     }
 
     fn inventory(&self) -> Vec<MachineReport> {
@@ -238,6 +244,9 @@ impl Host {
 
     /// What ran since the last time goes into the journal, an hour's part at most in one record.
     fn measure(&mut self, now_s: u64) {
+        if !self.meters {
+            return;
+        }
         for (vm, copy) in self.copies.iter_mut().filter(|(_, copy)| copy.is_running) {
             let (generation, meter, level) = (copy.generation, Meter::VmSeconds, 1);
             while copy.metered_s < now_s {

@@ -12,7 +12,7 @@
 //! | [`world`] | a run: safety while faults happen, then liveness |
 //! | [`faults`] [`network`] [`disk`] | what goes wrong |
 //! | [`member`] [`process`] [`wire`] [`front`] | coordinators and what is around them |
-//! | [`client`] [`host`] | who uses them, and who works for them |
+//! | [`client`] [`host`] [`operator`] | who uses them, who works for them, and who adds and removes them |
 //! | [`oracle`] [`witness`] [`fit`] | what must be true |
 //! | [`planted`] | bugs to be found |
 //! | [`dice`] [`entropy`] [`trace`] [`panics`] | chance, and the proof that there is none |
@@ -27,6 +27,7 @@ pub mod front;
 pub mod host;
 pub mod member;
 pub mod network;
+pub mod operator;
 pub mod oracle;
 pub mod panics;
 pub mod planted;

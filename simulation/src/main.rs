@@ -93,6 +93,8 @@ fn one(
     entropy::seed(seed);
     if let Some(filter) = log {
         tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+        // What that took of it would be missing.
+        entropy::seed(seed);
     }
     panics::note();
     thread::spawn(move || end_if_it_hangs(seed, minutes));
@@ -110,18 +112,20 @@ fn end_if_it_hangs(seed: u64, minutes: u64) {
 }
 
 fn line(seed: u64, outcome: &Outcome) -> String {
-    let Outcome { tally, trace, failures, world_ms, .. } = outcome;
+    let Outcome { tally, trace, failures, changes, world_ms, .. } = outcome;
     let verdict =
         outcome.violation.as_ref().map_or("ok".to_owned(), |found| format!("BUG {found}"));
     let faults = outcome.faults.iter().map(|(kind, count)| format!("{count} {kind:?}"));
     let faults = faults.collect::<Vec<_>>().join(" ");
     format!(
-        "seed {seed}: {verdict}; trace {trace:016x}; {} entries, {} writes, {} reads, {} leaders; \
-         {faults}; {failures} ended by themselves; {} s",
+        "seed {seed}: {verdict}; trace {trace:016x}; {} entries, {} writes, {} reads, {} leaders, \
+         {changes} members changed, {} corrections, {} windows; {faults}; {failures} ended by themselves; {} s",
         tally.entries,
         tally.written,
         tally.read,
         tally.leaders,
+        tally.corrections,
+        tally.sealed,
         world_ms / 1000
     )
 }

@@ -36,11 +36,12 @@ pub enum End {
     NotStarted(String),
     /// Its disk says that it is damaged, and it is.
     Damaged,
+    /// Others said that it does not belong to the cluster any more.
+    Expelled(String),
 }
 
-/// A member.
+/// A member, or a machine on which there is none at the moment.
 pub struct Member {
-    id: u64,
     environment: Environment,
     offset_ms: Arc<AtomicI64>,
     disk_ms_usual: u64,
@@ -56,14 +57,16 @@ enum State {
         is_paused: bool,
     },
     Down,
+    /// There is no member here.
+    Absent,
     /// Its disk is damaged; only an operator could replace it.
     Lost,
 }
 
 impl Member {
-    /// A member that has not been started yet.
+    /// The member of a machine, which has not been started yet; where members come and go, there is one on the first only.
     pub fn new(
-        id: u64,
+        machine: u64,
         scenario: &Scenario,
         time: &WorldTime,
         oracle: &Oracle,
@@ -76,8 +79,11 @@ impl Member {
             Timestamp::from_unix_ms(now.saturating_add_signed(offset.load(Ordering::Relaxed)))
         });
         let environment = Environment {
-            member: id,
+            member: machine,
+            machine,
             members: scenario.members,
+            changes_members: scenario.changes_members,
+            contacts: Vec::new(),
             life: 0,
             disk: SimulatedDisk::new(dice.roll()),
             disk_ms_max: Arc::new(AtomicU64::new(scenario.disk_ms_max)),
@@ -96,20 +102,43 @@ impl Member {
             is_encrypted: scenario.is_encrypted,
             dice: dice.split(),
         };
+        let is_there = !scenario.changes_members || machine == 1;
         Self {
-            id,
             environment,
             offset_ms,
             disk_ms_usual: scenario.disk_ms_max,
             dice,
-            state: State::Down,
+            state: if is_there { State::Down } else { State::Absent },
             is_rotten: false,
         }
     }
 
     /// Its id.
     pub fn id(&self) -> u64 {
-        self.id
+        self.environment.member
+    }
+
+    /// The number of its machine.
+    pub fn machine(&self) -> u64 {
+        self.environment.machine
+    }
+
+    /// Another member begins here, on an empty disk, and knows where others are.
+    pub fn settle(&mut self, id: u64, contacts: Vec<String>) {
+        let disk = SimulatedDisk::new(self.dice.roll());
+        let environment = self.environment.clone();
+        self.environment = Environment { member: id, disk, contacts, ..environment };
+        self.state = State::Down;
+    }
+
+    /// Its process ends, and nobody will ever read its disk again.
+    pub fn vacate(&mut self) {
+        self.state = State::Absent;
+    }
+
+    /// Whether there is a member here.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.state, State::Absent)
     }
 
     /// Its disk.
@@ -122,9 +151,9 @@ impl Member {
         matches!(self.state, State::Up { .. })
     }
 
-    /// Whether only an operator could bring it back.
+    /// Whether only an operator could bring it back, or nobody.
     pub fn is_lost(&self) -> bool {
-        matches!(self.state, State::Lost)
+        matches!(self.state, State::Lost | State::Absent)
     }
 
     /// Whether its disk was tampered with.
@@ -249,7 +278,7 @@ impl Member {
     pub fn is_fit(&self) -> bool {
         match &self.state {
             State::Up { process, .. } => process.is_fit(&self.environment.clock),
-            State::Down | State::Lost => false,
+            State::Down | State::Lost | State::Absent => false,
         }
     }
 
@@ -257,14 +286,18 @@ impl Member {
     pub fn face(&self) -> Option<Face> {
         match &self.state {
             State::Up { process, .. } => Some(process.face()),
-            State::Down | State::Lost => None,
+            State::Down | State::Lost | State::Absent => None,
         }
     }
 
     /// Whether its process has come to an end by itself; then it is down.
     pub fn ended(&mut self) -> Option<End> {
         let end = self.find_end()?;
-        self.state = if end == End::Damaged { State::Lost } else { State::Down };
+        self.state = match end {
+            End::Damaged => State::Lost,
+            End::Expelled(_) => State::Absent,
+            End::NoPower | End::Fatal(_) | End::NotStarted(_) => State::Down,
+        };
         Some(end)
     }
 
@@ -276,6 +309,7 @@ impl Member {
         match face {
             Face::Failed { is_damaged: true, .. } if self.is_rotten => Some(End::Damaged),
             Face::Failed { reason, .. } => Some(End::NotStarted(reason)),
+            Face::Expelled { reason } => Some(End::Expelled(reason)),
             Face::Serving { metrics, .. } => {
                 if metrics.has_changed().is_err() {
                     return Some(End::Fatal("consensus is gone".to_owned()));

@@ -11,12 +11,14 @@ use crate::scenario::Weather;
 /// Who can send and receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// A coordinator, by its member id.
+    /// A coordinator, by the number of the machine that it is on.
     Member(u64),
     /// A client.
     Client(usize),
     /// A host.
     Host(usize),
+    /// Who adds and removes coordinators.
+    Operator,
 }
 
 impl std::fmt::Display for Place {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Place {
             Self::Member(id) => write!(formatter, "m{id}"),
             Self::Client(number) => write!(formatter, "client {number}"),
             Self::Host(number) => write!(formatter, "host {number}"),
+            Self::Operator => formatter.write_str("operator"),
         }
     }
 }

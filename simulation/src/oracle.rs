@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_coordinator::fitness::clocks::CLOCK_OFF_MS_MAX;
 use novacron_coordinator::raft::TypeConfig;
-use novacron_coordinator::state::{Body, Command, Fleet, Reply};
-use novacron_protocol::ids::{RequestId, Revision, VmId, VmName};
+use novacron_coordinator::state::ledger::correct::{CorrectUsage, Original};
+use novacron_coordinator::state::{Accepted, Body, Command, Fleet, Reply};
+use novacron_protocol::ids::{MemberId, RequestId, Revision, VmId, VmName};
+use novacron_protocol::usage::Meter;
 use openraft::{Entry, EntryPayload};
 
 use crate::client::{Seen, Told};
@@ -53,6 +55,25 @@ struct Book {
     time: Option<WorldTime>,
     /// Requests that were declined, and not asked again: nothing of them may happen.
     declined: BTreeSet<RequestId>,
+    /// Who votes and who does not yet, as the last change that was applied has it.
+    membership: Membership,
+    memberships: u64,
+    /// Ids that members were ever given.
+    ids: BTreeSet<MemberId>,
+    /// By how much corrections changed the seconds of machines.
+    corrected_s: i128,
+    corrections: u64,
+}
+
+/// Who takes part in consensus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Members that vote.
+    pub voters: BTreeSet<u64>,
+    /// Members that do not vote yet, or any more.
+    pub learners: BTreeSet<u64>,
+    /// Whether a change is under way: two sets of voters have to agree.
+    pub is_joint: bool,
 }
 
 /// How much a run did.
@@ -66,6 +87,12 @@ pub struct Tally {
     pub read: u64,
     /// Leaders, one after the other.
     pub leaders: u64,
+    /// Changes of who takes part in consensus.
+    pub memberships: u64,
+    /// Entries of the ledger that were corrected.
+    pub corrections: u64,
+    /// Windows of the ledger that were sealed.
+    pub sealed: u64,
 }
 
 impl Oracle {
@@ -96,6 +123,9 @@ impl Oracle {
             written: book.written,
             read: book.read,
             leaders: book.leaders.len() as u64,
+            memberships: book.memberships,
+            corrections: book.corrections,
+            sealed: book.fleet.sealed_windows().count() as u64,
         }
     }
 
@@ -126,6 +156,16 @@ impl Oracle {
         if expected.is_some_and(|expected| expected != hash) {
             self.object(format!("member {member} has another state at index {index}"));
         }
+    }
+
+    /// Who takes part in consensus, as far as anybody has applied it.
+    pub fn membership(&self) -> Membership {
+        self.book().membership.clone()
+    }
+
+    /// By how much corrections changed the seconds of machines.
+    pub fn corrected_s(&self) -> i128 {
+        self.book().corrected_s
     }
 
     /// The state that everybody must have who applied everything.
@@ -184,9 +224,20 @@ impl Book {
             return Err(format!("{found} of an older leader follows {before}"));
         }
         self.log.push(entry.clone());
-        if let EntryPayload::Normal(proposal) = &entry.payload {
-            let commands = proposal.commands().map_err(|error| error.to_string())?;
-            self.apply(index, &commands)?;
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Normal(proposal) => {
+                let commands = proposal.commands().map_err(|error| error.to_string())?;
+                self.apply(index, &commands)?;
+            }
+            EntryPayload::Membership(membership) => {
+                self.memberships += 1;
+                self.membership = Membership {
+                    voters: membership.voter_ids().collect(),
+                    learners: membership.learner_ids().collect(),
+                    is_joint: membership.get_joint_config().len() > 1,
+                };
+            }
         }
         if index.is_multiple_of(COMPARED_EVERY) {
             let hash = self.fleet.state_hash().map_err(|error| error.to_string())?;
@@ -197,9 +248,18 @@ impl Book {
 
     fn apply(&mut self, index: u64, commands: &[Command]) -> Result<(), String> {
         self.check_proposed(index, commands)?;
+        let corrected: Vec<_> = commands.iter().map(|command| self.corrected(command)).collect();
         let replies = self.fleet.apply_all(Revision(index), commands);
-        for (command, reply) in commands.iter().zip(replies) {
-            self.replies.entry(command.request).or_insert((index, reply));
+        for ((command, corrected), reply) in commands.iter().zip(corrected).zip(replies) {
+            if self.replies.contains_key(&command.request) {
+                continue;
+            }
+            self.note_id(command, &reply)?;
+            if let (Some(seconds), Ok(Accepted::Correction(_))) = (corrected, &reply) {
+                self.corrected_s += seconds;
+                self.corrections += 1;
+            }
+            self.replies.insert(command.request, (index, reply));
         }
         self.note_names(index, commands);
         let limit = self.fleet.settings().migrations_per_node;
@@ -207,6 +267,28 @@ impl Book {
             self.limits.push((index, limit));
         }
         self.fleet.check().map_err(|broken| format!("at index {index}: {broken}"))
+    }
+
+    /// No id is given twice.
+    fn note_id(&mut self, command: &Command, reply: &Reply) -> Result<(), String> {
+        match (&command.body, reply) {
+            (Body::AdmitMember(_), Ok(Accepted::Member(id))) if !self.ids.insert(*id) => {
+                Err(format!("member id {id} was given twice"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// By how much a correction, if it is one and taken, changes the seconds of machines.
+    fn corrected(&self, command: &Command) -> Option<i128> {
+        let Body::CorrectUsage(CorrectUsage { entry, quantity, original, .. }) = &command.body
+        else {
+            return None;
+        };
+        let open = self.fleet.open_entry(*entry);
+        let original = open.as_ref().map(Original::from).or_else(|| original.clone())?;
+        let change = i128::try_from(*quantity).ok()? - i128::try_from(original.quantity).ok()?;
+        Some(if original.meter == Meter::VmSeconds { change } else { 0 })
     }
 
     /// Whether all of them may be there.

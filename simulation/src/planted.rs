@@ -23,11 +23,15 @@ pub enum Planted {
     ReserveIgnored,
     /// A member proposes by whatever its clock says.
     ClockBelieved,
+    /// The disk leaves out the last byte of what is written of a sealed window.
+    SealedShort,
+    /// A member that is asked for an id gives that of one that left, if there is one.
+    IdGivenAgain,
 }
 
 impl Planted {
     /// All bugs.
-    pub const BUGS: [Self; 8] = [
+    pub const BUGS: [Self; 10] = [
         Self::AckBeforeSync,
         Self::DedupeBeforeWrite,
         Self::DoubleApply,
@@ -36,5 +40,7 @@ impl Planted {
         Self::GenerationUnchecked,
         Self::ReserveIgnored,
         Self::ClockBelieved,
+        Self::SealedShort,
+        Self::IdGivenAgain,
     ];
 }

@@ -11,7 +11,10 @@ use novacron_coordinator::clock::{Clock, new_request};
 use novacron_coordinator::fitness::Fitness;
 use novacron_coordinator::fitness::watch::{Free, Watch};
 use novacron_coordinator::history::{History, fetch};
+use novacron_coordinator::joint;
+use novacron_coordinator::ledger::Ledger;
 use novacron_coordinator::metrics::LeaderlessMetrics;
+use novacron_coordinator::newcomer::Newcomer;
 use novacron_coordinator::outbox::reconcile;
 use novacron_coordinator::peers::desk::Desk;
 use novacron_coordinator::peers::server::PeerServer;
@@ -56,8 +59,14 @@ const INBOX_MAX: usize = 10_000;
 pub struct Environment {
     /// Its member.
     pub member: u64,
-    /// All members.
+    /// The number of the machine that it is on.
+    pub machine: u64,
+    /// All members that a cluster begins with.
     pub members: u64,
+    /// Whether the first makes the cluster alone, and the others join it.
+    pub changes_members: bool,
+    /// Where others were when it was admitted.
+    pub contacts: Vec<String>,
     /// Which process of the member it is.
     pub life: u64,
     /// The member's disk.
@@ -96,6 +105,13 @@ pub enum Face {
         cell: FleetCell,
         /// How it takes itself to be.
         fitness: Fitness,
+        /// Its ledger; shared, since a face is looked at every quantum.
+        ledger: Arc<Ledger>,
+    },
+    /// Others said that it does not belong to the cluster any more.
+    Expelled {
+        /// What they said.
+        reason: String,
     },
     /// It did not come up: why, and whether it says that its disk is damaged.
     Failed {
@@ -128,7 +144,7 @@ impl Process {
         let (inbox, packets) = mpsc::channel(INBOX_MAX);
         let (face, life) = (Arc::<Mutex<Face>>::default(), Life::default());
         let guard = runtime.enter();
-        let wire = Arc::new(Wire::new(environment.member, environment.life));
+        let wire = Arc::new(Wire::new(environment.machine, environment.life));
         let started = Instant::now();
         drop(guard);
         let run = run(environment, life.clone(), Arc::clone(&wire), packets, Arc::clone(&face));
@@ -203,8 +219,14 @@ async fn run(
         Ok(member) => {
             let (metrics, cell) = (member.raft.metrics(), member.cell.clone());
             let fitness = member.watch.fitness.clone();
-            *lock(&face) = Face::Serving { metrics, cell, fitness };
-            member.serve(packets).await;
+            let ledger = Arc::new(member.ledger.clone());
+            *lock(&face) = Face::Serving { metrics, cell, fitness, ledger };
+            let links = member.links.clone();
+            tokio::select! {
+                biased;
+                reason = links.expelled() => *lock(&face) = Face::Expelled { reason: reason.to_string() },
+                () = member.serve(packets) => {}
+            }
         }
         Err(NotOpened { reason, is_damaged }) => *lock(&face) = Face::Failed { reason, is_damaged },
     }
@@ -239,14 +261,18 @@ fn whole(error: &dyn std::error::Error) -> String {
 struct Member {
     own: u64,
     members: u64,
+    changes_members: bool,
+    contacts: Vec<String>,
     raft: Raft,
     cell: FleetCell,
     leader: LeaderLink,
+    links: PeerLinks,
     view: View,
     desk: Desk,
     server: PeerServer,
     front: Front,
     history: History,
+    ledger: Ledger,
     wire: Arc<Wire>,
     clock: Clock,
     timing: Timing,
@@ -289,14 +315,17 @@ impl Member {
             Planted::ClockBelieved => desk,
             _ => desk.watched(fitness.clone()),
         };
-        let leader = LeaderLink::new(raft.clone(), desk.clone(), links);
+        let leader = LeaderLink::new(raft.clone(), desk.clone(), links.clone());
         let view = View::new(cell.clone(), raft.clone(), leader.clone());
+        let ledger = Ledger::new(history.clone(), view.clone());
         let consoles = Consoles::new(Sessions::default(), view.clone(), leader.clone());
         let server =
             PeerServer::new(raft.clone(), leader.clone(), consoles, history.clone(), cell.clone())
                 .heard_by(heard.clone());
         let proposer = Proposer::new(leader.clone(), view.clone(), clock.clone());
-        let front = Front::new(proposer, (view.clone(), desk.clone()), clock.clone(), planted);
+        let ways = (leader.clone(), ledger.clone());
+        let front =
+            Front::new(proposer, (view.clone(), desk.clone()), ways, clock.clone(), planted);
         let disk = environment.disk.clone();
         let free: Free = match planted {
             Planted::ReserveIgnored => Arc::new(|| Some(u64::MAX)),
@@ -314,14 +343,18 @@ impl Member {
         Ok(Self {
             own: member,
             members,
+            changes_members: environment.changes_members,
+            contacts: environment.contacts,
             raft,
             cell,
             leader,
+            links,
             view,
             desk,
             server,
             front,
             history,
+            ledger,
             wire,
             clock,
             timing,
@@ -346,9 +379,13 @@ impl Member {
             tokio::spawn(self.watch.clone().run(never.clone()));
         }
         tokio::spawn(self.clone().duties());
-        tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never));
+        tokio::spawn(fetch::run(self.history.clone(), self.leader.clone(), never.clone()));
         if self.own == 1 {
             tokio::spawn(self.clone().found());
+        } else if self.changes_members {
+            let (raft, leader) = (self.raft.clone(), self.leader.clone());
+            let (cell, contacts) = (self.cell.clone(), self.contacts.clone());
+            tokio::spawn(Newcomer { raft, leader, cell, contacts }.enter(never));
         }
         while let Some(packet) = packets.recv().await {
             tokio::spawn(self.clone().handle(packet));
@@ -370,6 +407,7 @@ impl Member {
                     }
                 }
                 () = reconcile::run(view, desk, clock, CancellationToken::new()) => {}
+                () = joint::end(self.raft.clone(), CancellationToken::new()) => {}
             }
         }
     }
@@ -395,10 +433,11 @@ impl Member {
         }
     }
 
-    /// Makes the cluster, unless it is made: all members vote from the beginning.
+    /// Makes the cluster, unless it is made: all members vote from the beginning, or this one alone does.
     async fn found(self) {
         if !self.raft.is_initialized().await.unwrap_or(true) {
-            let members = (1..=self.members).map(|id| (id, MemberNode::from(facts(id))));
+            let last = if self.changes_members { 1 } else { self.members };
+            let members = (1..=last).map(|id| (id, MemberNode::from(facts_of(id))));
             let members: std::collections::BTreeMap<_, _> = members.collect();
             // Fails only with the disk, and then so does everything.
             let _ = self.raft.initialize(members).await;
@@ -407,7 +446,7 @@ impl Member {
         while self.cell.look(|fleet| fleet.cluster()).is_none() {
             let body = Body::FoundCluster {
                 cluster,
-                member: facts(1),
+                member: facts_of(1),
                 operator: "root".parse().expect("a name"),
             };
             let now = self.clock.now();
@@ -420,8 +459,9 @@ impl Member {
     }
 }
 
-fn facts(member: u64) -> MemberFacts {
-    let name = address(member);
+/// What the member of a machine says of itself.
+pub fn facts_of(machine: u64) -> MemberFacts {
+    let name = address(machine);
     let formats = Formats::default();
     MemberFacts { name: name.clone(), peer_address: name.clone(), api_address: name, formats }
 }

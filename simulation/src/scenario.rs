@@ -123,7 +123,16 @@ pub struct Scenario {
     pub is_encrypted: bool,
     /// Whether room and clocks are all that goes wrong.
     pub is_quiet: bool,
+    /// Whether members come and go: one makes the cluster, the others join it, and an operator adds, removes and replaces.
+    pub changes_members: bool,
+    /// Whether clients correct what hosts measured.
+    pub corrects_usage: bool,
+    /// When hours pass from one moment to the next, where they do: then, and twice after the faults.
+    pub hours_pass_at_ms: Option<u64>,
 }
+
+/// Machines for members beyond those that a cluster begins with, where members come and go.
+const MACHINES_BEYOND: u64 = 2;
 
 impl Scenario {
     /// The run of a seed.
@@ -148,8 +157,37 @@ impl Scenario {
             is_watched: dice.happens(700),
             is_encrypted: seed % 2 == 1,
             is_quiet: false,
+            changes_members: false,
+            corrects_usage: false,
+            hours_pass_at_ms: None,
         };
-        if scenario.is_watched && dice.happens(250) { scenario.quiet() } else { scenario }
+        let quiet = scenario.is_watched && dice.happens(250);
+        let scenario = if quiet { scenario.quiet() } else { scenario };
+        scenario.lively(Dice::new(seed.rotate_left(32)))
+    }
+
+    /// Machines that a member can be on.
+    pub fn machines(&self) -> u64 {
+        self.members + if self.changes_members { MACHINES_BEYOND } else { 0 }
+    }
+
+    /// The same, with some of what happens rarely in the life of a cluster. It is drawn beside all else: that stays as it
+    /// was before there was any of this.
+    fn lively(mut self, mut dice: Dice) -> Self {
+        self.corrects_usage = dice.happens(400);
+        self.hours_pass_at_ms = dice.happens(400).then(|| dice.between(5_000, self.safety_ms));
+        self.changes_members = dice.happens(400) && !self.is_quiet;
+        if self.changes_members {
+            // What a minority is changes with the members: a machine that is wiped is all that is lost for good, one at a
+            // time, and no majority can be of a wrong clock's opinion.
+            let is_watched = self.is_watched;
+            self.faults.retain(|kind| match kind {
+                FaultKind::BitRot => false,
+                FaultKind::ClockJump => !is_watched,
+                _ => true,
+            });
+        }
+        self
     }
 
     /// The same, and only room and clocks go wrong, for long: so it can be said what has to happen how soon.

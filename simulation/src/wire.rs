@@ -55,12 +55,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The address of a member.
-pub fn address(member: u64) -> String {
-    format!("m{member}")
+/// The address of the member of a machine, and its name.
+pub fn address(machine: u64) -> String {
+    format!("m{machine}")
 }
 
-fn member_at(node: &MemberNode) -> Option<u64> {
+fn machine_at(node: &MemberNode) -> Option<u64> {
     node.peer_address.strip_prefix('m')?.parse().ok()
 }
 
@@ -72,7 +72,7 @@ fn unreachable(node: &MemberNode) -> PeerError {
 }
 
 impl Wire {
-    /// The end of a process that starts now, the `life`th of member `own`.
+    /// The end of a process that starts now, the `life`th of machine `own`.
     pub fn new(own: u64, life: u64) -> Self {
         let state = State {
             sent: Vec::new(),
@@ -132,7 +132,7 @@ impl Wire {
 
     /// Makes sure that a member is there, and answers which one it is.
     async fn greet(&self, node: &MemberNode) -> Result<u64, PeerError> {
-        let to = member_at(node).ok_or_else(|| unreachable(node))?;
+        let to = machine_at(node).ok_or_else(|| unreachable(node))?;
         if !self.state().connected.contains(&to) {
             let welcomed = self.ask(to, HANDSHAKE_TIMEOUT, Content::Hello).await;
             welcomed.ok_or_else(|| unreachable(node))?;

@@ -4,6 +4,7 @@
 //! quantum at a time; what is sent within a quantum arrives after it, because nothing travels faster. So the order in
 //! which members are led does not matter to them, and everything runs on one thread.
 
+mod end;
 #[cfg(test)]
 mod lonely;
 
@@ -11,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use novacron_coordinator::state::ledger::account::Owner;
-use novacron_protocol::ids::{EffectId, Generation, NodeName, VmId};
-use novacron_protocol::usage::Meter;
-use novacron_protocol::vm::VmState;
+use novacron_coordinator::state::Fleet;
+use novacron_coordinator::state::member::MemberRecord;
+use novacron_protocol::ids::MemberId;
 
 use crate::client::{Ask, Client, Told};
 use crate::dice::Dice;
@@ -23,24 +23,18 @@ use crate::fit::Judge;
 use crate::host::{self, Host, HostTold};
 use crate::member::{BEGINNING, End, Member, WorldTime};
 use crate::network::{Content, Network, Packet, Place};
+use crate::operator::Operator;
 use crate::oracle::{Oracle, Tally};
 use crate::panics;
 use crate::process::Face;
-use crate::scenario::{FaultKind, Scenario, Weather};
+use crate::scenario::{FaultKind, Scenario};
 use crate::trace::Trace;
 
 /// Time from one step of the world to the next, and the shortest time that a packet travels.
 pub const QUANTUM_MS: u64 = 2;
 
-/// How long the cluster may take to be whole again once nothing goes wrong any more: openraft's longest backoff, some
-/// elections, a snapshot for everybody, and the patience of a client.
-const RECOVERY_MS: u64 = 90_000;
-
 /// How often it is looked at whether members are fit: their disks' files are counted.
 const JUDGED_EVERY_MS: u64 = 100;
-
-/// Requests of each client that have to be answered after the faults.
-const ANSWERS_AFTER: u64 = 3;
 
 /// How a run went.
 #[derive(Debug, Clone)]
@@ -57,6 +51,8 @@ pub struct Outcome {
     pub faults: BTreeMap<FaultKind, u64>,
     /// Processes that ended because of their disk.
     pub failures: u64,
+    /// Changes of members that the operator made.
+    pub changes: u64,
     /// Time that passed in the world.
     pub world_ms: u64,
 }
@@ -64,7 +60,17 @@ pub struct Outcome {
 struct World {
     now_ms: u64,
     time: WorldTime,
+    /// How much later it is than time has passed in the world: hours went by from one moment to the next.
+    skipped_ms: u64,
+    hours_pass_at_ms: Option<u64>,
+    /// Whether hours pass in this world.
+    has_hours: bool,
+    dice: Dice,
     members: Vec<Member>,
+    /// Who changes members, where they change.
+    operator: Option<Operator>,
+    /// Machines on which there are members, as clients and hosts know them.
+    known: Vec<u64>,
     clients: Vec<Client>,
     hosts: Vec<Host>,
     /// What hosts had done when it was looked at last.
@@ -107,17 +113,25 @@ impl World {
         let faults = Faults::new(scenario, dice.split());
         let member =
             |id| Member::new(id, scenario, &time, &oracle, Dice::new(scenario.seed ^ id << 40));
-        let members = (1..=scenario.members).map(member).collect();
+        let members = (1..=scenario.machines()).map(member).collect();
         let mut client = |number| Client::new(number, scenario, dice.split());
         let clients = (0..scenario.clients).map(&mut client).collect();
         let mut host = |number| Host::new(number, scenario.members, dice.split(), scenario.planted);
         let hosts = (0..scenario.hosts).map(&mut host).collect();
         let (now_ms, trace) = (0, Trace::new(is_printed));
-        let judge = Judge::new(scenario.members as usize, scenario.is_quiet);
+        let judge = Judge::new(scenario.machines() as usize, scenario.is_quiet);
+        let mut beside = Dice::new(scenario.seed.wrapping_add(2 << 32));
+        let operator = scenario.changes_members.then(|| Operator::new(scenario, beside.split()));
         Self {
             now_ms,
             time,
+            skipped_ms: 0,
+            hours_pass_at_ms: scenario.hours_pass_at_ms,
+            has_hours: scenario.hours_pass_at_ms.is_some(),
+            dice: beside,
             members,
+            operator,
+            known: (1..=scenario.members).collect(),
             clients,
             hosts,
             acts: 0,
@@ -134,14 +148,20 @@ impl World {
     /// One quantum. Answers whether all is as it must be.
     fn step(&mut self) -> std::io::Result<bool> {
         self.now_ms += QUANTUM_MS;
-        self.time.store(self.now_ms, Ordering::Relaxed);
+        if self.hours_pass_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            self.hours_pass_at_ms = None;
+            let hours = self.dice.between(1, 3);
+            self.let_hours_pass(hours);
+        }
+        self.time.store(self.now_ms + self.skipped_ms, Ordering::Relaxed);
         let told = self.faults.step(self.now_ms, &mut self.members, &mut self.network)?;
         // What lasts for a moment only, such as room on a disk, is seen by the judge, too: members may have seen it.
         let is_judged = self.now_ms.is_multiple_of(JUDGED_EVERY_MS) || !told.is_empty();
         for told in told {
             self.trace.note(self.now_ms, format_args!("{told}"));
         }
-        self.deliver();
+        self.deliver()?;
+        self.operate();
         self.ask();
         for at in 0..self.members.len() {
             self.live(at);
@@ -161,7 +181,7 @@ impl World {
         judged.unwrap_or_else(|violation| self.oracle.object(violation));
     }
 
-    fn deliver(&mut self) {
+    fn deliver(&mut self) -> std::io::Result<()> {
         for packet in self.network.due(self.now_ms) {
             let (word, bytes) = packet.content.word();
             let (from, to) = (packet.from, packet.to);
@@ -183,14 +203,43 @@ impl World {
                     let heard = self.hosts[number].hear(now_ms, now_s, call, told);
                     heard.unwrap_or_else(|violation| self.oracle.object(violation));
                 }
-                (Place::Client(_) | Place::Host(_), _) => {}
+                (Place::Operator, Content::Told(call, told)) => {
+                    self.trace.note(self.now_ms, format_args!("{told:?}"));
+                    if let Some(operator) = &mut self.operator {
+                        operator.hear(self.now_ms, call, &told, &mut self.members, &self.oracle)?;
+                    }
+                }
+                (Place::Client(_) | Place::Host(_) | Place::Operator, _) => {}
             }
         }
+        Ok(())
+    }
+
+    /// The operator does something; clients and hosts hear where members are.
+    fn operate(&mut self) {
+        let Some(operator) = &mut self.operator else { return };
+        if let Some(packet) = operator.step(self.now_ms, &mut self.members, &self.oracle) {
+            self.network.send(self.now_ms, packet);
+        }
+        let there = self.members.iter().filter(|member| member.is_there());
+        let known: Vec<u64> = there.map(Member::machine).collect();
+        if known != self.known {
+            self.trace.note(self.now_ms, format_args!("members on {known:?}"));
+            self.clients.iter_mut().for_each(|client| client.set_members(&known));
+            self.hosts.iter_mut().for_each(|host| host.set_members(&known));
+            self.known = known;
+        }
+    }
+
+    /// Everybody's wall clock goes on by so much; nobody lives through it.
+    fn let_hours_pass(&mut self, hours: u64) {
+        self.skipped_ms += hours * 3_600_000;
+        self.trace.note(self.now_ms, format_args!("{hours} hours pass"));
     }
 
     /// The wall clock of whoever has a right one.
     fn now_s(&self) -> u64 {
-        (BEGINNING + self.now_ms) / 1000
+        (BEGINNING + self.now_ms + self.skipped_ms) / 1000
     }
 
     /// No guest runs twice.
@@ -211,7 +260,7 @@ impl World {
                 let (from, to) = (packet.to, packet.from);
                 let told = match ask {
                     Ask::Host(_) => Told::Host(HostTold::Elsewhere),
-                    Ask::Write(_) | Ask::Read(_) => Told::Unknown,
+                    Ask::Write(_) | Ask::Read(_) | Ask::Operate(_) => Told::Unknown,
                 };
                 let content = Content::Told(call, told);
                 self.network.send(self.now_ms, Packet { from, to, content });
@@ -253,9 +302,10 @@ impl World {
         }
         let Some(end) = self.members[at].ended() else { return };
         self.trace.note(now_ms, format_args!("m{} ended: {end:?}", at + 1));
-        self.failures += 1;
+        self.failures += u64::from(!matches!(end, End::Expelled(_)));
         match end {
             End::Damaged => {}
+            End::Expelled(reason) => self.check_expelled(at, &reason),
             End::NotStarted(reason) if reason.contains("damaged") => {
                 let text = format!("m{} takes its sound disk for damaged: {reason}", at + 1);
                 self.oracle.object(text);
@@ -266,115 +316,12 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more: everybody has to come to the same state, and to serve.
-    fn recover(&mut self) -> std::io::Result<()> {
-        if self.oracle.violation().is_some() {
-            return Ok(());
-        }
-        self.trace.note(self.now_ms, format_args!("calm"));
-        self.faults.end(&mut self.members, &mut self.network);
-        self.network.set_weather(Weather::FAIR);
-        for member in &mut self.members {
-            member.resume(self.now_ms);
-            member.start(self.now_ms)?;
-        }
-        let before: Vec<u64> = self.clients.iter().map(Client::done).collect();
-        let are_served = |world: &Self| {
-            let pairs = world.clients.iter().zip(&before);
-            pairs.into_iter().all(|(client, before)| client.done() >= before + ANSWERS_AFTER)
-        };
-        self.wait_for("clients are not served", are_served)?;
-        for client in &mut self.clients {
-            client.rest();
-        }
-        let is_quiet = |world: &Self| world.clients.iter().all(Client::is_content);
-        self.wait_for("clients are not answered", is_quiet)?;
-        self.wait_for("what was ordered is not done", Self::is_done)?;
-        for host in &mut self.hosts {
-            host.stop_metering();
-        }
-        let are_heard = |world: &Self| world.hosts.iter().all(Host::is_heard);
-        self.wait_for("hosts are not heard", are_heard)?;
-        let are_fit = |world: &Self| {
-            world.members.iter().filter(|member| !member.is_lost()).all(Member::is_fit)
-        };
-        self.wait_for("members are not fit", are_fit)?;
-        // The last of all: the cluster does something by itself now and then, and until all have that they differ.
-        self.wait_for("members do not come to one state", Self::is_whole)?;
-        self.compare();
-        Ok(())
-    }
-
-    fn wait_for(&mut self, otherwise: &str, is_so: impl Fn(&Self) -> bool) -> std::io::Result<()> {
-        let deadline_ms = self.now_ms + RECOVERY_MS;
-        while !is_so(self) {
-            if !self.step()? {
-                return Ok(());
-            }
-            if self.now_ms > deadline_ms {
-                let state = self.members.iter().map(describe).collect::<Vec<_>>().join("; ");
-                self.oracle.object(format!("{otherwise} after {RECOVERY_MS} ms of calm: {state}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether nothing is under way any more.
-    fn is_done(&self) -> bool {
-        self.oracle.look(|fleet| {
-            fleet.outbox_after(EffectId::default()).next().is_none()
-                && fleet.open_migrations().next().is_none()
-        })
-    }
-
-    /// What the fleet says of machines and the ledger of their use is what hosts know.
-    fn compare_hosts(&self) {
-        let on_hosts: BTreeSet<(VmId, NodeName, Generation)> =
-            self.hosts.iter().flat_map(Host::holdings).collect();
-        let in_fleet: BTreeSet<(VmId, NodeName, Generation)> = self.oracle.look(|fleet| {
-            let running = fleet.vms().filter(|vm| vm.state() == VmState::Running);
-            running.filter_map(|vm| Some((vm.id, vm.node.clone()?, vm.generation))).collect()
-        });
-        if let Some(odd) = on_hosts.symmetric_difference(&in_fleet).next() {
-            self.oracle.object(format!("{odd:?} runs on a host or in the fleet, not in both"));
-        }
-        let metered_s: u128 = self.hosts.iter().map(|host| host.acknowledged_s).sum();
-        let posted_s = self.oracle.look(|fleet| {
-            let of_projects = fleet.accounts().filter(|(key, _)| {
-                key.meter == Meter::VmSeconds && matches!(key.owner, Owner::Project(_))
-            });
-            of_projects.map(|(_, account)| account.debits - account.credits).sum::<u128>()
-        });
-        if posted_s != metered_s {
-            let text = format!("the ledger has {posted_s} s of use, hosts measured {metered_s} s");
-            self.oracle.object(text);
-        }
-    }
-
-    /// Whether everybody who can has applied everything.
-    fn is_whole(&self) -> bool {
-        let last = self.oracle.last_index();
-        self.members.iter().filter(|member| !member.is_lost()).all(|member| match member.face() {
-            Some(Face::Serving { cell, .. }) => Some(*cell.applied().borrow()) == last,
-            _ => false,
-        })
-    }
-
-    fn compare(&self) {
-        if self.oracle.violation().is_some() {
-            return;
-        }
-        self.compare_hosts();
-        let expected = self.oracle.state_hash();
-        for member in &self.members {
-            if let Some(Face::Serving { cell, .. }) = member.face()
-                && cell.look(|fleet| fleet.state_hash().ok()) != expected
-            {
-                let (applied, last) = (*cell.applied().borrow(), self.oracle.last_index());
-                let member = member.id();
-                self.oracle
-                    .object(format!("m{member} came to another state at {applied} of {last:?}"));
-            }
+    /// Who is told that it does not belong to the cluster any more has left it.
+    fn check_expelled(&self, at: usize, reason: &str) {
+        let id = MemberId(self.members[at].id());
+        let has_left = |fleet: &Fleet| fleet.member(id).is_some_and(MemberRecord::has_left);
+        if !self.oracle.look(has_left) {
+            self.oracle.object(format!("member {id} was told: {reason}; and it has not left"));
         }
     }
 
@@ -386,25 +333,8 @@ impl World {
             tally: self.oracle.tally(),
             faults: self.faults.counts,
             failures: self.failures,
+            changes: self.operator.map_or(0, |operator| operator.changes),
             world_ms: self.now_ms,
         }
     }
-}
-
-/// For a person: how a member is.
-fn describe(member: &Member) -> String {
-    let how = match member.face() {
-        None if member.is_lost() => "lost".to_owned(),
-        None => "down".to_owned(),
-        Some(Face::Starting) => "starting".to_owned(),
-        Some(Face::Failed { reason, .. }) => reason,
-        Some(Face::Serving { metrics, cell, .. }) => {
-            let (applied, metrics) = (*cell.applied().borrow(), metrics.borrow().clone());
-            format!(
-                "{:?} of term {}, leader {:?}, last {:?}, applied {applied}",
-                metrics.state, metrics.current_term, metrics.current_leader, metrics.last_log_index
-            )
-        }
-    };
-    format!("m{}: {how}", member.id())
 }

@@ -54,15 +54,23 @@ impl Place {
         found
     }
 
+    /// Whether the machine's QEMU is there.
+    pub fn qemu_runs(&self) -> bool {
+        self.qemu().is_ok_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    }
+
     /// Kills the machine's QEMU as the system's memory killer would.
     ///
     /// # Errors
     /// There is none.
     pub fn kill_qemu(&self) -> Result<()> {
+        Ok(kill_process(self.qemu()?, Signal::KILL)?)
+    }
+
+    fn qemu(&self) -> Result<Pid> {
         let file = self.run().join("qemu.pid");
         let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw).context("not a pid")?;
-        Ok(kill_process(pid, Signal::KILL)?)
+        text.trim().parse().ok().and_then(Pid::from_raw).context("not a pid")
     }
 }
 

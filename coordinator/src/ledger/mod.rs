@@ -80,7 +80,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(history: History, view: View) -> Self {
+    /// The ledger of a member.
+    pub fn new(history: History, view: View) -> Self {
         let readers = Arc::new(Semaphore::new(READERS_MAX));
         Self { history, view, readers, sealed_sums: SealedSums::default() }
     }

@@ -15,6 +15,8 @@ pub(super) enum Attempt {
     NotPossible(String),
     /// Not done, and not to be done soon.
     Unfit(Unfit),
+    /// Not done, and this member is none any more: it will stop, and others do what it cannot.
+    Stranger,
     /// This process has stopped.
     Stopped,
 }
@@ -35,10 +37,9 @@ impl From<Declined> for Attempt {
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.
             away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
-            // This member is none any more; it will stop.
-            stranger @ (Declined::OtherIncarnation { .. }
+            Declined::OtherIncarnation { .. }
             | Declined::MemberLeft { .. }
-            | Declined::OtherFormats(_)) => Self::NotPossible(stranger.to_string()),
+            | Declined::OtherFormats(_) => Self::Stranger,
             Declined::Stopped => Self::Stopped,
         }
     }

@@ -2,12 +2,14 @@
 //! not known to have happened.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::raft::words::{ChangeMembers, CheckIsLeaderError, LogId, RaftError, RaftMetrics};
 use futures_util::future::join_all;
 use novacron_protocol::ids::{MemberId, RequestId};
 use novacron_protocol::time::Timestamp;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
@@ -42,6 +44,8 @@ pub struct Desk {
     committer: Committer,
     commits: CommitMetrics,
     fitness: Fitness,
+    /// Held by whoever changes the members: what the fleet says of one and its part in consensus change together.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Desk {
@@ -55,7 +59,7 @@ impl Desk {
     ) -> Self {
         let committer = Committer::new(raft.clone(), haste);
         let (commits, fitness) = (CommitMetrics::default(), Fitness::default());
-        Self { raft, cell, clock, held, committer, commits, fitness }
+        Self { raft, cell, clock, held, committer, commits, fitness, changing: Arc::default() }
     }
 
     /// The same, of a member that is watched.
@@ -259,28 +263,48 @@ impl Desk {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
+        let facts = self.admitted(member)?;
+        if self.votes(member) {
+            return Ok(Answer::Done);
+        }
+        self.let_in(member, facts).await?;
+        let caught_up = timeout(CATCH_UP_TIMEOUT, self.caught_up(member)).await;
+        caught_up.map_err(|_| Declined::OutcomeUnknown)??;
+        let _changing = self.begin_change().await?;
+        // It may have been removed meanwhile, and then it is nobody who could vote.
+        self.admitted(member)?;
+        let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
+        let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(voter, false)).await;
+        changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
+        Ok(Answer::Done)
+    }
+
+    /// What an admitted member that has not left said of itself.
+    fn admitted(&self, member: MemberId) -> Result<MemberFacts, Declined> {
         let facts = self.cell.look(|fleet| {
             let record = fleet.member(member).filter(|record| !record.has_left());
             record.map(|record| record.facts.clone())
         });
-        let unknown = || Declined::NotPossible(format!("member {member} was not admitted"));
-        let node = MemberNode::from(facts.ok_or_else(unknown)?);
-        if self.votes(member) {
-            return Ok(Answer::Done);
-        }
-        // From here on the id stands for the member's log and vote; it cannot be given away any more.
+        facts.ok_or_else(|| Declined::NotPossible(format!("member {member} was not admitted")))
+    }
+
+    /// A member that is removed at the same time comes back by none of the steps in which another one enters: each change of
+    /// members is made while nobody else makes one, and what the fleet says of a member is asked inside.
+    async fn begin_change(&self) -> Result<MutexGuard<'_, ()>, Declined> {
+        timeout(COMMIT_TIMEOUT, self.changing.lock()).await.map_err(|_| Declined::Busy)
+    }
+
+    /// Makes an admitted member one that is sent the log.
+    async fn let_in(&self, member: MemberId, facts: MemberFacts) -> Result<(), Declined> {
+        let _changing = self.begin_change().await?;
+        // From here on the id stands for the member's log and vote; it cannot be given away any more. One that has left is
+        // refused.
         let request = new_request(self.clock.now());
         self.propose_body(request, Body::EnterMember { member }).await?;
-        let entering = async {
-            let added = self.raft.add_learner(member.0, node, true).await;
-            added.map_err(|error| declined_write(&error))?;
-            self.caught_up(member).await?;
-            let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
-            let changed = self.raft.change_membership(voter, false).await;
-            changed.map_err(|error| declined_write(&error))
-        };
-        timeout(CATCH_UP_TIMEOUT, entering).await.map_err(|_| Declined::OutcomeUnknown)??;
-        Ok(Answer::Done)
+        let node = MemberNode::from(facts);
+        let added = timeout(COMMIT_TIMEOUT, self.raft.add_learner(member.0, node, false)).await;
+        added.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
+        Ok(())
     }
 
     /// Waits until a newcomer has what the log holds now. openraft calls one caught up that lacks less than some thousand
@@ -326,6 +350,7 @@ impl Desk {
         let judged = self.cell.look(|fleet| fleet.check_asker(&command));
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         self.check_fit(at)?;
+        let _changing = self.begin_change().await?;
         let members = BTreeSet::from([member.0]);
         // One that has entered and does not vote would stay, and be sent entries for ever.
         let leaving = match self.votes(member) {
@@ -355,8 +380,68 @@ fn read_after(read: LogId<u64>, held: Option<LogId<u64>>) -> LogId<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use novacron_protocol::ids::ClusterId;
+    use tokio::task::yield_now;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::peers::pair::Pair;
     use crate::raft::words::CommittedLeaderId;
+    use crate::state::formats::Formats;
+
+    fn facts(name: &str) -> MemberFacts {
+        let (name, formats) = (name.to_owned(), Formats::default());
+        MemberFacts { peer_address: name.clone(), api_address: name.clone(), name, formats }
+    }
+
+    /// The desk of a cluster of one member, which has admitted another.
+    async fn desk(pair: &Pair) -> Desk {
+        pair.one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
+        pair.one.trigger().elect().await.unwrap();
+        let leads = |metrics: &RaftMetrics<u64, MemberNode>| metrics.current_leader == Some(1);
+        pair.one.metrics().wait_for(leads).await.unwrap();
+        let (raft, haste) = (pair.one.clone(), pair.haste.clone());
+        let desk = Desk::new((raft, haste), pair.cell.clone(), Clock::system(), None);
+        let (cluster, operator) = (ClusterId(Uuid::from_u128(1)), "root".parse().unwrap());
+        let found = Body::FoundCluster { cluster, member: facts("one"), operator };
+        for body in [found, Body::AdmitMember(facts("other"))] {
+            desk.propose_body(new_request(desk.clock.now()), body).await.unwrap();
+        }
+        desk
+    }
+
+    /// However the two fall together.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_is_removed_while_it_enters_stays_removed() {
+        let member = MemberId(2);
+        for turns in 0..40 {
+            let pair = Pair::new().await;
+            let desk = desk(&pair).await;
+            let remove = async || {
+                let request = new_request(desk.clock.now());
+                desk.remove(request, Origin::Cluster, member).await
+            };
+            let removing = async {
+                for _ in 0..turns {
+                    yield_now().await;
+                }
+                while remove().await.is_err() {}
+            };
+            // Whether it has entered for a moment does not matter.
+            let (_entered, ()) = tokio::join!(desk.enter(member), removing);
+            let has_left = pair.cell.look(|fleet| fleet.member(member).unwrap().has_left());
+            assert!(has_left, "after {turns} turns");
+            let metrics = pair.one.server_metrics();
+            let metrics = metrics.borrow().clone();
+            let nodes = metrics.membership_config.membership().nodes();
+            let nodes: Vec<u64> = nodes.map(|(id, _)| *id).collect();
+            assert_eq!(nodes, [1], "after {turns} turns");
+            pair.one.shutdown().await.unwrap();
+            pair.other.shutdown().await.unwrap();
+        }
+    }
 
     fn log_id(term: u64, index: u64) -> LogId<u64> {
         LogId::new(CommittedLeaderId::new(term, 1), index)

@@ -78,6 +78,8 @@ impl LeaderLink {
                 }
                 // An earlier try may go on where it is.
                 Ok(Err(Attempt::Unfit(_))) if may_have_happened => break,
+                // Whoever asked knows other members, and this one is not what is wrong with the call.
+                Ok(Err(Attempt::Stranger)) => break,
                 Ok(Err(Attempt::Unfit(reason))) => return Err(LeaderError::Unfit(reason)),
                 Ok(Err(Attempt::Stopped)) => return Err(LeaderError::Stopped),
                 Ok(Err(Attempt::NotDone)) => {}
@@ -149,5 +151,62 @@ impl LeaderLink {
 
     pub(crate) fn links(&self) -> &PeerLinks {
         &self.links
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use novacron_protocol::ids::Incarnation;
+    use novacron_protocol::wire::codec;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::peers::message::{Declined, PeerResponse};
+    use crate::peers::pair::Pair;
+    use crate::peers::{Carrier, PeerError};
+    use crate::raft::Haste;
+
+    /// Others who do not know this member any more.
+    #[derive(Debug)]
+    struct Refusing;
+
+    impl Carrier for Refusing {
+        fn connect<'a>(&'a self, _: &'a MemberNode) -> BoxFuture<'a, Result<(), PeerError>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn exchange<'a>(
+            &'a self,
+            _: &'a MemberNode,
+            _: Bytes,
+        ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+            let refused = PeerResponse::Declined(Declined::MemberLeft { member: MemberId(2) });
+            async move { Ok(codec::encode(&refused)?.into()) }.boxed()
+        }
+    }
+
+    /// Its clients ask another one: they did nothing that could not be.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_was_removed_does_not_blame_the_call() {
+        let pair = Pair::new().await;
+        let members = BTreeMap::from([(1, MemberNode::default()), (2, MemberNode::default())]);
+        pair.one.initialize(members).await.unwrap();
+        pair.one.trigger().elect().await.unwrap();
+        let mut metrics = pair.other.server_metrics();
+        metrics.wait_for(|metrics| metrics.current_leader == Some(1)).await.unwrap();
+        let raft = pair.other.clone();
+        let desk =
+            Desk::new((raft.clone(), Haste::default()), pair.cell.clone(), Clock::system(), None);
+        let links = PeerLinks::carried(MemberId(2), Incarnation(1), Arc::new(Refusing));
+        let asked = LeaderLink::new(raft, desk, links).call(Call::ReadIndex).await;
+        assert_eq!(asked.unwrap_err(), LeaderError::NoLeader);
+        pair.one.shutdown().await.unwrap();
+        pair.other.shutdown().await.unwrap();
     }
 }

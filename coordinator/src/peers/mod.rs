@@ -18,6 +18,8 @@ pub mod desk;
 pub mod leader;
 pub mod links;
 pub mod message;
+#[cfg(test)]
+pub(crate) mod pair;
 pub mod server;
 
 pub use committer::{UNIT_BYTES, UNITS_MAX};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::planted::Planted;
+use crate::scenario::Weather;
 
 /// Long enough for several elections.
 const A_WHILE_MS: u64 = 15_000;
@@ -9,7 +10,17 @@ const A_WHILE_MS: u64 = 15_000;
 fn calm() -> Scenario {
     let scenario = Scenario::new(1, 1, Planted::Nothing);
     let (members, faults, weather) = (3, Vec::new(), Weather::FAIR);
-    Scenario { members, faults, weather, disk_ms_max: 1, is_watched: true, ..scenario }
+    Scenario {
+        members,
+        faults,
+        weather,
+        disk_ms_max: 1,
+        is_watched: true,
+        changes_members: false,
+        corrects_usage: false,
+        hours_pass_at_ms: None,
+        ..scenario
+    }
 }
 
 impl World {

@@ -23,7 +23,7 @@ use crate::cipher::Cipher;
 pub use error::{DiskError, Operation};
 pub use real::RealDisk;
 pub use simulated::{Failure, SimulatedDisk};
-pub use volatile::VolatileDisk;
+pub use volatile::{UNSYNCED, VolatileDisk};
 
 /// A tree of files. Paths are relative to its root and have no `.` or `..` parts.
 pub trait Disk: Debug + Send + Sync {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use novacron_storage::disk::{Disk, DiskError, RealDisk, VolatileDisk};
+use novacron_storage::disk::{Disk, DiskError, RealDisk, UNSYNCED, VolatileDisk};
 use novacron_storage::record::RecordStore;
 use proptest::prelude::*;
 
@@ -160,6 +160,55 @@ fn it_shows_all_and_keeps_what_was_synced() {
         drop(disk);
         assert_eq!(shown(&RealDisk::open(directory.path()).unwrap()), model.shown());
     });
+}
+
+/// Bytes and names that a disk says it would forget.
+fn unsynced(faults: &Path) -> (u64, u64) {
+    let text = std::fs::read_to_string(faults.join(UNSYNCED)).unwrap();
+    let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    (numbers[0], numbers[1])
+}
+
+#[test]
+fn it_says_how_much_it_would_forget() {
+    let (root, faults) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = || VolatileDisk::open(root.path(), Some(faults.path().to_owned())).unwrap();
+    let disk = open();
+    assert_eq!(unsynced(faults.path()), (0, 0));
+    let mut file = disk.create(Path::new("file")).unwrap();
+    file.append(b"0123456789").unwrap();
+    assert_eq!(unsynced(faults.path()), (10, 1));
+    file.sync_data().unwrap();
+    assert_eq!(unsynced(faults.path()), (0, 1));
+    disk.sync_directory(Path::new("")).unwrap();
+    assert_eq!(unsynced(faults.path()), (0, 0));
+    file.overwrite(0, b"abc").unwrap();
+    file.truncate(8).unwrap();
+    file.append(b"xy").unwrap();
+    assert_eq!(unsynced(faults.path()), (7, 0));
+    drop((disk, file));
+    let disk = open();
+    assert_eq!(unsynced(faults.path()), (0, 0));
+    let mut bytes = [0; 10];
+    disk.open(Path::new("file")).unwrap().read_at(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"0123456789");
+}
+
+#[test]
+fn it_forgets_nothing_while_it_shall_keep() {
+    let (root, faults) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = || VolatileDisk::open(root.path(), Some(faults.path().to_owned())).unwrap();
+    let disk = open();
+    let mut file = disk.create(Path::new("before")).unwrap();
+    file.append(b"early ").unwrap();
+    std::fs::write(faults.path().join("keeps"), "").unwrap();
+    file.append(b"late").unwrap();
+    disk.rename(Path::new("before"), Path::new("after")).unwrap();
+    assert_eq!(unsynced(faults.path()), (0, 0));
+    drop((disk, file));
+    let mut bytes = [0; 10];
+    open().open(Path::new("after")).unwrap().read_at(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"early late");
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use novacron_protocol::node::NodeState;
+
 use super::load::Load;
-use super::site::{MEMBERS, Site};
+use super::running::Running;
+use super::site::{HostNumber, MEMBERS, NODES, Site, name};
 use crate::wait::until;
 
 /// Within which a fault must show its effect.
@@ -44,35 +47,72 @@ pub enum Fault {
     DamagedLog,
     /// A member loses all of its data; it is replaced.
     WipedMember,
+    /// The leader's process is killed, and what it had written stays, synced or not.
+    CrashedLeader,
+    /// An agent's process is killed; its guest is not.
+    KilledAgent,
+    /// An agent's process stands still, and goes on later.
+    PausedAgent,
+    /// An agent loses every packet from and to all coordinators.
+    IsolatedAgent,
+    /// What an agent sends to the coordinators is lost; it goes on hearing them.
+    MuteAgent,
+    /// What the coordinators send to an agent is lost; they go on hearing it.
+    DeafAgent,
+}
+
+/// Whom a fault hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Leader,
+    Follower,
+    Agent,
 }
 
 impl Fault {
     /// All of them, in the order in which a campaign begins.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::KilledLeader,
+        Self::KilledAgent,
         Self::IsolatedLeader,
+        Self::IsolatedAgent,
         Self::PausedLeader,
         Self::MuteFollower,
         Self::PowerCut,
+        Self::MuteAgent,
+        Self::CrashedLeader,
         Self::SlowDisk,
         Self::DamagedLog,
+        Self::PausedAgent,
         Self::KilledFollower,
         Self::MuteLeader,
         Self::FullDisk,
+        Self::DeafAgent,
         Self::IsolatedFollower,
         Self::WipedMember,
     ];
 
-    fn is_of_leader(self) -> bool {
-        matches!(
-            self,
+    fn target(self) -> Target {
+        match self {
             Self::KilledLeader
-                | Self::PausedLeader
-                | Self::IsolatedLeader
-                | Self::MuteLeader
-                | Self::SlowDisk
-                | Self::FullDisk
-        )
+            | Self::CrashedLeader
+            | Self::PausedLeader
+            | Self::IsolatedLeader
+            | Self::MuteLeader
+            | Self::SlowDisk
+            | Self::FullDisk => Target::Leader,
+            Self::KilledFollower
+            | Self::IsolatedFollower
+            | Self::MuteFollower
+            | Self::PowerCut
+            | Self::DamagedLog
+            | Self::WipedMember => Target::Follower,
+            Self::KilledAgent
+            | Self::PausedAgent
+            | Self::IsolatedAgent
+            | Self::MuteAgent
+            | Self::DeafAgent => Target::Agent,
+        }
     }
 }
 
@@ -83,24 +123,80 @@ impl fmt::Display for Fault {
 }
 
 /// Does a fault to the cluster, proves that it had its effect, lets it last, heals it, and waits until the cluster is
-/// whole. `other` chooses which of the others where it is not the leader.
+/// whole. `other` chooses which of the others where it is not the leader, or which agent.
 ///
 /// # Errors
 /// The fault had no effect, or the cluster did not become whole.
-pub fn inflict(site: &Site, load: &Load, fault: Fault, other: usize) -> Result<()> {
+pub fn inflict(
+    site: &Site,
+    (load, running): (&Load, &Running),
+    fault: Fault,
+    other: usize,
+) -> Result<()> {
     let leader = site.leader()?;
     let followers: Vec<usize> = (0..MEMBERS.len()).filter(|member| *member != leader).collect();
-    let member = if fault.is_of_leader() { leader } else { followers[other % followers.len()] };
-    site.note(&format!("{fault}: {}", MEMBERS[member]));
-    perform(site, load, fault, member)
-        .with_context(|| format!("{fault} of {}", MEMBERS[member]))?;
-    site.until_whole().with_context(|| format!("after {fault} of {}", MEMBERS[member]))
+    let host = match fault.target() {
+        Target::Leader => leader,
+        Target::Follower => followers[other % followers.len()],
+        Target::Agent => MEMBERS.len() + other % NODES.len(),
+    };
+    site.note(&format!("{fault}: {}", name(host)));
+    let performed = match fault.target() {
+        Target::Agent => perform_on_agent(site, (load, running), fault, host - MEMBERS.len()),
+        Target::Leader | Target::Follower => perform(site, load, fault, host),
+    };
+    performed.with_context(|| format!("{fault} of {}", name(host)))?;
+    let whole = site.until_whole().and_then(|()| site.until_nodes_are_ready());
+    whole.with_context(|| format!("after {fault} of {}", name(host)))
+}
+
+/// An agent that is silent is missed, whatever its guest does: it runs on.
+fn perform_on_agent(
+    site: &Site,
+    (load, running): (&Load, &Running),
+    fault: Fault,
+    node: usize,
+) -> Result<()> {
+    let host = MEMBERS.len() + node;
+    let silence: &dyn Fn(HostNumber) -> Result<()> = match fault {
+        Fault::MuteAgent => &|member| site.cut_one_way(host, member),
+        Fault::DeafAgent => &|member| site.cut_one_way(member, host),
+        _ => &|member| site.cut(host, member),
+    };
+    match fault {
+        Fault::KilledAgent => {
+            site.kill(host)?;
+            ensure!(!site.runs(host), "it goes on running");
+        }
+        Fault::PausedAgent => {
+            site.signal(host, "STOP")?;
+            site.until_it_stands(host)?;
+        }
+        _ => (0..MEMBERS.len()).try_for_each(silence)?,
+    }
+    let missed = until("an agent that says nothing is missed", EFFECT, || {
+        Ok((site.node_state(node)? != NodeState::Ready).then_some(()))
+    });
+    last(load);
+    ensure!(running.runs_at(site, node), "the guest ended with its agent's silence");
+    match fault {
+        Fault::KilledAgent => site.start(host)?,
+        Fault::PausedAgent => site.signal(host, "CONT")?,
+        _ => site.join_all()?,
+    }
+    missed
 }
 
 fn perform(site: &Site, load: &Load, fault: Fault, member: usize) -> Result<()> {
     match fault {
         Fault::KilledLeader | Fault::KilledFollower => {
-            site.cut_power(member)?;
+            site.cut_power(&[member])?;
+            ensure!(!site.runs(member), "it goes on running");
+            last(load);
+            site.start(member)
+        }
+        Fault::CrashedLeader => {
+            site.kill_keeping(member)?;
             ensure!(!site.runs(member), "it goes on running");
             last(load);
             site.start(member)
@@ -129,16 +225,21 @@ fn perform(site: &Site, load: &Load, fault: Fault, member: usize) -> Result<()> 
             site.start(member)
         }
         Fault::PowerCut => {
-            (0..MEMBERS.len()).try_for_each(|member| site.cut_power(member))?;
+            site.cut_power(&[0, 1, 2])?;
             ensure!((0..MEMBERS.len()).all(|member| !site.runs(member)), "one goes on running");
             (0..MEMBERS.len()).try_for_each(|member| site.start(member))
         }
         Fault::DamagedLog => damaged_log(site, load, member),
         Fault::WipedMember => {
-            site.cut_power(member)?;
+            site.kill(member)?;
             last(load);
             replace(site, member)
         }
+        Fault::KilledAgent
+        | Fault::PausedAgent
+        | Fault::IsolatedAgent
+        | Fault::MuteAgent
+        | Fault::DeafAgent => anyhow::bail!("this is no fault of a coordinator"),
     }
 }
 
@@ -155,12 +256,10 @@ fn last(load: &Load) {
 
 fn pause(site: &Site, load: &Load, member: usize) -> Result<()> {
     site.signal(member, "STOP")?;
-    let stands = until("it stands still", EFFECT, || {
-        Ok(site.process_state(member).filter(|state| *state == 'T'))
-    });
+    let stands = site.until_it_stands(member);
     last(load);
     site.signal(member, "CONT")?;
-    stands.map(drop)
+    stands
 }
 
 /// A member that cannot reach a quorum, or is not heard by one, answers nobody.

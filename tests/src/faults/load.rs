@@ -15,7 +15,8 @@ use novacron_sdk::{Client, UsageFilter};
 use super::dice::Dice;
 use super::history::{Action, Operation, Register, Value};
 use super::linearizable::{Verdict, judge};
-use super::site::{MEMBERS, Site};
+use super::running::Metered;
+use super::site::{MEMBERS, NODES, Site};
 
 /// Clients that write and read.
 const CLIENTS: u32 = 6;
@@ -82,8 +83,12 @@ pub struct Account {
     pub unknown: usize,
     /// Seconds of usage that were acknowledged.
     pub usage_s: u64,
-    /// Seconds of machines that ran all the while, metered by their agent.
-    pub metered_s: i128,
+    /// What the agents of machines that ran all the while metered.
+    pub metered: Metered,
+    /// Power cuts, each of which took something.
+    pub power_cuts: u64,
+    /// Bytes that they took.
+    pub forgotten_bytes: u64,
 }
 
 impl Load {
@@ -98,7 +103,9 @@ impl Load {
             let create = VmCreate {
                 name,
                 start: Some(false),
+                node: Some(NODES[0].to_owned()),
                 memory: Some(64 << 20),
+                disk: Some(16 << 20),
                 ..VmCreate::default()
             };
             Ok(client.vm_create(&create)?.id)
@@ -131,12 +138,12 @@ impl Load {
         self.shared.answers.load(Ordering::Relaxed)
     }
 
-    /// Ends the clients, reads every register once more, and judges all that was seen. `metered_s` is what agents metered
+    /// Ends the clients, reads every register once more, and judges all that was seen. `metered` is what agents metered
     /// meanwhile, for the account.
     ///
     /// # Errors
     /// What cannot have happened.
-    pub fn judge(self, site: &Site, metered_s: i128) -> Result<Account> {
+    pub fn judge(self, site: &Site, metered: Metered) -> Result<Account> {
         self.shared.end.tell();
         for client in self.clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?;
@@ -172,7 +179,8 @@ impl Load {
         check_usage(site, self.posted_vm, usage_s)?;
         let answered = operations.iter().filter(|operation| operation.ended_ns.is_some()).count();
         let unknown = operations.len() - answered;
-        Ok(Account { answered, unknown, usage_s, metered_s })
+        let (power_cuts, forgotten_bytes) = site.power_cuts();
+        Ok(Account { answered, unknown, usage_s, metered, power_cuts, forgotten_bytes })
     }
 }
 
@@ -297,7 +305,7 @@ impl Poster {
     }
 
     fn post(&self, records: &[UsageRecord]) -> Vec<RecordOutcome> {
-        let node: NodeName = "node-01".parse().expect("a name");
+        let node: NodeName = NODES[0].parse().expect("a name");
         loop {
             let post = UsagePost { node: node.clone(), records: records.to_vec() };
             match self.client.usage_post(&post) {

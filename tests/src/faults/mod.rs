@@ -36,10 +36,10 @@ pub fn campaign(site: &Site, seed: u64, faults: usize) -> Result<Account> {
     for number in 0..faults {
         let fault = Fault::ALL.get(number).copied();
         let fault = fault.unwrap_or_else(|| Fault::ALL[dice.below(Fault::ALL.len())]);
-        inflict(site, &load, fault, dice.below(2))
+        inflict(site, (&load, &running), fault, dice.below(2))
             .with_context(|| format!("fault {} of {faults}", number + 1))?;
     }
     // Before the ledger is verified: their last seconds are in it then.
-    let metered_s = running.check(site).context("the machines that ran all the while")?;
-    load.judge(site, metered_s)
+    let metered = running.check(site).context("the machines that ran all the while")?;
+    load.judge(site, metered)
 }

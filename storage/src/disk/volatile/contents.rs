@@ -32,6 +32,12 @@ impl Contents {
         self.kept_bytes == self.below_bytes && self.overwritten.is_empty() && self.tail.is_empty()
     }
 
+    /// Bytes of changes that are in memory only; what is cut off counts, too.
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        let overwritten: usize = self.overwritten.iter().map(|(_, bytes)| bytes.len()).sum();
+        (self.tail.len() + overwritten) as u64 + (self.below_bytes - self.kept_bytes)
+    }
+
     /// `None` if the file ends before.
     pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<()>, DiskError> {
         let Some(part) = self.part(offset, buffer.len()) else { return Ok(None) };
@@ -73,8 +79,14 @@ impl Contents {
         Some(())
     }
 
-    /// Makes the file below what this one is. After an error it may be by half; trying again goes on.
+    /// Makes the file below what this one is, durably. After an error it may be by half; trying again goes on.
     pub(super) fn sync(&mut self) -> Result<(), DiskError> {
+        self.write_back()?;
+        self.below.sync_data()
+    }
+
+    /// The same, and leaves it to the operating system when it becomes durable.
+    pub(super) fn write_back(&mut self) -> Result<(), DiskError> {
         if self.kept_bytes < self.below_bytes {
             self.below.truncate(self.kept_bytes)?;
             self.below_bytes = self.kept_bytes;
@@ -87,7 +99,7 @@ impl Contents {
         self.kept_bytes = self.below_bytes;
         self.tail.clear();
         self.overwritten.clear();
-        self.below.sync_data()
+        Ok(())
     }
 
     fn part(&self, offset: u64, length: usize) -> Option<Range<u64>> {

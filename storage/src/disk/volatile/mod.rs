@@ -10,9 +10,11 @@
 //!
 //! A directory of faults, if one is given, is looked at at each operation: while it holds a file
 //! `full`, nothing can be created or appended; `sync_delay_ms` holds how long each sync takes
-//! longer.
+//! longer; while it holds `keeps`, the disk keeps nothing in the process, as others do. The disk
+//! itself writes [`UNSYNCED`] into it: what would be forgotten now.
 
 mod contents;
+mod unsynced;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -21,7 +23,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::contents::Contents;
+use self::unsynced::Unsynced;
 use super::{Disk, DiskError, DiskFile, Operation, RealDisk};
+
+/// The file in the directory of faults that says how many bytes and names are not synced, and would be forgotten: two
+/// numbers. What is being synced is not among them any more, so that at least as much is lost with the process.
+pub const UNSYNCED: &str = "unsynced";
 
 /// Holds files whose names are not durable yet.
 const POOL: &str = ".volatile";
@@ -42,6 +49,7 @@ pub struct VolatileDisk {
 struct Shared {
     real: RealDisk,
     faults: Option<PathBuf>,
+    unsynced: Unsynced,
     names: Mutex<Names>,
 }
 
@@ -98,7 +106,8 @@ impl VolatileDisk {
         for forgotten in real.list(pool)? {
             real.remove(&pool.join(forgotten))?;
         }
-        let shared = Shared { real, faults, names: Mutex::default() };
+        let unsynced = Unsynced::new(faults.as_deref().map(|faults| faults.join(UNSYNCED)));
+        let shared = Shared { real, faults, unsynced, names: Mutex::default() };
         Ok(VolatileDisk { shared: Arc::new(shared) })
     }
 
@@ -123,6 +132,38 @@ impl Shared {
             return Ok(());
         }
         Err(self.fail(operation, path, io::ErrorKind::StorageFull))
+    }
+
+    /// Whether what is written leaves the process at once.
+    fn keeps(&self) -> bool {
+        self.faults.as_ref().is_some_and(|faults| faults.join("keeps").exists())
+    }
+
+    /// After a change of names.
+    fn note_names(&self, names: &mut Names) -> Result<(), DiskError> {
+        let kept = if self.keeps() { self.perform(names, |_| true) } else { Ok(()) };
+        self.unsynced.set_names(names.unsynced.len());
+        kept
+    }
+
+    /// Does to the real names what was done to those of some directories.
+    fn perform(
+        &self,
+        names: &mut Names,
+        is_due: impl Fn(&NameChange) -> bool,
+    ) -> Result<(), DiskError> {
+        let (mut due, others): (VecDeque<_>, VecDeque<_>) =
+            names.unsynced.drain(..).partition(|change| is_due(change));
+        self.unsynced.set_names(others.len());
+        let performed = loop {
+            let Some(change) = due.front() else { break Ok(()) };
+            if let Err(error) = change.perform(&self.real) {
+                break Err(error);
+            }
+            due.pop_front();
+        };
+        names.unsynced = due.into_iter().chain(others).collect();
+        performed
     }
 
     /// Waits as long as the test wants a sync to take.
@@ -215,6 +256,7 @@ impl Disk for VolatileDisk {
         let contents = Arc::new(Mutex::new(Contents::over(shared.real.create(&pooled)?)?));
         names.seen.insert(path.to_owned(), Seen::File(Arc::clone(&contents)));
         names.unsynced.push_back(NameChange::Link { path: path.to_owned(), pooled });
+        shared.note_names(&mut names)?;
         Ok(self.opened(path, contents))
     }
 
@@ -233,31 +275,23 @@ impl Disk for VolatileDisk {
         names.seen.insert(to.to_owned(), Seen::File(contents));
         let (from, to) = (from.to_owned(), to.to_owned());
         names.unsynced.push_back(NameChange::Rename { from, to });
-        Ok(())
+        self.shared.note_names(&mut names)
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         let mut names = self.shared.names();
-        self.shared.find(&mut names, path)?;
+        let contents = self.shared.find(&mut names, path)?;
+        // Nobody misses what was written to it.
+        self.shared.unsynced.change_bytes(lock(&contents).unsynced_bytes(), 0);
         names.seen.insert(path.to_owned(), Seen::Gone);
         names.unsynced.push_back(NameChange::Unlink { path: path.to_owned() });
-        Ok(())
+        self.shared.note_names(&mut names)
     }
 
     fn sync_directory(&self, path: &Path) -> Result<(), DiskError> {
         self.shared.delay_sync();
         let mut names = self.shared.names();
-        let (mut due, others): (VecDeque<_>, VecDeque<_>) =
-            names.unsynced.drain(..).partition(|change| change.directory() == Some(path));
-        let performed = loop {
-            let Some(change) = due.front() else { break Ok(()) };
-            if let Err(error) = change.perform(&self.shared.real) {
-                break Err(error);
-            }
-            due.pop_front();
-        };
-        names.unsynced = due.into_iter().chain(others).collect();
-        performed?;
+        self.shared.perform(&mut names, |change| change.directory() == Some(path))?;
         names.seen.retain(|seen, is| seen.parent() != Some(path) || !matches!(is, Seen::Gone));
         self.shared.real.sync_directory(path)
     }
@@ -278,6 +312,16 @@ impl VolatileFile {
     fn refuse(&self, operation: Operation) -> impl FnOnce(io::ErrorKind) -> DiskError {
         move |kind| self.shared.fail(operation, &self.path, kind)
     }
+
+    /// Changes the contents, and keeps count of what is not synced.
+    fn change<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> Result<T, DiskError> {
+        let mut contents = lock(&self.contents);
+        let before = contents.unsynced_bytes();
+        let changed = change(&mut contents);
+        let kept = if self.shared.keeps() { contents.write_back() } else { Ok(()) };
+        self.shared.unsynced.change_bytes(before, contents.unsynced_bytes());
+        kept.map(|()| changed)
+    }
 }
 
 impl DiskFile for VolatileFile {
@@ -292,22 +336,25 @@ impl DiskFile for VolatileFile {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         self.shared.require_room(Operation::Append, &self.path)?;
-        lock(&self.contents).append(bytes);
-        Ok(())
+        self.change(|contents| contents.append(bytes))
     }
 
     fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let written = lock(&self.contents).overwrite(offset, bytes);
+        let written = self.change(|contents| contents.overwrite(offset, bytes))?;
         written.ok_or(io::ErrorKind::InvalidInput).map_err(self.refuse(Operation::Overwrite))
     }
 
     fn truncate(&mut self, length_bytes: u64) -> Result<(), DiskError> {
-        let cut = lock(&self.contents).truncate(length_bytes);
+        let cut = self.change(|contents| contents.truncate(length_bytes))?;
         cut.ok_or(io::ErrorKind::InvalidInput).map_err(self.refuse(Operation::Truncate))
     }
 
     fn sync_data(&mut self) -> Result<(), DiskError> {
         self.shared.delay_sync();
-        lock(&self.contents).sync()
+        let mut contents = lock(&self.contents);
+        self.shared.unsynced.change_bytes(contents.unsynced_bytes(), 0);
+        let synced = contents.sync();
+        self.shared.unsynced.change_bytes(0, contents.unsynced_bytes());
+        synced
     }
 }
