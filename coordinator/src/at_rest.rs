@@ -55,7 +55,8 @@ impl From<Locked> for LockedOut {
             cipher::LockProblem::NotEncrypted => {
                 "what was written without a key stays as it is, so either take `storage_key_file` out of the \
                  configuration, or remove this member from the cluster and let it join anew with an empty data \
-                 directory. Nothing was changed"
+                 directory (the only member there is: back the cluster up and restore it; one that never came to take \
+                 part: empty the directory and begin again). Nothing was changed"
             }
         };
         Self { locked, advice }

@@ -187,7 +187,11 @@ impl DataDirectory {
         };
         require_all_keys(&*disk)?;
         let records = RecordStore::open(Arc::clone(&disk), MEMBER_DIRECTORY)?;
-        records.renew()?;
+        if let Err(error) = records.renew() {
+            // Whoever needs a record that is damaged says so.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "a record keeps its key");
+        }
         Ok(Self { disk, root: config.data_directory.clone(), records })
     }
 

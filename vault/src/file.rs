@@ -43,6 +43,17 @@ pub enum KeyFileError {
         #[source]
         source: KeyError,
     },
+    /// A line of a file of keys holds something else.
+    #[error("line {line} of {} is no key", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Why not.
+        #[source]
+        source: KeyError,
+    },
 }
 
 impl VaultKey {
@@ -55,12 +66,16 @@ impl VaultKey {
     /// The keys in a file, one in each line: at least one, at most [`KEYS_MAX`](crate::KEYS_MAX). Empty lines are none.
     pub fn load_all(path: &Path) -> Result<Vec<VaultKey>, KeyFileError> {
         let text = read(path)?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let keys: Result<Vec<VaultKey>, KeyError> = lines.map(str::parse).collect();
-        let no_key = |source| KeyFileError::NoKey { path: path.to_owned(), source };
-        match keys.map_err(no_key)? {
-            keys if keys.is_empty() => Err(no_key(KeyError::Prefix)),
-            keys => Ok(keys),
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let keys: Vec<VaultKey> = lines
+            .map(|(line, key)| {
+                let path = path.to_owned();
+                key.parse().map_err(|source| KeyFileError::Line { path, line, source })
+            })
+            .collect::<Result<_, _>>()?;
+        match keys.is_empty() {
+            true => Err(KeyFileError::NoKey { path: path.to_owned(), source: KeyError::Prefix }),
+            false => Ok(keys),
         }
     }
 

@@ -243,8 +243,12 @@ fn a_file_may_hold_several_keys() {
     let (one, two) = (key(1).to_text(), key(2).to_text());
     assert_eq!(load(&format!("{one}\n")).unwrap(), [key(1)]);
     assert_eq!(load(&format!("{two}\n\n  {one}")).unwrap(), [key(2), key(1)]);
-    for text in ["", "\n", "password", &format!("{one}\npassword\n")] {
+    for text in ["", "\n"] {
         assert!(matches!(load(text), Err(KeyFileError::NoKey { .. })), "{text}");
+    }
+    for (text, wrong) in [("password", 1), (&format!("{one}\n\npassword\n"), 3)] {
+        let refused = load(text);
+        assert!(matches!(refused, Err(KeyFileError::Line { line, .. }) if line == wrong), "{text}");
     }
 }
 

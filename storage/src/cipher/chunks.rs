@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{FileKey, TAG_BYTES};
 use crate::damage::Damage;
@@ -103,6 +103,8 @@ pub(crate) struct ChunkedFile {
     head: Vec<u8>,
     chunks: u64,
     content_bytes: u64,
+    /// The chunk that was decrypted last: who reads small pieces reads them one behind the other.
+    last: Mutex<Option<(u64, Vec<u8>)>>,
 }
 
 impl fmt::Debug for ChunkedFile {
@@ -128,7 +130,8 @@ impl ChunkedFile {
             return Ok(Err(Damage::Short));
         }
         let content_bytes = sealed_bytes - chunks * TAG_BYTES as u64;
-        Ok(Ok(ChunkedFile { file, path, key, head, chunks, content_bytes }))
+        let last = Mutex::new(None);
+        Ok(Ok(ChunkedFile { file, path, key, head, chunks, content_bytes, last }))
     }
 
     pub(crate) fn content_bytes(&self) -> u64 {
@@ -148,9 +151,14 @@ impl ChunkedFile {
             return Err(self.failed(source).into());
         }
         let mut filled = 0;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         while filled < buffer.len() {
             let at = offset + filled as u64;
-            let chunk = self.chunk(at / CHUNK_BYTES as u64)?;
+            let number = at / CHUNK_BYTES as u64;
+            let (_, chunk) = match last.take() {
+                Some(same) if same.0 == number => last.insert(same),
+                _ => last.insert((number, self.chunk(number)?)),
+            };
             let rest = &chunk[(at % CHUNK_BYTES as u64) as usize..];
             let taken = rest.len().min(buffer.len() - filled);
             buffer[filled..filled + taken].copy_from_slice(&rest[..taken]);

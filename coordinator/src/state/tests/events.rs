@@ -311,7 +311,7 @@ fn events_are_small() {
 #[test]
 fn whoever_frees_a_place_is_not_named_to_those_who_get_it() {
     let mut scene = Scene::new();
-    scene.found();
+    let asker = scene.found();
     ["node-01", "node-02"].iter().for_each(|node| scene.join(node, 64));
     let projects = ["ours", "theirs"].map(|name| scene.make_project(name, Quotas::default()));
     let vms = projects.clone().map(|project| {
@@ -325,7 +325,6 @@ fn whoever_frees_a_place_is_not_named_to_those_who_get_it() {
     scene.apply(Body::ChangeSettings(one)).unwrap();
     let [ours, theirs] = vms.map(|vm| scene.migrate(vm, "node-02", MigrationMode::Cold).unwrap());
     assert_eq!(scene.migration(theirs).step, Step::Queued);
-    let asker = scene.operator("alice");
     let before = scene.fleet.revision();
     scene.ask(&asker, Body::CancelMigration { migration: ours }).unwrap();
     let of = |scene: &Scene, migration| -> Vec<EventRow> {
