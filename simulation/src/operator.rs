@@ -89,6 +89,8 @@ pub struct Operator {
     first_call: u64,
     next_at_ms: u64,
     rests: bool,
+    /// Whether members compare clocks with others: so one that has left hears of it, whatever it takes itself to be.
+    is_watched: bool,
     /// Changes that were made.
     pub changes: u64,
 }
@@ -106,6 +108,7 @@ impl Operator {
             first_call: 1,
             next_at_ms: 0,
             rests: false,
+            is_watched: scenario.is_watched,
             changes: 0,
         }
     }
@@ -263,10 +266,11 @@ impl Operator {
         Ok(())
     }
 
-    /// Whoever has left is ended, or left alone until it finds out.
+    /// Whoever has left is ended, or left alone until it finds out, if it can.
     fn leave(&mut self, now_ms: u64, member: u64, members: &mut [Member]) {
         let one = members.iter_mut().find(|one| one.is_there() && one.id() == member);
-        if let Some(one) = one.filter(|_| self.dice.happens(500)) {
+        let is_ended = self.dice.happens(500) || !self.is_watched;
+        if let Some(one) = one.filter(|_| is_ended) {
             one.vacate();
         }
         self.end(now_ms);
