@@ -83,7 +83,8 @@ impl std::fmt::Display for EventActor {
     }
 }
 
-/// Kinds of events. Those of secrets, prices, plans, corrections and keys are shown only to those who may read these, too.
+/// Kinds of events. Those of secrets, prices, plans, corrections, keys, access and tokens are shown only to those who may
+/// read these, too.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
