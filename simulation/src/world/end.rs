@@ -26,8 +26,11 @@ const RECOVERY_MS: u64 = 90_000;
 /// Requests of each client that have to be answered after the faults.
 const ANSWERS_AFTER: u64 = 3;
 
-/// Hours after which every window that now is open may be sealed.
+/// Hours after which the windows of what hosts have measured by now may be sealed.
 const HOURS_TO_SEAL: u64 = 4;
+
+/// And all others: a clock that had jumped ahead, where nobody watches it, opened windows of hours that had not come.
+const HOURS_TO_SEAL_ALL: u64 = 12;
 
 /// How often ledgers are verified until they can be.
 const VERIFIED_EVERY_MS: u64 = 500;
@@ -58,14 +61,14 @@ impl World {
         self.wait_for("clients are not answered", is_quiet)?;
         self.wait_for("what was ordered is not done", Self::is_done)?;
         self.settle_members()?;
-        self.seal("windows are not sealed", Self::is_sealed)?;
+        self.seal(HOURS_TO_SEAL, "windows are not sealed", Self::is_sealed)?;
         for host in &mut self.hosts {
             host.stop_metering();
         }
         self.wait_for("hosts are not heard", Self::are_heard)?;
         let are_all_sealed =
             |world: &Self| world.oracle.look(|fleet| fleet.open_windows().next().is_none());
-        self.seal("some windows are not sealed", are_all_sealed)?;
+        self.seal(HOURS_TO_SEAL_ALL, "some windows are not sealed", are_all_sealed)?;
         let are_fit = |world: &Self| {
             world.members.iter().filter(|member| !member.is_lost()).all(Member::is_fit)
         };
@@ -99,11 +102,16 @@ impl World {
     }
 
     /// Lets hours pass, where they do, until windows are sealed.
-    fn seal(&mut self, otherwise: &str, is_so: impl Fn(&Self) -> bool) -> std::io::Result<()> {
+    fn seal(
+        &mut self,
+        hours: u64,
+        otherwise: &str,
+        is_so: impl Fn(&Self) -> bool,
+    ) -> std::io::Result<()> {
         if !self.has_hours {
             return Ok(());
         }
-        self.let_hours_pass(HOURS_TO_SEAL);
+        self.let_hours_pass(hours);
         self.wait_for(otherwise, is_so)
     }
 
