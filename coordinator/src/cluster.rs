@@ -147,9 +147,17 @@ impl Cluster {
     ) -> Result<(), ProposeError> {
         let (member, asker) = member.into_parts();
         tracing::info!(%asker, %member, "asked to remove a coordinator");
-        let known = self.view.read(|fleet| fleet.require_member(member));
-        known.await.map_err(|_| ProposeError::Unavailable)??;
         let origin = Origin::Asker(asker);
+        let (at, body) = (self.proposer.clock().now(), Body::RemoveMember { member });
+        let command = Command { request, at, origin: origin.clone(), body };
+        let look = |fleet: &Fleet| match fleet.answer_to(&command) {
+            // Asked for again: the member has left by now, and that is what was asked for.
+            Some(answer) => answer.map(|_| true),
+            None => fleet.require_member(member).map(|()| false),
+        };
+        if self.view.read(look).await.map_err(|_| ProposeError::Unavailable)?? {
+            return Ok(());
+        }
         self.leader.call(Call::Remove { request, origin, member }).await?;
         Ok(())
     }
