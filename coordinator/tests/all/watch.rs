@@ -128,8 +128,8 @@ async fn an_event_says_who_what_and_which_record_has_the_whole() {
     assert_eq!(browser.next().await, Some(made));
 }
 
-/// Whoever may follow events of a project, and not read its secrets, does not learn that there are some; and prices are
-/// for those who read the ledger.
+/// Whoever may follow events of a project, and not read its secrets, does not learn that there are some; prices are for
+/// those who read the ledger, and who may do what for those who read principals.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_secrets_and_prices_are_for_those_who_may_read_them() {
     let member = Member::start().await;
@@ -162,8 +162,8 @@ async fn events_of_secrets_and_prices_are_for_those_who_may_read_them() {
         let has = |kind: &str| all.iter().any(|event| event["kind"] == kind);
         (has("secret.set"), has("rate.set"), has("access.changed"))
     };
-    assert_eq!(sees("viewer").await, (false, false, true));
-    assert_eq!(sees("operator").await, (true, false, true));
+    assert_eq!(sees("viewer").await, (false, false, false));
+    assert_eq!(sees("operator").await, (true, false, false));
     assert_eq!(sees("auditor").await, (true, true, true));
 }
 
