@@ -77,7 +77,7 @@ impl Fleet {
         });
         if let Err(error) = result {
             panic!(
-                "{error:#}\n\nTo run this again: cargo test --release -p novacron-tests {replay}"
+                "{error:#}\n\nTo run this again: cargo build --release --bins && cargo test --release -p novacron-tests {replay}"
             );
         }
     }

@@ -28,7 +28,7 @@ fn nothing_acknowledged_is_lost_or_doubled_whatever_fails() {
         Err(error) => {
             site.print_logs();
             panic!(
-                "{error:#}\n\nTo run this again: {FAULTS_VARIABLE}={faults} {SEED_VARIABLE}={seed} \
+                "{error:#}\n\nTo run this again: cargo build --release --bins && {FAULTS_VARIABLE}={faults} {SEED_VARIABLE}={seed} \
                  cargo test --release -p novacron-tests --test coordinators_under_fire"
             );
         }

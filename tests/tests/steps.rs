@@ -82,7 +82,7 @@ impl Work {
             });
             if let Err(error) = done {
                 let replay = format!(
-                    "To run this again: {VARIABLE}={round} cargo test --release -p novacron-tests --test steps"
+                    "To run this again: cargo build --release --bins && {VARIABLE}={round} cargo test --release -p novacron-tests --test steps"
                 );
                 println!("RESULT {round} FAILED: {error:#}");
                 let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

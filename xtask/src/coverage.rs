@@ -1,6 +1,7 @@
 //! `cargo xtask coverage`: how much of the code the tests run.
 //!
-//! Only our own crates count lines, not what they stand on, and not the tests themselves. Tests of whole machines
+//! Only our own crates count lines, not what they stand on; and not files of tests alone, but tests that stand in the file
+//! that they are about, nearly all of which run. Tests of whole machines
 //! (`tests/`) are left out: they run released programs, most of which they kill, and a program that is killed says nothing.
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ const RECORD: &str = "docs/coverage.md";
 const HEAD: &str = "# Test coverage\n\n\
     Lines of our crates that `cargo xtask coverage` saw run, in the tests of the crates themselves (unit and component \
     tests; without those of whole machines in `tests/`, without the simulation, and without what programs did that were \
-    killed). No number is aimed at. Written by `cargo xtask coverage --record`.\n";
+    killed). Tests that stand in the file that they are about count as lines, too. No number is aimed at. Written by `cargo xtask coverage --record`.\n";
 
 /// Runs the tests with counters in our code, prints the figures, and writes them down if asked to.
 pub fn run(workspace: &Workspace, record: bool) -> Result<()> {

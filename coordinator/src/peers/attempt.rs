@@ -37,9 +37,9 @@ impl From<Declined> for Attempt {
             Declined::NotPossible(reason) => Self::NotPossible(reason),
             // Consoles only are declined so, and their streams do not come this way.
             away @ Declined::NodeAway(_) => Self::NotPossible(away.to_string()),
-            Declined::OtherIncarnation { .. }
-            | Declined::MemberLeft { .. }
-            | Declined::OtherFormats(_) => Self::Stranger,
+            Declined::OtherIncarnation { .. } | Declined::MemberLeft { .. } => Self::Stranger,
+            // What is to be done about it is in its text.
+            other @ Declined::OtherFormats(_) => Self::NotPossible(other.to_string()),
             Declined::Stopped => Self::Stopped,
         }
     }

@@ -19,6 +19,7 @@ use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::fitness::Fitness;
 use crate::metrics::{CommitMetrics, CommitOutcome};
+use crate::newcomer::votes_for_good;
 use crate::raft::{Haste, MemberNode, Raft};
 use crate::state::formats::FormatVersion;
 use crate::state::member::MemberFacts;
@@ -31,8 +32,11 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command may take that came together with others: less than [`TRY_TIMEOUT`].
 const TOGETHER_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// How long a new member may take to catch up before it votes.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a newcomer is waited for that lacks entries, within [`TRY_TIMEOUT`]: it goes on getting them, and asks again.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long another change of members is waited for.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The leader's desk; on a follower it declines everything. Cheap to clone.
 #[derive(Clone)]
@@ -264,7 +268,7 @@ impl Desk {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
         let facts = self.admitted(member)?;
-        if self.votes(member) {
+        if self.votes_for_good(member) {
             return Ok(Answer::Done);
         }
         self.let_in(member, facts).await?;
@@ -273,6 +277,9 @@ impl Desk {
         let _changing = self.begin_change().await?;
         // It may have been removed meanwhile, and then it is nobody who could vote.
         self.admitted(member)?;
+        if self.votes_for_good(member) {
+            return Ok(Answer::Done);
+        }
         let voter = ChangeMembers::AddVoterIds(BTreeSet::from([member.0]));
         let changed = timeout(COMMIT_TIMEOUT, self.raft.change_membership(voter, false)).await;
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
@@ -291,7 +298,7 @@ impl Desk {
     /// A member that is removed at the same time comes back by none of the steps in which another one enters: each change of
     /// members is made while nobody else makes one, and what the fleet says of a member is asked inside.
     async fn begin_change(&self) -> Result<MutexGuard<'_, ()>, Declined> {
-        timeout(COMMIT_TIMEOUT, self.changing.lock()).await.map_err(|_| Declined::Busy)
+        timeout(CHANGE_TIMEOUT, self.changing.lock()).await.map_err(|_| Declined::Busy)
     }
 
     /// Makes an admitted member one that is sent the log.
@@ -319,6 +326,10 @@ impl Desk {
         };
         drop(metrics.wait_for(has_all).await.map_err(|_| Declined::Stopped)?);
         if self.leads() { Ok(()) } else { Err(Declined::NotLeader { leader: self.leader() }) }
+    }
+
+    fn votes_for_good(&self, member: MemberId) -> bool {
+        votes_for_good(&self.raft.metrics().borrow(), member)
     }
 
     fn votes(&self, member: MemberId) -> bool {
@@ -427,7 +438,9 @@ mod tests {
                 for _ in 0..turns {
                     yield_now().await;
                 }
-                while remove().await.is_err() {}
+                while remove().await.is_err() {
+                    yield_now().await;
+                }
             };
             // Whether it has entered for a moment does not matter.
             let (_entered, ()) = tokio::join!(desk.enter(member), removing);

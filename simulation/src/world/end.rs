@@ -136,7 +136,11 @@ impl World {
 
     /// Every member has the whole ledger, and it is intact: the same to all of them.
     fn compare_ledgers(&self) {
-        let verdicts = self.verdicts().unwrap_or_default();
+        let Some(verdicts) = self.verdicts() else {
+            return self
+                .oracle
+                .object("a member that had its whole ledger has not any more".into());
+        };
         let said =
             |verdict: &LedgerVerdict| (verdict.windows, verdict.entries, verdict.last.clone());
         let sealed = self.oracle.tally().sealed;
