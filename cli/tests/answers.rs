@@ -395,10 +395,11 @@ fn a_migration_ends_with_its_result_and_its_record() {
 
 #[test]
 fn events_are_a_table_or_a_line_each() {
-    let event = r#"{"revision":3,"sequence":0,"at":"2026-01-01T00:00:00Z","kind":"vm.deleted","vm":null,"node":null,"migration":null,"request":null,"message":"web-01 is gone"}"#;
+    let event = r#"{"revision":3,"sequence":0,"at":"2026-01-01T00:00:00Z","kind":"vm.deleted","actor":{"kind":"certificate","name":"alice"},"object":{"kind":"vm","id":"web-01"},"vm":null,"node":null,"migration":null,"request":null,"message":"web-01 is gone"}"#;
     let page = format!("{{\"items\":[{event}],\"revision\":3}}");
     let place = Place::new(vec![answer("200 OK", &page)]);
-    assert!(place.run("events --from 2").stdout.contains("vm.deleted"));
+    let shown = place.run("events --from 2").stdout;
+    assert!(shown.contains("vm.deleted") && shown.contains("alice"), "{shown}");
     assert!(place.requests()[0].contains("from_revision=2"));
     let place = Place::new(vec![vm("stopping"), stream(&format!("{event}\n"))]);
     let run = place.run("vm watch web-01 -o json");
