@@ -24,7 +24,8 @@ fn problem(code: Code, detail: &str) -> String {
 
 fn event(revision: u64, sequence: u32) -> String {
     format!(
-        "{{\"revision\":{revision},\"sequence\":{sequence},\"at\":\"2026-01-01T00:00:00Z\",\"kind\":\"vm.state\",\"actor\":{{\"kind\":\"cluster\"}},\"object\":{{\"kind\":\"vm\"}},\
+        "{{\"revision\":{revision},\"sequence\":{sequence},\"at\":\"2026-01-01T00:00:00Z\",\"kind\":\"vm.state\",\
+         \"actor\":{{\"kind\":\"cluster\"}},\"object\":{{\"kind\":\"vm\"}},\
          \"vm\":null,\"node\":null,\"migration\":null,\"request\":null,\"message\":\"m\"}}\n"
     )
 }
