@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use novacron_agent::hold::{Hold, Step};
+use novacron_agent::hold::{Hold, Moment, Step};
 use novacron_agent::metrics::Side;
 use novacron_protocol::migration::MigrationStatus;
 use novacron_sdk::api::MigrationView;
@@ -144,13 +144,16 @@ impl Round {
 
     /// Whether the guest may stay where it is: nothing has been agreed yet; it stands still while nobody knows of the cut,
     /// which it does for ten seconds at most (a killed agent says that it was, once it is back); or it was given to a
-    /// target that has lost it, which does not get it twice.
+    /// target that has lost it, which does not get it twice. What was said last may have left before the agent stood still:
+    /// a source that hears that the target is ready gives the guest away within milliseconds.
     fn may_fail(&self) -> bool {
         let unagreed = ["Connect", "Offer", "Taken"];
         let standing = ["Sent", "Load", "Ready"];
         let given = ["PersistAccepted", "VerdictWaiting"];
         let name = self.hold.step.name;
-        unagreed.contains(&name)
+        let is_ready_said = name == "Ready" && self.hold.moment == Moment::After;
+        is_ready_said
+            || unagreed.contains(&name)
             || given.contains(&name)
             || self.deed == Deed::Cut && standing.contains(&name)
     }
