@@ -49,12 +49,7 @@ impl<'a> Moment<'a> {
         ConstGauge<N>: EncodeMetric,
         N: EncodeGaugeValue,
     {
-        let mut encoder = self.describe(name, help, MetricType::Gauge)?;
-        for (word, value) in values {
-            let labels = [(label, word)];
-            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.labelled(name, help, values.into_iter().map(|(word, value)| ([(label, word)], value)))
     }
 
     /// Numbers that go up and down, each with its labels. Whoever gives them keeps their number small.
