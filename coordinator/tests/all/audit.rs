@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::https::{Https, read_answer};
 use crate::member::Member;
 use crate::support::*;
-use crate::watch::{Browser, SSE};
+use crate::watch::{Browser, SSE, all_come_once};
 use novacron_coordinator::audit::AuditFilter;
 use novacron_coordinator::propose::Intent;
 use novacron_coordinator::state::Refusal;
@@ -186,11 +186,8 @@ async fn a_right_that_is_taken_back_ends_the_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_comes_once_over_the_death_of_members_and_a_new_leader() {
-    let mut cluster = TestCluster::start(3).await;
+    let cluster = TestCluster::start(3).await;
     let credentials = cluster.operator_credentials("watcher").await;
-    let client = |cluster: &TestCluster, name: &str| {
-        Https::with(cluster.configs[name].api_listen, &credentials)
-    };
     let bind = Intent::Bind {
         principal: "watcher".parse().unwrap(),
         right: Right::Role(AccessRole::Auditor),
@@ -198,36 +195,7 @@ async fn every_record_comes_once_over_the_death_of_members_and_a_new_leader() {
         effect: BindingEffect::Allow,
     };
     cluster.any().proposer.submit(request(), by_operator(bind)).await.unwrap();
-    let leader = cluster.leader().await;
-    let followers = cluster.followers().await;
-    let (mut seen, mut last_id) = (Vec::new(), String::new());
-    for (round, at) in [&leader, &followers[0], &followers[1]].into_iter().enumerate() {
-        let mut browser = Browser::open(&client(&cluster, at), "/api/v1/audit", &last_id).await;
-        for number in 0..6 {
-            create(cluster.app(at), &format!("vm-{round}-{number}")).await.unwrap();
-        }
-        // Some of them only: the rest has to come from another member.
-        for _ in 0..4 {
-            seen.push(browser.next().await.unwrap());
-        }
-        cluster.stop(at).await;
-        while let Some(record) = browser.next().await {
-            seen.push(record);
-        }
-        last_id = browser.last_id;
-        cluster.leader().await;
-        let other = cluster.running.keys().next().unwrap().clone();
-        create(cluster.app(&other), &format!("between-{round}")).await.unwrap();
-        cluster.run(at).await;
-    }
-    let client = client(&cluster, &leader);
-    let mut browser = Browser::open(&client, "/api/v1/audit", &last_id).await;
-    let all = listed(&client).await;
-    while seen.len() < all.len() {
-        seen.push(browser.next().await.unwrap());
-    }
-    assert_eq!(seen, all);
-    cluster.shutdown().await;
+    all_come_once(cluster, &credentials, "/api/v1/audit", listed).await;
 }
 
 /// From the archive, over to the tables, and on with what is new.

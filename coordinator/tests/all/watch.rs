@@ -1,7 +1,7 @@
 //! Streams of events over real TLS: filters, resuming, readers that do not read, and members that die.
 
 use novacron_coordinator::clock::Clock;
-use novacron_transport::Role;
+use novacron_transport::{Credentials, Role};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::time::timeout;
@@ -304,18 +304,27 @@ async fn streams_are_bounded_for_a_member_and_for_each_principal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_event_comes_once_over_the_death_of_members_and_a_new_leader() {
-    let mut cluster = TestCluster::start(3).await;
+    let cluster = TestCluster::start(3).await;
     let credentials = cluster.operator_credentials("watcher").await;
+    all_come_once(cluster, &credentials, "/api/v1/events", listed).await;
+}
+
+/// Follows what is at a path while each member dies and comes back, and compares with all that is listed at the end.
+pub async fn all_come_once(
+    mut cluster: TestCluster,
+    credentials: &Credentials,
+    path: &str,
+    listed: impl AsyncFn(&Https) -> Vec<Value>,
+) {
     let client = |cluster: &TestCluster, name: &str| {
-        Https::with(cluster.configs[name].api_listen, &credentials)
+        Https::with(cluster.configs[name].api_listen, credentials)
     };
     // At the leader, which dies; at a follower, which dies too once the first is back; at the last one.
     let leader = cluster.leader().await;
     let followers = cluster.followers().await;
-    let mut seen = Vec::new();
-    let mut last_id = String::new();
+    let (mut seen, mut last_id) = (Vec::new(), String::new());
     for (round, at) in [&leader, &followers[0], &followers[1]].into_iter().enumerate() {
-        let mut browser = Browser::open(&client(&cluster, at), "/api/v1/events", &last_id).await;
+        let mut browser = Browser::open(&client(&cluster, at), path, &last_id).await;
         for number in 0..6 {
             create(cluster.app(at), &format!("vm-{round}-{number}")).await.unwrap();
         }
@@ -324,8 +333,8 @@ async fn every_event_comes_once_over_the_death_of_members_and_a_new_leader() {
             seen.push(browser.next().await.unwrap());
         }
         cluster.stop(at).await;
-        while let Some(event) = browser.next().await {
-            seen.push(event);
+        while let Some(one) = browser.next().await {
+            seen.push(one);
         }
         last_id = browser.last_id;
         cluster.leader().await;
@@ -334,7 +343,7 @@ async fn every_event_comes_once_over_the_death_of_members_and_a_new_leader() {
         cluster.run(at).await;
     }
     let client = client(&cluster, &leader);
-    let mut browser = Browser::open(&client, "/api/v1/events", &last_id).await;
+    let mut browser = Browser::open(&client, path, &last_id).await;
     let all = listed(&client).await;
     while seen.len() < all.len() {
         seen.push(browser.next().await.unwrap());
