@@ -12,7 +12,7 @@ use novacron_protocol::api::{Page, VmCreate, VmView};
 use novacron_protocol::ids::VmId;
 use novacron_protocol::vm::{Labels, VmState};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
 use super::coordinators::{ask, check};
@@ -86,7 +86,8 @@ async fn make_one(link: &Link, number: usize, hosts: usize) -> Result<VmId> {
     let deadline = Instant::now() + MAKE_TIMEOUT;
     loop {
         let order = link.exchange(ask(Method::POST, "/api/v1/vms", &body));
-        let answer = timeout_at(deadline, order).await.context("no answer")??;
+        // Each try has all of the time, so that the last one says why there was no room.
+        let answer = timeout(MAKE_TIMEOUT, order).await.context("no answer")??;
         let has_no_room = answer.status == StatusCode::UNPROCESSABLE_ENTITY.as_u16();
         if !has_no_room || Instant::now() >= deadline {
             check(&answer).with_context(|| format!("machine {number}"))?;
