@@ -1,7 +1,7 @@
 //! The leader's duties begin when this member leads, with a quorum that says so, and have ended before it may lead
 //! again. A leader that is cut off from the others does not learn that it was replaced (openraft 0.9 lets it go on
 //! thinking so); its agents would stay with it and hear nothing. So it asks its quorum every two seconds, and lets
-//! its agents go when it gets no answer twice.
+//! its agents go when it has lost it ([`quorum`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,21 +20,13 @@ use crate::joint;
 use crate::journal;
 use crate::outbox::reconcile;
 use crate::peers::LeaderLink;
+use crate::quorum;
 use crate::raft::Raft;
 use crate::raft::words::RaftServerMetrics;
 use crate::secrets::keyring::Keyring;
 use crate::secrets::turn::Turning;
 use crate::upgrade::Upgrade;
 use crate::view::View;
-
-/// How often a leader asks its quorum: one heartbeat to each member.
-const CONFIRM_PERIOD: Duration = Duration::from_secs(2);
-
-/// How often in a row the quorum may fail to answer.
-const CONFIRM_FAILURES: u32 = 2;
-
-/// How long a leader that was not confirmed waits before it asks again.
-const CONFIRM_PAUSE: Duration = Duration::from_millis(250);
 
 /// Before duties begin anew of which one has panicked: it may do so again.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -101,7 +93,7 @@ impl Leadership {
                 biased;
                 () = stop.cancelled() => {}
                 _ = metrics.wait_for(|metrics| !leads(metrics)) => {}
-                () = quorum_lost(&duties) => tracing::warn!("no quorum answers this leader"),
+                () = quorum::lost(&duties.raft, duties.leader.desk()) => tracing::warn!("no quorum answers this leader"),
                 () = one_panicked(&mut tasks) => {}
             }
             self.end(&duties, &term, tasks).await;
@@ -156,7 +148,7 @@ async fn is_confirmed(duties: &Duties, stop: &CancellationToken) -> bool {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = sleep(CONFIRM_PAUSE) => {}
+            () = sleep(quorum::CONFIRM_PAUSE) => {}
         }
     }
     confirmed
@@ -171,18 +163,6 @@ async fn one_panicked(duties: &mut JoinSet<()>) {
         }
     }
     std::future::pending().await
-}
-
-/// Ready when the quorum did not answer twice in a row.
-async fn quorum_lost(duties: &Duties) {
-    let mut failures = 0;
-    while failures < CONFIRM_FAILURES {
-        sleep(CONFIRM_PERIOD).await;
-        match duties.leader.desk().confirm().await {
-            Ok(()) => failures = 0,
-            Err(_) => failures += 1,
-        }
-    }
 }
 
 #[cfg(test)]

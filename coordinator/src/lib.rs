@@ -12,6 +12,7 @@
 //! | [`peers`] | links between coordinators |
 //! | [`propose`] [`view`] | changing and reading the fleet, on any member |
 //! | [`leadership`] [`outbox`] [`agents`] [`journal`] | the leader's work: effects, sessions, liveness, its log |
+//! | `quorum` | whether anybody follows it |
 //! | [`newcomer`] [`joint`] `upgrade` | how members come, what a leader ends of such changes, and when formats go up |
 //! | [`alerts`] | what the leader has the fleet say that somebody has to look at |
 //! | [`audit`] [`history`] | who changed what; what has left the fleet's tables |
@@ -58,6 +59,7 @@ pub mod outbox;
 pub mod peers;
 pub mod planner;
 pub mod propose;
+mod quorum;
 pub mod raft;
 pub mod readiness;
 pub mod refusals;

@@ -1,7 +1,8 @@
 //! Two members and a line from the first to the second, for tests.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -16,6 +17,7 @@ use super::{Answer, Call, Carrier, PeerError, PeerLinks};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::network::Network;
+use crate::raft::testing::pass;
 use crate::raft::timing::Timing;
 use crate::raft::{DiskWork, Haste, Heard, MemberNode, Raft};
 use crate::view::FleetCell;
@@ -30,11 +32,17 @@ pub(crate) struct Pair {
     pub(crate) haste: Haste,
     /// The second.
     pub(crate) other: Raft,
+    /// The way from each to the second.
+    pub(crate) line: Arc<Line>,
 }
 
-/// Where the other member is, once it is there.
+/// The way to the other member.
 #[derive(Default)]
-struct Line(OnceLock<Raft>);
+pub(crate) struct Line {
+    /// Where it ends, once there is somebody.
+    other: OnceLock<Raft>,
+    takes: Mutex<Duration>,
+}
 
 impl fmt::Debug for Line {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,8 +51,17 @@ impl fmt::Debug for Line {
 }
 
 impl Line {
+    /// How long a call is under way from now on.
+    pub(crate) fn takes(&self, time: Duration) {
+        *self.takes.lock().unwrap() = time;
+    }
+
     async fn answer(&self, request: &[u8]) -> Result<Bytes, PeerError> {
-        let other = self.0.get().ok_or(PeerError::NoAnswer)?;
+        let other = self.other.get().ok_or(PeerError::NoAnswer)?;
+        let takes = *self.takes.lock().unwrap();
+        if !takes.is_zero() {
+            pass(takes).await;
+        }
         let answer = match codec::decode::<PeerRequest>(request)?.call {
             Call::Append(rpc) => Answer::Append(other.append_entries(rpc).await),
             Call::Vote(rpc) => Answer::Vote(other.vote(rpc).await),
@@ -74,8 +91,8 @@ impl Pair {
         let line = Arc::<Line>::default();
         let (one, cell, haste) = member(1, &line).await;
         let (other, _, _) = member(2, &line).await;
-        assert!(line.0.set(other.clone()).is_ok());
-        Self { one, cell, haste, other }
+        assert!(line.other.set(other.clone()).is_ok());
+        Self { one, cell, haste, other, line }
     }
 }
 

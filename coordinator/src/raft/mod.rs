@@ -46,7 +46,7 @@ pub mod restored;
 mod shelf;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod timing;
 mod turn;
 pub mod types;

@@ -122,7 +122,7 @@ impl Carrier for Follower {
 }
 
 /// Lets time go by.
-pub(super) async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     drop(timeout(time, std::future::pending::<()>()).await);
 }
 
