@@ -467,7 +467,8 @@ impl Parts {
 
     fn newcomer(&self, contacts: Vec<String>) -> Newcomer {
         let (raft, leader) = (self.raft.clone(), self.leader.clone());
-        Newcomer { raft, leader, cell: self.cell.clone(), contacts }
+        let (cell, history) = (self.cell.clone(), self.history.clone());
+        Newcomer { raft, leader, cell, history, contacts }
     }
 
     fn tokens(&self) -> Tokens {

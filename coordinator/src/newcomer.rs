@@ -6,6 +6,7 @@ use novacron_protocol::ids::MemberId;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::history::History;
 use crate::peers::{Answer, Call, LeaderLink};
 use crate::raft::words::RaftMetrics;
 use crate::raft::{MemberNode, Raft};
@@ -26,6 +27,8 @@ pub struct Newcomer {
     pub leader: LeaderLink,
     /// What it knows of the fleet.
     pub cell: FleetCell,
+    /// What it has of the past.
+    pub history: History,
     /// Where others were when it was admitted.
     pub contacts: Vec<String>,
 }
@@ -38,7 +41,7 @@ impl Newcomer {
         while !self.votes(own) {
             for contact in self.contacts.iter().cloned().chain(self.other_members(own)) {
                 let node = MemberNode::at(contact.clone());
-                let call = Call::Enter { member: own };
+                let call = Call::Enter { member: own, settled: self.history.settled() };
                 let asked = self.leader.links().call(MemberId(0), &node, call);
                 let answer = tokio::select! {
                     biased;

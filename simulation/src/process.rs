@@ -385,7 +385,8 @@ impl Member {
         } else if self.changes_members {
             let (raft, leader) = (self.raft.clone(), self.leader.clone());
             let (cell, contacts) = (self.cell.clone(), self.contacts.clone());
-            tokio::spawn(Newcomer { raft, leader, cell, contacts }.enter(never));
+            let history = self.history.clone();
+            tokio::spawn(Newcomer { raft, leader, cell, history, contacts }.enter(never));
         }
         while let Some(packet) = packets.recv().await {
             tokio::spawn(self.clone().handle(packet));

@@ -68,18 +68,22 @@ pub async fn run(history: History, leader: LeaderLink, stop: CancellationToken) 
 }
 
 async fn fetch_from_anybody(history: &History, leader: &LeaderLink, name: &str, hash: ContentHash) {
-    for (member, node) in leader.others() {
+    let others = leader.others();
+    let mut is_nowhere = !others.is_empty();
+    for (member, node) in others {
         match fetch(history, leader, (member, &node), name, hash).await {
             Ok(()) => {
                 tracing::info!(name, %member, "fetched what was missing in the archive");
-                return;
+                return history.note_search(name, false);
             }
             Err(error) => {
+                is_nowhere &= matches!(error, FetchError::NotThere);
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(name, %member, error, "cannot fetch from a member");
             }
         }
     }
+    history.note_search(name, is_nowhere);
     tracing::warn!(name, "no member has what is missing in the archive; trying again");
 }
 

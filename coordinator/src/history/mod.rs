@@ -13,7 +13,7 @@ pub mod fetch;
 pub mod renewal;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use novacron_protocol::api::{Code, Problem};
 use novacron_storage::archive::{ArchiveError, ContentHash};
@@ -58,12 +58,14 @@ pub struct History {
     work: DiskWork,
     /// Told when something was found to be missing.
     missed: Arc<Notify>,
+    /// What no other member has either, by name.
+    nowhere: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl History {
     /// The past of a member.
     pub fn new(outgoing: Outgoing, cell: FleetCell, work: DiskWork) -> Self {
-        Self { outgoing, cell, work, missed: Arc::default() }
+        Self { outgoing, cell, work, missed: Arc::default(), nowhere: Arc::default() }
     }
 
     /// The content of a name, verified against the hash that the cluster agreed on.
@@ -136,11 +138,42 @@ impl History {
     /// # Errors
     /// [`HistoryError::Archive`] if the archive cannot be listed.
     pub fn missing(&self) -> Result<Vec<(String, ContentHash)>, HistoryError> {
+        self.compared().map(|(missing, _)| missing)
+    }
+
+    /// How much of what the cluster has archived, as far as this member knows, is here or was asked for in vain. What is not
+    /// is fetched at once.
+    pub fn settled(&self) -> u64 {
+        // Whoever fetches says why the archive cannot be listed.
+        let Ok((missing, archived)) = self.compared() else { return 0 };
+        let nowhere = self.nowhere();
+        let wanted = missing.iter().filter(|(name, _)| !nowhere.contains(name)).count();
+        if wanted > 0 {
+            self.missed.notify_one();
+        }
+        (archived - wanted) as u64
+    }
+
+    /// Notes whether a file was had from another member, or that none has it.
+    fn note_search(&self, name: &str, is_nowhere: bool) {
+        match is_nowhere {
+            true => self.nowhere().insert(name.to_owned()),
+            false => self.nowhere().remove(name),
+        };
+    }
+
+    fn nowhere(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.nowhere.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is missing, and of how many.
+    fn compared(&self) -> Result<(Vec<(String, ContentHash)>, usize), HistoryError> {
         let mut here: BTreeSet<String> = self.outgoing.names().into_iter().collect();
         here.extend(self.outgoing.archive().names()?);
         Ok(self.cell.look(|fleet| {
             let missing = fleet.archives().filter(|(name, _)| !here.contains(*name));
-            missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash))).collect()
+            let missing = missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash)));
+            (missing.collect(), fleet.archives().count())
         }))
     }
 }

@@ -140,7 +140,7 @@ impl Desk {
             Call::Propose(command) => self.commit(*command).await.map(Answer::Reply),
             Call::ReadIndex => self.read_index().await.map(Answer::ReadIndex),
             Call::Admit { request, facts } => self.admit(request, facts).await,
-            Call::Enter { member } => self.enter(member).await,
+            Call::Enter { member, settled } => self.enter(member, settled).await,
             Call::Remove { request, origin, member } => self.remove(request, origin, member).await,
             Call::Append(_)
             | Call::Vote(_)
@@ -262,8 +262,8 @@ impl Desk {
         }
     }
 
-    /// Lets an admitted member take part: it catches up without a vote first, then it votes.
-    async fn enter(&self, member: MemberId) -> Result<Answer, Declined> {
+    /// Lets an admitted member take part: it catches up without a vote first, with log and archive, then it votes.
+    async fn enter(&self, member: MemberId, settled: u64) -> Result<Answer, Declined> {
         if !self.leads() {
             return Err(Declined::NotLeader { leader: self.leader() });
         }
@@ -274,6 +274,7 @@ impl Desk {
         self.let_in(member, facts).await?;
         let caught_up = timeout(CATCH_UP_TIMEOUT, self.caught_up(member)).await;
         caught_up.map_err(|_| Declined::OutcomeUnknown)??;
+        self.check_archive(member, settled)?;
         let _changing = self.begin_change().await?;
         // It may have been removed meanwhile, and then it is nobody who could vote.
         self.admitted(member)?;
@@ -326,6 +327,18 @@ impl Desk {
         };
         drop(metrics.wait_for(has_all).await.map_err(|_| Declined::Stopped)?);
         if self.leads() { Ok(()) } else { Err(Declined::NotLeader { leader: self.leader() }) }
+    }
+
+    /// A snapshot names what the archive has, without the contents. A member that votes without them lets others leave that
+    /// are the last to have them.
+    fn check_archive(&self, member: MemberId, settled: u64) -> Result<(), Declined> {
+        let archived = self.cell.look(|fleet| fleet.archives().count()) as u64;
+        if settled >= archived {
+            return Ok(());
+        }
+        Err(Declined::NotPossible(format!(
+            "member {member} has {settled} of {archived} files of the archive so far; it gets them from the others, and asks again"
+        )))
     }
 
     fn votes_for_good(&self, member: MemberId) -> bool {
@@ -443,7 +456,7 @@ mod tests {
                 }
             };
             // Whether it has entered for a moment does not matter.
-            let (_entered, ()) = tokio::join!(desk.enter(member), removing);
+            let (_entered, ()) = tokio::join!(desk.enter(member, 0), removing);
             let has_left = pair.cell.look(|fleet| fleet.member(member).unwrap().has_left());
             assert!(has_left, "after {turns} turns");
             let metrics = pair.one.server_metrics();

@@ -65,6 +65,8 @@ pub enum Call {
     Enter {
         /// The member.
         member: MemberId,
+        /// How many files of the archive it has, or has asked all others for in vain.
+        settled: u64,
     },
     /// To the leader: this member leaves.
     Remove {

@@ -471,7 +471,7 @@ async fn an_agents_certificate_is_good_for_an_agents_calls_only() {
         Call::Propose(Box::new(change)),
         Call::ReadIndex,
         Call::Admit { request: request(), facts },
-        Call::Enter { member: first },
+        Call::Enter { member: first, settled: 0 },
         Call::Remove { request: request(), origin: Origin::Cluster, member: first },
         Call::Console { vm, from_offset: 0, follow: true },
     ];

@@ -13,7 +13,9 @@ use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
 use novacron_coordinator::state::binding::Right;
 use novacron_coordinator::state::reply::TokenProblem;
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
-use novacron_protocol::api::{AuditActor, AuditEntry, AuditResult, Code, TokenCreate};
+use novacron_protocol::api::{
+    AuditActor, AuditEntry, AuditResult, Code, MemberRole, MemberView, TokenCreate,
+};
 use novacron_protocol::audit::{Chain, Fault};
 use novacron_transport::Role;
 use novacron_transport::enrolment::{self, EnrolError, RefusalCode};
@@ -277,6 +279,24 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     let refused = cluster.app(&away).audit.verify(None).await.unwrap_err();
     assert!(refused.to_string().contains("audit-"), "{refused}");
     until_intact(&cluster, &away).await;
+    cluster.shutdown().await;
+}
+
+/// A snapshot has the names only, and whoever is let go as soon as it votes may be the last to have the contents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_has_the_archive_before_it_votes() {
+    let mut cluster = TestCluster::start(1).await;
+    change_settings(cluster.app("c1"), RECENT_MAX + SEGMENT_RECORDS + 1).await;
+    until_archived(&cluster, "c1", 2).await;
+    let joined = cluster.join("c2").await;
+    cluster.run("c2").await;
+    let files = until("it votes", async || {
+        let members = cluster.app("c1").cluster.view().await.ok()?.members;
+        let votes =
+            |member: &MemberView| member.id == joined.member && member.role != MemberRole::Learner;
+        members.iter().any(votes).then(|| archive_files(&cluster, "c2"))
+    });
+    assert_eq!(files.await.len(), 2);
     cluster.shutdown().await;
 }
 

@@ -64,7 +64,7 @@ async fn one_that_has_entered_and_never_came_to_vote_leaves_nothing_behind_when_
     let links = PeerLinks::new(member, incarnation, endpoint);
     let node = MemberNode::at(cluster.configs["c1"].peer_advertise.clone());
     let entering = tokio::spawn(async move {
-        drop(links.call(MemberId(0), &node, Call::Enter { member }).await);
+        drop(links.call(MemberId(0), &node, Call::Enter { member, settled: 0 }).await);
     });
     let app = cluster.app("c1");
     let members = async || app.cluster.view().await.unwrap().members;
