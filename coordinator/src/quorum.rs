@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::peers::desk::Desk;
-use crate::raft::Raft;
+use crate::raft::{Raft, since_quorum};
 
 /// How often a leader asks its quorum: one heartbeat to each member.
 const CONFIRM_PERIOD: Duration = Duration::from_secs(2);
@@ -27,17 +27,11 @@ pub(crate) async fn lost(raft: &Raft, desk: &Desk) {
     loop {
         sleep(pause).await;
         let is_confirmed = desk.confirm().await.is_ok();
-        if !is_confirmed && is_silent(raft) {
+        if !is_confirmed && since_quorum(raft).is_none_or(|since| since >= SILENCE_MAX) {
             return;
         }
         pause = if is_confirmed { CONFIRM_PERIOD } else { CONFIRM_PAUSE };
     }
-}
-
-/// Whether the newest of what a quorum has acknowledged was said so long ago.
-fn is_silent(raft: &Raft) -> bool {
-    let since_ms = raft.data_metrics().borrow().millis_since_quorum_ack;
-    since_ms.is_none_or(|ms| Duration::from_millis(ms) >= SILENCE_MAX)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub mod types;
 pub use announce::Haste;
 pub use disk_work::DiskWork;
 pub use heard::{Heard, Hearing};
-pub(crate) use prevote::misses_leader;
+pub(crate) use prevote::{misses_leader, since_quorum};
 pub use reach::SnapshotReach;
 pub use types::{MemberNode, Raft, TypeConfig};
 

@@ -73,13 +73,17 @@ pub(crate) fn misses_leader(raft: &Raft, heard: &Heard, is_aside: bool) -> bool 
     if metrics.current_leader != Some(metrics.id) {
         return !metrics.vote.is_committed() || is_silent;
     }
-    let since_quorum_ms = raft.data_metrics().borrow().millis_since_quorum_ack;
-    is_aside || has_lost_quorum(since_quorum_ms, heard.lease())
+    is_aside || has_lost_quorum(since_quorum(raft), heard.lease())
 }
 
 /// A leader does not step down for want of followers in openraft; it must not be in the way of one that would have some.
-fn has_lost_quorum(since_quorum_ms: Option<u64>, lease: Duration) -> bool {
-    since_quorum_ms.is_none_or(|ms| Duration::from_millis(ms) > lease)
+fn has_lost_quorum(since_quorum: Option<Duration>, lease: Duration) -> bool {
+    since_quorum.is_none_or(|since| since > lease)
+}
+
+/// How long ago the newest of what a quorum has acknowledged was said. `None`: a quorum has acknowledged nothing yet.
+pub(crate) fn since_quorum(raft: &Raft) -> Option<Duration> {
+    raft.data_metrics().borrow().millis_since_quorum_ack.map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_leader_that_nobody_follows_is_in_nobodys_way() {
-        let lost = |since_ms| has_lost_quorum(since_ms, ms(1_000));
+        let lost = |since_ms: Option<u64>| has_lost_quorum(since_ms.map(ms), ms(1_000));
         assert_eq!([Some(0), Some(1_000), Some(1_001), None].map(lost), [false, false, true, true]);
     }
 }
