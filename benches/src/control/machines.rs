@@ -23,7 +23,7 @@ use crate::interruption::Interruption;
 /// Clients that make machines at once, four to a connection.
 const MAKERS: usize = 64;
 const MAKERS_PER_CONNECTION: usize = 4;
-/// For one machine to be accepted: many are asked for at once.
+/// For a host to be heard again, and for each answer: many are asked for at once.
 const MAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAKE_AGAIN: Duration = Duration::from_millis(500);
 /// For hosts to have carried out what comes with new machines, or with changes.
