@@ -186,7 +186,10 @@ impl Archive {
     /// The content of a name, if there is one, checked whole against its hash.
     pub fn get(&self, name: &str, wanted: &ContentHash) -> Result<Option<Vec<u8>>, ArchiveError> {
         check_name(name)?;
-        let Some(file) = self.files.open_file(name)? else { return Ok(None) };
+        let Some(file) = self.files.open_file(name)? else {
+            self.note_absence(name);
+            return Ok(None);
+        };
         let path = self.files.full_path(name);
         check_content(name, file.label(), &file.read_data()?, wanted, &path).map(Some)
     }
@@ -194,7 +197,10 @@ impl Archive {
     /// A file as it is on disk without encryption, checked whole: what [`Archive::put_physical`] of another archive
     /// takes. `None` if there is no file of this name.
     pub fn get_physical(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let Some(bytes) = self.read_part(name, 0, usize::MAX)? else { return Ok(None) };
+        let Some(bytes) = self.read_part(name, 0, usize::MAX)? else {
+            self.note_absence(name);
+            return Ok(None);
+        };
         let damaged = |(offset, damage)| {
             let file = self.files.full_path(name);
             ArchiveError::from(Damaged { file, offset, damage })
@@ -306,6 +312,14 @@ impl Archive {
             Err(_) => *names = None,
         }
         Ok(result?)
+    }
+
+    /// Somebody else may have removed what was there: who asks for the names next looks.
+    fn note_absence(&self, name: &str) {
+        let mut names = self.lock();
+        if names.as_ref().is_some_and(|names| names.contains(name)) {
+            *names = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<BTreeSet<String>>> {

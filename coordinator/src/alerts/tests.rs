@@ -401,6 +401,7 @@ fn report(disk_free_bytes: u64, alerts: &[&str]) -> MemberReport {
         applied: 1,
         snapshot: 0,
         archive_missing: 0,
+        archive_settled: None,
         disk_bytes: Some(1000),
         disk_free_bytes: Some(disk_free_bytes),
         alerts: alerts.iter().map(ToString::to_string).collect(),

@@ -7,7 +7,7 @@ use crate::member::Member;
 use crate::support::*;
 use crate::watch::{Browser, SSE, all_come_once};
 use novacron_coordinator::audit::AuditFilter;
-use novacron_coordinator::propose::Intent;
+use novacron_coordinator::propose::{Intent, ProposeError};
 use novacron_coordinator::state::Refusal;
 use novacron_coordinator::state::audit::{RECENT_MAX, SEGMENT_RECORDS};
 use novacron_coordinator::state::binding::Right;
@@ -279,6 +279,12 @@ async fn a_member_gets_what_it_misses_and_what_was_damaged_from_the_others() {
     let refused = cluster.app(&away).audit.verify(None).await.unwrap_err();
     assert!(refused.to_string().contains("audit-"), "{refused}");
     until_intact(&cluster, &away).await;
+
+    // Somebody removes one while the member runs.
+    std::fs::remove_file(&files[1]).unwrap();
+    let refused = cluster.app(&away).audit.verify(None).await.unwrap_err();
+    assert!(refused.to_string().contains("audit-"), "{refused}");
+    until_intact(&cluster, &away).await;
     cluster.shutdown().await;
 }
 
@@ -297,6 +303,34 @@ async fn a_member_has_the_archive_before_it_votes() {
         members.iter().any(votes).then(|| archive_files(&cluster, "c2"))
     });
     assert_eq!(files.await.len(), 2);
+    cluster.shutdown().await;
+}
+
+/// A file that those who are up do not have may be at one that is down, and is nowhere once all have been asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_leaves_when_nobody_needs_it_for_the_archive() {
+    let mut cluster = TestCluster::start(3).await;
+    change_settings(cluster.app("c1"), RECENT_MAX + SEGMENT_RECORDS + 1).await;
+    let mut lost = Vec::new();
+    for name in ["c1", "c2", "c3"] {
+        lost.push(until_archived(&cluster, name, 2).await.remove(0));
+    }
+    cluster.stop("c3").await;
+    lost.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    for name in ["c1", "c2"] {
+        until("it is missed", async || cluster.app(name).audit.verify(None).await.err()).await;
+    }
+    let members = cluster.app("c1").cluster.view().await.unwrap().members;
+    let leaving = members.iter().find(|member| member.name == "c2").unwrap().id;
+    let remove = async |cluster: &TestCluster| {
+        cluster.app("c1").cluster.remove(request(), by_operator(leaving)).await
+    };
+    let Err(ProposeError::Refused(Refusal::Conflict(problem))) = remove(&cluster).await else {
+        panic!("it left");
+    };
+    assert!(problem.contains("member 1 has 1, member 3 does not answer"), "{problem}");
+    cluster.run("c3").await;
+    until("it leaves", async || remove(&cluster).await.ok()).await;
     cluster.shutdown().await;
 }
 

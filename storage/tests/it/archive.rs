@@ -61,6 +61,24 @@ fn contents_are_put_found_again_and_removed() {
 }
 
 #[test]
+fn a_file_that_somebody_removed_is_noticed_when_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(directory.path()).unwrap());
+    let archive = Archive::open(disk, "archive").unwrap();
+    let hash = ContentHash::of(b"first");
+    for name in ["window-1", "window-2"] {
+        archive.put(name, b"first").unwrap();
+    }
+    assert_eq!(archive.names().unwrap(), ["window-1", "window-2"]);
+    let files = std::fs::read_dir(directory.path().join("archive")).unwrap();
+    files.for_each(|file| std::fs::remove_file(file.unwrap().path()).unwrap());
+    assert_eq!(archive.get("window-1", &hash).unwrap(), None);
+    assert_eq!(archive.names().unwrap(), [""; 0]);
+    archive.put("window-2", b"first").unwrap();
+    assert_eq!(archive.names().unwrap(), ["window-2"]);
+}
+
+#[test]
 fn a_name_stands_for_one_content_for_ever() {
     let disk = SimulatedDisk::new(0);
     let archive = open(&disk).unwrap();
