@@ -12,6 +12,7 @@ use tokio::sync::watch::error::RecvError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::fitness::Fitness;
 use crate::raft::words::{ChangeMembers, RaftServerMetrics};
 use crate::raft::{MemberNode, Raft};
 
@@ -20,23 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Metrics = RaftServerMetrics<u64, MemberNode>;
 
-/// Ends them until `stop`: while this member leads.
-pub async fn end(raft: Raft, stop: CancellationToken) {
+/// Ends them until `stop`: while this member leads, and when what it writes can be stored.
+pub async fn end(raft: Raft, fitness: Fitness, stop: CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         // Raft has stopped.
-        _ = end_each(&raft) => {}
+        _ = end_each(&raft, &fitness) => {}
     }
 }
 
-async fn end_each(raft: &Raft) -> Result<(), RecvError> {
+async fn end_each(raft: &Raft, fitness: &Fitness) -> Result<(), RecvError> {
     let mut metrics = raft.server_metrics();
     loop {
         let left = *metrics.wait_for(is_joint).await?.membership_config.log_id();
         let is_other = |metrics: &Metrics| *metrics.membership_config.log_id() != left;
         if let Ok(other) = timeout(PATIENCE, metrics.wait_for(is_other)).await {
             other?;
+            continue;
+        }
+        if let Err(reason) = fitness.check_storing() {
+            tracing::warn!(%reason, "a change of members stays in the middle");
             continue;
         }
         // Nobody more: what is left is the second step.
@@ -59,32 +64,49 @@ fn is_joint(metrics: &Metrics) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
+    use tokio::time::error::Elapsed;
+
     use super::*;
     use crate::peers::pair::Pair;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_change_that_nobody_waits_for_is_ended() {
-        let Pair { one, other, .. } = Pair::new().await;
+    /// Two members, and a change that nobody waits for.
+    async fn left_in_the_middle() -> Pair {
+        let pair = Pair::new().await;
+        let one = &pair.one;
         one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
         one.trigger().elect().await.unwrap();
         one.add_learner(2, MemberNode::default(), true).await.unwrap();
+        let more = ChangeMembers::AddVoterIds(BTreeSet::from([2]));
         let mut metrics = one.server_metrics();
-        {
-            let more = ChangeMembers::AddVoterIds(BTreeSet::from([2]));
-            let joint = tokio::select! {
-                biased;
-                joint = metrics.wait_for(is_joint) => joint.is_ok(),
-                changed = one.change_membership(more, false) => panic!("{changed:?}"),
-            };
-            assert!(joint);
-        }
-        let stop = CancellationToken::new();
-        let ending = tokio::spawn(end(one.clone(), stop.clone()));
+        let joint = tokio::select! {
+            biased;
+            joint = metrics.wait_for(is_joint) => joint.is_ok(),
+            changed = one.change_membership(more, false) => panic!("{changed:?}"),
+        };
+        assert!(joint);
+        pair
+    }
+
+    async fn until_uniform(raft: &Raft) -> Result<(), Elapsed> {
         let is_uniform = |metrics: &Metrics| {
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
             !is_joint(metrics) && voters == [1, 2]
         };
-        timeout(PATIENCE * 3, metrics.wait_for(is_uniform)).await.unwrap().unwrap();
+        let mut metrics = raft.server_metrics();
+        timeout(PATIENCE * 3, metrics.wait_for(is_uniform))
+            .await
+            .map(|metrics| drop(metrics.unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_nobody_waits_for_is_ended_when_there_is_room() {
+        let Pair { one, other, .. } = left_in_the_middle().await;
+        let (stop, fitness) = (CancellationToken::new(), Fitness::default());
+        fitness.note_room(0, 1 << 20);
+        let ending = tokio::spawn(end(one.clone(), fitness.clone(), stop.clone()));
+        until_uniform(&one).await.unwrap_err();
+        fitness.note_room(2 << 20, 1 << 20);
+        until_uniform(&one).await.unwrap();
         stop.cancel();
         ending.await.unwrap();
         one.shutdown().await.unwrap();
