@@ -169,7 +169,7 @@ impl Backups {
         if written != Ok(true) {
             return Err(ReadError::Unavailable.into());
         }
-        let missing = self.history.missing()?;
+        let missing = self.history.stock()?.missing;
         let missing = missing.iter().filter(|(name, _)| moment.files.contains(name)).count();
         if missing > 0 { Err(BackupError::Incomplete { missing }) } else { Ok(()) }
     }

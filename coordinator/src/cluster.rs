@@ -139,7 +139,7 @@ impl Cluster {
     /// Takes a coordinator out of the cluster. Its id is never used again.
     ///
     /// # Errors
-    /// [`ProposeError`], also for one that answers and may be the last to have something of the archive.
+    /// [`ProposeError`].
     pub async fn remove(
         &self,
         request: RequestId,
@@ -158,16 +158,8 @@ impl Cluster {
         if self.view.read(look).await.map_err(|_| ProposeError::Unavailable)?? {
             return Ok(());
         }
-        self.check_leaving(member).await?;
         self.leader.call(Call::Remove { request, origin, member }).await?;
         Ok(())
-    }
-
-    async fn check_leaving(&self, member: MemberId) -> Result<(), ProposeError> {
-        let status = self.status().await.map_err(|_| ProposeError::Unavailable)?;
-        let archived = self.view.local(|fleet| fleet.archives().count()) as u64;
-        let checked = status::check_leaving(&status.members, member, archived);
-        checked.map_err(|problem| Refusal::Conflict(problem).into())
     }
 
     /// Makes a join token. Its secret is in the answer and nowhere else.

@@ -41,6 +41,7 @@ use crate::metrics::{
 };
 use crate::newcomer::Newcomer;
 use crate::peers::desk::Desk;
+use crate::peers::keepers::Keepers;
 use crate::peers::server::PeerServer;
 use crate::peers::{LeaderLink, PeerLinks};
 use crate::propose::Proposer;
@@ -145,7 +146,10 @@ impl Core {
         let network = Network::new(links.clone(), haste.clone(), heard.clone());
         let raft = Raft::new(member.0, pace, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Raft(Box::new(fatal)))?;
-        let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held).watched(fitness);
+        let keepers = Keepers::new(history.clone(), raft.clone(), links.clone());
+        let desk = Desk::new((raft.clone(), haste), cell.clone(), clock, held)
+            .watched(fitness)
+            .kept_by(keepers);
         let leader = LeaderLink::new(raft.clone(), desk, links);
         let leaderless = LeaderlessMetrics::default();
         Ok(Self {

@@ -41,7 +41,9 @@ impl Newcomer {
         while !self.votes(own) {
             for contact in self.contacts.iter().cloned().chain(self.other_members(own)) {
                 let node = MemberNode::at(contact.clone());
-                let call = Call::Enter { member: own, settled: self.history.settled() };
+                // Whoever fetches says why the archive cannot be listed.
+                let settled = self.history.stock().map_or(0, |stock| stock.settled());
+                let call = Call::Enter { member: own, settled };
                 let asked = self.leader.links().call(MemberId(0), &node, call);
                 let answer = tokio::select! {
                     biased;
@@ -62,6 +64,7 @@ impl Newcomer {
                 () = stop.cancelled() => return,
                 () = sleep(period) => {}
             }
+            self.history.hurry();
             period = (period * 2).min(PERIOD_MAX);
         }
     }

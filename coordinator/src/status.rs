@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
-use novacron_protocol::ids::MemberId;
 use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
@@ -67,8 +66,8 @@ impl OwnStatus {
             None => (None, None),
         };
         // An archive that cannot be listed has been said so in the log, by whoever fetches what is missing.
-        let archive_missing =
-            self.history.missing().map_or(u64::MAX, |missing| missing.len() as u64);
+        let stock = self.history.stock().ok();
+        let stock = stock.as_ref();
         MemberReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             formats_oldest: self.formats.oldest.0,
@@ -77,8 +76,9 @@ impl OwnStatus {
             log_last: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             snapshot: metrics.snapshot.map_or(0, |snapshot| snapshot.index),
-            archive_missing,
-            archive_settled: Some(self.history.settled()),
+            archive_missing: stock.map_or(u64::MAX, |stock| stock.missing.len() as u64),
+            archive_wanted: stock.map(|stock| stock.wanted),
+            archive_files: stock.map(|stock| stock.files),
             disk_bytes,
             disk_free_bytes,
             alerts: self.alerts(),
@@ -146,41 +146,10 @@ pub(crate) fn tolerates_a_loss(members: &[MemberStatus]) -> bool {
     reachable > voters.count() / 2 + 1
 }
 
-/// Checks that a member which leaves takes nothing of the archive along that nobody else has: of its `archived` files, one
-/// that stays has all that are anywhere. A member that does not answer gives nothing to the others any more, and may leave.
-///
-/// # Errors
-/// What those who stay have, for a person.
-pub(crate) fn check_leaving(
-    members: &[MemberStatus],
-    leaving: MemberId,
-    archived: u64,
-) -> Result<(), String> {
-    let (leaves, stay): (Vec<_>, Vec<_>) =
-        members.iter().partition(|member| member.member.id == leaving);
-    let settled = |member: &MemberStatus| {
-        let report = member.report.as_ref()?;
-        Some(report.archive_settled.unwrap_or(archived.saturating_sub(report.archive_missing)))
-    };
-    let has_all = |member: &&MemberStatus| settled(member).is_some_and(|files| files >= archived);
-    if !leaves.iter().any(|member| member.reachable) || stay.iter().any(has_all) {
-        return Ok(());
-    }
-    let others = stay.iter().map(|member| match settled(member) {
-        Some(files) => format!("member {} has {files}", member.member.id),
-        None => format!("member {} does not answer", member.member.id),
-    });
-    let others: Vec<_> = others.collect();
-    Err(format!(
-        "member {leaving} may be the only one that has some of the archive's {archived} files ({}): the others are getting \
-         them from it, so ask again when `novacron cluster status` shows one of them with a whole archive; if you give up \
-         what only member {leaving} has, stop it first",
-        others.join(", ")
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::ids::MemberId;
+
     use super::*;
 
     fn member(id: u64, role: MemberRole, applied: Option<u64>) -> MemberStatus {
@@ -198,7 +167,8 @@ mod tests {
             applied,
             snapshot: 0,
             archive_missing: 0,
-            archive_settled: None,
+            archive_wanted: Some(0),
+            archive_files: Some(0),
             disk_bytes: None,
             disk_free_bytes: None,
             alerts: Vec::new(),
@@ -234,27 +204,5 @@ mod tests {
             [member(1, Leader, Some(10)), member(2, Voter, Some(7)), member(3, Voter, None)];
         fill_in_lags(&mut members);
         assert_eq!(members.map(|member| member.lag_entries), [Some(0), Some(3), None]);
-    }
-
-    #[test]
-    fn the_last_that_has_the_archive_does_not_leave() {
-        let leave = |settled: [Option<u64>; 3]| {
-            let members = [1, 2, 3].map(|id| {
-                let settled = settled[id as usize - 1];
-                let mut member = member(id, MemberRole::Voter, settled);
-                if let (Some(report), Some(settled)) = (&mut member.report, settled) {
-                    report.archive_settled = Some(settled);
-                }
-                member
-            });
-            check_leaving(&members, MemberId(3), 7)
-        };
-        assert_eq!(leave([Some(7), Some(2), Some(7)]), Ok(()));
-        assert_eq!(leave([Some(7), None, Some(7)]), Ok(()));
-        assert_eq!(leave([Some(6), Some(2), None]), Ok(()), "what is dead gives nothing");
-        let refused = leave([Some(6), None, Some(7)]).unwrap_err();
-        assert!(refused.contains("member 1 has 6, member 2 does not answer"), "{refused}");
-        // Who lacks something itself may have what the others lack.
-        assert!(leave([Some(6), Some(6), Some(6)]).is_err());
     }
 }

@@ -17,6 +17,7 @@ use novacron_coordinator::metrics::LeaderlessMetrics;
 use novacron_coordinator::newcomer::Newcomer;
 use novacron_coordinator::outbox::reconcile;
 use novacron_coordinator::peers::desk::Desk;
+use novacron_coordinator::peers::keepers::Keepers;
 use novacron_coordinator::peers::server::PeerServer;
 use novacron_coordinator::peers::{LeaderLink, PeerLinks};
 use novacron_coordinator::propose::Proposer;
@@ -310,7 +311,9 @@ impl Member {
         let held = log.last_log_id().await.map_err(NotOpened::because)?;
         let raft = Raft::new(member, config, network, log, machine).await;
         let raft = raft.map_err(NotOpened::because)?;
+        let keepers = Keepers::new(history.clone(), raft.clone(), links.clone());
         let desk = Desk::new((raft.clone(), haste), cell.clone(), clock.clone(), held);
+        let desk = desk.kept_by(keepers);
         let desk = match planted {
             Planted::ClockBelieved => desk,
             _ => desk.watched(fitness.clone()),

@@ -186,10 +186,7 @@ impl Archive {
     /// The content of a name, if there is one, checked whole against its hash.
     pub fn get(&self, name: &str, wanted: &ContentHash) -> Result<Option<Vec<u8>>, ArchiveError> {
         check_name(name)?;
-        let Some(file) = self.files.open_file(name)? else {
-            self.note_absence(name);
-            return Ok(None);
-        };
+        let Some(file) = self.files.open_file(name)? else { return Ok(self.absent(name)) };
         let path = self.files.full_path(name);
         check_content(name, file.label(), &file.read_data()?, wanted, &path).map(Some)
     }
@@ -197,10 +194,7 @@ impl Archive {
     /// A file as it is on disk without encryption, checked whole: what [`Archive::put_physical`] of another archive
     /// takes. `None` if there is no file of this name.
     pub fn get_physical(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let Some(bytes) = self.read_part(name, 0, usize::MAX)? else {
-            self.note_absence(name);
-            return Ok(None);
-        };
+        let Some(bytes) = self.read_part(name, 0, usize::MAX)? else { return Ok(None) };
         let damaged = |(offset, damage)| {
             let file = self.files.full_path(name);
             ArchiveError::from(Damaged { file, offset, damage })
@@ -271,12 +265,12 @@ impl Archive {
             vec![0; rest.min(bytes_max)]
         };
         if self.files.is_encrypted() {
-            let Some(file) = self.files.open_unchecked(name)? else { return Ok(None) };
+            let Some(file) = self.files.open_unchecked(name)? else { return Ok(self.absent(name)) };
             let mut part = part(file.plain_bytes());
             file.read_plain_at(offset, &mut part)?;
             return Ok(Some(part));
         }
-        let Some(file) = self.files.open_raw(name)? else { return Ok(None) };
+        let Some(file) = self.files.open_raw(name)? else { return Ok(self.absent(name)) };
         let mut part = part(file.len()?);
         file.read_at(offset, &mut part)?;
         Ok(Some(part))
@@ -314,12 +308,13 @@ impl Archive {
         Ok(result?)
     }
 
-    /// Somebody else may have removed what was there: who asks for the names next looks.
-    fn note_absence(&self, name: &str) {
+    /// Nothing, of a file that is not there. Somebody else may have removed it: who asks for the names next looks anew.
+    fn absent<T>(&self, name: &str) -> Option<T> {
         let mut names = self.lock();
         if names.as_ref().is_some_and(|names| names.contains(name)) {
             *names = None;
         }
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<BTreeSet<String>>> {

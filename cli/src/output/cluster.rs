@@ -73,9 +73,11 @@ fn member_row(status: &MemberStatus) -> Vec<String> {
         or_dash(*lag_entries),
         said(|report| report.log_last.to_string()),
         said(|report| report.snapshot.to_string()),
-        said(|report| match report.archive_missing {
-            0 => "whole".to_owned(),
-            missing => format!("{missing} missing"),
+        said(|report| match (report.archive_missing, report.archive_wanted) {
+            (0, _) => "whole".to_owned(),
+            // All others were asked in vain.
+            (missing, Some(0)) => format!("{missing} lost"),
+            (missing, _) => format!("{missing} missing"),
         }),
         said(|report| report.disk_free_bytes.map_or("-".to_owned(), display_size)),
         said(|report| report.version.clone()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novacron_protocol::ids::MemberId;
-use novacron_storage::archive::ContentHash;
+use novacron_storage::archive::{ArchiveError, ContentHash};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,9 @@ const FILE_BYTES_MAX: usize = novacron_storage::archive::CONTENT_BYTES_MAX + 409
 
 /// How often a member looks whether something is missing, beside the times when a reader found that out.
 const PERIOD: Duration = Duration::from_secs(30);
+
+/// When it looks again for what it did not get, though somebody may have it: twice as long each time, up to [`PERIOD`].
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// For one part.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,44 +43,73 @@ enum FetchError {
     History(#[from] HistoryError),
 }
 
-/// Fetches what is missing until `stop`: at once, whenever a reader misses something, and now and then.
-pub async fn run(history: History, leader: LeaderLink, stop: CancellationToken) {
-    loop {
-        match history.missing() {
-            Ok(missing) => {
-                for (name, hash) in missing {
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return,
-                        () = fetch_from_anybody(&history, &leader, &name, hash) => {}
-                    }
-                }
-            }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the archive cannot be listed");
-            }
-        }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = history.missed.notified() => {}
-            () = tokio::time::sleep(PERIOD) => {}
+impl FetchError {
+    /// Whether it is certain that the member has nothing of use.
+    fn is_absence(&self) -> bool {
+        use ArchiveError::{Damaged, OtherContent};
+        match self {
+            Self::NotThere | Self::TooLarge => true,
+            Self::History(HistoryError::Archive(Damaged(_) | OtherContent { .. })) => true,
+            Self::History(_) | Self::Confused | Self::TimedOut(_) | Self::Peer(_) => false,
         }
     }
 }
 
-async fn fetch_from_anybody(history: &History, leader: &LeaderLink, name: &str, hash: ContentHash) {
+/// Fetches what is missing until `stop`: at once, whenever a reader misses something, and now and then.
+pub async fn run(history: History, leader: LeaderLink, stop: CancellationToken) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let is_settled = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            is_settled = fetch_all(&history, &leader) => is_settled,
+        };
+        let (wait, next) = if is_settled { (PERIOD, PAUSE_MIN) } else { (pause, pause * 2) };
+        pause = next.min(PERIOD);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = history.missed.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Whether everything is here then, or nowhere.
+async fn fetch_all(history: &History, leader: &LeaderLink) -> bool {
+    let missing = match history.stock() {
+        Ok(stock) => stock.missing,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the archive cannot be listed");
+            return false;
+        }
+    };
+    let mut is_settled = true;
+    for (name, hash) in missing {
+        is_settled &= fetch_from_anybody(history, leader, &name, hash).await;
+    }
+    is_settled
+}
+
+/// Whether it is here then, or nowhere.
+async fn fetch_from_anybody(
+    history: &History,
+    leader: &LeaderLink,
+    name: &str,
+    hash: ContentHash,
+) -> bool {
     let others = leader.others();
     let mut is_nowhere = !others.is_empty();
     for (member, node) in others {
         match fetch(history, leader, (member, &node), name, hash).await {
             Ok(()) => {
                 tracing::info!(name, %member, "fetched what was missing in the archive");
-                return history.note_search(name, false);
+                history.note_search(name, false);
+                return true;
             }
             Err(error) => {
-                is_nowhere &= matches!(error, FetchError::NotThere);
+                is_nowhere &= error.is_absence();
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(name, %member, error, "cannot fetch from a member");
             }
@@ -85,6 +117,7 @@ async fn fetch_from_anybody(history: &History, leader: &LeaderLink, name: &str, 
     }
     history.note_search(name, is_nowhere);
     tracing::warn!(name, "no member has what is missing in the archive; trying again");
+    is_nowhere
 }
 
 async fn fetch(

@@ -50,13 +50,31 @@ impl HistoryError {
     }
 }
 
+/// What a member has of what the cluster has archived, as far as it knows.
+#[derive(Debug, Clone)]
+pub struct Stock {
+    /// Files that are here.
+    pub files: u64,
+    /// What is not, by name.
+    pub missing: Vec<(String, ContentHash)>,
+    /// How much of that another member may have: the others were not asked for it in vain.
+    pub wanted: u64,
+}
+
+impl Stock {
+    /// Files that are here, or nowhere.
+    pub fn settled(&self) -> u64 {
+        self.files + self.missing.len() as u64 - self.wanted
+    }
+}
+
 /// The past. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct History {
     outgoing: Outgoing,
     cell: FleetCell,
     work: DiskWork,
-    /// Told when something was found to be missing.
+    /// Told when something is looked for.
     missed: Arc<Notify>,
     /// What no other member has either, by name.
     nowhere: Arc<Mutex<BTreeSet<String>>>,
@@ -108,7 +126,7 @@ impl History {
     }
 
     fn miss(&self, name: &str) -> HistoryError {
-        self.missed.notify_one();
+        self.hurry();
         HistoryError::Missing(name.to_owned())
     }
 
@@ -133,25 +151,26 @@ impl History {
         Ok(self.work.run(read).await??)
     }
 
-    /// What the cluster has archived and this member does not have.
+    /// What of the archive is here.
     ///
     /// # Errors
     /// [`HistoryError::Archive`] if the archive cannot be listed.
-    pub fn missing(&self) -> Result<Vec<(String, ContentHash)>, HistoryError> {
-        self.compared().map(|(missing, _)| missing)
-    }
-
-    /// How much of what the cluster has archived, as far as this member knows, is here or was asked for in vain. What is not
-    /// is fetched at once.
-    pub fn settled(&self) -> u64 {
-        // Whoever fetches says why the archive cannot be listed.
-        let Ok((missing, archived)) = self.compared() else { return 0 };
+    pub fn stock(&self) -> Result<Stock, HistoryError> {
+        let mut here: BTreeSet<String> = self.outgoing.names().into_iter().collect();
+        here.extend(self.outgoing.archive().names()?);
+        let (known, missing) = self.cell.look(|fleet| {
+            let missing = fleet.archives().filter(|(name, _)| !here.contains(*name));
+            let missing = missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash)));
+            (fleet.archives().count(), missing.collect::<Vec<_>>())
+        });
         let nowhere = self.nowhere();
         let wanted = missing.iter().filter(|(name, _)| !nowhere.contains(name)).count();
-        if wanted > 0 {
-            self.missed.notify_one();
-        }
-        (archived - wanted) as u64
+        Ok(Stock { files: (known - missing.len()) as u64, missing, wanted: wanted as u64 })
+    }
+
+    /// What is missing is fetched now, rather than in a while.
+    pub fn hurry(&self) {
+        self.missed.notify_one();
     }
 
     /// Notes whether a file was had from another member, or that none has it.
@@ -164,17 +183,6 @@ impl History {
 
     fn nowhere(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.nowhere.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is missing, and of how many.
-    fn compared(&self) -> Result<(Vec<(String, ContentHash)>, usize), HistoryError> {
-        let mut here: BTreeSet<String> = self.outgoing.names().into_iter().collect();
-        here.extend(self.outgoing.archive().names()?);
-        Ok(self.cell.look(|fleet| {
-            let missing = fleet.archives().filter(|(name, _)| !here.contains(*name));
-            let missing = missing.map(|(name, row)| (name.to_owned(), ContentHash(row.hash)));
-            (missing.collect(), fleet.archives().count())
-        }))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 #[cfg(doc)]
 use super::courier::TRY_TIMEOUT;
+use super::keepers::Keepers;
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::fitness::Fitness;
@@ -48,6 +49,8 @@ pub struct Desk {
     committer: Committer,
     commits: CommitMetrics,
     fitness: Fitness,
+    /// Nobody where no member leaves.
+    keepers: Option<Keepers>,
     /// Held by whoever changes the members: what the fleet says of one and its part in consensus change together.
     changing: Arc<Mutex<()>>,
 }
@@ -63,7 +66,8 @@ impl Desk {
     ) -> Self {
         let committer = Committer::new(raft.clone(), haste);
         let (commits, fitness) = (CommitMetrics::default(), Fitness::default());
-        Self { raft, cell, clock, held, committer, commits, fitness, changing: Arc::default() }
+        let (keepers, changing) = (None, Arc::default());
+        Self { raft, cell, clock, held, committer, commits, fitness, keepers, changing }
     }
 
     /// The same, of a member that is watched.
@@ -71,6 +75,12 @@ impl Desk {
     pub fn watched(self, fitness: Fitness) -> Self {
         let committer = self.committer.watched(fitness.clone());
         Self { committer, fitness, ..self }
+    }
+
+    /// The same, and nobody leaves who may be the last with some of the archive.
+    #[must_use]
+    pub fn kept_by(self, keepers: Keepers) -> Self {
+        Self { keepers: Some(keepers), ..self }
     }
 
     /// Whether this member is fit.
@@ -375,6 +385,9 @@ impl Desk {
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         self.check_fit(at)?;
         let _changing = self.begin_change().await?;
+        if let Some(keepers) = self.keepers.as_ref().filter(|_| self.stays(member)) {
+            keepers.check_leaving(member).await.map_err(Declined::NotPossible)?;
+        }
         let members = BTreeSet::from([member.0]);
         // One that has entered and does not vote would stay, and be sent entries for ever.
         let leaving = match self.votes(member) {
@@ -385,6 +398,18 @@ impl Desk {
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
         let reply = self.propose(command).await?;
         reply.map(|_| Answer::Done).map_err(|refusal| Declined::NotPossible(refusal.to_string()))
+    }
+
+    /// Whether a member would stay if nothing more was done: a change in the middle has taken it out.
+    fn stays(&self, member: MemberId) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let votes = |voters: &BTreeSet<u64>| voters.contains(&member.0);
+        match membership.get_joint_config().iter().any(votes) {
+            true => membership.get_joint_config().last().is_some_and(votes),
+            false => membership.get_node(&member.0).is_some(),
+        }
     }
 
     fn is_last_voter(&self, member: MemberId) -> bool {

@@ -9,12 +9,14 @@
 //! | [`links`] | connections to the others |
 //! | [`leader`] | calls to whoever leads, which may be this member |
 //! | `attempt` | what came of one try |
+//! | [`keepers`] | who keeps the archive when a member leaves |
 //! | [`server`] | answering |
 
 mod attempt;
 mod committer;
 mod courier;
 pub mod desk;
+pub mod keepers;
 pub mod leader;
 pub mod links;
 pub mod message;

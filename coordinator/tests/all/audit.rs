@@ -322,13 +322,14 @@ async fn a_member_leaves_when_nobody_needs_it_for_the_archive() {
     }
     let members = cluster.app("c1").cluster.view().await.unwrap().members;
     let leaving = members.iter().find(|member| member.name == "c2").unwrap().id;
+    let request = request();
     let remove = async |cluster: &TestCluster| {
-        cluster.app("c1").cluster.remove(request(), by_operator(leaving)).await
+        cluster.app("c1").cluster.remove(request, by_operator(leaving)).await
     };
     let Err(ProposeError::Refused(Refusal::Conflict(problem))) = remove(&cluster).await else {
         panic!("it left");
     };
-    assert!(problem.contains("member 1 has 1, member 3 does not answer"), "{problem}");
+    assert!(problem.contains("member 1 still looks for 1, member 3 does not answer"), "{problem}");
     cluster.run("c3").await;
     until("it leaves", async || remove(&cluster).await.ok()).await;
     cluster.shutdown().await;

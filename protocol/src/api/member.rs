@@ -118,9 +118,12 @@ pub struct MemberReport {
     pub snapshot: u64,
     /// Files of the archive that the cluster has and this coordinator has not.
     pub archive_missing: u64,
-    /// Files of the archive that it has, and those that it has asked all others for in vain. Releases before do not say it.
+    /// How many of these another coordinator may have; the others were asked for the rest in vain.
     #[serde(default)]
-    pub archive_settled: Option<u64>,
+    pub archive_wanted: Option<u64>,
+    /// Files of the archive that it has.
+    #[serde(default)]
+    pub archive_files: Option<u64>,
     /// Bytes that its disk has, where it knows.
     pub disk_bytes: Option<u64>,
     /// Bytes that are free there.
