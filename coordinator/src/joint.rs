@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 type Metrics = RaftServerMetrics<u64, MemberNode>;
 
-/// Ends them until `stop`: while this member leads, and when what it writes can be stored.
+/// Ends them until `stop`: while this member leads, and when it has room for it.
 pub async fn end(raft: Raft, fitness: Fitness, stop: CancellationToken) {
     tokio::select! {
         biased;
@@ -40,7 +40,7 @@ async fn end_each(raft: &Raft, fitness: &Fitness) -> Result<(), RecvError> {
             other?;
             continue;
         }
-        if let Err(reason) = fitness.check_storing() {
+        if let Err(reason) = fitness.check_room() {
             tracing::warn!(%reason, "a change of members stays in the middle");
             continue;
         }

@@ -59,12 +59,12 @@ impl Newcomer {
                     }
                 }
             }
+            self.history.hurry();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 () = sleep(period) => {}
             }
-            self.history.hurry();
             period = (period * 2).min(PERIOD_MAX);
         }
     }

@@ -112,6 +112,18 @@ pub enum ArchiveError {
     },
 }
 
+impl ArchiveError {
+    /// Whether a file is there and is of no use to anybody. Not what a newer program wrote: that is whole for those who
+    /// understand it.
+    pub fn is_rot(&self) -> bool {
+        match self {
+            ArchiveError::Damaged(damaged) => is_mendable(&damaged.damage),
+            ArchiveError::OtherContent { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<SealedError> for ArchiveError {
     fn from(error: SealedError) -> ArchiveError {
         match error {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use novacron_protocol::ids::MemberId;
-use novacron_storage::archive::{ArchiveError, ContentHash};
+use novacron_storage::archive::ContentHash;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -46,10 +46,9 @@ enum FetchError {
 impl FetchError {
     /// Whether it is certain that the member has nothing of use.
     fn is_absence(&self) -> bool {
-        use ArchiveError::{Damaged, OtherContent};
         match self {
             Self::NotThere | Self::TooLarge => true,
-            Self::History(HistoryError::Archive(Damaged(_) | OtherContent { .. })) => true,
+            Self::History(HistoryError::Archive(error)) => error.is_rot(),
             Self::History(_) | Self::Confused | Self::TimedOut(_) | Self::Peer(_) => false,
         }
     }

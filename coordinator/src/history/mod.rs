@@ -116,13 +116,21 @@ impl History {
         match read {
             Ok(Some(content)) => Ok(content),
             Ok(None) => Err(self.miss(name)),
-            Err(error @ (ArchiveError::Damaged(_) | ArchiveError::OtherContent { .. })) => {
-                log_damage(name, &error);
-                self.outgoing.archive().remove(name)?;
+            Err(error) => {
+                self.discard_rot(name, error)?;
                 Err(self.miss(name))
             }
-            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes a file that is of no use; all other errors are the caller's.
+    fn discard_rot(&self, name: &str, error: ArchiveError) -> Result<(), ArchiveError> {
+        if !error.is_rot() {
+            return Err(error);
+        }
+        let reason = &error as &dyn std::error::Error;
+        tracing::error!(name, error = reason, "a file of the archive is damaged: it is replaced");
+        self.outgoing.archive().remove(name)
     }
 
     fn miss(&self, name: &str) -> HistoryError {
@@ -141,14 +149,24 @@ impl History {
         self.work.run(read).await?
     }
 
-    /// A part of a file as it is on disk, for another member. `None` if it is not here.
+    /// A part of a file as it is on disk, for another member. `None` if it is not here, or damaged.
     ///
     /// # Errors
     /// [`HistoryError`].
     pub async fn part(&self, name: &str, offset: u64) -> Result<Option<Vec<u8>>, HistoryError> {
-        let (outgoing, name) = (self.outgoing.clone(), name.to_owned());
-        let read = move || outgoing.archive().read_part(&name, offset, fetch::PART_BYTES_MAX);
-        Ok(self.work.run(read).await??)
+        let (history, name) = (self.clone(), name.to_owned());
+        self.work.run(move || history.part_here(&name, offset)).await?
+    }
+
+    fn part_here(&self, name: &str, offset: u64) -> Result<Option<Vec<u8>>, HistoryError> {
+        match self.outgoing.archive().read_part(name, offset, fetch::PART_BYTES_MAX) {
+            Ok(part) => Ok(part),
+            Err(error) => {
+                self.discard_rot(name, error)?;
+                self.hurry();
+                Ok(None)
+            }
+        }
     }
 
     /// What of the archive is here.
@@ -186,7 +204,34 @@ impl History {
     }
 }
 
-fn log_damage(name: &str, error: &ArchiveError) {
-    let error = error as &dyn std::error::Error;
-    tracing::error!(name, error, "a file of the archive is damaged: it is replaced");
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use novacron_storage::cipher::{EncryptedDisk, SALT_BYTES};
+    use novacron_storage::disk::{Disk, SimulatedDisk};
+
+    use super::*;
+    use crate::at_rest::StorageCipher;
+    use crate::raft::machine::Machine;
+
+    /// Whoever asks would wait for it for ever.
+    #[tokio::test]
+    async fn a_damaged_file_is_none_for_others() {
+        let below = SimulatedDisk::new(1);
+        let cipher = StorageCipher::drawing([1; 32], || [2; SALT_BYTES]).unwrap();
+        let disk = Arc::new(EncryptedDisk::new(Arc::new(below.clone()), Arc::new(cipher)));
+        let work = DiskWork::on_threads();
+        let machine = Machine::open_without_tables(disk, work.clone()).unwrap();
+        let outgoing = machine.outgoing();
+        let history = History::new(outgoing.clone(), machine.cell(), work);
+        outgoing.archive().put("window-1", &[7; 1000]).unwrap();
+        assert!(history.part("window-1", 0).await.unwrap().is_some());
+        let directory = Path::new("archive");
+        let file = directory.join(&below.list(directory).unwrap()[0]);
+        let last = below.open(&file).unwrap().len().unwrap() - 1;
+        assert!(below.flip_bit(&file, last, 0));
+        assert_eq!(history.part("window-1", 0).await.unwrap(), None);
+        assert!(!outgoing.archive().contains("window-1").unwrap(), "it is replaced");
+    }
 }

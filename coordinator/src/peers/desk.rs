@@ -385,7 +385,7 @@ impl Desk {
         judged.map_err(|refusal| Declined::NotPossible(refusal.to_string()))?;
         self.check_fit(at)?;
         let _changing = self.begin_change().await?;
-        if let Some(keepers) = self.keepers.as_ref().filter(|_| self.stays(member)) {
+        if let Some(keepers) = &self.keepers {
             keepers.check_leaving(member).await.map_err(Declined::NotPossible)?;
         }
         let members = BTreeSet::from([member.0]);
@@ -398,18 +398,6 @@ impl Desk {
         changed.map_err(|_| Declined::OutcomeUnknown)?.map_err(|error| declined_write(&error))?;
         let reply = self.propose(command).await?;
         reply.map(|_| Answer::Done).map_err(|refusal| Declined::NotPossible(refusal.to_string()))
-    }
-
-    /// Whether a member would stay if nothing more was done: a change in the middle has taken it out.
-    fn stays(&self, member: MemberId) -> bool {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow();
-        let membership = metrics.membership_config.membership();
-        let votes = |voters: &BTreeSet<u64>| voters.contains(&member.0);
-        match membership.get_joint_config().iter().any(votes) {
-            true => membership.get_joint_config().last().is_some_and(votes),
-            false => membership.get_node(&member.0).is_some(),
-        }
     }
 
     fn is_last_voter(&self, member: MemberId) -> bool {

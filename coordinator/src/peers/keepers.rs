@@ -3,6 +3,7 @@
 //! Snapshots name archived files without their contents, which members that got one fetch later. So who leaves may be the
 //! last to have some.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,10 +14,11 @@ use tokio::time::{sleep, timeout};
 use super::links::PeerLinks;
 use super::message::{Answer, Call};
 use crate::history::History;
+use crate::raft::words::Membership;
 use crate::raft::{MemberNode, Raft};
 
-/// How long one member may take to say what it has.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one member may take to say what it has: longer than it waits for its disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How often they are asked, and the time in between: a member that is only slow to answer is not taken for gone, nor one that
 /// is a heartbeat behind for one that lacks something.
@@ -55,24 +57,31 @@ impl Keepers {
     }
 
     /// Checks that a member takes nothing along that nobody else has: one that stays has all that is anywhere. A member that does
-    /// not answer gives nothing to the others any more, and may leave.
+    /// not answer gives nothing to the others any more, and may leave; so may one that a change in the middle takes out anyway.
     ///
     /// # Errors
     /// What those who stay have, for a person.
     pub(super) async fn check_leaving(&self, leaving: MemberId) -> Result<(), String> {
-        let own = self.own();
-        if self.links.own() != leaving && own.is_some_and(|own| own.is_whole(own.applied)) {
+        let nodes = self.those_who_stay();
+        if !nodes.contains_key(&leaving) {
             return Ok(());
         }
-        let applied = self.applied();
-        let mut judged = self.ask_all(leaving, applied).await;
+        let own = self.own();
+        if self.links.own() != leaving && own.is_whole(own.applied) {
+            return Ok(());
+        }
+        let ask_all = async || {
+            let asked = nodes.iter().map(|(id, node)| self.ask(*id, node));
+            let said: Vec<_> = nodes.keys().copied().zip(join_all(asked).await).collect();
+            judge(&said, (self.links.own(), own.applied), leaving)
+        };
+        let mut judged = ask_all().await;
         for _ in 1..TRIES {
             if judged == Verdict::Kept {
                 break;
             }
             sleep(PAUSE).await;
-            let again = self.ask_all(leaving, applied).await;
-            judged = again.or(judged);
+            judged = ask_all().await.or(judged);
         }
         match judged {
             Verdict::Kept | Verdict::Gone => Ok(()),
@@ -80,37 +89,49 @@ impl Keepers {
         }
     }
 
-    async fn ask_all(&self, leaving: MemberId, applied: u64) -> Verdict {
-        let metrics = self.raft.server_metrics().borrow().clone();
-        let nodes = metrics.membership_config.membership().nodes();
-        let asked = nodes.map(|(id, node)| async {
-            let member = MemberId(*id);
-            (member, self.ask(member, node).await)
-        });
-        judge(&join_all(asked).await, leaving, applied)
+    /// The members, but for those that a change in the middle takes out.
+    fn those_who_stay(&self) -> BTreeMap<MemberId, MemberNode> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let nodes = membership.nodes().filter(|(id, _)| stays(membership, **id));
+        nodes.map(|(id, node)| (MemberId(*id), node.clone())).collect()
     }
 
     async fn ask(&self, member: MemberId, node: &MemberNode) -> Option<Holding> {
         if member == self.links.own() {
-            return self.own();
+            return Some(self.own());
         }
         let asked = self.links.call(member, node, Call::Status);
         let Ok(Ok(Answer::Status(report))) = timeout(ANSWER_TIMEOUT, asked).await else {
             return None;
         };
-        let MemberReport { applied, archive_files, archive_wanted, .. } =
-            serde_json::from_str(&report).ok()?;
-        Some(Holding { applied, files: archive_files, wanted: archive_wanted })
+        let report: MemberReport = serde_json::from_str(&report).ok()?;
+        // A release before says only what it lacks.
+        let wanted = report.archive_wanted.or((report.archive_missing == 0).then_some(0));
+        Some(Holding { applied: report.applied, files: report.archive_files, wanted })
     }
 
-    fn own(&self) -> Option<Holding> {
+    fn own(&self) -> Holding {
         let applied = self.applied();
-        let stock = self.history.stock().ok()?;
-        Some(Holding { applied, files: Some(stock.files), wanted: Some(stock.wanted) })
+        let stock = self.history.stock().ok();
+        let (files, wanted) =
+            (stock.as_ref().map(|stock| stock.files), stock.map(|stock| stock.wanted));
+        Holding { applied, files, wanted }
     }
 
     fn applied(&self) -> u64 {
         self.raft.metrics().borrow().last_applied.map_or(0, |applied| applied.index)
+    }
+}
+
+/// Whether a member is there when the change is over that is in the middle, if there is one.
+fn stays(membership: &Membership<u64, MemberNode>, member: u64) -> bool {
+    let votes = |voters: &BTreeSet<u64>| voters.contains(&member);
+    let configurations = membership.get_joint_config();
+    match configurations.iter().any(votes) {
+        true => configurations.last().is_some_and(votes),
+        false => membership.get_node(&member).is_some(),
     }
 }
 
@@ -135,17 +156,25 @@ impl Verdict {
     }
 }
 
-fn judge(members: &[(MemberId, Option<Holding>)], leaving: MemberId, applied: u64) -> Verdict {
+/// By what members said, and by the last entry that this one had applied before it asked.
+fn judge(
+    members: &[(MemberId, Option<Holding>)],
+    (own, applied): (MemberId, u64),
+    leaving: MemberId,
+) -> Verdict {
     let (leaves, stay): (Vec<_>, Vec<_>) =
         members.iter().partition(|(member, _)| *member == leaving);
     if stay.iter().any(|(_, holding)| holding.is_some_and(|holding| holding.is_whole(applied))) {
         return Verdict::Kept;
     }
+    // Where nobody answers, it may be this member that is cut off.
+    let mut others = stay.iter().filter(|(member, _)| *member != own).peekable();
+    let is_heard = others.peek().is_none() || others.any(|(_, holding)| holding.is_some());
     match leaves.iter().find_map(|(_, holding)| *holding) {
-        None => Verdict::Gone,
+        None if is_heard => Verdict::Gone,
         // A newcomer that has fetched nothing yet.
         Some(Holding { files: Some(0), .. }) => Verdict::Kept,
-        Some(_) => Verdict::Last(problem(&stay, leaving)),
+        _ => Verdict::Last(problem(&stay, leaving)),
     }
 }
 
@@ -176,7 +205,7 @@ mod tests {
     /// Members 1, 2 and 3, of which the last leaves.
     fn judged(members: [Option<Holding>; 3]) -> Verdict {
         let members: Vec<_> = (1..).map(MemberId).zip(members).collect();
-        judge(&members, MemberId(3), AT)
+        judge(&members, (MemberId(1), AT), MemberId(3))
     }
 
     #[test]
@@ -206,9 +235,25 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_give_leaves() {
-        assert_eq!(judged([holding(1), None, None]), Verdict::Gone);
+        assert_eq!(judged([holding(1), holding(1), None]), Verdict::Gone);
+        let two = [(MemberId(1), holding(1)), (MemberId(3), None)];
+        assert_eq!(judge(&two, (MemberId(1), AT), MemberId(3)), Verdict::Gone);
         let new = Some(Holding { applied: 2, files: Some(0), wanted: Some(7) });
         assert_eq!(judged([holding(1), None, new]), Verdict::Kept);
+    }
+
+    /// It is this one that is cut off.
+    #[test]
+    fn where_nobody_answers_nobody_is_gone() {
+        assert!(matches!(judged([holding(1), None, None]), Verdict::Last(_)));
+    }
+
+    #[test]
+    fn who_is_on_the_way_out_does_not_stay() {
+        let nodes = BTreeMap::from([1, 2, 3].map(|id| (id, MemberNode::default())));
+        let voters = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+        let membership = Membership::new(vec![voters(&[1, 2]), voters(&[2])], nodes);
+        assert_eq!([1, 2, 3, 4].map(|id| stays(&membership, id)), [false, true, true, false]);
     }
 
     #[test]
