@@ -1,6 +1,7 @@
 //! The coordinators themselves: who they are, who may join, who leaves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::raft::words::Membership;
 use futures_util::future::join_all;
@@ -18,11 +19,15 @@ use crate::auth::Authorized;
 use crate::peers::{Answer, Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
+use crate::state::member::MemberRecord;
 use crate::state::token::Token;
 use crate::state::{Accepted, Body, Command, Fleet, Origin, Refusal};
 use crate::status::{self, OwnStatus};
 use crate::view::{ReadError, View};
 use tokio::time::timeout;
+
+/// How long a question about the members waits for a quorum.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Seconds that a join token lives unless said.
 const TTL_SECONDS_DEFAULT: u64 = 3600;
@@ -60,8 +65,13 @@ impl Cluster {
     /// # Errors
     /// [`ReadError::Unavailable`] without a quorum.
     pub async fn view(&self) -> Result<ClusterView, ReadError> {
-        let read = self.view.read(|fleet| (fleet.revision(), fleet.settings()));
-        let (revision, settings) = read.await?;
+        self.view.read(|_| ()).await?;
+        self.seen_here().await
+    }
+
+    /// The cluster as this member sees it, however far behind it is.
+    async fn seen_here(&self) -> Result<ClusterView, ReadError> {
+        let (revision, settings) = self.view.local(|fleet| (fleet.revision(), fleet.settings()));
         // From the core itself: its metrics are a little late, and empty at the start.
         let core = self
             .view
@@ -73,12 +83,17 @@ impl Cluster {
         Ok(ClusterView { cluster: self.id, leader, revision, members, settings: settings.into() })
     }
 
-    /// How each member is, as it says itself. Those that do not answer are said so.
+    /// How each member is, as it says itself. Those that do not answer are said so. Without a quorum the members are those
+    /// that this one knows: then, above all, somebody wants to know whom it reaches.
     ///
     /// # Errors
-    /// [`ReadError::Unavailable`] without a quorum.
+    /// [`ReadError::Unavailable`] when its consensus has stopped.
     pub async fn status(&self) -> Result<ClusterStatus, ReadError> {
-        let ClusterView { cluster, leader, members, .. } = self.view().await?;
+        let view = match timeout(CONFIRM_TIMEOUT, self.view()).await {
+            Ok(Ok(view)) => view,
+            Ok(Err(_)) | Err(_) => self.seen_here().await?,
+        };
+        let ClusterView { cluster, leader, members, .. } = view;
         let asked = members.into_iter().map(|member| self.ask(member));
         let mut members = join_all(asked).await;
         status::fill_in_lags(&mut members);
@@ -91,6 +106,10 @@ impl Cluster {
     async fn ask(&self, member: MemberView) -> MemberStatus {
         if member.id == self.leader.links().own() {
             return status::answered(member, self.own.report().await);
+        }
+        if member.role == MemberRole::Outside {
+            let problem = "it takes no part: it has not started yet, or is being removed";
+            return status::silent(member, problem.to_owned());
         }
         let MemberView { name, peer_address, api_address, .. } = member.clone();
         let node = MemberNode { name, peer_address, api_address };
@@ -114,7 +133,18 @@ impl Cluster {
             () if voters.contains(&id) => MemberRole::Voter,
             () => MemberRole::Learner,
         };
-        membership.nodes().map(|(id, node)| member_view(*id, node, role(*id))).collect()
+        let inside = membership.nodes().map(|(id, node)| member_view(*id, node, role(*id)));
+        let outside = self.view.local(|fleet| {
+            let known = fleet.members().filter(|member| !member.has_left());
+            let outside = known.filter(|member| membership.get_node(&member.id.0).is_none());
+            let view = |member: &MemberRecord| {
+                member_view(member.id.0, &member.facts.clone().into(), MemberRole::Outside)
+            };
+            outside.map(view).collect::<Vec<_>>()
+        });
+        let mut members: Vec<_> = inside.chain(outside).collect();
+        members.sort_by_key(|member| member.id);
+        members
     }
 
     /// Whether this member leads, as far as it knows.

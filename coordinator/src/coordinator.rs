@@ -294,6 +294,11 @@ impl Coordinator {
         !self.tasks.has_failed() && self.core.raft.metrics().borrow().running_state.is_ok()
     }
 
+    /// What other members say if this one does not belong to the cluster any more.
+    pub fn why_removed(&self) -> Option<String> {
+        self.core.leader.links().why_expelled().map(|declined| declined.to_string())
+    }
+
     /// Stops in order: no new work, work under way, consensus, links, tables, the directory.
     pub async fn shutdown(self) {
         self.stop.cancel();

@@ -8,11 +8,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use novacron_protocol::ids::MemberId;
 use tokio::sync::watch::error::RecvError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::fitness::Fitness;
+use crate::peers::desk::Desk;
 use crate::raft::words::{ChangeMembers, RaftServerMetrics};
 use crate::raft::{MemberNode, Raft};
 
@@ -22,25 +23,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Metrics = RaftServerMetrics<u64, MemberNode>;
 
 /// Ends them until `stop`: while this member leads, and when it has room for it.
-pub async fn end(raft: Raft, fitness: Fitness, stop: CancellationToken) {
+pub async fn end(raft: Raft, desk: Desk, stop: CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         // Raft has stopped.
-        _ = end_each(&raft, &fitness) => {}
+        _ = end_each(&raft, &desk) => {}
     }
 }
 
-async fn end_each(raft: &Raft, fitness: &Fitness) -> Result<(), RecvError> {
+async fn end_each(raft: &Raft, desk: &Desk) -> Result<(), RecvError> {
     let mut metrics = raft.server_metrics();
     loop {
-        let left = *metrics.wait_for(is_joint).await?.membership_config.log_id();
+        let (left, leaving) = {
+            let joint = metrics.wait_for(is_joint).await?;
+            (*joint.membership_config.log_id(), leaving(&joint))
+        };
         let is_other = |metrics: &Metrics| *metrics.membership_config.log_id() != left;
         if let Ok(other) = timeout(PATIENCE, metrics.wait_for(is_other)).await {
             other?;
             continue;
         }
-        if let Err(reason) = fitness.check_room() {
+        if let Err(reason) = desk.fitness().check_room() {
             tracing::warn!(%reason, "a change of members stays in the middle");
             continue;
         }
@@ -48,12 +52,30 @@ async fn end_each(raft: &Raft, fitness: &Fitness) -> Result<(), RecvError> {
         let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
         match timeout(PATIENCE, raft.change_membership(nobody, false)).await {
             Ok(Ok(_)) => {
-                tracing::info!("a change of members that was left in the middle has ended")
+                tracing::info!("a change of members that was left in the middle has ended");
+                for member in leaving {
+                    note_leaving(desk, member).await;
+                }
             }
             Ok(Err(error)) => tracing::warn!(%error, "a change of members stays in the middle"),
             Err(_) => tracing::warn!("a change of members stays in the middle: no quorum answers"),
         }
     }
+}
+
+/// The fleet has them until whoever asked for it notes that they left.
+async fn note_leaving(desk: &Desk, member: MemberId) {
+    if let Err(error) = desk.note_leaving(member).await {
+        tracing::warn!(%member, %error, "a coordinator left and is not noted to have: remove it once more");
+    }
+}
+
+/// Those that vote before the second step and not after it.
+fn leaving(metrics: &Metrics) -> Vec<MemberId> {
+    let membership = metrics.membership_config.membership();
+    let stays =
+        |id: &u64| membership.get_joint_config().last().is_some_and(|voters| voters.contains(id));
+    membership.voter_ids().filter(|id| !stays(id)).map(MemberId).collect()
 }
 
 fn is_joint(metrics: &Metrics) -> bool {
@@ -62,37 +84,31 @@ fn is_joint(metrics: &Metrics) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use tokio::time::error::Elapsed;
 
     use super::*;
     use crate::peers::pair::Pair;
+    use crate::raft::words::RaftMetrics;
 
-    /// Two members, and a change that nobody waits for.
-    async fn left_in_the_middle() -> Pair {
-        let pair = Pair::new().await;
-        let one = &pair.one;
-        one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
-        one.trigger().elect().await.unwrap();
-        one.add_learner(2, MemberNode::default(), true).await.unwrap();
-        let more = ChangeMembers::AddVoterIds(BTreeSet::from([2]));
-        let mut metrics = one.server_metrics();
-        let joint = tokio::select! {
+    /// A change is begun, and nobody waits for it any more.
+    async fn leave_in_the_middle(raft: &Raft, change: ChangeMembers<u64, MemberNode>) {
+        let mut metrics = raft.server_metrics();
+        tokio::select! {
             biased;
-            joint = metrics.wait_for(is_joint) => joint.is_ok(),
-            changed = one.change_membership(more, false) => panic!("{changed:?}"),
-        };
-        assert!(joint);
-        pair
+            joint = metrics.wait_for(is_joint) => drop(joint.unwrap()),
+            changed = raft.change_membership(change, false) => panic!("{changed:?}"),
+        }
     }
 
-    async fn until_uniform(raft: &Raft) -> Result<(), Elapsed> {
-        let is_uniform = |metrics: &Metrics| {
-            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-            !is_joint(metrics) && voters == [1, 2]
+    async fn until_voters(raft: &Raft, wanted: &[u64]) -> Result<(), Elapsed> {
+        let is_uniform = |metrics: &RaftMetrics<u64, MemberNode>| {
+            let membership = &metrics.membership_config;
+            let voters: Vec<u64> = membership.membership().voter_ids().collect();
+            let is_uniform = membership.membership().get_joint_config().len() == 1;
+            // Another change can be begun.
+            is_uniform && voters == wanted && *membership.log_id() <= metrics.last_applied
         };
-        let mut metrics = raft.server_metrics();
+        let mut metrics = raft.metrics();
         timeout(PATIENCE * 3, metrics.wait_for(is_uniform))
             .await
             .map(|metrics| drop(metrics.unwrap()))
@@ -100,16 +116,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_that_nobody_waits_for_is_ended_when_there_is_room() {
-        let Pair { one, other, .. } = left_in_the_middle().await;
-        let (stop, fitness) = (CancellationToken::new(), Fitness::default());
-        fitness.note_room(0, 1 << 20);
-        let ending = tokio::spawn(end(one.clone(), fitness.clone(), stop.clone()));
-        until_uniform(&one).await.unwrap_err();
-        fitness.note_room(2 << 20, 1 << 20);
-        until_uniform(&one).await.unwrap();
+        let pair = Pair::new().await;
+        let (desk, one) = (pair.desk().await, &pair.one);
+        one.add_learner(2, MemberNode::default(), true).await.unwrap();
+        leave_in_the_middle(one, ChangeMembers::AddVoterIds(BTreeSet::from([2]))).await;
+        let stop = CancellationToken::new();
+        desk.fitness().note_room(0, 1 << 20);
+        let ending = tokio::spawn(end(one.clone(), desk.clone(), stop.clone()));
+        until_voters(one, &[1, 2]).await.unwrap_err();
+        desk.fitness().note_room(2 << 20, 1 << 20);
+        until_voters(one, &[1, 2]).await.unwrap();
+
+        leave_in_the_middle(one, ChangeMembers::RemoveVoters(BTreeSet::from([2]))).await;
+        until_voters(one, &[1]).await.unwrap();
+        let has_left =
+            |_: &_| pair.cell.look(|fleet| fleet.member(MemberId(2)).unwrap().has_left());
+        let mut metrics = one.metrics();
+        let noted = timeout(PATIENCE, metrics.wait_for(has_left)).await;
+        drop(noted.expect("it is noted that it left").unwrap());
         stop.cancel();
         ending.await.unwrap();
         one.shutdown().await.unwrap();
-        other.shutdown().await.unwrap();
+        pair.other.shutdown().await.unwrap();
     }
 }

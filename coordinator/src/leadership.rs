@@ -120,7 +120,7 @@ impl Leadership {
             tasks.spawn(alerts.run(term.clone()));
         }
         tasks.spawn(journal::run(view.clone(), term.clone()));
-        tasks.spawn(joint::end(raft, desk.fitness().clone(), term.clone()));
+        tasks.spawn(joint::end(raft, desk.clone(), term.clone()));
         let (of_upgrade, at) = (leader.clone(), clock.clone());
         let upgrade = Upgrade { view: view.clone(), leader: of_upgrade, clock: at };
         tasks.spawn(upgrade.run(term.clone()));

@@ -94,10 +94,23 @@ enum Action {
     Openapi,
 }
 
+/// What the process ends with when the cluster has removed this coordinator: to start it again is of no use, and whoever
+/// starts what has ended must not.
+const REMOVED: u8 = 3;
+
+/// The cluster has removed this coordinator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Removed(String);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments.action) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Removed>() => {
+            eprintln!("novacron-coordinator: {error}");
+            ExitCode::from(REMOVED)
+        }
         Err(error) => {
             eprintln!("novacron-coordinator: {error:#}");
             ExitCode::FAILURE
@@ -245,8 +258,11 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         () = coordinator.stopping() => {}
     }
-    let is_healthy = coordinator.is_healthy();
+    let (is_healthy, removed) = (coordinator.is_healthy(), coordinator.why_removed());
     coordinator.shutdown().await;
+    if let Some(reason) = removed {
+        return Err(Removed(reason).into());
+    }
     anyhow::ensure!(
         is_healthy,
         "consensus has failed, or another part of this coordinator; the log says which"

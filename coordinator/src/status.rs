@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use novacron_protocol::api::{MemberReport, MemberRole, MemberStatus, MemberView};
+use novacron_protocol::api::{MemberReport, MemberStatus, MemberView};
 use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
@@ -141,13 +141,14 @@ pub(crate) fn fill_in_lags(members: &mut [MemberStatus]) {
 
 /// Whether a quorum of voters is left if one of those that answer is lost.
 pub(crate) fn tolerates_a_loss(members: &[MemberStatus]) -> bool {
-    let voters = members.iter().filter(|member| member.member.role != MemberRole::Learner);
+    let voters = members.iter().filter(|member| member.member.role.votes());
     let reachable = voters.clone().filter(|member| member.reachable).count();
     reachable > voters.count() / 2 + 1
 }
 
 #[cfg(test)]
 mod tests {
+    use novacron_protocol::api::MemberRole;
     use novacron_protocol::ids::MemberId;
 
     use super::*;

@@ -402,7 +402,7 @@ impl Member {
         let leads = |metrics: &RaftMetrics<u64, _>| metrics.current_leader == Some(metrics.id);
         while metrics.wait_for(leads).await.is_ok() {
             let (view, desk, clock) = (self.view.clone(), self.desk.clone(), self.clock.clone());
-            let fitness = desk.fitness().clone();
+            let of_members = desk.clone();
             tokio::select! {
                 biased;
                 ended = metrics.wait_for(|metrics| !leads(metrics)) => {
@@ -412,7 +412,7 @@ impl Member {
                     }
                 }
                 () = reconcile::run(view, desk, clock, CancellationToken::new()) => {}
-                () = joint::end(self.raft.clone(), fitness, CancellationToken::new()) => {}
+                () = joint::end(self.raft.clone(), of_members, CancellationToken::new()) => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use novacron_protocol::access::{AccessRole, BindingEffect};
 use novacron_protocol::ids::{MemberId, MigrationId, Revision};
 use novacron_protocol::project::Quotas;
 use novacron_sdk::api::{
-    ApiKeyCreate, AuditActor, BindingCreate, ClusterView, Code, EventActor, EventKind, MemberRole,
+    ApiKeyCreate, AuditActor, BindingCreate, ClusterView, Code, EventActor, EventKind,
     PrincipalCreate, PrincipalKind, ProjectCreate, TokenCreate, VmCreate, VmStop,
 };
 use novacron_sdk::{AuditFilter, Client, Config, Error, EventFilter, VmFilter};
@@ -74,7 +74,7 @@ impl Cluster {
         let (client, voters) = (self.client(&self.endpoints[..1]), self.members.len());
         blocking(move || {
             let votes = |cluster: &ClusterView| {
-                cluster.members.iter().filter(|member| member.role != MemberRole::Learner).count()
+                cluster.members.iter().filter(|member| member.role.votes()).count()
             };
             while votes(&client.cluster().unwrap()) < voters {
                 std::thread::yield_now();

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use novacron_protocol::api::{MemberRole, TokenCreate};
+use novacron_protocol::api::TokenCreate;
 use novacron_protocol::node::NodeState;
 use novacron_sdk::{Client, Config};
 
@@ -73,8 +73,9 @@ pub fn enroll_again(cluster: &Cluster, host: &Host, programs: &Programs) -> Resu
         Role::Coordinator => "coordinator",
         Role::Node => "agent",
     };
-    store::remove_file(&cluster.host_dir(host).join(ENROLLED))?;
-    Stage { cluster, programs, deadline }.join(host, role)
+    let stage = Stage { cluster, programs, deadline };
+    stage.let_in(host, role)?;
+    stage.serve(host)
 }
 
 fn refuse_long(dir: &Path) -> Result<(), Failure> {
@@ -254,21 +255,7 @@ impl Stage<'_> {
     /// Lets a host become a member and starts it, unless it is and runs.
     fn join(&self, host: &Host, role: &str) -> Result<(), Failure> {
         if !self.is_enrolled(host) {
-            let create = TokenCreate {
-                role: role.to_owned(),
-                name: Some(host.name.clone()),
-                access: None,
-                ttl_seconds: Some(TOKEN_SECONDS),
-            };
-            // A busy machine may be in the middle of an election.
-            let patience = self.deadline.saturating_duration_since(Instant::now());
-            let client = self.client(self.cluster.endpoints(), patience)?;
-            let made = client.token_create(&create)?;
-            let at = made
-                .coordinators
-                .first()
-                .ok_or_else(|| Failure::failed("the cluster names no address to join at"))?;
-            self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])?;
+            self.let_in(host, role)?;
         }
         if process_of(self.cluster, host).is_none() {
             self.serve(host)?;
@@ -276,8 +263,28 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// Lets a host join. What it has on disk is touched only when the cluster has answered.
+    fn let_in(&self, host: &Host, role: &str) -> Result<(), Failure> {
+        let create = TokenCreate {
+            role: role.to_owned(),
+            name: Some(host.name.clone()),
+            access: None,
+            ttl_seconds: Some(TOKEN_SECONDS),
+        };
+        // A busy machine may be in the middle of an election.
+        let patience = self.deadline.saturating_duration_since(Instant::now());
+        let client = self.client(self.cluster.endpoints(), patience)?;
+        let made = client.token_create(&create)?;
+        let at = made
+            .coordinators
+            .first()
+            .ok_or_else(|| Failure::failed("the cluster names no address to join at"))?;
+        self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])
+    }
+
     /// Runs `init` or `join` and remembers that it was done; what an earlier attempt left is removed first.
     fn enroll(&self, host: &Host, arguments: &[&str]) -> Result<(), Failure> {
+        store::remove_file(&self.cluster.host_dir(host).join(ENROLLED))?;
         store::remove_dir(&self.cluster.host_dir(host).join("data"))?;
         self.programs.run_once(self.cluster, host, arguments)?;
         store::write(&self.cluster.host_dir(host).join(ENROLLED), "")
@@ -302,8 +309,7 @@ impl Stage<'_> {
         self.await_ready(host, || {
             let view = client.cluster().map_err(Failure::from)?;
             let own = view.members.iter().find(|member| member.name == host.name);
-            Ok(view.leader.is_some()
-                && own.is_some_and(|member| member.role != MemberRole::Learner))
+            Ok(view.leader.is_some() && own.is_some_and(|member| member.role.votes()))
         })
     }
 

@@ -1,7 +1,7 @@
 //! What holds of the coordinators, from what they say of themselves.
 
 use novacron_protocol::alert::{AlertKey, AlertObject, Condition};
-use novacron_protocol::api::{ClusterStatus, MemberReport, MemberStatus, Severity};
+use novacron_protocol::api::{ClusterStatus, MemberReport, MemberRole, MemberStatus, Severity};
 
 use super::conditions::{Finding, Findings};
 use crate::status::LAG_ENTRIES_MAX;
@@ -19,6 +19,10 @@ pub(super) fn look(status: &ClusterStatus, found: &mut Findings) {
 }
 
 fn look_at(member: &MemberStatus, found: &mut Findings) {
+    // It has not begun, or ends.
+    if member.member.role == MemberRole::Outside {
+        return;
+    }
     let name = &member.member.name;
     let mut add = |condition, severity, summary| {
         let key = AlertKey::of(condition, AlertObject::Member(member.member.id));

@@ -77,7 +77,7 @@ impl Desk {
         Self { committer, fitness, ..self }
     }
 
-    /// The same, and nobody leaves who may be the last with some of the archive.
+    /// The same, and nobody leaves who cannot be spared.
     #[must_use]
     pub fn kept_by(self, keepers: Keepers) -> Self {
         Self { keepers: Some(keepers), ..self }
@@ -256,7 +256,11 @@ impl Desk {
         }
     }
 
-    async fn propose_body(&self, request: RequestId, body: Body) -> Result<Accepted, Declined> {
+    pub(super) async fn propose_body(
+        &self,
+        request: RequestId,
+        body: Body,
+    ) -> Result<Accepted, Declined> {
         let at: Timestamp = self.clock.now();
         let reply = self.propose(Command::of_cluster(request, at, body)).await?;
         reply.map_err(|refusal| Declined::NotPossible(refusal.to_string()))
@@ -270,6 +274,12 @@ impl Desk {
             }
             _ => Err(Declined::NotPossible("the cluster gave no member id".to_owned())),
         }
+    }
+
+    /// Notes that a member left which is no member for consensus any more.
+    pub(crate) async fn note_leaving(&self, member: MemberId) -> Result<(), Declined> {
+        let request = new_request(self.clock.now());
+        self.propose_body(request, Body::RemoveMember { member }).await.map(drop)
     }
 
     /// Lets an admitted member take part: it catches up without a vote first, with log and archive, then it votes.
@@ -417,37 +427,11 @@ fn read_after(read: LogId<u64>, held: Option<LogId<u64>>) -> LogId<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use novacron_protocol::ids::ClusterId;
     use tokio::task::yield_now;
-    use uuid::Uuid;
 
     use super::*;
     use crate::peers::pair::Pair;
     use crate::raft::words::CommittedLeaderId;
-    use crate::state::formats::Formats;
-
-    fn facts(name: &str) -> MemberFacts {
-        let (name, formats) = (name.to_owned(), Formats::default());
-        MemberFacts { peer_address: name.clone(), api_address: name.clone(), name, formats }
-    }
-
-    /// The desk of a cluster of one member, which has admitted another.
-    async fn desk(pair: &Pair) -> Desk {
-        pair.one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
-        pair.one.trigger().elect().await.unwrap();
-        let leads = |metrics: &RaftMetrics<u64, MemberNode>| metrics.current_leader == Some(1);
-        pair.one.metrics().wait_for(leads).await.unwrap();
-        let (raft, haste) = (pair.one.clone(), pair.haste.clone());
-        let desk = Desk::new((raft, haste), pair.cell.clone(), Clock::system(), None);
-        let (cluster, operator) = (ClusterId(Uuid::from_u128(1)), "root".parse().unwrap());
-        let found = Body::FoundCluster { cluster, member: facts("one"), operator };
-        for body in [found, Body::AdmitMember(facts("other"))] {
-            desk.propose_body(new_request(desk.clock.now()), body).await.unwrap();
-        }
-        desk
-    }
 
     /// However the two fall together.
     #[tokio::test(start_paused = true)]
@@ -455,7 +439,7 @@ mod tests {
         let member = MemberId(2);
         for turns in 0..40 {
             let pair = Pair::new().await;
-            let desk = desk(&pair).await;
+            let desk = pair.desk().await;
             let remove = async || {
                 let request = new_request(desk.clock.now());
                 desk.remove(request, Origin::Cluster, member).await

@@ -1,7 +1,7 @@
-//! Who keeps the archive when a member leaves.
+//! Whether those who stay keep what there is when a member leaves: a majority that answers, and the archive.
 //!
-//! Snapshots name archived files without their contents, which members that got one fetch later. So who leaves may be the
-//! last to have some.
+//! Without the majority nothing would answer any more, and the change could not be taken back. And snapshots name archived
+//! files without their contents, which members that got one fetch later: who leaves may be the last to have some.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,24 +56,21 @@ impl Keepers {
         Self { history, raft, links }
     }
 
-    /// Checks that a member takes nothing along that nobody else has: one that stays has all that is anywhere. A member that does
-    /// not answer gives nothing to the others any more, and may leave; so may one that a change in the middle takes out anyway.
+    /// Checks that those who stay go on without a member: most of those that vote answer, and one has all of the archive that is
+    /// anywhere. A member that does not answer gives nothing to the others any more, and may take what only it has along; one that
+    /// a change in the middle takes out leaves anyway.
     ///
     /// # Errors
-    /// What those who stay have, for a person.
+    /// What is in the way, for a person.
     pub(super) async fn check_leaving(&self, leaving: MemberId) -> Result<(), String> {
-        let nodes = self.those_who_stay();
+        let (nodes, question) = self.question(leaving);
         if !nodes.contains_key(&leaving) {
-            return Ok(());
-        }
-        let own = self.own();
-        if self.links.own() != leaving && own.is_whole(own.applied) {
             return Ok(());
         }
         let ask_all = async || {
             let asked = nodes.iter().map(|(id, node)| self.ask(*id, node));
             let said: Vec<_> = nodes.keys().copied().zip(join_all(asked).await).collect();
-            judge(&said, (self.links.own(), own.applied), leaving)
+            question.judge(&said)
         };
         let mut judged = ask_all().await;
         for _ in 1..TRIES {
@@ -85,17 +82,21 @@ impl Keepers {
         }
         match judged {
             Verdict::Kept | Verdict::Gone => Ok(()),
-            Verdict::Last(problem) => Err(problem),
+            Verdict::Silent(problem) | Verdict::Last(problem) => Err(problem),
         }
     }
 
-    /// The members, but for those that a change in the middle takes out.
-    fn those_who_stay(&self) -> BTreeMap<MemberId, MemberNode> {
+    /// The members, but for those that a change in the middle takes out, and what has to be known of them.
+    fn question(&self, leaving: MemberId) -> (BTreeMap<MemberId, MemberNode>, Question) {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow();
         let membership = metrics.membership_config.membership();
         let nodes = membership.nodes().filter(|(id, _)| stays(membership, **id));
-        nodes.map(|(id, node)| (MemberId(*id), node.clone())).collect()
+        let nodes = nodes.map(|(id, node)| (MemberId(*id), node.clone())).collect();
+        let voters = membership.get_joint_config().last().into_iter().flatten();
+        let voters = voters.copied().map(MemberId).collect();
+        let (own, applied) = (self.links.own(), self.applied());
+        (nodes, Question { own, applied, voters, leaving })
     }
 
     async fn ask(&self, member: MemberId, node: &MemberNode) -> Option<Holding> {
@@ -142,6 +143,8 @@ enum Verdict {
     Kept,
     /// It does not answer.
     Gone,
+    /// Most of those who would vote do not answer, for a person.
+    Silent(String),
     /// It may be the last to have something, for a person.
     Last(String),
 }
@@ -156,40 +159,81 @@ impl Verdict {
     }
 }
 
-/// By what members said, and by the last entry that this one had applied before it asked.
-fn judge(
-    members: &[(MemberId, Option<Holding>)],
-    (own, applied): (MemberId, u64),
+/// May one leave?
+struct Question {
+    /// This member.
+    own: MemberId,
+    /// The last entry that it had applied before it asked.
+    applied: u64,
+    /// Those that vote.
+    voters: BTreeSet<MemberId>,
+    /// Who leaves.
     leaving: MemberId,
-) -> Verdict {
-    let (leaves, stay): (Vec<_>, Vec<_>) =
-        members.iter().partition(|(member, _)| *member == leaving);
-    if stay.iter().any(|(_, holding)| holding.is_some_and(|holding| holding.is_whole(applied))) {
-        return Verdict::Kept;
-    }
-    // Where nobody answers, it may be this member that is cut off.
-    let mut others = stay.iter().filter(|(member, _)| *member != own).peekable();
-    let is_heard = others.peek().is_none() || others.any(|(_, holding)| holding.is_some());
-    match leaves.iter().find_map(|(_, holding)| *holding) {
-        None if is_heard => Verdict::Gone,
-        // A newcomer that has fetched nothing yet.
-        Some(Holding { files: Some(0), .. }) => Verdict::Kept,
-        _ => Verdict::Last(problem(&stay, leaving)),
-    }
 }
 
-fn problem(stay: &[(MemberId, Option<Holding>)], leaving: MemberId) -> String {
-    let others = stay.iter().map(|(member, holding)| match holding.map(|holding| holding.wanted) {
-        None => format!("member {member} does not answer (if it never will, remove it first)"),
-        Some(Some(0)) => format!("member {member} is behind"),
-        Some(Some(wanted)) => format!("member {member} still looks for {wanted}"),
-        Some(None) => format!("member {member} does not say"),
-    });
-    let others: Vec<_> = others.collect();
-    format!(
-        "member {leaving} may be the only one that has some files of the archive: {}. Ask again when another has them",
-        others.join(", ")
-    )
+/// Members, and what they said.
+type Said = [(MemberId, Option<Holding>)];
+
+impl Question {
+    fn judge(&self, said: &Said) -> Verdict {
+        let (leaves, stay): (Vec<_>, Vec<_>) =
+            said.iter().partition(|(member, _)| *member == self.leaving);
+        if let Some(problem) = self.without_majority(&stay) {
+            return Verdict::Silent(problem);
+        }
+        let is_whole = |holding: Holding| holding.is_whole(self.applied);
+        if stay.iter().any(|(_, holding)| holding.is_some_and(is_whole)) {
+            return Verdict::Kept;
+        }
+        // Where nobody answers, it may be this member that is cut off.
+        let mut others = stay.iter().filter(|(member, _)| *member != self.own).peekable();
+        let is_heard = others.peek().is_none() || others.any(|(_, holding)| holding.is_some());
+        match leaves.iter().find_map(|(_, holding)| *holding) {
+            None if is_heard => Verdict::Gone,
+            // A newcomer that has fetched nothing yet.
+            Some(Holding { files: Some(0), .. }) => Verdict::Kept,
+            _ => Verdict::Last(self.lacks(&stay)),
+        }
+    }
+
+    fn without_majority(&self, stay: &Said) -> Option<String> {
+        // Who has no vote changes no majority.
+        if !self.voters.contains(&self.leaving) {
+            return None;
+        }
+        let would_vote = stay.iter().filter(|(member, _)| self.voters.contains(member));
+        let (answer, silent): (Vec<_>, Vec<_>) =
+            would_vote.partition(|(_, holding)| holding.is_some());
+        if answer.len() > silent.len() {
+            return None;
+        }
+        let all = answer.len() + silent.len();
+        let silent: Vec<_> = silent.iter().map(|(member, _)| member.to_string()).collect();
+        Some(format!(
+            "without member {} the cluster would have no majority: of the {all} others, {} does not answer. Remove what \
+             will not come back first",
+            self.leaving,
+            silent.join(" and ")
+        ))
+    }
+
+    fn lacks(&self, stay: &Said) -> String {
+        let others =
+            stay.iter().map(|(member, holding)| match holding.map(|holding| holding.wanted) {
+                None => {
+                    format!("member {member} does not answer (if it never will, remove it first)")
+                }
+                Some(Some(0)) => format!("member {member} is behind"),
+                Some(Some(wanted)) => format!("member {member} still looks for {wanted}"),
+                Some(None) => format!("member {member} does not say"),
+            });
+        let others: Vec<_> = others.collect();
+        format!(
+            "member {} may be the only one that has some files of the archive: {}. Ask again when another has them",
+            self.leaving,
+            others.join(", ")
+        )
+    }
 }
 
 #[cfg(test)]
@@ -202,10 +246,28 @@ mod tests {
         Some(Holding { applied: AT, files: Some(7), wanted: Some(wanted) })
     }
 
-    /// Members 1, 2 and 3, of which the last leaves.
+    /// Member 1 asks whether the last one may leave; so many vote.
+    fn asked(members: &[Option<Holding>], voters: u64) -> Verdict {
+        let said: Vec<_> = (1..).map(MemberId).zip(members.iter().copied()).collect();
+        let (own, applied) = (MemberId(1), AT);
+        let voters = (1..=voters).map(MemberId).collect();
+        Question { own, applied, voters, leaving: MemberId(members.len() as u64) }.judge(&said)
+    }
+
+    /// The same, where this is not about the majority.
     fn judged(members: [Option<Holding>; 3]) -> Verdict {
-        let members: Vec<_> = (1..).map(MemberId).zip(members).collect();
-        judge(&members, (MemberId(1), AT), MemberId(3))
+        asked(&members, 0)
+    }
+
+    #[test]
+    fn those_who_stay_have_a_majority() {
+        let up = || holding(0);
+        assert_eq!(asked(&[up(), up(), None], 3), Verdict::Kept);
+        assert_eq!(asked(&[up(), up(), None, None], 4), Verdict::Kept);
+        assert_eq!(asked(&[up(), None, up()], 2), Verdict::Kept, "it has no vote");
+        let Verdict::Silent(problem) = asked(&[up(), None, up()], 3) else { panic!("it leaves") };
+        assert!(problem.contains("of the 2 others, 2 does not answer"), "{problem}");
+        assert!(matches!(asked(&[up(), None, None, up(), up()], 5), Verdict::Silent(_)));
     }
 
     #[test]
@@ -236,8 +298,7 @@ mod tests {
     #[test]
     fn who_has_nothing_to_give_leaves() {
         assert_eq!(judged([holding(1), holding(1), None]), Verdict::Gone);
-        let two = [(MemberId(1), holding(1)), (MemberId(3), None)];
-        assert_eq!(judge(&two, (MemberId(1), AT), MemberId(3)), Verdict::Gone);
+        assert_eq!(asked(&[holding(1), None], 0), Verdict::Gone);
         let new = Some(Holding { applied: 2, files: Some(0), wanted: Some(7) });
         assert_eq!(judged([holding(1), None, new]), Verdict::Kept);
     }

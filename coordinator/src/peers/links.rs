@@ -188,6 +188,11 @@ impl PeerLinks {
         found.ok().and_then(|found| found.clone()).unwrap_or(Declined::Stopped)
     }
 
+    /// What another member has said, if this one does not belong to the cluster any more.
+    pub fn why_expelled(&self) -> Option<Declined> {
+        self.refused.borrow().clone()
+    }
+
     /// This member.
     pub fn own(&self) -> MemberId {
         self.own

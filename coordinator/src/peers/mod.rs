@@ -9,7 +9,7 @@
 //! | [`links`] | connections to the others |
 //! | [`leader`] | calls to whoever leads, which may be this member |
 //! | `attempt` | what came of one try |
-//! | [`keepers`] | who keeps the archive when a member leaves |
+//! | [`keepers`] | whether those who stay keep what there is |
 //! | [`server`] | answering |
 
 mod attempt;

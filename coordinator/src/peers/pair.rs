@@ -1,5 +1,6 @@
 //! Two members and a line from the first to the second, for tests.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -7,19 +8,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use novacron_protocol::ids::{Incarnation, MemberId};
+use novacron_protocol::ids::{ClusterId, Incarnation, MemberId};
 use novacron_protocol::wire::codec;
 use novacron_storage::disk::{Disk, SimulatedDisk};
 use novacron_storage::log::{Log, LogOptions};
+use uuid::Uuid;
 
+use super::desk::Desk;
 use super::message::{PeerRequest, PeerResponse};
 use super::{Answer, Call, Carrier, PeerError, PeerLinks};
+use crate::clock::{Clock, new_request};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::network::Network;
 use crate::raft::testing::pass;
 use crate::raft::timing::Timing;
+use crate::raft::words::RaftMetrics;
 use crate::raft::{DiskWork, Haste, Heard, MemberNode, Raft};
+use crate::state::Body;
+use crate::state::formats::Formats;
+use crate::state::member::MemberFacts;
 use crate::view::FleetCell;
 
 /// Members 1 and 2, neither of which knows of a cluster yet.
@@ -94,6 +102,28 @@ impl Pair {
         assert!(line.other.set(other.clone()).is_ok());
         Self { one, cell, haste, other, line }
     }
+
+    /// The desk of the first, which is a cluster of one that has admitted the second.
+    pub(crate) async fn desk(&self) -> Desk {
+        self.one.initialize(BTreeMap::from([(1, MemberNode::default())])).await.unwrap();
+        self.one.trigger().elect().await.unwrap();
+        let leads = |metrics: &RaftMetrics<u64, MemberNode>| metrics.current_leader == Some(1);
+        self.one.metrics().wait_for(leads).await.unwrap();
+        let (raft, haste) = (self.one.clone(), self.haste.clone());
+        let clock = Clock::system();
+        let desk = Desk::new((raft, haste), self.cell.clone(), clock.clone(), None);
+        let (cluster, operator) = (ClusterId(Uuid::from_u128(1)), "root".parse().unwrap());
+        let found = Body::FoundCluster { cluster, member: facts("one"), operator };
+        for body in [found, Body::AdmitMember(facts("other"))] {
+            desk.propose_body(new_request(clock.now()), body).await.unwrap();
+        }
+        desk
+    }
+}
+
+fn facts(name: &str) -> MemberFacts {
+    let (name, formats) = (name.to_owned(), Formats::default());
+    MemberFacts { peer_address: name.clone(), api_address: name.clone(), name, formats }
 }
 
 async fn member(id: u64, line: &Arc<Line>) -> (Raft, FleetCell, Haste) {

@@ -92,7 +92,7 @@ async fn until_whole(client: &Https, members: usize) -> Value {
         let all = status["members"].as_array().unwrap();
         let is_whole = |member: &Value| {
             member["reachable"] == true
-                && member["role"] != "learner"
+                && (member["role"] == "voter" || member["role"] == "leader")
                 && member["report"]["archive_missing"] == 0
                 && member["lag_entries"].as_u64().unwrap() < 50
         };
@@ -169,7 +169,14 @@ async fn a_lost_member_is_replaced_while_clients_write() {
     .await;
     assert!(seen["problem"].as_str().is_some_and(|problem| !problem.is_empty()), "{seen}");
     assert_eq!(status(&client).await.unwrap()["tolerates_a_loss"], false);
-    let path = format!("/api/v1/cluster/members/{id}");
+    // With the other one the last majority would go.
+    let path = |id: u64| format!("/api/v1/cluster/members/{id}");
+    let spare = members.iter().find(|member| member["id"] != id && member["id"] != leader);
+    let spare = spare.unwrap()["id"].as_u64().unwrap();
+    let refused = client.send("DELETE", &path(spare), &[], b"").await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body.contains("no majority"), "{refused:?}");
+    let path = path(id);
     let removed = client.send("DELETE", &path, &[], b"").await;
     assert_eq!(removed.status, 200, "{removed:?}");
     assert_eq!(
@@ -198,7 +205,8 @@ async fn a_lost_member_is_replaced_while_clients_write() {
     std::fs::rename(&remains, &lost.data).unwrap();
     lost.serve();
     let mut ghost = lost.child.take().unwrap();
-    until("the old member ends", async || ghost.try_wait().unwrap()).await;
+    let ended = until("the old member ends", async || ghost.try_wait().unwrap()).await;
+    assert_eq!(ended.code(), Some(3), "nobody starts it again");
     let log = std::fs::read_to_string(lost.config.with_extension("log")).unwrap();
     assert!(log.contains(&format!("member {id} was removed from the cluster")), "{log}");
     drop((first, kept));

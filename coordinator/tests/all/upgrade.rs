@@ -161,7 +161,8 @@ impl Fleet {
         until("all vote", async || {
             let cluster = client.get("/api/v1/cluster").await.json();
             let members = cluster["members"].as_array()?;
-            let votes = members.iter().filter(|member| member["role"] != "learner").count();
+            let votes = |member: &&Value| member["role"] == "voter" || member["role"] == "leader";
+            let votes = members.iter().filter(votes).count();
             (votes == voters).then_some(())
         })
         .await;

@@ -143,4 +143,13 @@ pub enum MemberRole {
     Voter,
     /// Follows without a vote while it catches up.
     Learner,
+    /// Has an id and no part in consensus: it has not started yet, or is being removed.
+    Outside,
+}
+
+impl MemberRole {
+    /// Whether it counts for a majority.
+    pub fn votes(self) -> bool {
+        matches!(self, Self::Leader | Self::Voter)
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use novacron_protocol::node::NodeState;
-use novacron_sdk::api::{ClusterView, MemberRole};
+use novacron_sdk::api::ClusterView;
 use novacron_sdk::{Client, Config};
 use novacron_storage::disk::UNSYNCED;
 use serde_json::Value;
@@ -442,7 +442,7 @@ impl Site {
         for (member, name) in MEMBERS.iter().enumerate() {
             until("every member votes", HEALING, || {
                 let Some(view) = self.view_of(member) else { return Ok(None) };
-                let votes = view.members.iter().filter(|member| member.role != MemberRole::Learner);
+                let votes = view.members.iter().filter(|member| member.role.votes());
                 Ok((view.leader.is_some() && votes.count() == MEMBERS.len()).then_some(()))
             })
             .with_context(|| format!("{name} is not whole"))?;

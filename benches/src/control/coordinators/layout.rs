@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::Method;
-use novacron_protocol::api::{MemberRole, TokenView};
+use novacron_protocol::api::TokenView;
 use novacron_transport::{ClusterAuthority, Credentials, tls};
 use rustls::pki_types::ServerName;
 
@@ -140,7 +140,7 @@ fn await_votes(cluster: &Cluster, voters: usize) -> Result<()> {
     let status = ask(Method::GET, "/api/v1/cluster", "");
     let votes = |answer: &_| {
         let view = self::cluster(answer)?;
-        let all = view.members.iter().filter(|member| member.role != MemberRole::Learner);
+        let all = view.members.iter().filter(|member| member.role.votes());
         Ok(all.count() >= voters)
     };
     cluster.ask_patiently(0, &status, ENTER_PATIENCE, votes).map(drop)

@@ -229,12 +229,11 @@ impl TestCluster {
     }
 
     async fn until_votes(&self, name: &str) {
-        use novacron_protocol::api::MemberRole::Learner;
         let app = self.app(name);
         until("the new member votes", async || {
             let view = app.cluster.view().await.ok()?;
             let own = view.members.iter().find(|member| member.name == name)?;
-            (own.role != Learner).then_some(())
+            own.role.votes().then_some(())
         })
         .await;
     }
