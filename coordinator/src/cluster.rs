@@ -1,7 +1,6 @@
 //! The coordinators themselves: who they are, who may join, who leaves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::raft::words::Membership;
 use futures_util::future::join_all;
@@ -25,9 +24,6 @@ use crate::state::{Accepted, Body, Command, Fleet, Origin, Refusal};
 use crate::status::{self, OwnStatus};
 use crate::view::{ReadError, View};
 use tokio::time::timeout;
-
-/// How long a question about the members waits for a quorum.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Seconds that a join token lives unless said.
 const TTL_SECONDS_DEFAULT: u64 = 3600;
@@ -83,16 +79,27 @@ impl Cluster {
         Ok(ClusterView { cluster: self.id, leader, revision, members, settings: settings.into() })
     }
 
-    /// How each member is, as it says itself. Those that do not answer are said so. Without a quorum the members are those
-    /// that this one knows: then, above all, somebody wants to know whom it reaches.
+    /// How each member is, as it says itself. Those that do not answer are said so.
+    ///
+    /// # Errors
+    /// [`ReadError::Unavailable`] without a quorum.
+    pub async fn status(&self) -> Result<ClusterStatus, ReadError> {
+        Ok(self.status_of(self.view().await?).await)
+    }
+
+    /// The same without a quorum: of the members that this one knows, and nobody is said to lead.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`] when its consensus has stopped.
-    pub async fn status(&self) -> Result<ClusterStatus, ReadError> {
-        let view = match timeout(CONFIRM_TIMEOUT, self.view()).await {
-            Ok(Ok(view)) => view,
-            Ok(Err(_)) | Err(_) => self.seen_here().await?,
-        };
+    pub async fn status_here(&self) -> Result<ClusterStatus, ReadError> {
+        let mut view = self.seen_here().await?;
+        view.leader = None;
+        let leaders = view.members.iter_mut().filter(|member| member.role == MemberRole::Leader);
+        leaders.for_each(|member| member.role = MemberRole::Voter);
+        Ok(self.status_of(view).await)
+    }
+
+    async fn status_of(&self, view: ClusterView) -> ClusterStatus {
         let ClusterView { cluster, leader, members, .. } = view;
         let asked = members.into_iter().map(|member| self.ask(member));
         let mut members = join_all(asked).await;
@@ -100,7 +107,7 @@ impl Cluster {
         let tolerates_a_loss = status::tolerates_a_loss(&members);
         let incarnation = self.leader.links().incarnation();
         let formats = self.view.local(Fleet::formats).0;
-        Ok(ClusterStatus { cluster, incarnation, formats, leader, tolerates_a_loss, members })
+        ClusterStatus { cluster, incarnation, formats, leader, tolerates_a_loss, members }
     }
 
     async fn ask(&self, member: MemberView) -> MemberStatus {

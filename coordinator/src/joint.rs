@@ -5,16 +5,14 @@
 //! a leader that goes away in between, or one that nobody waits for any more, leaves its cluster there. Whoever leads takes
 //! the step then.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use novacron_protocol::ids::MemberId;
 use tokio::sync::watch::error::RecvError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::peers::desk::Desk;
-use crate::raft::words::{ChangeMembers, RaftServerMetrics};
+use crate::raft::words::RaftServerMetrics;
 use crate::raft::{MemberNode, Raft};
 
 /// After how long a change is taken for left: whoever asks for one waits for 4 s.
@@ -35,10 +33,7 @@ pub async fn end(raft: Raft, desk: Desk, stop: CancellationToken) {
 async fn end_each(raft: &Raft, desk: &Desk) -> Result<(), RecvError> {
     let mut metrics = raft.server_metrics();
     loop {
-        let (left, leaving) = {
-            let joint = metrics.wait_for(is_joint).await?;
-            (*joint.membership_config.log_id(), leaving(&joint))
-        };
+        let left = *metrics.wait_for(is_joint).await?.membership_config.log_id();
         let is_other = |metrics: &Metrics| *metrics.membership_config.log_id() != left;
         if let Ok(other) = timeout(PATIENCE, metrics.wait_for(is_other)).await {
             other?;
@@ -48,34 +43,14 @@ async fn end_each(raft: &Raft, desk: &Desk) -> Result<(), RecvError> {
             tracing::warn!(%reason, "a change of members stays in the middle");
             continue;
         }
-        // Nobody more: what is left is the second step.
-        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
-        match timeout(PATIENCE, raft.change_membership(nobody, false)).await {
-            Ok(Ok(_)) => {
-                tracing::info!("a change of members that was left in the middle has ended");
-                for member in leaving {
-                    note_leaving(desk, member).await;
-                }
+        match timeout(PATIENCE, desk.end_change()).await {
+            Ok(Ok(())) => {
+                tracing::info!("a change of members that was left in the middle has ended")
             }
             Ok(Err(error)) => tracing::warn!(%error, "a change of members stays in the middle"),
             Err(_) => tracing::warn!("a change of members stays in the middle: no quorum answers"),
         }
     }
-}
-
-/// The fleet has them until whoever asked for it notes that they left.
-async fn note_leaving(desk: &Desk, member: MemberId) {
-    if let Err(error) = desk.note_leaving(member).await {
-        tracing::warn!(%member, %error, "a coordinator left and is not noted to have: remove it once more");
-    }
-}
-
-/// Those that vote before the second step and not after it.
-fn leaving(metrics: &Metrics) -> Vec<MemberId> {
-    let membership = metrics.membership_config.membership();
-    let stays =
-        |id: &u64| membership.get_joint_config().last().is_some_and(|voters| voters.contains(id));
-    membership.voter_ids().filter(|id| !stays(id)).map(MemberId).collect()
 }
 
 fn is_joint(metrics: &Metrics) -> bool {
@@ -84,11 +59,14 @@ fn is_joint(metrics: &Metrics) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use novacron_protocol::ids::MemberId;
     use tokio::time::error::Elapsed;
 
     use super::*;
     use crate::peers::pair::Pair;
-    use crate::raft::words::RaftMetrics;
+    use crate::raft::words::{ChangeMembers, RaftMetrics};
 
     /// A change is begun, and nobody waits for it any more.
     async fn leave_in_the_middle(raft: &Raft, change: ChangeMembers<u64, MemberNode>) {

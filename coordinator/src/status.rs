@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use novacron_protocol::api::{MemberReport, MemberStatus, MemberView};
+use novacron_protocol::api::{ClusterStatus, MemberReport, MemberStatus, MemberView};
 use tokio::task::spawn_blocking;
 
 use crate::clock::Clock;
@@ -137,6 +137,12 @@ pub(crate) fn fill_in_lags(members: &mut [MemberStatus]) {
         let applied = member.report.as_ref().map(|report| report.applied);
         member.lag_entries = applied.map(|applied| last.saturating_sub(applied));
     }
+}
+
+/// Whether a cluster of several cannot lose one more. One of one never could.
+pub(crate) fn lacks_a_spare(status: &ClusterStatus) -> bool {
+    let voters = status.members.iter().filter(|member| member.member.role.votes()).count();
+    voters > 1 && !status.tolerates_a_loss
 }
 
 /// Whether a quorum of voters is left if one of those that answer is lost.

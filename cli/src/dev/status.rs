@@ -35,7 +35,7 @@ struct HostStatus {
     address: Ipv4Addr,
     pid: Option<u32>,
     alive: bool,
-    /// What the coordinators say of it: `leader`, `voter`, `learner`; `ready`, `suspect`, `down`.
+    /// What the coordinators say of it: `leader`, `voter`, `learner`, `outside`; `ready`, `suspect`, `down`.
     state: Option<String>,
 }
 

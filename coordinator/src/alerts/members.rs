@@ -4,14 +4,14 @@ use novacron_protocol::alert::{AlertKey, AlertObject, Condition};
 use novacron_protocol::api::{ClusterStatus, MemberReport, MemberRole, MemberStatus, Severity};
 
 use super::conditions::{Finding, Findings};
-use crate::status::LAG_ENTRIES_MAX;
+use crate::status::{LAG_ENTRIES_MAX, lacks_a_spare};
 
 /// Below how many hundredths of free room a disk is nearly full.
 const DISK_FREE_PERCENT_MIN: u128 = 10;
 
 pub(super) fn look(status: &ClusterStatus, found: &mut Findings) {
     status.members.iter().for_each(|member| look_at(member, found));
-    if status.members.len() > 1 && !status.tolerates_a_loss {
+    if lacks_a_spare(status) {
         let summary = "if one more coordinator is lost, there is no quorum".to_owned();
         let key = AlertKey::of(Condition::NoSpareMember, AlertObject::Cluster);
         found.insert(key, Finding { severity: Severity::Critical, summary });

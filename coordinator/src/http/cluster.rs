@@ -1,10 +1,13 @@
 //! The coordinator cluster.
 
+use std::time::Duration;
+
 use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{ClusterStatus, ClusterView, Code, Problem, SettingsChange};
 use novacron_protocol::ids::MemberId;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::answer::Found;
 use super::body::{Json, NoBody};
@@ -32,6 +35,9 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+/// How long a question about the members waits for a quorum.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Which coordinator.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,8 +51,21 @@ async fn show(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterView>
 }
 
 async fn status(call: Call<Nothing, Nothing, NoBody>) -> Result<Found<ClusterStatus>, Problem> {
-    call.read(|_, sight| sight.check(Scope::Fleet)).await??;
-    call.api.app.cluster.status().await.map(Found).map_err(|error| error.to_problem())
+    let cluster = &call.api.app.cluster;
+    let checked = timeout(CONFIRM_TIMEOUT, call.read(|_, sight| sight.check(Scope::Fleet))).await;
+    let status = match checked {
+        Ok(Ok(checked)) => {
+            checked?;
+            cluster.status().await
+        }
+        Ok(Err(problem)) if problem.code != Code::Unavailable => return Err(problem),
+        // Then, above all, somebody wants to know who is reached.
+        Ok(Err(_)) | Err(_) => {
+            call.glance(|_, sight| Ok(sight.check(Scope::Fleet)?))?;
+            cluster.status_here().await
+        }
+    };
+    status.map(Found).map_err(|error| error.to_problem())
 }
 
 async fn remove(call: Call<MemberPath, Nothing, NoBody>) -> Result<Found<ClusterView>, Problem> {

@@ -2,7 +2,8 @@
 
 use novacron_protocol::access::{Permission, Scope};
 use novacron_protocol::api::{
-    Attention, AttentionKind, ClusterStatus, MemberStatus, MonthCost, Overview, Problem, Severity,
+    Attention, AttentionKind, ClusterStatus, MemberRole, MemberStatus, MonthCost, Overview,
+    Problem, Severity,
 };
 
 use super::answer::Found;
@@ -13,7 +14,7 @@ use crate::auth::{Sight, Where};
 use crate::ledger::LedgerError;
 use crate::state::Fleet;
 use crate::state::binding::Reach;
-use crate::status::LAG_ENTRIES_MAX;
+use crate::status::{LAG_ENTRIES_MAX, lacks_a_spare};
 use crate::view::overview::{Lens, Survey, point_out};
 
 pub(super) fn routes() -> Vec<Route> {
@@ -106,7 +107,7 @@ fn unreadable(error: &LedgerError) -> Attention {
 
 fn of_members(status: &ClusterStatus) -> Vec<Attention> {
     let mut attention: Vec<_> = status.members.iter().filter_map(of_member).collect();
-    if status.members.len() > 1 && !status.tolerates_a_loss {
+    if lacks_a_spare(status) {
         attention.push(Attention {
             severity: Severity::Critical,
             kind: AttentionKind::NoSpareMember,
@@ -118,6 +119,10 @@ fn of_members(status: &ClusterStatus) -> Vec<Attention> {
 }
 
 fn of_member(member: &MemberStatus) -> Option<Attention> {
+    // It has not begun, or ends.
+    if member.member.role == MemberRole::Outside {
+        return None;
+    }
     let name = member.member.name.clone();
     if !member.reachable {
         let detail = member.problem.clone().unwrap_or_default();

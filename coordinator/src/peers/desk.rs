@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::committer::{COMMIT_TIMEOUT, Committer, declined_write};
 #[cfg(doc)]
 use super::courier::TRY_TIMEOUT;
-use super::keepers::Keepers;
+use super::keepers::{Keepers, stays};
 use super::message::{Answer, Call, Committed, Declined};
 use crate::clock::{Clock, new_request};
 use crate::fitness::Fitness;
@@ -276,10 +276,28 @@ impl Desk {
         }
     }
 
-    /// Notes that a member left which is no member for consensus any more.
-    pub(crate) async fn note_leaving(&self, member: MemberId) -> Result<(), Declined> {
-        let request = new_request(self.clock.now());
-        self.propose_body(request, Body::RemoveMember { member }).await.map(drop)
+    /// Takes the second step of a change of members that nobody else takes, and notes who has left by it: the fleet has them until
+    /// whoever asked for it, and is gone, would have done so.
+    pub(crate) async fn end_change(&self) -> Result<(), Declined> {
+        let _changing = self.begin_change().await?;
+        let leaving = self.leaving();
+        // Nobody more: what is left is the second step.
+        let nobody = ChangeMembers::AddVoterIds(BTreeSet::new());
+        self.raft.change_membership(nobody, false).await.map_err(|error| declined_write(&error))?;
+        for member in leaving {
+            let request = new_request(self.clock.now());
+            self.propose_body(request, Body::RemoveMember { member }).await?;
+        }
+        Ok(())
+    }
+
+    /// Those that are no members any more after the second step of a change.
+    fn leaving(&self) -> Vec<MemberId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let members = membership.nodes().map(|(id, _)| *id);
+        members.filter(|id| !stays(membership, *id)).map(MemberId).collect()
     }
 
     /// Lets an admitted member take part: it catches up without a vote first, with log and archive, then it votes.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use tokio::time::{sleep, timeout};
@@ -34,6 +34,8 @@ struct Holding {
     files: Option<u64>,
     /// Files that it lacks and another may have.
     wanted: Option<u64>,
+    /// Whether it can store entries.
+    has_room: bool,
 }
 
 impl Holding {
@@ -103,14 +105,19 @@ impl Keepers {
         if member == self.links.own() {
             return Some(self.own());
         }
-        let asked = self.links.call(member, node, Call::Status);
-        let Ok(Ok(Answer::Status(report))) = timeout(ANSWER_TIMEOUT, asked).await else {
+        let status = self.links.call(member, node, Call::Status);
+        let condition = self.links.call(member, node, Call::Condition);
+        let (status, condition) = timeout(ANSWER_TIMEOUT, join(status, condition)).await.ok()?;
+        let (Ok(Answer::Status(report)), Ok(Answer::Condition { has_room, .. })) =
+            (status, condition)
+        else {
             return None;
         };
         let report: MemberReport = serde_json::from_str(&report).ok()?;
         // A release before says only what it lacks.
         let wanted = report.archive_wanted.or((report.archive_missing == 0).then_some(0));
-        Some(Holding { applied: report.applied, files: report.archive_files, wanted })
+        let (applied, files) = (report.applied, report.archive_files);
+        Some(Holding { applied, files, wanted, has_room })
     }
 
     fn own(&self) -> Holding {
@@ -118,7 +125,8 @@ impl Keepers {
         let stock = self.history.stock().ok();
         let (files, wanted) =
             (stock.as_ref().map(|stock| stock.files), stock.map(|stock| stock.wanted));
-        Holding { applied, files, wanted }
+        // A leader without room does not come here.
+        Holding { applied, files, wanted, has_room: true }
     }
 
     fn applied(&self) -> u64 {
@@ -127,7 +135,7 @@ impl Keepers {
 }
 
 /// Whether a member is there when the change is over that is in the middle, if there is one.
-fn stays(membership: &Membership<u64, MemberNode>, member: u64) -> bool {
+pub(super) fn stays(membership: &Membership<u64, MemberNode>, member: u64) -> bool {
     let votes = |voters: &BTreeSet<u64>| voters.contains(&member);
     let configurations = membership.get_joint_config();
     match configurations.iter().any(votes) {
@@ -203,15 +211,15 @@ impl Question {
         }
         let would_vote = stay.iter().filter(|(member, _)| self.voters.contains(member));
         let (answer, silent): (Vec<_>, Vec<_>) =
-            would_vote.partition(|(_, holding)| holding.is_some());
-        if answer.len() > silent.len() {
+            would_vote.partition(|(_, holding)| holding.is_some_and(|holding| holding.has_room));
+        if answer.len() >= silent.len() + usize::from(!silent.is_empty()) {
             return None;
         }
         let all = answer.len() + silent.len();
         let silent: Vec<_> = silent.iter().map(|(member, _)| member.to_string()).collect();
         Some(format!(
-            "without member {} the cluster would have no majority: of the {all} others, {} does not answer. Remove what \
-             will not come back first",
+            "without member {} the cluster would have no majority: of the {all} others, {} does not answer or has no room. \
+             Remove what will not come back first",
             self.leaving,
             silent.join(" and ")
         ))
@@ -243,7 +251,7 @@ mod tests {
     const AT: u64 = 10;
 
     fn holding(wanted: u64) -> Option<Holding> {
-        Some(Holding { applied: AT, files: Some(7), wanted: Some(wanted) })
+        Some(Holding { applied: AT, files: Some(7), wanted: Some(wanted), has_room: true })
     }
 
     /// Member 1 asks whether the last one may leave; so many vote.
@@ -268,6 +276,8 @@ mod tests {
         let Verdict::Silent(problem) = asked(&[up(), None, up()], 3) else { panic!("it leaves") };
         assert!(problem.contains("of the 2 others, 2 does not answer"), "{problem}");
         assert!(matches!(asked(&[up(), None, None, up(), up()], 5), Verdict::Silent(_)));
+        let full = holding(0).map(|holding| Holding { has_room: false, ..holding });
+        assert!(matches!(asked(&[up(), full, up()], 3), Verdict::Silent(_)));
     }
 
     #[test]
@@ -278,8 +288,9 @@ mod tests {
 
     #[test]
     fn the_last_that_may_have_something_does_not_leave() {
-        let behind = Some(Holding { applied: AT - 1, files: Some(3), wanted: Some(0) });
-        let silent_of_it = Some(Holding { applied: AT, files: None, wanted: None });
+        let behind =
+            Some(Holding { applied: AT - 1, files: Some(3), wanted: Some(0), has_room: true });
+        let silent_of_it = Some(Holding { applied: AT, files: None, wanted: None, has_room: true });
         for (first, says) in [
             (holding(2), "member 1 still looks for 2"),
             (None, "member 1 does not answer"),
@@ -299,7 +310,7 @@ mod tests {
     fn who_has_nothing_to_give_leaves() {
         assert_eq!(judged([holding(1), holding(1), None]), Verdict::Gone);
         assert_eq!(asked(&[holding(1), None], 0), Verdict::Gone);
-        let new = Some(Holding { applied: 2, files: Some(0), wanted: Some(7) });
+        let new = Some(Holding { applied: 2, files: Some(0), wanted: Some(7), has_room: true });
         assert_eq!(judged([holding(1), None, new]), Verdict::Kept);
     }
 

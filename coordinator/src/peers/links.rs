@@ -188,9 +188,11 @@ impl PeerLinks {
         found.ok().and_then(|found| found.clone()).unwrap_or(Declined::Stopped)
     }
 
-    /// What another member has said, if this one does not belong to the cluster any more.
+    /// What another member has said, if this one belongs to the cluster no more and never will again.
     pub fn why_expelled(&self) -> Option<Declined> {
-        self.refused.borrow().clone()
+        use Declined::{MemberLeft, OtherIncarnation};
+        let refused = self.refused.borrow().clone();
+        refused.filter(|one| matches!(one, MemberLeft { .. } | OtherIncarnation { .. }))
     }
 
     /// This member.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::https::Https;
 use crate::support::*;
 use novacron_coordinator::clock::Clock;
 use novacron_coordinator::config::TestDiskConfig;
@@ -15,6 +16,7 @@ use novacron_coordinator::view::ReadError;
 use novacron_protocol::api::MemberRole;
 use novacron_protocol::ids::MemberId;
 use novacron_transport::{Endpoint, LinkSettings};
+use serde_json::Value;
 use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,6 +106,8 @@ async fn hashes(cluster: &TestCluster) -> Vec<u128> {
 async fn a_minority_neither_writes_nor_reads_and_is_not_ready() {
     let mut cluster = TestCluster::start(3).await;
     create(cluster.any(), "web").await.unwrap();
+    let operator = cluster.operator_credentials("anna").await;
+    let client = Https::with(cluster.configs["c1"].api_listen, &operator);
     cluster.stop("c2").await;
     cluster.stop("c3").await;
     let alone = cluster.app("c1");
@@ -114,8 +118,13 @@ async fn a_minority_neither_writes_nor_reads_and_is_not_ready() {
     );
     assert_eq!(alone.view.read(|_| ()).await, Err(ReadError::Unavailable));
     assert!(alone.readiness.check().await.is_err());
-    let status = alone.cluster.status().await.expect("it says whom it reaches");
-    let reached = status.members.iter().map(|one| (one.member.name.as_str(), one.reachable));
+    // It says whom it reaches.
+    let answer = client.get("/api/v1/cluster/status").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let status = answer.json();
+    assert_eq!(status["leader"], Value::Null);
+    let members = status["members"].as_array().unwrap().iter();
+    let reached = members.map(|one| (one["name"].as_str().unwrap(), one["reachable"] == true));
     assert_eq!(reached.collect::<Vec<_>>(), [("c1", true), ("c2", false), ("c3", false)]);
     assert!(
         alone.view.local(|fleet| fleet.find_vm("web").is_some()),
