@@ -191,7 +191,9 @@ fn hint_of(code: Code) -> Option<&'static str> {
         Code::ResidencyRule => Some(
             "`novacron region list` and `novacron project show` show the rules, `novacron node list` where nodes stand",
         ),
-        Code::NameTaken => Some("`novacron vm list` shows the names in use"),
+        Code::NameTaken => {
+            Some("`list` of what you make shows the names in use, such as `novacron vm list`")
+        }
         Code::NoCapacity => Some("`novacron node list` shows what each node has free"),
         Code::OutcomeUnknown => Some("it may have happened: look before you try again"),
         Code::NodeUnreachable => {

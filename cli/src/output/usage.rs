@@ -76,7 +76,7 @@ impl Show for Invoice {
     }
 }
 
-/// A line and its parts.
+/// A line, or its parts, which sum to it: so the column of dollars adds up.
 fn lines(line: &InvoiceLine) -> Vec<Vec<String>> {
     let row = |quantity, micro_dollars, tags: String| {
         vec![
@@ -90,12 +90,14 @@ fn lines(line: &InvoiceLine) -> Vec<Vec<String>> {
             tags,
         ]
     };
-    let mut rows = vec![row(line.quantity, line.micro_dollars, String::new())];
-    rows.extend(line.allocations.iter().map(|part| {
+    if line.allocations.is_empty() {
+        return vec![row(line.quantity, line.micro_dollars, String::new())];
+    }
+    let parts = line.allocations.iter().map(|part| {
         let tags = if part.tags.is_empty() { "untagged".to_owned() } else { labels(&part.tags) };
         row(part.quantity, part.micro_dollars, tags)
-    }));
-    rows
+    });
+    parts.collect()
 }
 
 impl Show for RatesView {

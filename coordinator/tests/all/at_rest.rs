@@ -82,11 +82,6 @@ async fn measured(cluster: &TestCluster, member: &str, tick: Tick) -> u64 {
     .await
 }
 
-fn archived(config: &Config) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(config.data_directory.join("archive")).unwrap();
-    files.map(|file| file.unwrap().path()).collect()
-}
-
 /// Every file below a directory, whole.
 fn whole(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();

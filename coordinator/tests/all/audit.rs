@@ -225,12 +225,8 @@ async fn who_is_far_behind_reads_the_archive_first() {
 }
 
 fn archive_files(cluster: &TestCluster, member: &str) -> Vec<PathBuf> {
-    let directory = cluster.configs[member].data_directory.join("archive");
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|file| file.to_string_lossy().contains("audit-")).collect();
-    files.sort();
-    files
+    let files = archived(&cluster.configs[member]).into_iter();
+    files.filter(|file| file.to_string_lossy().contains("audit-")).collect()
 }
 
 /// Its files, of which so many are written behind what it applies.

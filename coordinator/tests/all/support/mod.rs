@@ -55,6 +55,16 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
+/// The files of a member's archive, sorted, without those that are being written.
+pub fn archived(config: &Config) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(config.data_directory.join("archive")).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|file| file.extension().is_none_or(|end| end != "temporary")).collect();
+    files.sort();
+    files
+}
+
 pub fn config(name: &str, directory: &Path) -> Config {
     config_with(name, directory, "")
 }
