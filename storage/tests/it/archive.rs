@@ -71,7 +71,8 @@ fn a_file_that_somebody_removed_is_noticed_when_it_is_read() {
     }
     let gone = |name: &str| {
         assert_eq!(archive.names().unwrap(), ["window-1", "window-2"]);
-        std::fs::remove_file(directory.path().join("archive").join(name)).unwrap();
+        let file = directory.path().join("archive").join(format!("{name}.archive"));
+        std::fs::remove_file(file).unwrap();
     };
     gone("window-1");
     assert_eq!(archive.get("window-1", &hash).unwrap(), None);
