@@ -15,7 +15,7 @@ use novacron_transport::token::{JoinToken, RANDOM_BYTES, TokenRecord};
 use novacron_transport::{Role, SubjectName};
 
 use crate::auth::Authorized;
-use crate::peers::{Answer, Call, LeaderLink};
+use crate::peers::{Call, LeaderLink};
 use crate::propose::{ProposeError, Proposer};
 use crate::raft::MemberNode;
 use crate::state::member::MemberRecord;
@@ -120,13 +120,9 @@ impl Cluster {
         }
         let MemberView { name, peer_address, api_address, .. } = member.clone();
         let node = MemberNode { name, peer_address, api_address };
-        let call = self.leader.links().call(member.id, &node, Call::Status);
-        match timeout(status::ANSWER_TIMEOUT, call).await {
-            Ok(Ok(Answer::Status(report))) => match serde_json::from_str(&report) {
-                Ok(report) => status::answered(member, report),
-                Err(error) => status::silent(member, chain(&error)),
-            },
-            Ok(Ok(_)) => status::silent(member, "it answered something else".to_owned()),
+        let report = self.leader.links().report(member.id, &node);
+        match timeout(status::ANSWER_TIMEOUT, report).await {
+            Ok(Ok(report)) => status::answered(member, report),
             Ok(Err(error)) => status::silent(member, chain(&error)),
             Err(_) => status::silent(member, "no answer in time".to_owned()),
         }

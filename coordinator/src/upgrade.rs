@@ -13,13 +13,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, new_request};
-use crate::peers::{Answer, Call, LeaderLink};
+use crate::peers::LeaderLink;
 use crate::raft::MemberNode;
 use crate::state::formats::{FormatVersion, Formats};
 use crate::state::{Body, Command, Fleet};
@@ -77,11 +76,7 @@ impl Upgrade {
         if member == links.own() {
             return Some((member, links.formats()));
         }
-        let call = links.call(member, &node, Call::Status);
-        let Ok(Ok(Answer::Status(report))) = timeout(ANSWER_TIMEOUT, call).await else {
-            return None;
-        };
-        let report: MemberReport = serde_json::from_str(&report).ok()?;
+        let report = timeout(ANSWER_TIMEOUT, links.report(member, &node)).await.ok()?.ok()?;
         let (oldest, newest) = (report.formats_oldest, report.formats_newest);
         let formats = Formats { oldest: FormatVersion(oldest), newest: FormatVersion(newest) };
         Some((member, formats))

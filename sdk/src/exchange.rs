@@ -76,6 +76,30 @@ pub(crate) struct Exchange {
     notice: Option<Notice>,
 }
 
+/// Why a round gave no result.
+struct Failed {
+    error: Error,
+    /// Whether another round may help.
+    hope: Hope,
+    /// Nobody else would answer otherwise.
+    is_final: bool,
+    /// A coordinator said that it may have been done.
+    doubt: Option<Box<Problem>>,
+}
+
+impl Failed {
+    fn finally(error: Error) -> Self {
+        Self { error, hope: Hope::None, is_final: true, doubt: None }
+    }
+
+    /// What to tell the caller when there is no other round. That a later attempt did nothing says nothing of an earlier
+    /// one whose outcome is not known.
+    fn end(self, earlier: Option<Box<Problem>>) -> Error {
+        let doubt = self.doubt.or(earlier).filter(|_| !self.is_final);
+        doubt.map_or(self.error, Error::Problem)
+    }
+}
+
 /// Why an attempt gave no result.
 enum Failure {
     /// Nobody else would answer otherwise.
@@ -152,29 +176,31 @@ impl Exchange {
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
     ) -> Result<(String, T), Error> {
         let mut patience = Patience::new(self.patience, Instant::now());
+        let mut doubt = None;
         loop {
-            let (error, hope) = match self.round(request, read, &mut patience) {
+            let failed = match self.round(request, read, &mut patience) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            match patience.pause(hope, Instant::now()) {
+            match patience.pause(failed.hope, Instant::now()) {
                 Some(pause) => std::thread::sleep(pause),
-                None => return Err(error),
+                None => return Err(failed.end(doubt)),
             }
+            doubt = failed.doubt.or(doubt);
         }
     }
 
-    /// Tries every endpoint once. With the error comes whether another round may help.
+    /// Tries every endpoint once.
     fn round<T>(
         &self,
         request: &Request,
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
         patience: &mut Patience,
-    ) -> Result<(String, T), (Error, Hope)> {
+    ) -> Result<(String, T), Failed> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut attempts = Vec::new();
         let mut hope_of_all = Hope::None;
-        let mut not_now = None;
+        let (mut not_now, mut doubt) = (None, None);
         for offset in 0..self.endpoints.len() {
             let index = (first + offset) % self.endpoints.len();
             let endpoint = &self.endpoints[index];
@@ -184,9 +210,13 @@ impl Exchange {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok((endpoint.clone(), result));
                 }
-                Err(Failure::Final(error)) => return Err((error, Hope::None)),
+                Err(Failure::Final(error)) => return Err(Failed::finally(error)),
                 Err(Failure::NotNow(problem)) => {
-                    not_now = Some(problem);
+                    let place = match problem.code {
+                        Code::OutcomeUnknown => &mut doubt,
+                        _ => &mut not_now,
+                    };
+                    *place = Some(Box::new(problem));
                     hope_of_all = Hope::Soon;
                 }
                 Err(Failure::NoAnswer { reason, hope }) => {
@@ -196,10 +226,8 @@ impl Exchange {
             }
             self.tell(patience, hope_of_all);
         }
-        match not_now {
-            Some(problem) => Err((problem.into(), hope_of_all)),
-            None => Err((Error::Unreachable { attempts }, hope_of_all)),
-        }
+        let error = not_now.map_or(Error::Unreachable { attempts }, Error::Problem);
+        Err(Failed { error, hope: hope_of_all, is_final: false, doubt })
     }
 
     fn tell(&self, patience: &mut Patience, hope: Hope) {
@@ -413,6 +441,25 @@ mod tests {
         assert!(never(reset()));
         assert!(!never(refused()));
         assert!(matches!(failure_of(reset(), "a", &Repeat::Harmless), Failure::NoAnswer { .. }));
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_said_to_be_so_whatever_is_answered_later() {
+        let problem = |code| Problem::new(code, "a test");
+        let failed = |code, doubt: Option<Code>| Failed {
+            error: problem(code).into(),
+            hope: Hope::Soon,
+            is_final: false,
+            doubt: doubt.map(problem).map(Box::new),
+        };
+        let code = |error: Error| error.problem().unwrap().code;
+        let doubt = || Some(Box::new(problem(Code::OutcomeUnknown)));
+        let (now, never) = (Code::Unavailable, None);
+        assert_eq!(code(failed(now, never).end(None)), Code::Unavailable);
+        assert_eq!(code(failed(now, never).end(doubt())), Code::OutcomeUnknown);
+        assert_eq!(code(failed(now, Some(Code::OutcomeUnknown)).end(None)), Code::OutcomeUnknown);
+        let refused = Failed::finally(problem(Code::Conflict).into());
+        assert_eq!(code(refused.end(doubt())), Code::Conflict, "it knows what became of it");
     }
 
     #[test]

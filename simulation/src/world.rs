@@ -4,9 +4,13 @@
 //! quantum at a time; what is sent within a quantum arrives after it, because nothing travels faster. So the order in
 //! which members are led does not matter to them, and everything runs on one thread.
 
+#[cfg(test)]
+mod calm;
 mod end;
 #[cfg(test)]
 mod lonely;
+#[cfg(test)]
+mod slow_disks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -52,7 +52,8 @@ fn a_cluster_lives_through_what_tests_do_to_it() -> Result<()> {
     }
     admit_an_operator(&cluster)?;
     lose_the_leader(&cluster)?;
-    take_down_and_up(&cluster)
+    take_down_and_up(&cluster)?;
+    remove_and_rejoin(&cluster)
 }
 
 fn cut_and_join(cluster: &DevCluster, status: &Value) -> Result<()> {
@@ -114,4 +115,30 @@ fn take_down_and_up(cluster: &DevCluster) -> Result<()> {
     ensure!(before["cluster"] == after["cluster"], "another cluster came up");
     ensure!(after["members"].as_array().is_some_and(|members| members.len() == 3), "{after:#}");
     Ok(())
+}
+
+/// The others come up without it, even if it is the one that founded the cluster; then it comes back.
+fn remove_and_rejoin(cluster: &DevCluster) -> Result<()> {
+    let removed = "coordinator-1";
+    let members = || -> Result<Vec<(String, u64)>> {
+        let shown = cluster.json(&["cluster", "show"])?;
+        let members = shown["members"].as_array().context("no members")?.iter();
+        let member = |one: &Value| Some((one["name"].as_str()?.to_owned(), one["id"].as_u64()?));
+        Ok(members.filter_map(member).collect())
+    };
+    let found = members()?.into_iter().find(|(name, _)| name == removed);
+    let (_, id) = found.context("it is no member")?;
+    cluster.run(&["cluster", "remove", &id.to_string()])?;
+    cluster.dev(&["down"])?;
+    cluster.dev(&["up"])?;
+    let left = members()?;
+    ensure!(left.len() == 2 && left.iter().all(|(name, _)| name != removed), "{left:?}");
+    until("it ends by itself", || {
+        let status = cluster.status()?;
+        Ok(hosts(&status).iter().any(|host| host["name"] == removed && host["alive"] == false))
+    })?;
+    cluster.dev(&["rejoin", removed])?;
+    until("it is a member again", || {
+        Ok(members()?.iter().any(|(name, new)| name == removed && *new > id))
+    })
 }

@@ -74,10 +74,11 @@ fn test(workspace: &Workspace, place: &Path, profiles: &Path) -> Result<Vec<Stri
     Ok(messages.filter_map(|message| Some(message["executable"].as_str()?.to_owned())).collect())
 }
 
-/// A compiler for our own crates alone that puts the counters in.
+/// A compiler for our own crates alone that puts the counters in. Debian's `sh` hands no variables on whose names have a `-`, as
+/// those have with which cargo tells tests of our programs where these are; bash does.
 fn wrapper(place: &Path) -> Result<PathBuf> {
     let path = place.join("counting-compiler");
-    fs::write(&path, "#!/bin/sh\nexec \"$@\" -C instrument-coverage\n")
+    fs::write(&path, "#!/bin/bash\nexec \"$@\" -C instrument-coverage\n")
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
         .context("cannot write the compiler's wrapper")?;
     Ok(path)

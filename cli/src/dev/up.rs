@@ -215,11 +215,20 @@ impl Stage<'_> {
             )?;
         }
         // All that can vote, since a cluster that was taken down needs its majority to answer.
-        for host in self.cluster.hosts_of(Role::Coordinator).filter(|host| self.is_enrolled(host)) {
+        let coordinators = self.cluster.hosts_of(Role::Coordinator);
+        let started: Vec<_> = coordinators.filter(|host| self.is_enrolled(host)).collect();
+        for host in &started {
             self.serve(host)?;
         }
-        self.await_coordinator(first)?;
+        let members = self.await_cluster(&started)?;
         for host in self.cluster.hosts_of(Role::Coordinator) {
+            if self.is_enrolled(host) && !members.contains(&host.name) {
+                notice(&format!(
+                    "{0} was removed from the cluster; `novacron dev rejoin {0}` makes it a member again",
+                    host.name
+                ));
+                continue;
+            }
             self.join(host, "coordinator")?;
             self.await_coordinator(host)?;
         }
@@ -302,6 +311,16 @@ impl Stage<'_> {
         Ok(Client::new(&config)?)
     }
 
+    /// Waits until any of those that were started knows who leads, and returns the names of the members.
+    fn await_cluster(&self, started: &[&Host]) -> Result<Vec<String>, Failure> {
+        let client = self.client(self.cluster.endpoints(), LOOK)?;
+        self.await_any(started, || {
+            let view = client.cluster().map_err(Failure::from)?;
+            let names = view.members.into_iter().map(|member| member.name).collect();
+            Ok(view.leader.map(|_| names))
+        })
+    }
+
     /// Waits until a coordinator answers for itself that it votes in a cluster with a leader.
     fn await_coordinator(&self, host: &Host) -> Result<(), Failure> {
         let own = format!("https://{}:{}", host.address, super::cluster::API_PORT);
@@ -326,13 +345,23 @@ impl Stage<'_> {
         host: &Host,
         is_ready: impl Fn() -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
+        self.await_any(&[host], || Ok(is_ready()?.then_some(())))
+    }
+
+    /// Waits for news of a host, or of any of several that are as good: until then one of them has to run.
+    fn await_any<T>(
+        &self,
+        hosts: &[&Host],
+        news: impl Fn() -> Result<Option<T>, Failure>,
+    ) -> Result<T, Failure> {
+        let host = hosts.first().ok_or_else(|| Failure::failed("no host was started"))?;
         loop {
-            let last = match is_ready() {
-                Ok(true) => return Ok(()),
-                Ok(false) => None,
+            let last = match news() {
+                Ok(Some(news)) => return Ok(news),
+                Ok(None) => None,
                 Err(failure) => Some(failure.message),
             };
-            if process_of(self.cluster, host).is_none() {
+            if hosts.iter().all(|host| process_of(self.cluster, host).is_none()) {
                 return Err(self.explained(
                     host,
                     Failure::failed(format!("{} of {} has ended", host.role.program(), host.name)),

@@ -54,7 +54,9 @@ impl From<PeerError> for Attempt {
                 Self::NotDone
             }
             PeerError::Codec(error) => Self::NotPossible(error.to_string()),
-            PeerError::NoStreams => Self::NotPossible(error.to_string()),
+            PeerError::NoStreams | PeerError::OtherAnswer | PeerError::Report(_) => {
+                Self::NotPossible(error.to_string())
+            }
             PeerError::ShuttingDown => Self::Stopped,
             PeerError::Closed(_) | PeerError::Frame(_) | PeerError::NoAnswer => Self::Unknown,
         }

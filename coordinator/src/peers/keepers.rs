@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::MemberId;
 use tokio::time::{sleep, timeout};
 
@@ -105,15 +104,12 @@ impl Keepers {
         if member == self.links.own() {
             return Some(self.own());
         }
-        let status = self.links.call(member, node, Call::Status);
+        let report = self.links.report(member, node);
         let condition = self.links.call(member, node, Call::Condition);
-        let (status, condition) = timeout(ANSWER_TIMEOUT, join(status, condition)).await.ok()?;
-        let (Ok(Answer::Status(report)), Ok(Answer::Condition { has_room, .. })) =
-            (status, condition)
-        else {
+        let (report, condition) = timeout(ANSWER_TIMEOUT, join(report, condition)).await.ok()?;
+        let (Ok(report), Ok(Answer::Condition { has_room, .. })) = (report, condition) else {
             return None;
         };
-        let report: MemberReport = serde_json::from_str(&report).ok()?;
         // A release before says only what it lacks.
         let wanted = report.archive_wanted.or((report.archive_missing == 0).then_some(0));
         let (applied, files) = (report.applied, report.archive_files);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use novacron_protocol::api::MemberReport;
 use novacron_protocol::ids::{Incarnation, MemberId};
 use novacron_protocol::wire::codec::{self, CodecError};
 use novacron_transport::connection::{Closed, FramedStream};
@@ -60,6 +61,12 @@ pub enum PeerError {
     /// The message cannot be written or read.
     #[error("a message between coordinators is not usable")]
     Codec(#[from] CodecError),
+    /// It answered another question.
+    #[error("a coordinator answered something else")]
+    OtherAnswer,
+    /// What it says of itself is not what this release reads.
+    #[error("what a coordinator says of itself cannot be read")]
+    Report(#[source] serde_json::Error),
     /// It answered no.
     #[error("a coordinator declined")]
     Declined(#[source] Declined),
@@ -218,6 +225,17 @@ impl PeerLinks {
             }
         };
         self.noted(to, answer)
+    }
+
+    /// What a member says of itself. Cancel-safe, as [`Self::call`].
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn report(&self, to: MemberId, node: &MemberNode) -> Result<MemberReport, PeerError> {
+        match self.call(to, node, Call::Status).await? {
+            Answer::Status(report) => serde_json::from_str(&report).map_err(PeerError::Report),
+            _ => Err(PeerError::OtherAnswer),
+        }
     }
 
     /// Makes sure that there is a connection to a member. Cancel-safe, as [`Self::call`].

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`message`] | what members ask each other |
-//! | [`desk`] | what the leader does for others
+//! | [`desk`] | what the leader does for others, and in `members` who is one |
 //! | `committer` | many commands in one entry |
 //! | `courier` | many commands in one call |
 //! | [`links`] | connections to the others |

@@ -131,7 +131,10 @@ impl PeerServer {
                 let is_aside = self.leader.desk().is_aside();
                 Ok(Answer::MissesLeader(misses_leader(&self.raft, &self.heard, is_aside)))
             }
-            Call::Vote(rpc) => not_fatal(self.raft.vote(rpc).await).map(Answer::Vote),
+            Call::Vote(rpc) => {
+                let _voting = self.heard.begin_vote();
+                not_fatal(self.raft.vote(rpc).await).map(Answer::Vote)
+            }
             Call::InstallSnapshot(rpc) => {
                 let _hearing = self.hear(&rpc.vote);
                 self.require_room(true)?;

@@ -16,6 +16,9 @@
 //! Before an election a majority has to miss the leader ([`prevote`](super::prevote)): whoever is alone with it raises no
 //! term.
 //!
+//! A member that is at its vote for another calls none until it has answered: on a slow disk its own would end one that is
+//! about to be won.
+//!
 //! What this member is at for the leader is no silence ([`Heard`]), nor is a time in which this process stood still: what
 //! the leader said meanwhile waits to be read.
 
@@ -49,7 +52,7 @@ pub async fn call(
     let is_due = |turn: &mut Turn, standing| {
         let now = Instant::now();
         turn.see(standing, (heard.last(), heard.chance()), now);
-        turn.is_due(now) && !leader.desk().is_aside()
+        turn.is_due(now) && !heard.is_voting() && !leader.desk().is_aside()
     };
     loop {
         let standing = Standing::of(&metrics.borrow_and_update());

@@ -24,6 +24,8 @@ struct Inner {
     last: Instant,
     /// Calls of the leader that are not answered yet.
     under_way: usize,
+    /// Requests for this member's vote that are not answered yet.
+    asked_for_vote: usize,
     /// What was asked for in this member's newest election.
     asked: Vote<u64>,
     chance: Chance,
@@ -50,6 +52,10 @@ pub(super) enum Chance {
 #[derive(Debug)]
 pub struct Hearing(Heard);
 
+/// A request for this member's vote that it is at.
+#[derive(Debug)]
+pub struct Voting(Heard);
+
 impl Default for Heard {
     /// With the usual pace.
     fn default() -> Self {
@@ -62,7 +68,9 @@ impl Heard {
     pub fn new(timing: Timing) -> Self {
         let (last, asked, chance) = (Instant::now(), Vote::default(), Chance::Alone);
         let (lease, began, answered) = (timing.lease(), last, BTreeMap::new());
-        let inner = Inner { lease, last, under_way: 0, asked, chance, began, answered };
+        let (under_way, asked_for_vote) = (0, 0);
+        let inner =
+            Inner { lease, last, under_way, asked_for_vote, asked, chance, began, answered };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -75,6 +83,17 @@ impl Heard {
     /// When the last call was answered; now, while one is not.
     pub(super) fn last(&self) -> Instant {
         self.with(|inner| if inner.under_way > 0 { Instant::now() } else { inner.last })
+    }
+
+    /// Another member wants this one's vote; it is answered when what is returned is dropped.
+    pub fn begin_vote(&self) -> Voting {
+        self.with(|inner| inner.asked_for_vote += 1);
+        Voting(self.clone())
+    }
+
+    /// Whether another member waits for this one's vote, which the disk may not have yet.
+    pub(super) fn is_voting(&self) -> bool {
+        self.with(|inner| inner.asked_for_vote > 0)
     }
 
     /// For how long a silent leader is waited for.
@@ -157,6 +176,12 @@ impl Drop for Hearing {
     }
 }
 
+impl Drop for Voting {
+    fn drop(&mut self) {
+        self.0.with(|inner| inner.asked_for_vote -= 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use openraft::{CommittedLeaderId, LogId};
@@ -181,6 +206,17 @@ mod tests {
         assert!(!heard.is_silent(), "the lease is a second");
         advance(Duration::from_millis(1)).await;
         assert!(heard.is_silent());
+    }
+
+    #[test]
+    fn a_vote_is_under_way_until_the_last_is_answered() {
+        let heard = Heard::default();
+        assert!(!heard.is_voting());
+        let (one, other) = (heard.begin_vote(), heard.begin_vote());
+        drop(one);
+        assert!(heard.is_voting());
+        drop(other);
+        assert!(!heard.is_voting());
     }
 
     #[tokio::test(start_paused = true)]

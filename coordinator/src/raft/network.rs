@@ -18,7 +18,7 @@ use super::announce::{Announcements, Haste};
 use super::heard::Heard;
 use super::lengthy::{Lengthy, Stretch};
 use super::types::{MemberNode, TypeConfig};
-use crate::peers::{Answer, Call, Declined, PeerError, PeerLinks};
+use crate::peers::{Answer, Call, PeerError, PeerLinks};
 
 /// How long to leave a member alone that cannot be reached: short, because a restarted member should be found
 /// within an election.
@@ -144,8 +144,7 @@ fn unreachable<E: std::error::Error>(error: PeerError) -> RpcError<E> {
 
 /// The member answered something else: as good as no answer.
 fn confused<E: std::error::Error>() -> RpcError<E> {
-    let error = PeerError::Declined(Declined::NotPossible("the answer is to another call".into()));
-    unreachable(error)
+    unreachable(PeerError::OtherAnswer)
 }
 
 impl RaftNetwork<TypeConfig> for MemberNetwork {

@@ -48,6 +48,7 @@ pub struct MemberRecord {
 
 /// What a coordinator has been to the cluster so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MemberPart {
     /// It has an id and no more.
     Admitted,
