@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use novacron_metrics::Endpoint as MetricsEndpoint;
+use novacron_metrics::certificate::Certificate;
 use novacron_transport::credentials::CredentialsError;
 use novacron_transport::endpoint::EndpointError;
 use novacron_transport::enrolment::{EnrolError, enrol};
@@ -167,13 +168,14 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Ag
     });
     let sampler = Sampler::new(machines.clone(), config.directories().machines());
     let (watching, unwatched) = (TaskTracker::new(), CancellationToken::new());
-    let pages = metrics::pages(HostNumbers {
+    let host = HostNumbers {
         machines: machines.clone(),
         migrations: migrations.clone(),
         reporter: reporter.clone(),
         recorder: recorder.clone(),
         sampler: sampler.clone(),
-    });
+    };
+    let pages = metrics::pages(host, Certificate { expires_at_s: credentials.expires_at_s() });
     watching.spawn(sampler.clone().run(unwatched.clone()));
     MetricsEndpoint::start(config.metrics_listen, pages, &watching, unwatched.clone()).await;
     let inbox = Inbox::new(machines.clone(), migrations.clone(), reporter.clone());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::raft::words::{ConfigError, Fatal};
+use novacron_metrics::certificate::Certificate;
 use novacron_metrics::{Endpoint as MetricsEndpoint, Pages};
 use novacron_protocol::ids::{ClusterId, Incarnation, MemberId};
 use novacron_transport::endpoint::EndpointError;
@@ -240,6 +241,7 @@ impl Coordinator {
         tasks.spawn(renewal::run(core.history.clone(), fitness, stop.clone()));
         tasks.spawn(parts.clone().keep_keys(stop.clone()));
         let enrolments = EnrolmentNumbers(enrolment.counters());
+        let certificate = Certificate { expires_at_s: credentials.expires_at_s() };
         tasks.spawn(enrolment.serve(Arc::new(parts.tokens()), stop.clone().cancelled_owned()));
         let (refusals, proposer) = (parts.app.refusals.clone(), parts.app.proposer.clone());
         tasks.spawn(refusals.run(proposer, stop.clone()));
@@ -252,7 +254,7 @@ impl Coordinator {
         tasks.spawn(http::serve(api, api_tls, parts.app.clone(), stop.clone()));
         let metrics_address = MetricsEndpoint::start(
             config.metrics_listen,
-            parts.metrics(&core, enrolments),
+            parts.metrics(&core, enrolments, certificate),
             tasks.tracker(),
             stop.clone(),
         )
@@ -451,7 +453,12 @@ impl Parts {
         }
     }
 
-    fn metrics(&self, core: &Core, enrolments: EnrolmentNumbers) -> Pages {
+    fn metrics(
+        &self,
+        core: &Core,
+        enrolments: EnrolmentNumbers,
+        certificate: Certificate,
+    ) -> Pages {
         let (raft, desk) = (self.raft.clone(), self.leader.desk().clone());
         let (cell, sessions) = (self.cell.clone(), self.sessions.clone());
         let projects = ProjectNumbers { cell: cell.clone(), costs: self.costs.clone() };
@@ -466,7 +473,8 @@ impl Parts {
             leaderless: core.leaderless.clone(),
         };
         let samples = self.kept_samples().map(SampleNumbers);
-        metrics::pages(&self.app.requests, consensus, fleet, projects, samples, enrolments)
+        let requests = &self.app.requests;
+        metrics::pages(requests, consensus, fleet, projects, samples, enrolments, certificate)
     }
 
     /// `None` where history is turned off.

@@ -11,6 +11,7 @@
 //!
 //! With `storage_key_file` everything but credentials and authority is encrypted (decision 50).
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ use crate::secrets::keyring::{self, Keyring, KeyringError};
 
 const MEMBER_DIRECTORY: &str = "member";
 const LOG_DIRECTORY: &str = "log";
+/// What `mkfs.ext4` makes.
+const LOST_AND_FOUND: &str = "lost+found";
 const IDENTITY: &str = "identity";
 const ADMISSION: &str = "admission";
 
@@ -326,7 +329,7 @@ impl DataDirectory {
         Ok(SnapshotStore::open(Arc::clone(&self.disk), SNAPSHOTS_DIRECTORY)?)
     }
 
-    /// Refuses a directory that has anything in it.
+    /// Refuses a directory that has anything in it, but for what every new file system has.
     ///
     /// # Errors
     /// [`DirectoryError::InUse`].
@@ -335,9 +338,9 @@ impl DataDirectory {
         match std::fs::read_dir(root) {
             // What is not there will be made; what cannot be looked into says so when it is opened.
             Err(_) => Ok(()),
-            Ok(mut entries) => match entries.next() {
-                None => Ok(()),
-                Some(_) => Err(in_use()),
+            Ok(mut entries) => match entries.any(is_of_somebody) {
+                false => Ok(()),
+                true => Err(in_use()),
             },
         }
     }
@@ -373,4 +376,9 @@ fn require_all_keys(disk: &dyn Disk) -> Result<(), DirectoryError> {
     let of_samples = samples.iter().map(|(directory, suffix)| FileKind { directory, suffix });
     let kinds: Vec<_> = own.into_iter().chain(of_samples).collect();
     Ok(require_keys(disk, &kinds)?.map_err(LockedOut::from)?)
+}
+
+/// What cannot be read is somebody's.
+fn is_of_somebody(entry: std::io::Result<DirEntry>) -> bool {
+    entry.map_or(true, |entry| entry.file_name() != LOST_AND_FOUND)
 }

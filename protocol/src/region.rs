@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RegionCode;
@@ -44,10 +46,36 @@ pub struct InvalidCertification {
 }
 
 /// What somebody outside has attested of a region, such as `ISO-27001`. Compared letter by letter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(transparent)]
 pub struct Certification(String);
+
+/// Format of a certification in schemas.
+pub const CERTIFICATION_FORMAT: &str = "certification";
+
+impl JsonSchema for Certification {
+    fn is_referenceable() -> bool {
+        false
+    }
+
+    fn schema_name() -> String {
+        "Certification".to_owned()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let string = StringValidation {
+            pattern: Some(format!("^[A-Za-z0-9_.-]{{1,{CERTIFICATION_BYTES_MAX}}}$")),
+            ..StringValidation::default()
+        };
+        SchemaObject {
+            instance_type: Some(InstanceType::String.into()),
+            format: Some(CERTIFICATION_FORMAT.to_owned()),
+            string: Some(Box::new(string)),
+            ..SchemaObject::default()
+        }
+        .into()
+    }
+}
 
 impl FromStr for Certification {
     type Err = InvalidCertification;

@@ -12,7 +12,8 @@ pub enum Error {
     /// A coordinator answered that it cannot be; the problem says why and names the field.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// No coordinator could be reached. A write may have happened; its idempotency key tells.
+    /// No coordinator could be reached. A write under a key that may have happened all the same is a problem with the code
+    /// [`OutcomeUnknown`](novacron_protocol::api::Code::OutcomeUnknown); what was typed at a console may have arrived.
     #[error("no coordinator answers ({})", .attempts.join("; "))]
     Unreachable {
         /// Endpoint and reason, the last of each endpoint.

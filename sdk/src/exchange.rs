@@ -83,21 +83,30 @@ struct Failed {
     hope: Hope,
     /// Nobody else would answer otherwise.
     is_final: bool,
-    /// A coordinator said that it may have been done.
+    /// An attempt may have done it: a coordinator said so, or gave no answer.
     doubt: Option<Box<Problem>>,
 }
 
 impl Failed {
-    fn finally(error: Error) -> Self {
-        Self { error, hope: Hope::None, is_final: true, doubt: None }
+    fn finally(error: Error, doubt: Option<Box<Problem>>) -> Self {
+        Self { error, hope: Hope::None, is_final: true, doubt }
     }
 
     /// What to tell the caller when there is no other round. That a later attempt did nothing says nothing of an earlier
     /// one whose outcome is not known.
     fn end(self, earlier: Option<Box<Problem>>) -> Error {
-        let doubt = self.doubt.or(earlier).filter(|_| !self.is_final);
+        let is_settled = self.is_final && knows_outcome(&self.error);
+        let doubt = self.doubt.or(earlier).filter(|_| !is_settled);
         doubt.map_or(self.error, Error::Problem)
     }
+}
+
+/// Whether a last word is one about the write itself, from the replicated state, which knows whether it was done before. Who may
+/// not ask (any more) is refused without a look at that.
+fn knows_outcome(error: &Error) -> bool {
+    error.problem().is_some_and(|problem| {
+        !matches!(problem.code, Code::NotAuthenticated | Code::NotAllowed | Code::Internal)
+    })
 }
 
 /// Why an attempt gave no result.
@@ -106,8 +115,8 @@ enum Failure {
     Final(Error),
     /// A coordinator answered that it cannot at the moment.
     NotNow(Problem),
-    /// No answer; whether the same endpoint may answer in a moment.
-    NoAnswer { reason: String, hope: Hope },
+    /// No answer; whether the same endpoint may answer in a moment, and whether it may have done what was asked for.
+    NoAnswer { reason: String, hope: Hope, may_be_done: bool },
 }
 
 impl Exchange {
@@ -210,7 +219,7 @@ impl Exchange {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok((endpoint.clone(), result));
                 }
-                Err(Failure::Final(error)) => return Err(Failed::finally(error)),
+                Err(Failure::Final(error)) => return Err(Failed::finally(error, doubt)),
                 Err(Failure::NotNow(problem)) => {
                     let place = match problem.code {
                         Code::OutcomeUnknown => &mut doubt,
@@ -219,8 +228,12 @@ impl Exchange {
                     *place = Some(Box::new(problem));
                     hope_of_all = Hope::Soon;
                 }
-                Err(Failure::NoAnswer { reason, hope }) => {
-                    attempts.push(format!("{endpoint}: {reason}"));
+                Err(Failure::NoAnswer { reason, hope, may_be_done }) => {
+                    let attempt = format!("{endpoint}: {reason}");
+                    if may_be_done && doubt.is_none() {
+                        doubt = Some(Box::new(unanswered(&attempt)));
+                    }
+                    attempts.push(attempt);
                     hope_of_all = hope_of_all.or(hope);
                 }
             }
@@ -392,7 +405,15 @@ fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
         ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Hope::None,
         _ => Hope::Soon,
     };
-    Failure::NoAnswer { reason, hope }
+    let may_be_done =
+        matches!(repeat, Repeat::Keyed(_)) && !never_left(&error) && hope != Hope::None;
+    Failure::NoAnswer { reason, hope, may_be_done }
+}
+
+/// A write that left, and that nobody has answered.
+fn unanswered(attempt: &str) -> Problem {
+    let text = format!("it may have been done: it was sent, and no answer came ({attempt})");
+    Problem::new(Code::OutcomeUnknown, text)
 }
 
 /// Whether the request certainly never left: there was no connection.
@@ -458,8 +479,10 @@ mod tests {
         assert_eq!(code(failed(now, never).end(None)), Code::Unavailable);
         assert_eq!(code(failed(now, never).end(doubt())), Code::OutcomeUnknown);
         assert_eq!(code(failed(now, Some(Code::OutcomeUnknown)).end(None)), Code::OutcomeUnknown);
-        let refused = Failed::finally(problem(Code::Conflict).into());
-        assert_eq!(code(refused.end(doubt())), Code::Conflict, "it knows what became of it");
+        let refused = |code| Failed::finally(problem(code).into(), None);
+        assert_eq!(code(refused(Code::Conflict).end(doubt())), Code::Conflict, "it was not done");
+        let revoked = refused(Code::NotAuthenticated);
+        assert_eq!(code(revoked.end(doubt())), Code::OutcomeUnknown, "it may have revoked itself");
     }
 
     #[test]

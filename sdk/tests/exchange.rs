@@ -46,6 +46,28 @@ fn a_write_goes_to_the_next_coordinator_under_the_same_key() {
     assert_eq!(first.body, second.body);
 }
 
+/// Whatever others answer later.
+#[test]
+fn a_write_that_may_have_been_done_is_said_to_be_so() {
+    let authority = Authority::new();
+    let unknown = || problem(Code::OutcomeUnknown, "the outcome is not known");
+    let broken_off = String::new;
+    for first in [unknown(), broken_off()] {
+        let directory = tempdir().unwrap();
+        let (one, _seen) = authority.serve("coordinator", vec![first]);
+        let (two, _asked) =
+            authority.serve("coordinator", vec![problem(Code::Unavailable, "no quorum")]);
+        let client = authority.client(directory.path(), &[&one, &two]);
+        let error = client.token_create(&token_create()).unwrap_err();
+        assert_eq!(error.problem().unwrap().code, Code::OutcomeUnknown, "{error}");
+    }
+    // A read did nothing.
+    let directory = tempdir().unwrap();
+    let (one, _seen) = authority.serve("coordinator", vec![broken_off()]);
+    let error = authority.client(directory.path(), &[&one]).cluster().unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
 #[test]
 fn a_refusal_is_the_answer_and_is_not_asked_again() {
     let (authority, directory) = (Authority::new(), tempdir().unwrap());

@@ -128,6 +128,7 @@ fn remove_and_rejoin(cluster: &DevCluster) -> Result<()> {
     };
     let found = members()?.into_iter().find(|(name, _)| name == removed);
     let (_, id) = found.context("it is no member")?;
+    cluster.dev(&["kill", removed])?;
     cluster.run(&["cluster", "remove", &id.to_string()])?;
     cluster.dev(&["down"])?;
     cluster.dev(&["up"])?;

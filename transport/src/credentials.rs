@@ -58,6 +58,7 @@ pub enum CredentialsError {
 /// Identity, chain, key and trust anchors of this member. `Debug` shows the identity only.
 pub struct Credentials {
     identity: Identity,
+    expires_at_s: i64,
     anchors: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -75,6 +76,7 @@ impl Clone for Credentials {
     fn clone(&self) -> Self {
         Self {
             identity: self.identity.clone(),
+            expires_at_s: self.expires_at_s,
             anchors: self.anchors.clone(),
             chain: self.chain.clone(),
             key: self.key.clone_key(),
@@ -101,11 +103,12 @@ impl Credentials {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|source| CredentialsError::Pem { file: KEY_FILE, source })?;
         let identity = Identity::from_certificate(&chain[0]).map_err(CredentialsError::Identity)?;
+        let expires_at_s = identity::expires_at_s(&chain[0]).map_err(CredentialsError::Identity)?;
         if identity::cluster_of_authority(&anchors[0]) != Ok(identity.cluster) {
             return Err(CredentialsError::OtherCluster);
         }
         certified(&chain, &key)?;
-        Ok(Self { identity, anchors, chain, key, pem })
+        Ok(Self { identity, expires_at_s, anchors, chain, key, pem })
     }
 
     /// Reads `ca.pem`, `cert.pem` and `key.pem`.
@@ -135,6 +138,11 @@ impl Credentials {
     /// Who this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// When the certificate expires, in seconds since 1970: others refuse this member from then on.
+    pub fn expires_at_s(&self) -> i64 {
+        self.expires_at_s
     }
 
     /// The certificates that this member trusts.

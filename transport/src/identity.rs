@@ -306,9 +306,18 @@ fn only_uri(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
     }
 }
 
+/// When a certificate expires, in seconds since 1970.
+pub(crate) fn expires_at_s(certificate: &CertificateDer<'_>) -> Result<i64, IdentityError> {
+    parse(certificate).map(|parsed| parsed.validity().not_after.timestamp())
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.map(|(_, parsed)| parsed).map_err(|_| IdentityError::UnreadableCertificate)
+}
+
 fn uris(certificate: &CertificateDer<'_>) -> Result<Vec<String>, IdentityError> {
-    let (_, parsed) =
-        X509Certificate::from_der(certificate).map_err(|_| IdentityError::UnreadableCertificate)?;
+    let parsed = parse(certificate)?;
     let names =
         parsed.subject_alternative_name().map_err(|_| IdentityError::UnreadableCertificate)?;
     let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();

@@ -42,7 +42,9 @@ pub fn run(workspace: &Workspace, root: &Path) -> Result<()> {
             place(&source, &target, TEXT)?;
         }
     }
-    Ok(())
+    // Where the units say that it is.
+    let guide = root.join("usr/share/doc/novacron/operating.md");
+    place(&workspace.root().join("docs/operating.md"), &guide, TEXT)
 }
 
 fn deployed_files(workspace: &Workspace) -> Result<Vec<PathBuf>> {

@@ -25,6 +25,7 @@ mod running;
 mod tally;
 
 use novacron_metrics::Pages;
+use novacron_metrics::certificate::Certificate;
 use novacron_metrics::pages::METRICS_PATH;
 use novacron_metrics::process::Process;
 use prometheus_client::registry::Registry;
@@ -40,12 +41,13 @@ pub use tally::{Moved, Tally};
 pub const DWCP_PATH: &str = "/metrics/dwcp";
 
 /// The pages of one agent.
-pub fn pages(host: HostNumbers) -> Pages {
+pub fn pages(host: HostNumbers, certificate: Certificate) -> Pages {
     let (mut registry, mut dwcp) = (Registry::default(), Registry::default());
     let migrations = host.migrations.metrics();
     migrations.register(&mut registry);
     migrations.register_dwcp(&mut dwcp);
     registry.register_collector(Box::new(host));
+    registry.register_collector(Box::new(certificate));
     registry.register_collector(Box::new(Process));
     Pages::default().with(METRICS_PATH, registry).with(DWCP_PATH, dwcp)
 }

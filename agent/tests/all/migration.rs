@@ -12,6 +12,7 @@ use novacron_agent::migrate::MigrationSettings;
 use novacron_agent::qmp;
 use novacron_agent::sampling::Sampler;
 use novacron_agent::vm::{MachineOrder, Order, SourceRole, TargetRole};
+use novacron_metrics::certificate::Certificate;
 use novacron_metrics::lint;
 use novacron_metrics::pages::METRICS_PATH;
 use novacron_protocol::effect::{
@@ -190,13 +191,14 @@ fn ticks(console: &str) -> Vec<u64> {
 
 /// What an agent says in numbers after it gave its first machine away is what the account says.
 fn check_metrics(agent: &Agent, account: &MigrationAccount) {
-    let pages = metrics::pages(HostNumbers {
+    let host = HostNumbers {
         machines: agent.host.machines.clone(),
         migrations: agent.migrations.clone(),
         reporter: agent.host.reporter.clone(),
         recorder: agent.host.recording.recorder.clone(),
         sampler: Sampler::new(agent.host.machines.clone(), "/".into()),
-    });
+    };
+    let pages = metrics::pages(host, Certificate { expires_at_s: 2_000_000_000 });
     let text = pages.text(METRICS_PATH).unwrap().unwrap();
     assert_eq!(lint::problems(&text), Vec::<String>::new());
     let dwcp = pages.text(DWCP_PATH).unwrap().unwrap();

@@ -206,7 +206,8 @@ impl Stage<'_> {
     fn bring_up(&self) -> Result<(), Failure> {
         self.write_files()?;
         let Some(first) = self.cluster.hosts_of(Role::Coordinator).next() else { return Ok(()) };
-        if !self.is_enrolled(first) {
+        // Where others are members, it lost its data, and founding would make another cluster.
+        if !self.cluster.hosts_of(Role::Coordinator).any(|host| self.is_enrolled(host)) {
             let operators = self.cluster.operator_dir();
             store::remove_dir(&operators)?;
             self.enroll(
@@ -284,11 +285,15 @@ impl Stage<'_> {
         let patience = self.deadline.saturating_duration_since(Instant::now());
         let client = self.client(self.cluster.endpoints(), patience)?;
         let made = client.token_create(&create)?;
-        let at = made
-            .coordinators
-            .first()
-            .ok_or_else(|| Failure::failed("the cluster names no address to join at"))?;
-        self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])
+        // Some may be down. A token is good once, so one that has been used ends the loop with its own words.
+        let mut last = Failure::failed("the cluster names no address to join at");
+        for at in &made.coordinators {
+            match self.enroll(host, &["join", "--token", &made.token, "--coordinator", at]) {
+                Ok(()) => return Ok(()),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
     }
 
     /// Runs `init` or `join` and remembers that it was done; what an earlier attempt left is removed first.

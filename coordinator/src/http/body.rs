@@ -6,19 +6,23 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{HeaderMap, header};
-use novacron_protocol::api::{Code, Findings, Problem, Validate};
+use novacron_protocol::api::{Code, FieldCode, Findings, Problem, Validate};
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
 use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
+use serde_path_to_error::Segment;
 
 use super::shape;
 use crate::admission::{KeptBytes, TooMuch};
 
 /// Bytes of a body. The largest that means something is a machine with 64 KiB of labels and selectors.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Times that a body is read again to find what is wrong with it: each costs as much as the body is long.
+const REREADINGS_MAX: usize = 8;
 
 /// The body of a request as a handler takes it.
 pub trait RequestBody: Sized + Send + 'static {
@@ -197,13 +201,36 @@ fn all_wrong<T: DeserializeOwned + JsonSchema + Validate>(bytes: &[u8], first: P
     let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return first };
     let mut findings = Findings::default();
     shape::examine::<T>(&mut value, &mut findings);
-    if !findings.is_full()
-        && let Ok(mended) = serde_json::from_value::<T>(value)
-    {
+    if let Some(mended) = read_rest::<T>(value, &mut findings) {
         mended.validate(&mut findings);
     }
     // A field that is given twice is seen by the reader only.
     findings.refuse().err().unwrap_or(first)
+}
+
+/// Reads a value of the right shape. What only the types know, such as what keys of a map can be, is found one after the
+/// other, and taken out so that the next one is seen.
+fn read_rest<T: DeserializeOwned>(mut value: Value, findings: &mut Findings) -> Option<T> {
+    for _ in 0..REREADINGS_MAX {
+        if findings.is_full() {
+            return None;
+        }
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let fields = error.path().iter().map_while(|part| match part {
+            Segment::Map { key } => Some(key.clone()),
+            _ => None,
+        });
+        let fields: Vec<String> = fields.collect();
+        // One without which nothing can be read was taken out before.
+        if !shape::take_out(&mut value, &fields) {
+            return None;
+        }
+        findings.add(&fields.join("."), FieldCode::Format, error.inner().to_string());
+    }
+    None
 }
 
 /// A value read from JSON that is already parsed.

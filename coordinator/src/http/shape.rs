@@ -6,6 +6,7 @@
 
 use novacron_protocol::api::{FieldCode, Findings};
 use novacron_protocol::ids::{NAME_FORMAT, NodeName};
+use novacron_protocol::region::{CERTIFICATION_FORMAT, Certification};
 use novacron_protocol::time::Timestamp;
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaSettings;
@@ -29,6 +30,17 @@ pub(super) fn examine<T: JsonSchema>(value: &mut Value, findings: &mut Findings)
     let schema = generator.subschema_for::<T>();
     let definitions = generator.take_definitions();
     Examiner { definitions: &definitions, findings }.value(&schema, value, "");
+}
+
+/// Takes a field out, or an entry of a map; of a list all of it, because the places of what is left would be others. Whether it
+/// was there.
+pub(super) fn take_out(mut value: &mut Value, path: &[String]) -> bool {
+    let Some((last, to)) = path.split_last() else { return false };
+    for part in to {
+        let Some(next) = value.get_mut(part) else { return false };
+        value = next;
+    }
+    value.as_object_mut().is_some_and(|fields| fields.remove(last).is_some())
 }
 
 struct Examiner<'a> {
@@ -263,6 +275,7 @@ fn value_word(value: &Value) -> &'static str {
 fn format_problem(schema: &SchemaObject, text: &str) -> Option<(FieldCode, String)> {
     let reason = match schema.format.as_deref()? {
         NAME_FORMAT => text.parse::<NodeName>().err()?.to_string(),
+        CERTIFICATION_FORMAT => text.parse::<Certification>().err()?.to_string(),
         "uuid" => text.parse::<uuid::Uuid>().err().map(|_| "not a UUID".to_owned())?,
         "date-time" => serde_json::from_value::<Timestamp>(text.into()).err().map(|_| {
             "not a moment as RFC 3339 writes it, such as 2026-11-26T13:00:00Z".to_owned()

@@ -22,6 +22,7 @@ mod security;
 use std::fmt;
 
 use novacron_metrics::Pages;
+use novacron_metrics::certificate::Certificate;
 use novacron_metrics::moment::Moment;
 use novacron_metrics::pages::METRICS_PATH;
 use novacron_metrics::process::Process;
@@ -56,6 +57,7 @@ pub fn pages(
     projects: ProjectNumbers,
     samples: Option<SampleNumbers>,
     enrolments: EnrolmentNumbers,
+    certificate: Certificate,
 ) -> Pages {
     let mut registry = Registry::default();
     requests.register(&mut registry);
@@ -67,6 +69,7 @@ pub fn pages(
     }
     registry.register_collector(Box::new(enrolments));
     registry.register_collector(Box::new(Info));
+    registry.register_collector(Box::new(certificate));
     registry.register_collector(Box::new(Process));
     Pages::default().with(METRICS_PATH, registry)
 }

@@ -1,7 +1,7 @@
 //! A scene for tests: a fleet, a clock that they hold, and agents that do what they are told to say.
 
 use novacron_protocol::access::{BindingEffect, Scope};
-use novacron_protocol::api::PrincipalKind;
+use novacron_protocol::api::{EventKind, PrincipalKind};
 use novacron_protocol::effect::{
     Action, Effect, EffectOutcome, Handover, MachineReport, MigrationEnd, ObservedState, Report,
     SourceResult,
@@ -22,8 +22,11 @@ use novacron_protocol::vm::{Boot, DiskFormat, DiskSpec, Labels, Network, VmSpec,
 use novacron_protocol::wire::codec;
 use uuid::Uuid;
 
+use super::audit::Subject;
 use super::binding::{NewBinding, Right};
 use super::command::{CreateVm, CreateVmIn, OpenSession, SessionReports};
+use super::event::About;
+use super::fleet::Applying;
 use super::formats::Formats;
 use super::incarnation::Restored;
 use super::member::MemberFacts;
@@ -36,6 +39,20 @@ use super::vm::Vm;
 use super::{Accepted, Asker, Body, Command, Credential, Fleet, Origin, Refusal, Reply};
 
 pub(crate) const GIB: u64 = 1 << 30;
+
+/// Events of a revision.
+pub(crate) fn happen(fleet: &mut Fleet, revision: u64, events: usize) {
+    let mut now = Applying::at(fleet.clock());
+    now.revision = Revision(revision);
+    for _ in 0..events {
+        fleet.emit(
+            &mut now,
+            EventKind::SettingsChanged,
+            About::of(Subject::Settings),
+            String::new(),
+        );
+    }
+}
 
 /// A machine of 2 GiB, 1 CPU and a 1 GiB disk.
 pub(crate) fn spec(name: &str) -> VmSpec {

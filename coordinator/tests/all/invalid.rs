@@ -139,11 +139,78 @@ fn rows() -> Vec<Row> {
             json!({ "window": "2026-11-26T13:30:00Z", "index": 1, "quantity": "-1", "reason": "" }),
             &["window format", "quantity range", "reason length"],
         ),
+        (
+            "alerts/7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/acknowledge",
+            json!({ "note": "a\nb", "x": 1 }),
+            &["x unknown", "note length"],
+        ),
+        (
+            "alerts/7f3c1a52-5e4e-4b8f-9d0a-0d3b9f1c2e11/resolve",
+            json!({ "note": "a\nb", "x": 1 }),
+            &["x unknown", "note length"],
+        ),
+        (
+            "PUT projects/default/budget",
+            json!({ "micro_dollars_per_month": -1, "euros": 1 }),
+            &["euros unknown", "micro_dollars_per_month range"],
+        ),
+        (
+            "vms/web-01/snapshots",
+            json!({ "name": "Not Good", "disk": 1 }),
+            &["disk unknown", "name format"],
+        ),
+        ("nodes/node-01/region", json!({ "region": "A", "x": 1 }), &["x unknown", "region format"]),
+        (
+            "regions",
+            json!({ "region_code": "A", "region_name": "a\nb", "compliance_certifications": [""], "x": 1 }),
+            &[
+                "x unknown",
+                "compliance_certifications[0] format",
+                "region_code format",
+                "region_name length",
+            ],
+        ),
+        (
+            "regions/eu-1/settings",
+            json!({ "region_name": "a\nb", "status": "asleep", "latencies_ms": { "A": 1, "B": 1 }, "x": 1 }),
+            &[
+                "x unknown",
+                "status type",
+                "latencies_ms.A format",
+                "latencies_ms.B format",
+                "region_name length",
+            ],
+        ),
+        (
+            "PUT vms/web-01/annotations/owner",
+            json!({ "value": "x".repeat(4097), "text": "" }),
+            &["text unknown", "value length"],
+        ),
+        ("PUT secrets/key", json!({ "value": "", "x": 1 }), &["x unknown", "value length"]),
+        (
+            "PUT projects/default/secrets/key",
+            json!({ "value": "", "x": 1 }),
+            &["x unknown", "value length"],
+        ),
     ]
 }
 
-async fn put(client: &Https, path: &str, body: &Value) -> Answer {
-    client.send("PUT", path, &[], body.to_string().as_bytes()).await
+/// The method of a row, `POST` where it says none, and its path.
+fn request(row: &Row) -> (&'static str, String) {
+    let (method, path) = row.0.split_once(' ').unwrap_or(("POST", row.0));
+    (method, format!("/api/v1/{path}"))
+}
+
+/// Whether a path is one of a route, whose parts in braces stand for any.
+fn is_of(path: &str, route: &str) -> bool {
+    let (mut parts, mut wanted) = (path.split('/'), route.split('/'));
+    loop {
+        match (parts.next(), wanted.next()) {
+            (None, None) => return true,
+            (Some(part), Some(want)) if part == want || want.starts_with('{') => {}
+            _ => return false,
+        }
+    }
 }
 
 /// The last that the client did: what the cluster does by itself, such as taking its keys into use, comes when it will.
@@ -161,14 +228,35 @@ async fn each_write_says_all_that_is_wrong_and_does_nothing() {
     let vm = json!({ "name": "web-01", "memory": 512 << 20, "disk": 1 << 30, "image": "debian" });
     assert_eq!(client.post("/api/v1/vms", &vm.to_string()).await.status, 201);
     let before = proposed(&client).await;
-    for (path, body, expected) in rows() {
-        let answer = client.post(&format!("/api/v1/{path}"), &body.to_string()).await;
-        assert_eq!(wrong(&answer), expected, "{path}: {answer:?}");
+    for row in rows() {
+        let (method, path) = request(&row);
+        let answer = client.send(method, &path, &[], row.1.to_string().as_bytes()).await;
+        assert_eq!(wrong(&answer), row.2, "{path}: {answer:?}");
     }
-    let body = json!({ "value": "x".repeat(4097), "text": "" });
-    let answer = put(&client, "/api/v1/vms/web-01/annotations/owner", &body).await;
-    assert_eq!(wrong(&answer), ["text unknown", "value length"]);
     assert_eq!(proposed(&client).await, before, "nothing was even proposed");
+    member.stop().await;
+}
+
+/// So that a new one cannot be forgotten above.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_that_takes_a_document_has_a_row() {
+    let member = Member::start().await;
+    let description = member.anonymous().get("/api/v1/openapi.json").await.json();
+    let rows = rows();
+    let mut without = Vec::new();
+    for (route, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let takes_one = !operation["requestBody"]["content"]["application/json"].is_null();
+            let has_row = rows
+                .iter()
+                .map(request)
+                .any(|(of, path)| of.eq_ignore_ascii_case(method) && is_of(&path, route));
+            if takes_one && !has_row {
+                without.push(format!("{method} {route}"));
+            }
+        }
+    }
+    assert_eq!(without, [""; 0]);
     member.stop().await;
 }
 

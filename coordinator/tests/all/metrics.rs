@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 use novacron_coordinator::clock::Clock;
 use novacron_metrics::lint;
+use novacron_transport::authority::CERTIFICATE_VALIDITY_SECONDS;
 use novacron_transport::enrolment::enrol;
 use novacron_transport::{Role, SubjectName};
 use serde_json::{Value, json};
@@ -100,6 +102,10 @@ async fn the_fleet_and_the_api_are_counted() {
     assert!(text.value("novacron_raft_applied_entries_total") >= 3.0);
     assert_eq!(text.value("novacron_raft_applied_index"), text.value("novacron_raft_log_index"));
     assert!(text.value("process_resident_memory_bytes") > 0.0);
+    let now_s = UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let left_s = text.value("novacron_certificate_expiry_timestamp_seconds") - now_s;
+    let granted_s = CERTIFICATE_VALIDITY_SECONDS as f64;
+    assert!(left_s > 0.99 * granted_s && left_s <= granted_s, "{left_s} s");
     assert_eq!(lint::problems(&text.0), Vec::<String>::new());
     let guide = include_str!("../../../docs/operating.md");
     assert_eq!(lint::undocumented(&text.0, guide), [""; 0]);

@@ -12,7 +12,7 @@ const PATIENCE_MS: u64 = 10_000;
 const DISK_MS_MAX: u64 = 200;
 
 /// Runs.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 16;
 
 /// How many terms the others need when a leader ends.
 fn terms_without_leader(seed: u64) -> u64 {
@@ -35,6 +35,8 @@ fn terms_without_leader(seed: u64) -> u64 {
 #[test]
 fn who_is_at_a_vote_for_another_calls_no_election() {
     let terms: Vec<_> = (0..SEEDS).map(terms_without_leader).collect();
-    // One each, but for a coincidence. Where both call elections they need three in every other run.
-    assert!(terms.iter().sum::<u64>() <= SEEDS + 2, "{terms:?}");
+    // Where both call elections, seven of 16 runs need three terms. Other tests draw from the same randomness at the same
+    // time, so that this is not one run but any: a coincidence or two are no news.
+    let coincidences = terms.iter().filter(|terms| **terms > 1).count();
+    assert!(coincidences <= 3, "{terms:?}");
 }

@@ -87,8 +87,9 @@ mod tests {
     use novacron_protocol::ids::RequestId;
 
     use super::*;
+    use crate::state::event::EVENTS_MAX;
     use crate::state::incarnation::{REVISIONS_GAP, Restored};
-    use crate::state::testing::{Scene, member_facts};
+    use crate::state::testing::{Scene, happen, member_facts};
     use crate::state::{Body, Command};
 
     #[test]
@@ -124,6 +125,19 @@ mod tests {
         assert_eq!((code(backup), code(begun)), (None, None));
         assert_eq!(code(backup.next()), Some(Code::RevisionUndone));
         assert_eq!(code(begun.next()), Some(Code::RevisionAhead));
+    }
+
+    #[test]
+    fn nobody_goes_on_where_events_are_forgotten() {
+        let from_the_first = |oldest| {
+            let mut fleet = Fleet::default();
+            happen(&mut fleet, oldest, EVENTS_MAX);
+            check(&fleet, Some(Position::behind(Revision(0))))
+        };
+        assert_eq!(from_the_first(1), Ok(()));
+        let problem = from_the_first(2).unwrap_err();
+        assert_eq!(problem.code, Code::RevisionGone);
+        assert!(problem.detail.contains("before revision 2 are forgotten"), "{}", problem.detail);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use novacron_protocol::access::{AccessRole, BindingEffect, Scope};
 use novacron_protocol::alert::{AlertKey, AlertObject, Condition};
-use novacron_protocol::api::{EventKind, SettingsChange, Severity};
+use novacron_protocol::api::{SettingsChange, Severity};
 use novacron_protocol::effect::{ObservedState, Report};
 use novacron_protocol::ids::{AlertId, ApiKeyId, ProjectName, RequestId, Revision};
 use novacron_protocol::migration::MigrationMode;
@@ -15,12 +15,11 @@ use serde_json::{Value, json};
 use super::golden;
 use crate::state::alert::{AlertOrder, Observed, Raise};
 use crate::state::api_key::ApiKey;
-use crate::state::audit::{AuditNumber, Subject};
+use crate::state::audit::AuditNumber;
 use crate::state::binding::Right;
 use crate::state::change::CHANGE_BYTES_MAX;
 use crate::state::command::SessionReports;
-use crate::state::event::{About, Actor, EVENTS_MAX, EventRow};
-use crate::state::fleet::Applying;
+use crate::state::event::{Actor, EVENTS_MAX, EventRow};
 use crate::state::incarnation::{REVISIONS_GAP, Restored};
 use crate::state::migration::Step;
 use crate::state::principal::AccessOrder;
@@ -29,20 +28,6 @@ use crate::state::secret::keys::SecretKeyId;
 use crate::state::secret::{SealedValue, SecretOrder, SecretPlace};
 use crate::state::testing::*;
 use crate::state::{Accepted, Asker, Body, Command, Credential, Fleet};
-
-/// Events of a revision.
-fn happen(fleet: &mut Fleet, revision: u64, events: usize) {
-    let mut now = Applying::at(fleet.clock());
-    now.revision = Revision(revision);
-    for _ in 0..events {
-        fleet.emit(
-            &mut now,
-            EventKind::SettingsChanged,
-            About::of(Subject::Settings),
-            String::new(),
-        );
-    }
-}
 
 #[test]
 fn a_stream_goes_on_exactly_where_nothing_is_forgotten() {
