@@ -522,6 +522,28 @@ mod tests {
         assert_eq!(config.backup_overdue_ms(), Some(7 * DAY_MS));
     }
 
+    /// What is commented out in the sample are the defaults, but for files of keys.
+    #[test]
+    fn the_sample_says_the_defaults() {
+        let sample = include_str!("../../deploy/coordinator.toml");
+        let is_setting = |line: &str| line.contains(" = ") || line.starts_with('[');
+        let uncommented = sample.lines().map(|line| match line.strip_prefix("# ") {
+            Some(setting) if is_setting(setting) && !setting.contains("key_file") => setting,
+            _ => line,
+        });
+        let config = parse(&uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+        let usual = parse(MINIMAL).unwrap();
+        assert_eq!(config.timing(), usual.timing());
+        assert_eq!(config.patience(), usual.patience());
+        assert_eq!(config.alert_patience(), usual.alert_patience());
+        assert_eq!(config.watch_limits(), usual.watch_limits());
+        assert_eq!(config.limits, usual.limits);
+        assert_eq!(config.switches(), usual.switches());
+        assert_eq!(config.backup_overdue_ms(), usual.backup_overdue_ms());
+        assert_eq!(config.disk_reserve_bytes, usual.disk_reserve_bytes);
+        assert_eq!(config.metrics_listen, usual.metrics_listen);
+    }
+
     #[test]
     fn each_part_is_turned_off_by_itself() {
         let off = |table: &str| parse(&format!("{MINIMAL}\n[{table}]\nenabled = false")).unwrap();

@@ -37,13 +37,16 @@ fn the_sample_is_read() {
     let uncommented: String = sample
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.contains(" = ") => format!("{setting}\n"),
+            Some(setting) if setting.contains(" = ") || setting.starts_with('[') => {
+                format!("{setting}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
     let config = parse(&uncommented).unwrap();
     assert_eq!(config.memory.or_auto(|| 0), 28 << 30);
     assert_eq!(config.cpus.or_auto(|| 0), 16);
+    assert_eq!(config.migration, parse(LEAST).unwrap().migration, "the defaults");
 }
 
 #[test]
