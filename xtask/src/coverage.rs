@@ -20,6 +20,9 @@ use crate::workspace::{Workspace, files_under};
 const LEFT_OUT: [&str; 4] =
     ["novacron-tests", "novacron-benches", "novacron-simulation", "novacron-guest"];
 
+/// The ending of files of counters.
+const PROFILE: &str = "profraw";
+
 /// Where the last figures are, below the root.
 const RECORD: &str = "docs/coverage.md";
 
@@ -67,11 +70,28 @@ fn test(workspace: &Workspace, place: &Path, profiles: &Path) -> Result<Vec<Stri
     cargo.env("CARGO_TARGET_DIR", place);
     cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper(place)?);
     cargo.env("LLVM_PROFILE_FILE", profiles.join("%p-%4m.profraw"));
-    process::run(&mut cargo)?;
+    let tested = process::run(&mut cargo);
+    gather_strays(workspace.root(), profiles)?;
+    tested?;
     let listing =
         process::capture(cargo.args(["--no-run", "--message-format", "json", "--quiet"]))?;
     let messages = listing.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     Ok(messages.filter_map(|message| Some(message["executable"].as_str()?.to_owned())).collect())
+}
+
+/// Programs that tests start with an environment of their own write their counters where they are, in the directory of a crate.
+fn gather_strays(root: &Path, profiles: &Path) -> Result<()> {
+    for directory in fs::read_dir(root).context("cannot list the crates")? {
+        let directory = directory.context("cannot list the crates")?.path();
+        let files = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let paths = files.map(|file| file.path());
+        let is_counters = |path: &PathBuf| path.extension().is_some_and(|end| end == PROFILE);
+        for path in paths.filter(is_counters) {
+            let to = profiles.join(path.file_name().unwrap_or_default());
+            fs::rename(&path, to).with_context(|| format!("cannot move {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A compiler for our own crates alone that puts the counters in. Debian's `sh` hands no variables on whose names have a `-`, as
