@@ -5,6 +5,7 @@
 //! byte of a request leaves. ureq takes such a connector as a part; the trait is outside its promise of stability,
 //! which `Cargo.lock` answers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -17,6 +18,21 @@ use ureq::unversioned::transport::{
 
 use crate::credentials::Credentials;
 use crate::peer::{Peer, server_name};
+
+thread_local! {
+    /// Whether a byte of the request that this thread is at has left. ureq does all of it on the thread that asks.
+    static HAS_LEFT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread begins a request.
+pub(crate) fn begin_request() {
+    HAS_LEFT.set(false);
+}
+
+/// Whether any of it has left: what had not certainly did nothing.
+pub(crate) fn has_left() -> bool {
+    HAS_LEFT.get()
+}
 
 /// Wraps a TCP connection in TLS to a coordinator of the client's cluster.
 pub(crate) struct ClusterConnector {
@@ -100,6 +116,7 @@ impl Transport for ClusterTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         self.stream.get_mut().set_timeout(timeout);
+        HAS_LEFT.set(true);
         self.stream.write_all(&self.buffers.output()[..amount])?;
         self.stream.flush()?;
         Ok(())

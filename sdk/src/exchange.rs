@@ -17,10 +17,10 @@ use novacron_protocol::ids::RequestId;
 use serde::de::DeserializeOwned;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, TcpConnector};
-use ureq::{Agent, AsSendBody, Body, BodyReader, Timeout};
+use ureq::{Agent, AsSendBody, Body, BodyReader};
 
 use crate::config::Config;
-use crate::connector::ClusterConnector;
+use crate::connector::{self, ClusterConnector};
 use crate::credentials::Credentials;
 use crate::error::{ConfigError, Error};
 use crate::patience::{Hope, Patience};
@@ -102,10 +102,17 @@ impl Failed {
 }
 
 /// Whether a last word is one about the write itself, from the replicated state, which knows whether it was done before. Who may
-/// not ask (any more) is refused without a look at that.
+/// not ask (any more), and what the program or configuration of one coordinator refuses, is refused without a look at that.
 fn knows_outcome(error: &Error) -> bool {
     error.problem().is_some_and(|problem| {
-        !matches!(problem.code, Code::NotAuthenticated | Code::NotAllowed | Code::Internal)
+        !matches!(
+            problem.code,
+            Code::NotAuthenticated
+                | Code::NotAllowed
+                | Code::InvalidRequest
+                | Code::Disabled
+                | Code::Internal
+        )
     })
 }
 
@@ -258,8 +265,9 @@ impl Exchange {
         connect: Duration,
         read: &dyn Fn(Response<Body>) -> Result<T, ureq::Error>,
     ) -> Result<T, Failure> {
-        let failed = |error| failure_of(error, endpoint, &request.repeat);
+        let failed = |error| failure_of(error, endpoint, &request.repeat, connector::has_left());
         let head = request.head(endpoint, self.bearer.as_ref());
+        connector::begin_request();
         let response = request.run(head, &self.agent, connect).map_err(failed)?;
         if response.status().is_success() {
             return read(response).map_err(failed);
@@ -388,10 +396,10 @@ fn refusal(endpoint: &str, status: StatusCode, body: &[u8], repeat: &Repeat) -> 
     }
 }
 
-/// What a broken exchange means.
-fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
+/// What a broken exchange means, of which some may have left.
+fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat, has_left: bool) -> Failure {
     let reason = reason(&error);
-    if matches!(repeat, Repeat::Never) && !never_left(&error) {
+    if matches!(repeat, Repeat::Never) && has_left {
         let attempts = vec![format!("{endpoint}: {reason}")];
         return Failure::Final(Error::Unreachable { attempts });
     }
@@ -405,8 +413,7 @@ fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
         ureq::Error::HostNotFound | ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Hope::None,
         _ => Hope::Soon,
     };
-    let may_be_done =
-        matches!(repeat, Repeat::Keyed(_)) && !never_left(&error) && hope != Hope::None;
+    let may_be_done = matches!(repeat, Repeat::Keyed(_)) && has_left;
     Failure::NoAnswer { reason, hope, may_be_done }
 }
 
@@ -414,21 +421,6 @@ fn failure_of(error: ureq::Error, endpoint: &str, repeat: &Repeat) -> Failure {
 fn unanswered(attempt: &str) -> Problem {
     let text = format!("it may have been done: it was sent, and no answer came ({attempt})");
     Problem::new(Code::OutcomeUnknown, text)
-}
-
-/// Whether the request certainly never left: there was no connection.
-fn never_left(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-        ),
-        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => true,
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
-        _ => false,
-    }
 }
 
 fn reason(error: &ureq::Error) -> String {
@@ -457,11 +449,10 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_not_sent_twice() {
         let reset = || ureq::Error::Io(io::ErrorKind::ConnectionReset.into());
-        let refused = || ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
-        let never = |error| matches!(failure_of(error, "a", &Repeat::Never), Failure::Final(_));
-        assert!(never(reset()));
-        assert!(!never(refused()));
-        assert!(matches!(failure_of(reset(), "a", &Repeat::Harmless), Failure::NoAnswer { .. }));
+        let failed = |repeat, has_left| failure_of(reset(), "a", &repeat, has_left);
+        assert!(matches!(failed(Repeat::Never, true), Failure::Final(_)));
+        assert!(matches!(failed(Repeat::Never, false), Failure::NoAnswer { .. }));
+        assert!(matches!(failed(Repeat::Harmless, true), Failure::NoAnswer { .. }));
     }
 
     #[test]

@@ -61,7 +61,12 @@ fn a_write_that_may_have_been_done_is_said_to_be_so() {
         let error = client.token_create(&token_create()).unwrap_err();
         assert_eq!(error.problem().unwrap().code, Code::OutcomeUnknown, "{error}");
     }
-    // A read did nothing.
+    // What never left did nothing, nor did a read.
+    let directory = tempdir().unwrap();
+    let (agent, _seen) = authority.serve("agent", vec![]);
+    let client = authority.client(directory.path(), &[&nobody(), &agent]);
+    let error = client.token_create(&token_create()).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     let directory = tempdir().unwrap();
     let (one, _seen) = authority.serve("coordinator", vec![broken_off()]);
     let error = authority.client(directory.path(), &[&one]).cluster().unwrap_err();

@@ -15,7 +15,7 @@ use novacron_protocol::node::NodeState;
 use novacron_sdk::{Client, Config};
 
 use super::cluster::{
-    Cluster, DIR_BYTES_MAX, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred,
+    API_PORT, Cluster, DIR_BYTES_MAX, Host, Isolation, Role, SUBNETS, Wish, subnet_preferred,
 };
 use super::programs::{Programs, is_root, isolation_text, log_tail, process_of};
 use super::{down, execute, files, lock, network, programs, store};
@@ -285,15 +285,15 @@ impl Stage<'_> {
         let patience = self.deadline.saturating_duration_since(Instant::now());
         let client = self.client(self.cluster.endpoints(), patience)?;
         let made = client.token_create(&create)?;
-        // Some may be down. A token is good once, so one that has been used ends the loop with its own words.
-        let mut last = Failure::failed("the cluster names no address to join at");
-        for at in &made.coordinators {
-            match self.enroll(host, &["join", "--token", &made.token, "--coordinator", at]) {
-                Ok(()) => return Ok(()),
-                Err(failure) => last = failure,
-            }
-        }
-        Err(last)
+        // A token is good once, and some may be down.
+        let is_up = |at: &&String| {
+            let of_host = |host: &&Host| format!("{}:{API_PORT}", host.address) == **at;
+            let host = self.cluster.hosts.iter().find(of_host);
+            host.is_some_and(|host| process_of(self.cluster, host).is_some())
+        };
+        let at = made.coordinators.iter().find(is_up).or(made.coordinators.first());
+        let at = at.ok_or_else(|| Failure::failed("the cluster names no address to join at"))?;
+        self.enroll(host, &["join", "--token", &made.token, "--coordinator", at])
     }
 
     /// Runs `init` or `join` and remembers that it was done; what an earlier attempt left is removed first.
@@ -328,7 +328,7 @@ impl Stage<'_> {
 
     /// Waits until a coordinator answers for itself that it votes in a cluster with a leader.
     fn await_coordinator(&self, host: &Host) -> Result<(), Failure> {
-        let own = format!("https://{}:{}", host.address, super::cluster::API_PORT);
+        let own = format!("https://{}:{}", host.address, API_PORT);
         let client = self.client(vec![own], LOOK)?;
         self.await_ready(host, || {
             let view = client.cluster().map_err(Failure::from)?;
