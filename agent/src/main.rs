@@ -103,19 +103,12 @@ fn throttle(pid: i32) -> ExitCode {
     }
 }
 
-/// For people who look, and do not say that they want none (<https://no-color.org>).
-fn is_coloured() -> bool {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !is_unwanted
-}
-
 fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .with_context(|| format!("log.filter: `{}` is not a filter", settings.filter))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_coloured())
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // It heeds NO_COLOR by itself, and not where it writes.
+    let log = if std::io::stderr().is_terminal() { log } else { log.with_ansi(false) };
     let started = match settings.format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),

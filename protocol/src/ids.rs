@@ -40,13 +40,15 @@ pub const NAME_FORMAT: &str = "name";
 
 fn name_schema() -> Schema {
     let rest = NAME_BYTES_MAX - 2;
-    let string = StringValidation {
-        pattern: Some(format!("^[a-z0-9]([a-z0-9-]{{0,{rest}}}[a-z0-9])?$")),
-        ..StringValidation::default()
-    };
+    text_schema(NAME_FORMAT, format!("^[a-z0-9]([a-z0-9-]{{0,{rest}}}[a-z0-9])?$"))
+}
+
+/// The schema of a text of a format, all of which a regular expression describes.
+pub(crate) fn text_schema(format: &str, pattern: String) -> Schema {
+    let string = StringValidation { pattern: Some(pattern), ..StringValidation::default() };
     SchemaObject {
         instance_type: Some(InstanceType::String.into()),
-        format: Some(NAME_FORMAT.to_owned()),
+        format: Some(format.to_owned()),
         string: Some(Box::new(string)),
         ..SchemaObject::default()
     }

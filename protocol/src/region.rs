@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject, StringValidation};
+use schemars::schema::Schema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RegionCode;
+use crate::ids::{RegionCode, text_schema};
 use crate::limits::{CERTIFICATION_BYTES_MAX, CERTIFICATIONS_MAX, LATENCY_MS_MAX, REGIONS_MAX};
 use crate::vm::InvalidField;
 
@@ -63,17 +63,8 @@ impl JsonSchema for Certification {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let string = StringValidation {
-            pattern: Some(format!("^[A-Za-z0-9_.-]{{1,{CERTIFICATION_BYTES_MAX}}}$")),
-            ..StringValidation::default()
-        };
-        SchemaObject {
-            instance_type: Some(InstanceType::String.into()),
-            format: Some(CERTIFICATION_FORMAT.to_owned()),
-            string: Some(Box::new(string)),
-            ..SchemaObject::default()
-        }
-        .into()
+        let pattern = format!("^[A-Za-z0-9_.-]{{1,{CERTIFICATION_BYTES_MAX}}}$");
+        text_schema(CERTIFICATION_FORMAT, pattern)
     }
 }
 
